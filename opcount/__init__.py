@@ -1,0 +1,38 @@
+"""What a PyTorch program computes: FLOPs, MACs, activations and parameters, by operator and by module.
+
+Names load when they are used, so that a profile can be read where torch is not installed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from opcount.convention import Convention
+    from opcount.cost import Cost
+    from opcount.profile import Profile
+    from opcount.registry import formula
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Convention": "opcount.convention",
+    "Cost": "opcount.cost",
+    "Profile": "opcount.profile",
+    "formula": "opcount.registry",
+}
+
+__all__ = ["Convention", "Cost", "Profile", "formula"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'opcount' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

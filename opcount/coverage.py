@@ -1,0 +1,91 @@
+"""Which operators a count explains: there is no silent zero."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+FREE = "free"
+"""Family of the operators that are declared to compute nothing: views, copies, creation, ..."""
+
+UNCOUNTED = "uncounted"
+"""Family of the operators that nothing explains."""
+
+
+class Share(NamedTuple):
+    """How often an operator was called, and the bytes that it wrote."""
+
+    calls: int = 0
+    bytes: int = 0
+
+    def plus(self, calls: int, written: int) -> Share:
+        """Return the share with one more record in it."""
+        return Share(self.calls + calls, self.bytes + written)
+
+
+class Coverage(NamedTuple):
+    """The operators of a profile by how they are explained.
+
+    Attributes:
+        counted: Priced by a formula or a rule.
+        free: Declared to cost nothing.
+        uncounted: Explained by nothing; the total is a lower bound.
+        unattributed: Operator calls charged to the root because their module is unknown, by reason.
+    """
+
+    counted: Mapping[str, Share]
+    free: Mapping[str, Share]
+    uncounted: Mapping[str, Share]
+    unattributed: Mapping[str, int]
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[str, str, int, int]], unattributed: Mapping[str, int]) -> Coverage:
+        """Sort ``(operator, family, calls, bytes)`` rows."""
+        groups: dict[str, dict[str, Share]] = {"": {}, FREE: {}, UNCOUNTED: {}}
+        for operator, family, calls, written in rows:
+            group = groups.get(family, groups[""])
+            group[operator] = group.get(operator, Share()).plus(calls, written)
+        return cls(groups[""], groups[FREE], groups[UNCOUNTED], dict(unattributed))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every operator is counted or declared free."""
+        return not self.uncounted
+
+    @property
+    def calls(self) -> float:
+        """The share of calls that is explained, from 0 to 1."""
+        return _explained(self, 0)
+
+    @property
+    def bytes(self) -> float:
+        """The share of bytes written by explained operators, from 0 to 1."""
+        return _explained(self, 1)
+
+    def verdict(self) -> str:
+        """Return one line: that every operator is accounted for, or which are not.
+
+        Example:
+            >>> Coverage.of([("aten.mm.default", "matmul", 2, 8)], {}).verdict()
+            'every operator is accounted for'
+        """
+        lines = [self._uncounted() if self.uncounted else "every operator is accounted for"]
+        lines += [f"{calls} calls charged to the root: {reason}" for reason, calls in self.unattributed.items()]
+        return "; ".join(lines)
+
+    def _uncounted(self) -> str:
+        names = ", ".join(f"{name} ({plural(share.calls, 'call')})" for name, share in sorted(self.uncounted.items()))
+        verb = "has" if len(self.uncounted) == 1 else "have"
+        return f"{plural(len(self.uncounted), 'operator')} {verb} no formula, so the total is a lower bound: {names}"
+
+
+def _explained(coverage: Coverage, column: int) -> float:
+    sums = [sum(share[column] for share in group.values()) for group in coverage[:3]]
+    return 1 - sums[2] / sum(sums) if sum(sums) else 1.0
+
+
+def plural(count: int, noun: str) -> str:
+    """Return ``"1 call"`` or ``"2 calls"``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,39 @@
+"""One exception for each remedy; every message shows the value and what to do instead."""
+
+from __future__ import annotations
+
+
+class OpcountError(Exception):
+    """Base of all errors that opcount raises on purpose."""
+
+
+class CounterStateError(OpcountError, RuntimeError):
+    """A counter was used in an order that cannot be answered: entered twice, read before it ran, ..."""
+
+
+class ConventionError(OpcountError, ValueError):
+    """There is no such convention, or two counts under different ones were combined."""
+
+
+class FormulaError(OpcountError, ValueError):
+    """A formula was registered for a wrong target, twice, or returned something that is no `Cost`."""
+
+
+class InputError(OpcountError, ValueError):
+    """The input of a model cannot be built from what was given."""
+
+
+class LoadError(OpcountError):
+    """A model cannot be built from the name, the file or the config that was given."""
+
+
+class ProfileFormatError(OpcountError, ValueError):
+    """A stored profile is corrupt, or of a schema that this version does not read."""
+
+
+class UncountedOperatorError(OpcountError):
+    """With ``strict=True``: operators ran that no formula, rule or declaration explains."""
+
+
+class UncountedOperatorWarning(UserWarning):
+    """Operators ran that no formula, rule or declaration explains: the total is a lower bound."""

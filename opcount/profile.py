@@ -1,0 +1,329 @@
+"""What was counted: tidy rows, and group-bys over them. Frozen, picklable, and readable without torch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from opcount.convention import FVCORE, Convention, find_convention
+from opcount.cost import Cost
+from opcount.coverage import FREE, UNCOUNTED, Coverage
+from opcount.errors import ConventionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Mapping
+    from typing import Literal
+
+    Ancestors = Literal["owner", "caller"]
+
+ROOT = ""
+"""The path of the model itself, and of operators outside any of its modules."""
+
+
+class Record(NamedTuple):
+    """All calls of one operator in one place.
+
+    Attributes:
+        stack: Paths of the modules that were running, the root ``""`` first.
+        operator: The overload, ``"aten.mm.default"``.
+        family: The formula's file, ``"matmul"``; or ``"free"``, or ``"uncounted"``.
+        phase: ``"forward"``, ``"backward"``, ``"recompute"``, ``"optimizer"``, or the user's.
+        dtype: The dtype that computes, ``"float32"``.
+        calls: How often.
+        cost: Of all calls together.
+        bytes: Written by all calls together; 0 for views.
+        shapes: Of the first call, for people: ``"(8x16, 16x4) -> 8x4"``.
+    """
+
+    stack: tuple[str, ...]
+    operator: str
+    family: str
+    phase: str
+    dtype: str
+    calls: int
+    cost: Cost
+    bytes: int = 0
+    shapes: str = ""
+
+    @property
+    def path(self) -> str:
+        """The module that ran the operator: the innermost of the stack."""
+        return self.stack[-1]
+
+    @property
+    def key(self) -> tuple[tuple[str, ...], str, str, str, str]:
+        """What makes two records the same row."""
+        return self[:5]
+
+
+class Total(NamedTuple):
+    """A sum over records.
+
+    Attributes:
+        macs: Multiply-accumulates.
+        arith: Other scalar operations.
+        flops: Under the profile's convention.
+        activations: Elements of the outputs of convolution- and matmul-like operators, forward only.
+        calls: Operator calls.
+        bytes: Written.
+    """
+
+    macs: int = 0
+    arith: int = 0
+    flops: int = 0
+    activations: int = 0
+    calls: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: object) -> Total:  # type: ignore[override]
+        if not isinstance(other, Total):
+            return NotImplemented
+        return Total(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+class Module(NamedTuple):
+    """What a profile knows of one module.
+
+    Attributes:
+        path: Dotted, as in ``state_dict``; the root is ``""``.
+        type: Its class's name.
+        params: Elements of its parameters, children included, a tied one once under its first name.
+        calls: How often it was called.
+        aliases: Further paths of the same module.
+    """
+
+    path: str
+    type: str
+    params: int = 0
+    calls: int = 0
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One finished count.
+
+    Attributes:
+        records: The rows.
+        modules: By path, in ``named_modules`` order; modules outside the model follow.
+        convention: Reads costs as FLOPs.
+        provenance: Where the count comes from: versions, device, modes.
+        unattributed: Operator calls charged to the root because their module is unknown, by reason.
+        formulas: The mathematics of each operator counted.
+    """
+
+    records: tuple[Record, ...] = ()
+    modules: Mapping[str, Module] = field(default_factory=dict)
+    convention: Convention = FVCORE
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    unattributed: Mapping[str, int] = field(default_factory=dict)
+    formulas: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def total(self) -> Total:
+        """The sum of all records."""
+        return _sum(map(self._read, self.records))
+
+    @property
+    def flops(self) -> int:
+        """FLOPs under the profile's convention."""
+        return self.total.flops
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+        return self.total.macs
+
+    @property
+    def arith(self) -> int:
+        """Scalar operations that are not multiply-accumulates."""
+        return self.total.arith
+
+    @property
+    def activations(self) -> int:
+        """Elements of the outputs of convolution- and matmul-like operators, forward only."""
+        return self.total.activations
+
+    @property
+    def params(self) -> int:
+        """Elements of the model's parameters; 0 without a model."""
+        return self.modules[ROOT].params if ROOT in self.modules else 0
+
+    @property
+    def coverage(self) -> Coverage:
+        """Which operators were counted, declared free, or explained by nothing."""
+        return Coverage.of(((r.operator, r.family, r.calls, r.bytes) for r in self.records), self.unattributed)
+
+    def by_module(self, ancestors: Ancestors = "owner") -> dict[str, Total]:
+        """Return the total of every module by path, children included.
+
+        Args:
+            ancestors: ``"owner"``: an operator counts for its module and the dotted parents of its path.
+                ``"caller"``: for every module that was running, which differs for shared modules.
+        """
+        totals = dict.fromkeys(self.modules, Total())
+        for record in self.records:
+            read = self._read(record)
+            for path in _ancestors(record.stack, ancestors):
+                totals[path] = totals.get(path, Total()) + read
+        return totals
+
+    def by_operator(self) -> dict[str, Total]:
+        """Return the total of every counted operator, such as ``"aten.mm.default"``."""
+        return self._group(lambda r: r.operator)
+
+    def by_family(self) -> dict[str, Total]:
+        """Return the total of every family of operators, such as ``"matmul"``."""
+        return self._group(lambda r: r.family)
+
+    def by_phase(self) -> dict[str, Total]:
+        """Return the total of every phase."""
+        return self._group(lambda r: r.phase)
+
+    def by_dtype(self) -> dict[str, Total]:
+        """Return the total of every dtype that computes."""
+        return self._group(lambda r: r.dtype)
+
+    def by_module_and_operator(self, ancestors: Ancestors = "owner") -> dict[str, dict[str, Total]]:
+        """Return the totals of the operators of every module, children included; `by_module` explains."""
+        totals: dict[str, dict[str, Total]] = {path: {} for path in self.modules}
+        for record in self._counted():
+            read = self._read(record)
+            for path in _ancestors(record.stack, ancestors):
+                row = totals.setdefault(path, {})
+                row[record.operator] = row.get(record.operator, Total()) + read
+        return totals
+
+    def select(self, keep: Callable[[Record], bool]) -> Profile:
+        """Return a profile of those records only.
+
+        Example:
+            >>> Profile().select(lambda r: r.phase == "backward").flops
+            0
+        """
+        return replace(self, records=tuple(filter(keep, self.records)))
+
+    def with_convention(self, convention: str | Convention) -> Profile:
+        """Return the same count, read under another convention."""
+        return replace(self, convention=find_convention(convention))
+
+    def __add__(self, other: object) -> Profile:
+        """Add the records of two counts; the modules of both are kept, by path.
+
+        Raises:
+            ConventionError: They are read under different conventions.
+        """
+        if not isinstance(other, Profile):
+            return NotImplemented
+        if self.convention.name != other.convention.name:
+            raise ConventionError(
+                f"Profile: expected two profiles of one convention, got {self.convention.name!r} and "
+                f"{other.convention.name!r}. Call with_convention() on one of them first."
+            )
+        return replace(
+            self,
+            records=merge(self.records + other.records),
+            modules=_merge_modules(self.modules, other.modules),
+            provenance=_merge_provenance(self.provenance, other.provenance),
+            unattributed=_merge_counts(self.unattributed, other.unattributed),
+            formulas={**other.formulas, **self.formulas},
+        )
+
+    def __radd__(self, other: object) -> Profile:
+        return self if other == 0 else NotImplemented
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Return the profile as JSON text, with a schema version."""
+        from opcount.serialize import dump  # noqa: PLC0415  (serialize imports this file)
+
+        return dump(self, indent=indent)
+
+    @staticmethod
+    def from_json(text: str) -> Profile:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ProfileFormatError: The text is no profile, or of a newer schema.
+        """
+        from opcount.serialize import load  # noqa: PLC0415  (serialize imports this file)
+
+        return load(text)
+
+    def _read(self, record: Record) -> Total:
+        macs, arith, activations = record.cost
+        flops = self.convention.flops(record.operator, record.family, record.cost)
+        return Total(macs, arith, flops, activations, record.calls, record.bytes)
+
+    def _counted(self) -> Iterable[Record]:
+        return (r for r in self.records if r.family not in (FREE, UNCOUNTED))
+
+    def _group(self, key: Callable[[Record], str]) -> dict[str, Total]:
+        totals: dict[str, Total] = {}
+        for record in self._counted():
+            totals[key(record)] = totals.get(key(record), Total()) + self._read(record)
+        return totals
+
+
+def merge(records: Iterable[Record]) -> tuple[Record, ...]:
+    """Add up the records that differ in nothing but their numbers."""
+    rows: dict[Hashable, Record] = {}
+    for record in records:
+        row = rows.get(record.key)
+        if row is not None:
+            record = row._replace(  # noqa: PLW2901  (the sum takes the record's place)
+                calls=row.calls + record.calls, cost=row.cost + record.cost, bytes=row.bytes + record.bytes
+            )
+        rows[record.key] = record
+    return tuple(rows.values())
+
+
+def parents(path: str) -> list[str]:
+    """Return the path, its dotted parents, and the root.
+
+    Example:
+        >>> parents("layer1.0.conv")
+        ['', 'layer1', 'layer1.0', 'layer1.0.conv']
+    """
+    if path == ROOT:
+        return [ROOT]
+    parts = path.split(".")
+    return [ROOT, *(".".join(parts[: i + 1]) for i in range(len(parts)))]
+
+
+def _ancestors(stack: tuple[str, ...], mode: Ancestors) -> Iterable[str]:
+    if mode == "owner":
+        return parents(stack[-1])
+    if mode == "caller":
+        return dict.fromkeys((ROOT, *stack))
+    raise ValueError(f"by_module: expected 'owner' or 'caller', got {mode!r} of type {type(mode).__name__}.")
+
+
+def _sum(totals: Iterable[Total]) -> Total:
+    return sum(totals, Total())
+
+
+def _merge_counts(left: Mapping[str, int], right: Mapping[str, int]) -> dict[str, int]:
+    counts: defaultdict[str, int] = defaultdict(int)
+    for side in (left, right):
+        for name, count in side.items():
+            counts[name] += count
+    return dict(counts)
+
+
+def _merge_modules(left: Mapping[str, Module], right: Mapping[str, Module]) -> dict[str, Module]:
+    modules = dict(left)
+    for path, module in right.items():
+        same = modules.get(path)
+        modules[path] = module if same is None else same._replace(calls=same.calls + module.calls)
+    return modules
+
+
+def _merge_provenance(left: Mapping[str, str], right: Mapping[str, str]) -> dict[str, str]:
+    """Keep what both say; join what they say differently."""
+    merged = dict(left)
+    for name, value in right.items():
+        known = merged.setdefault(name, value)
+        if value not in known.split(", "):
+            merged[name] = f"{known}, {value}"
+    return merged

@@ -1,0 +1,182 @@
+"""Which formula prices an operator. Formulas are found by name, so that one may be written for an
+operator that this build of PyTorch does not have."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from opcount.cost import Cost
+from opcount.errors import FormulaError
+
+Pricing = Callable[..., Cost]
+"""``formula(out, *args, **kwargs) -> Cost``: a pure function of one call of the operator."""
+
+P = TypeVar("P", bound=Pricing)
+
+
+class Formula(NamedTuple):
+    """A registered formula.
+
+    Attributes:
+        price: The function.
+        family: Its file's name, ``"matmul"``.
+        when: Whether the formula is meant for that call, on the same arguments; None: for every one.
+    """
+
+    price: Pricing
+    family: str
+    when: Callable[..., bool] | None = None
+
+    @property
+    def text(self) -> str:
+        """The mathematics: the first paragraph of the formula's docstring."""
+        paragraph = (inspect.getdoc(self.price) or self.price.__name__).split("\n\n")[0]
+        return " ".join(paragraph.split())
+
+
+class Names:
+    """A namespace of operators by name: ``Names("aten").mm`` is ``"aten.mm"``, in every PyTorch."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+
+    def __getattr__(self, name: str) -> str:
+        return f"{self._namespace}.{name}"
+
+
+aten = Names("aten")
+
+
+class Registry:
+    """Formulas by the name of an overload (``aten.mean.dim``) or of its packet (``aten.mean``)."""
+
+    def __init__(self, parent: Registry | None = None) -> None:
+        self._parent = parent
+        self._formulas: dict[object, list[Formula]] = {}
+
+    def add(self, target: object, formula: Formula, *, replace: bool = False) -> None:
+        """Register a formula.
+
+        Raises:
+            FormulaError: The target is nothing that can be called under a counter, or has such a formula.
+        """
+        key = target_key(target)
+        clash = next((f for f in self.find([key]) if f.when is formula.when), None)
+        if clash is not None and not replace and _origin(clash) != _origin(formula):
+            raise FormulaError(
+                f"formula: {key} has a formula already, {'.'.join(_origin(clash))}. "
+                f"Pass OpCounter(formulas={{...}}) to replace it for one count."
+            )
+        kept = [f for f in self._formulas.get(key, ()) if f.when is not formula.when]
+        self._formulas[key] = sorted([*kept, formula], key=lambda f: f.when is None)
+
+    def find(self, keys: Sequence[object]) -> list[Formula]:
+        """Return the formulas of the first key that has any, else the parent's: conditional ones first."""
+        for key in keys:
+            if key in self._formulas:
+                return self._formulas[key]
+        return self._parent.find(keys) if self._parent is not None else []
+
+    def targets(self) -> Mapping[object, list[Formula]]:
+        """Return all that is registered here, by key."""
+        return self._formulas
+
+
+BUILTIN = Registry()
+"""What opcount itself knows; filled by importing `opcount.formulas`."""
+
+USER = Registry(BUILTIN)
+"""What `formula` adds for everybody."""
+
+
+def builtin(*targets: str, when: Callable[..., bool] | None = None) -> Callable[[P], P]:
+    """Register a formula of opcount's own; the family is the name of its file."""
+
+    def register(function: P) -> P:
+        for target in targets:
+            BUILTIN.add(target, Formula(function, function.__module__.rpartition(".")[2], when))
+        return function
+
+    return register
+
+
+def formula(*targets: object) -> Callable[[P], P]:
+    """Register how an operator is priced, in every count from now on.
+
+    Args:
+        targets: Overloads (``torch.ops.mylib.f.default``), packets (``torch.ops.mylib.f``), their names
+            (``"mylib.f"``), higher-order operators, Triton kernels, or `nn.Module` classes, which are then
+            priced as a whole.
+
+    Raises:
+        FormulaError: A target is none of these, or a formula for it was registered before.
+
+    Example:
+        >>> @formula("mylib.scale")
+        ... def scale(out, x, factor):
+        ...     return Cost(arith=out.numel())
+    """
+    if not targets:
+        raise FormulaError("formula: expected at least one target, got none. Write @formula(torch.ops.lib.op).")
+
+    def register(function: P) -> P:
+        if not callable(function):
+            raise FormulaError(
+                f"formula: expected a function (out, *args, **kwargs) -> Cost, got {function!r} of type "
+                f"{type(function).__name__}. Decorate a function."
+            )
+        for target in targets:
+            USER.add(target, Formula(function, function.__module__.rpartition(".")[2]))
+        return function
+
+    return register
+
+
+def _origin(formula: Formula) -> tuple[str, str]:
+    return formula.price.__module__, formula.price.__qualname__
+
+
+def target_key(target: object) -> object:
+    """Return what a target is found by: a name for operators, the class or kernel itself for others.
+
+    Raises:
+        FormulaError: The target is nothing that can be called under a counter.
+    """
+    if isinstance(target, str):
+        name = target.replace("::", ".")
+        if not all(part.isidentifier() for part in name.split(".")) or "." not in name:
+            raise FormulaError(
+                f"formula: expected an operator's name such as 'aten.mm' or 'mylib::f', got {target!r}. "
+                f"Write namespace.operator, or namespace.operator.overload."
+            )
+        return name
+    import torch  # noqa: PLC0415  (a name needs no torch)
+
+    if isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+        return str(target).replace("::", ".")
+    if isinstance(target, torch._ops.HigherOrderOperator):
+        return f"higher_order.{target.name()}"
+    if isinstance(target, type) and issubclass(target, torch.nn.Module) and target is not torch.nn.Module:
+        return target
+    if type(target).__module__.startswith("triton"):
+        return target
+    raise FormulaError(
+        f"formula: expected an operator, its name, a higher-order operator, a Triton kernel or an nn.Module class, "
+        f"got {target!r} of type {type(target).__name__}. For the function of a custom operator pass torch.ops.lib.name."
+    )
+
+
+def operator_keys(func: Any) -> list[str]:
+    """Return the names that a formula for an operator may stand under, the most specific first.
+
+    ``aten.addmm_.default`` is found as ``aten.addmm_.default``, ``aten.addmm_`` and then ``aten.addmm``; an
+    ``out=`` overload shares its packet's.
+    """
+    name = str(func)
+    namespace, packet, overload = name.split(".", 2)
+    keys = [name, f"{namespace}.{packet}"]
+    if packet.endswith("_") and not packet.endswith("__"):
+        keys += [f"{namespace}.{packet[:-1]}.{overload}", f"{namespace}.{packet[:-1]}"]
+    return keys
