@@ -1,0 +1,82 @@
+"""How many scalars a call works on, whatever holds them: a tensor, a list of tensors, a sparse one."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from opcount.cost import Cost
+from opcount.registry import BUILTIN, Formula
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from opcount.registry import Pricing
+
+_STRIDED = torch.strided
+
+
+def scalars(value: Any) -> int:
+    """Return the scalars that are stored in a tensor, or in the tensors of a list; 0 for anything else.
+
+    Only the stored values of a sparse tensor are computed with, so only these count.
+    """
+    if isinstance(value, torch.Tensor):
+        return value.numel() if value.layout is _STRIDED else stored(value)
+    if isinstance(value, (list, tuple)):
+        return sum(map(scalars, value))
+    return 0
+
+
+def stored(tensor: Tensor) -> int:
+    """Return the stored values of a tensor of any layout."""
+    if tensor.layout is torch.sparse_coo:
+        return tensor._nnz() * math.prod(tensor.shape[tensor.sparse_dim() :])
+    if tensor.layout in _COMPRESSED:
+        return tensor.values().numel()
+    return tensor.numel()
+
+
+_COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
+
+
+def log2_ceil(n: int) -> int:
+    """Return the comparisons that a binary search among ``n`` sorted numbers takes."""
+    return (n - 1).bit_length() if n > 1 else 0
+
+
+def per_output(times: int) -> Pricing:
+    """Make a formula of ``times`` scalar operations for each element of the first output."""
+
+    def price(out: Any, /, *args: Any, **_: Any) -> Cost:
+        if out is None:
+            return Cost(0, times * scalars(args[0]), 0)
+        first = out[0] if isinstance(out, tuple) else out
+        return Cost(0, times * scalars(first), 0)
+
+    price.__doc__ = f"{_operations(times)} for each output element"
+    return price
+
+
+def per_input(times: int) -> Pricing:
+    """Make a formula of ``times`` scalar operations for each element of the first input."""
+
+    def price(_out: Any, x: Any, /, *_: Any, **__: Any) -> Cost:
+        return Cost(0, times * scalars(x), 0)
+
+    price.__doc__ = f"{_operations(times)} for each input element"
+    return price
+
+
+def register(family: str, price: Pricing, targets: Sequence[str]) -> None:
+    """Register one formula of ``family`` for many operators."""
+    for target in targets:
+        BUILTIN.add(target, Formula(price, family))
+
+
+def _operations(times: int) -> str:
+    return "one operation" if times == 1 else f"{times} operations"
