@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING
 
 from opcount.errors import ConventionError
@@ -54,7 +54,7 @@ _PUBLISHED = re.compile(
 )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _is_published(operator: str, family: str) -> bool:
     """Tell whether the arithmetic stands in the tables that fvcore and mmengine publish.
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from opcount.convention import FVCORE, Convention, find_convention
-from opcount.cost import Cost
 from opcount.coverage import FREE, UNCOUNTED, Coverage
 from opcount.errors import ConventionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
     from typing import Literal
+
+    from opcount.cost import Cost
 
     Ancestors = Literal["owner", "caller"]
 
@@ -76,7 +77,7 @@ class Total(NamedTuple):
     calls: int = 0
     bytes: int = 0
 
-    def __add__(self, other: object) -> Total:  # type: ignore[override]
+    def __add__(self, other: object) -> Total:
         if not isinstance(other, Total):
             return NotImplemented
         return Total(*(a + b for a, b in zip(self, other, strict=True)))

@@ -46,7 +46,8 @@ def load(text: str) -> Profile:
         ) from error
     if not isinstance(data, dict) or data.get("format") != "opcount.profile":
         raise ProfileFormatError(
-            f"Profile.from_json: expected a profile written by to_json(), got {_excerpt(text)}. Pass such a file's text."
+            f"Profile.from_json: expected a profile written by to_json(), got {_excerpt(text)}. "
+            f"Pass such a file's text."
         )
     if not isinstance(data.get("schema"), int) or not 1 <= data["schema"] <= SCHEMA:
         raise ProfileFormatError(
