@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from opcount.convention import Convention
     from opcount.cost import Cost
+    from opcount.counter import OpCounter
     from opcount.profile import Profile
     from opcount.registry import formula
 
@@ -19,11 +20,12 @@ __version__ = "0.1.0"
 _HOMES = {
     "Convention": "opcount.convention",
     "Cost": "opcount.cost",
+    "OpCounter": "opcount.counter",
     "Profile": "opcount.profile",
     "formula": "opcount.registry",
 }
 
-__all__ = ["Convention", "Cost", "Profile", "formula"]
+__all__ = ["Convention", "Cost", "OpCounter", "Profile", "formula"]
 
 
 def __getattr__(name: str) -> object:

@@ -30,6 +30,11 @@ class Formula(NamedTuple):
     when: Callable[..., bool] | None = None
 
     @property
+    def from_user(self) -> bool:
+        """Whether the formula is not one of opcount's own."""
+        return not self.price.__module__.startswith("opcount.")
+
+    @property
     def text(self) -> str:
         """The mathematics: the first paragraph of the formula's docstring."""
         paragraph = (inspect.getdoc(self.price) or self.price.__name__).split("\n\n")[0]
@@ -78,6 +83,10 @@ class Registry:
             if key in self._formulas:
                 return self._formulas[key]
         return self._parent.find(keys) if self._parent is not None else []
+
+    def all_targets(self) -> set[object]:
+        """Return the keys of all formulas, the parent's included."""
+        return {*self._formulas, *(self._parent.all_targets() if self._parent is not None else ())}
 
     def targets(self) -> Mapping[object, list[Formula]]:
         """Return all that is registered here, by key."""

@@ -1,0 +1,232 @@
+"""The context manager that counts a region of code."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+from warnings import warn
+
+from torch import nn
+
+from opcount.convention import Convention, find_convention
+from opcount.errors import CounterStateError, UncountedOperatorError, UncountedOperatorWarning
+from opcount.interceptor import Interceptor, PassThrough, Plan, Planner, undisturbed
+from opcount.overrides import registry_with
+from opcount.profile import Profile
+from opcount.provenance import describe
+from opcount.scope import Scope, Scopes
+from opcount.tally import profile_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import TracebackType
+
+    from opcount.coverage import Coverage
+    from opcount.profile import Ancestors, Total
+    from opcount.registry import Pricing
+
+
+class OpCounter:
+    """Counts what runs inside its block: by operator, module, phase and dtype.
+
+    Nothing about the program changes: same outputs and gradients, no attribute on any module, one forward is one
+    forward. Entering the counter again adds to the count; `reset` empties it. It can be read inside the block and
+    after it.
+
+    Args:
+        model: Gives modules their paths; its parameters are counted. None: modules are named by their class.
+        convention: How MACs and other arithmetic are read as FLOPs: ``"fvcore"``, ``"macs"``, ``"torch"``,
+            ``"full"``, or a `Convention`.
+        strict: Raise instead of warning when an operator ran that nothing explains.
+        formulas: For this count alone: ``{operator: formula}``; None as a formula declares the operator free.
+
+    Raises:
+        ConventionError: There is no such convention.
+        FormulaError: A key of ``formulas`` is no operator.
+        UncountedOperatorError: On leaving the block, with ``strict``.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(10, 10), torch.nn.ReLU())
+        >>> with OpCounter(model) as c:
+        ...     _ = model(torch.ones(1, 10))
+        >>> c.macs, c.params, c.by_module()["0"].macs
+        (100, 110, 100)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        *,
+        convention: str | Convention = "fvcore",
+        strict: bool = False,
+        formulas: Mapping[Any, Pricing | None] | None = None,
+    ) -> None:
+        if model is not None and not isinstance(model, nn.Module):
+            raise TypeError(
+                f"OpCounter: expected an nn.Module or None, got {model!r} of type {type(model).__name__}. "
+                f"Count a function as `with OpCounter(): function()`."
+            )
+        self._convention = find_convention(convention)
+        self._strict = strict
+        self._model = model
+        self._planner = Planner(registry_with(formulas))
+        self._plans: dict[Any, Plan] = {}
+        self._active_plans: dict[Any, Plan] = self._plans
+        self._scopes = Scopes(model, self._adopt, self._planner.priced_modules(), self._charge_module)
+        self._entered: ExitStack | None = None
+        self._ran = False
+        self._provenance: dict[str, str] = {}
+        self._reported: set[str] = set()
+
+    def __enter__(self) -> OpCounter:
+        if self._entered is not None:
+            raise CounterStateError(
+                "OpCounter: this counter is counting already. Use a second OpCounter for a nested region, or pause()."
+            )
+        self._provenance = describe(self._model, self._provenance)
+        with ExitStack() as undo:
+            undo.enter_context(undisturbed())
+            scope = self._scopes.open()
+            undo.callback(self._scopes.close)
+            self._mode = Interceptor(self._planner, scope, self._active_plans)
+            undo.enter_context(self._mode.pushed())
+            self._entered = undo.pop_all()
+        self._ran = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._entered is None:
+            raise CounterStateError("OpCounter: this counter is not counting. Enter it with `with` first.")
+        entered, self._entered = self._entered, None
+        self._scopes.names.refresh()
+        entered.__exit__(kind, error, trace)
+        if error is None:
+            self._report_uncounted()
+
+    def pause(self) -> None:
+        """Stop counting, inside the block, until `resume`."""
+        self._need_entered("pause")
+        self._switch(PassThrough())
+
+    def resume(self) -> None:
+        """Count again after `pause`."""
+        self._need_entered("resume")
+        self._switch(self._plans)
+
+    def reset(self) -> None:
+        """Forget what was counted, inside the block or after it."""
+        self._scopes.clear()
+        self._reported.clear()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Name the phase of the forward operators in a region, such as ``"prefill"``.
+
+        Backward, recomputation and optimizer steps inside keep their own phases.
+        """
+        if not isinstance(name, str) or not name:
+            raise ValueError(
+                f"OpCounter.phase: expected a name, got {name!r} of type {type(name).__name__}. Pass a string."
+            )
+        before = self._scopes.set_phase(name)
+        try:
+            yield
+        finally:
+            self._scopes.set_phase(before)
+
+    @property
+    def profile(self) -> Profile:
+        """What was counted so far, frozen.
+
+        Raises:
+            CounterStateError: Nothing ran under the counter yet.
+        """
+        if not self._ran:
+            raise CounterStateError(
+                "OpCounter: nothing was counted yet. Run the code inside `with OpCounter(model) as c:` first."
+            )
+        return profile_of(self._scopes, self._convention, self._provenance)
+
+    @property
+    def flops(self) -> int:
+        """FLOPs under the counter's convention."""
+        return self.profile.flops
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+        return self.profile.macs
+
+    @property
+    def arith(self) -> int:
+        """Scalar operations that are not multiply-accumulates."""
+        return self.profile.arith
+
+    @property
+    def activations(self) -> int:
+        """Elements of the outputs of convolution- and matmul-like operators, forward only."""
+        return self.profile.activations
+
+    @property
+    def params(self) -> int:
+        """Elements of the model's parameters, a tied one once; 0 without a model."""
+        return self._scopes.names.count_parameters()
+
+    @property
+    def coverage(self) -> Coverage:
+        """Which operators were counted, declared free, or explained by nothing."""
+        return self.profile.coverage
+
+    def by_module(self, ancestors: Ancestors = "owner") -> dict[str, Total]:
+        """See `Profile.by_module`."""
+        return self.profile.by_module(ancestors)
+
+    def by_operator(self) -> dict[str, Total]:
+        """See `Profile.by_operator`."""
+        return self.profile.by_operator()
+
+    def by_module_and_operator(self, ancestors: Ancestors = "owner") -> dict[str, dict[str, Total]]:
+        """See `Profile.by_module_and_operator`."""
+        return self.profile.by_module_and_operator(ancestors)
+
+    def by_phase(self) -> dict[str, Total]:
+        """See `Profile.by_phase`."""
+        return self.profile.by_phase()
+
+    def by_dtype(self) -> dict[str, Total]:
+        """See `Profile.by_dtype`."""
+        return self.profile.by_dtype()
+
+    def _need_entered(self, what: str) -> None:
+        if self._entered is None:
+            raise CounterStateError(f"OpCounter.{what}: this counter is not counting. Call it inside the `with` block.")
+
+    def _switch(self, plans: dict[Any, Plan]) -> None:
+        self._active_plans = self._mode.plans = plans
+
+    def _adopt(self, scope: Scope) -> Callable[[], None]:
+        """Count on a thread that did not enter the counter but runs its modules."""
+        return Interceptor(self._planner, scope, self._active_plans).push()
+
+    def _charge_module(
+        self, module: nn.Module, frame: Any, phase: str, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        plan = self._planner.module_plan(type(module))
+        self._mode.charge_frame(frame, phase, plan, out, args, kwargs)
+
+    def _report_uncounted(self) -> None:
+        coverage = self.profile.coverage
+        new = set(coverage.uncounted) - self._reported
+        if not new:
+            return
+        self._reported |= new
+        if self._strict:
+            raise UncountedOperatorError(f"{coverage.verdict()}. Register one with @opcount.formula.")
+        warn(
+            f"{coverage.verdict()}. Register one with @opcount.formula, or pass strict=True to fail instead.",
+            UncountedOperatorWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,182 @@
+"""How one operator is priced: decided at its first call, remembered for the count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from opcount.cost import Cost
+from opcount.coverage import FREE, UNCOUNTED
+from opcount.formulas import rule_for
+from opcount.interceptor import higher_order, opening
+from opcount.registry import USER, Formula, Registry, operator_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch._ops import HigherOrderOperator, OpOverload
+
+    from opcount.interceptor.mode import Interceptor
+
+    Handler = Callable[["Interceptor", "Plan", Any, tuple[Any, ...], dict[str, Any]], Any]
+
+_NOTHING = Cost()
+
+_METADATA_NAMESPACES = {"prim", "profiler"}
+_METADATA = {
+    f"aten.{name}"
+    for name in (
+        "alias detach detach_ dim is_contiguous is_leaf is_nonzero is_non_overlapping_and_dense is_same_size "
+        "is_strides_like_format layout lift lift_fresh lift_fresh_copy numel output_nr requires_grad_ retain_grad "
+        "size storage_offset stride sym_is_contiguous sym_numel sym_size sym_storage_offset sym_stride _version"
+    ).split()
+}
+
+
+class Plan:
+    """What to do with one operator.
+
+    Attributes:
+        operator: The overload's name, ``"aten.mm.default"``.
+        family: What records of it bear.
+        price: The formula, if a plain call is all there is to do.
+        handle: Does the call where ``price`` is None.
+        text: The formula's mathematics.
+        writes: Whether outputs are memory of their own, and not views.
+        from_user: Whether the formula is not opcount's own, so that its failure is an error.
+    """
+
+    __slots__ = ("family", "from_user", "handle", "operator", "price", "text", "writes")
+
+    def __init__(
+        self,
+        operator: str,
+        family: str,
+        price: Callable[..., Cost] | None = None,
+        handle: Handler | None = None,
+        text: str = "",
+    ) -> None:
+        self.operator = operator
+        self.family = family
+        self.price = price
+        self.handle = handle
+        self.text = text
+        self.writes = True
+        self.from_user = False
+
+
+def price_nothing(_out: object, /, *_args: object, **_kwargs: object) -> Cost:
+    """Nothing is computed."""
+    return _NOTHING
+
+
+class Planner:
+    """Makes the plans of one count.
+
+    Args:
+        overrides: Formulas for this count alone; None in place of one declares an operator free.
+    """
+
+    def __init__(self, overrides: Registry | None = None) -> None:
+        self.registry = USER if overrides is None else overrides
+        self._modules: dict[type, Plan] = {}
+
+    def plan(self, func: OpOverload | HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
+        """Decide how to price an operator, given the arguments of its first call."""
+        if isinstance(func, torch._ops.HigherOrderOperator):
+            name = f"higher_order.{func.name()}"
+            return self._by_formula(name, self.registry.find([name])) or higher_order.plan(func, name)
+        name = str(func)
+        keys = operator_keys(func)
+        if func.namespace in _METADATA_NAMESPACES or keys[1] in _METADATA:
+            return Plan(name, FREE, handle=_pass)
+        formulas = self.registry.find(keys)
+        own = self.backend_plan(func, name, formulas)
+        if opening.is_composite(func) and not (formulas and formulas[0].from_user):
+            return Plan(name, own.family, handle=opening.Composite(func, own))
+        return own
+
+    def priced_modules(self) -> set[type]:
+        """Return the module classes that are priced as a whole."""
+        return {target for target in self.registry.all_targets() if isinstance(target, type)}
+
+    def module_plan(self, kind: type) -> Plan:
+        """Return the plan of a module class that is priced as a whole."""
+        plan = self._modules.get(kind)
+        if plan is None:
+            plan = self._modules[kind] = self._of(f"module.{kind.__name__}", self.registry.find([kind])[0])
+        return plan
+
+    def backend_plan(self, func: OpOverload, name: str, formulas: list[Formula]) -> Plan:
+        """Decide for a device that has a kernel of its own."""
+        rule = None if formulas else rule_for(func)
+        return self._by_formula(name, formulas or ([rule] if rule else [])) or Plan(
+            name, UNCOUNTED, handle=opening.open_up
+        )
+
+    def _by_formula(self, name: str, formulas: list[Formula]) -> Plan | None:
+        if not formulas:
+            return None
+        plans = [self._of(name, formula) for formula in formulas]
+        if formulas[0].when is None:
+            return plans[0]
+        conditions = [(formula.when, plan) for formula, plan in zip(formulas, plans, strict=True)]
+        if conditions[-1][0] is not None:
+            conditions.append((None, self._otherwise(name)))
+        return Plan(name, plans[-1].family, handle=_Conditional(conditions))
+
+    def _of(self, name: str, formula: Formula) -> Plan:
+        plan = Plan(name, formula.family, formula.price, text=formula.text)
+        plan.from_user = formula.from_user
+        plan.writes = not _is_view(name)
+        return plan
+
+    def _otherwise(self, name: str) -> Plan:
+        rule = rule_for(_overload(name))
+        return self._of(name, rule) if rule else Plan(name, UNCOUNTED, price_nothing)
+
+
+def _overload(name: str) -> OpOverload:
+    namespace, packet, overload = name.split(".")
+    return getattr(getattr(getattr(torch.ops, namespace), packet), overload)  # type: ignore[no-any-return]
+
+
+def _is_view(name: str) -> bool:
+    """Tell whether the operator's output is its input's memory, unwritten."""
+    if not name.startswith("aten.") or name.count(".") != 2:  # noqa: PLR2004
+        return False
+    returns = _overload(name)._schema.returns
+    return any(r.alias_info is not None and not r.alias_info.is_write for r in returns)
+
+
+class PassThrough(dict[Any, Plan]):
+    """Plans of a paused counter."""
+
+    def get(self, _key: Any, _default: Any = None) -> Plan:
+        return _PASS
+
+
+def _pass(_mode: Interceptor, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Answer a question about metadata, which is no computation and no copy."""
+    return func(*args, **kwargs)
+
+
+class _Conditional:
+    """Runs the operator, then charges it by the first formula that is meant for the call."""
+
+    def __init__(self, conditions: list[tuple[Callable[..., bool] | None, Plan]]) -> None:
+        self._conditions = conditions
+
+    def __call__(
+        self, mode: Interceptor, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        out = func(*args, **kwargs)
+        for when, plan in self._conditions:
+            if when is None or when(out, *args, **kwargs):
+                mode.charge(plan, out, args, kwargs)
+                break
+        return out
+
+
+_PASS = Plan("", FREE, handle=_pass)

@@ -1,0 +1,36 @@
+"""Where a count comes from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+import opcount
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+
+def describe(model: nn.Module | None, before: Mapping[str, str]) -> dict[str, str]:
+    """Return versions, device and modes as they are now, joined with what was noted before."""
+    now = {"opcount": opcount.__version__, "torch": torch.__version__, "grad": _grad_mode()}
+    if model is not None:
+        now["model"] = type(model).__name__
+        now["mode"] = "train" if model.training else "eval"
+        devices = sorted({p.device.type for p in model.parameters()})
+        if devices:
+            now["device"] = "+".join(devices)
+    return {**now, **{k: v if now.get(k, v) == v else _join(v, now[k]) for k, v in before.items()}}
+
+
+def _join(before: str, now: str) -> str:
+    return before if now in before.split(", ") else f"{before}, {now}"
+
+
+def _grad_mode() -> str:
+    if torch.is_inference_mode_enabled():
+        return "inference_mode"
+    return "grad" if torch.is_grad_enabled() else "no_grad"

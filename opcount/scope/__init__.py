@@ -1,0 +1,7 @@
+"""Where an operator runs: which module called it, in which phase."""
+
+from opcount.scope.frame import Frame, Row
+from opcount.scope.hooks import Scopes
+from opcount.scope.thread import BACKWARD, FORWARD, OPTIMIZER, RECOMPUTE, Scope
+
+__all__ = ["BACKWARD", "FORWARD", "OPTIMIZER", "RECOMPUTE", "Frame", "Row", "Scope", "Scopes"]

@@ -1,0 +1,102 @@
+"""The call tree: a frame is one module, called from one chain of modules, with a running tally."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Row:
+    """The running sum of one operator in one frame; the mutable twin of `opcount.profile.Record`."""
+
+    __slots__ = ("activations", "arith", "bytes", "calls", "macs", "shapes")
+
+    def __init__(self, shapes: str = "") -> None:
+        self.calls = self.macs = self.arith = self.activations = self.bytes = 0
+        self.shapes = shapes
+
+    def absorb(self, other: Row) -> None:
+        """Add another row's sums to this one's."""
+        self.calls += other.calls
+        self.macs += other.macs
+        self.arith += other.arith
+        self.activations += other.activations
+        self.bytes += other.bytes
+
+
+class Frame:
+    """One module under one chain of callers.
+
+    Attributes:
+        path: Of the module; ``""`` for the root.
+        parent: The caller's frame.
+        children: Frames of the modules called from here, by path.
+        rows: The tally, by ``(plan, phase, dtype)``.
+        calls: Of the module, from here.
+    """
+
+    __slots__ = ("calls", "children", "parent", "path", "rows")
+
+    def __init__(self, path: str, parent: Frame | None = None) -> None:
+        self.path = path
+        self.parent = parent
+        self.children: dict[str, Frame] = {}
+        self.rows: dict[Any, Row] = {}
+        self.calls = 0
+
+    def child(self, path: str) -> Frame:
+        """Return the frame of a module that is called from here, made at its first call."""
+        frame = self.children.get(path)
+        if frame is None:
+            frame = self.children[path] = Frame(path, self)
+        return frame
+
+    def stack(self) -> tuple[str, ...]:
+        """Return the paths from the root to this frame."""
+        paths = []
+        frame: Frame | None = self
+        while frame is not None:
+            paths.append(frame.path)
+            frame = frame.parent
+        return tuple(reversed(paths))
+
+    def walk(self) -> Iterator[Frame]:
+        """Yield this frame and all below it, callers first."""
+        pending = [self]
+        while pending:
+            frame = pending.pop()
+            yield frame
+            pending.extend(reversed(frame.children.values()))
+
+    def clear(self) -> None:
+        """Forget the tally of this frame and of all below it; the frames stay, a backward may need them."""
+        for frame in self.walk():
+            frame.rows.clear()
+            frame.calls = 0
+
+    def absorb(self, other: Frame) -> None:
+        """Add another tree's tally to this one's."""
+        self.calls += other.calls
+        for key, row in other.rows.items():
+            self.rows.setdefault(key, Row(row.shapes)).absorb(row)
+        for path, child in other.children.items():
+            self.child(path).absorb(child)
+
+
+class _Discard(dict[Any, Row]):
+    """A tally that keeps nothing."""
+
+    def get(self, _key: Any, _default: Any = None) -> Row:
+        return Row()
+
+
+class Sink(Frame):
+    """Where the work inside a module goes that is priced as a whole."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.rows = _Discard()

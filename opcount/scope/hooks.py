@@ -1,0 +1,151 @@
+"""Module and optimizer hooks keep each thread's scope; they are process-wide and leave the modules untouched."""
+
+from __future__ import annotations
+
+from collections import Counter
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from opcount.scope.names import Names
+from opcount.scope.thread import NO_TASK, OPTIMIZER, RECOMPUTE, Scope
+from opcount.scope.threads import Threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from torch import nn
+
+    from opcount.scope.frame import Frame
+
+_COUNTING: Counter[int] = Counter()
+"""How many counters each thread has entered itself; such a thread is never adopted by another's."""
+
+
+class Scopes:
+    """The scopes of all threads that run modules while a counter is entered.
+
+    Args:
+        model: Gives modules their paths; None: all are named by their class.
+        adopt: Called on a thread that runs a module of ours without our mode; returns what undoes it.
+        priced_modules: Module classes that are priced as a whole.
+        charge_module: ``(module, frame, phase, out, args, kwargs)`` of such a module, after its forward.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | None,
+        adopt: Callable[[Scope], Callable[[], None]],
+        priced_modules: Collection[object],
+        charge_module: Callable[..., None],
+    ) -> None:
+        self.names = Names(model)
+        self._threads = Threads(self.names.owner_of)
+        self._adopt = adopt
+        self._adopted: dict[int, Callable[[], None]] = {}
+        self._priced = priced_modules
+        self._charge_module = charge_module
+        self._home = 0
+        self._handles: list[Any] = []
+        self._leave_handle: Any = None
+
+    def open(self) -> Scope:
+        """Begin to observe on this thread, and register the hooks."""
+        self._home = get_ident()
+        _COUNTING[self._home] += 1
+        scope = self._threads.join()
+        scope.open()
+        if self._leave_handle is None:
+            self._leave_handle = register_module_forward_hook(self._leave, with_kwargs=True, always_call=True)
+        self._handles = [
+            register_module_forward_pre_hook(self._enter),
+            register_optimizer_step_pre_hook(self._enter_optimizer),
+            register_optimizer_step_post_hook(self._leave_optimizer),
+        ]
+        return scope
+
+    def close(self) -> None:
+        """Stop to observe, and remove the hooks; the last one when no adopted thread runs a module any more."""
+        while self._handles:
+            self._handles.pop().remove()
+        self._release_leave()
+        _COUNTING[self._home] -= 1
+        if not _COUNTING[self._home]:
+            del _COUNTING[self._home]
+        self._threads.by_ident[self._home].close()
+
+    def _release_leave(self) -> None:
+        if not self._handles and not self._adopted and self._leave_handle is not None:
+            self._leave_handle.remove()
+            self._leave_handle = None
+
+    def set_phase(self, name: str) -> str:
+        """Name the phase of forward operators, on every thread; return the name before."""
+        return self._threads.set_phase(name)
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the frames of all threads."""
+        return self._threads.frames()
+
+    def unattributed(self) -> Counter[str]:
+        """Return the operator calls whose module is unknown, by reason."""
+        return self._threads.unattributed()
+
+    def clear(self) -> None:
+        """Forget all that was tallied."""
+        self._threads.clear()
+
+    def _enter(self, module: nn.Module, _args: object) -> None:
+        scope = self._threads.by_ident.get(get_ident())
+        if scope is None or not scope.observing:
+            scope = self._join(module)
+            if scope is None:
+                return
+        path = self.names.paths.get(id(module))
+        caller = scope.frame
+        if path is None:
+            path = self.names.path_of_foreign(module, caller.path)
+        frame = caller if path == caller.path else caller.children.get(path) or caller.child(path)
+        if id(module) not in self.names.wrappers:
+            frame.calls += 1
+        scope.push(module, frame, mute=bool(self._priced) and type(module) in self._priced)
+
+    def _leave(self, module: nn.Module, args: Any, *rest: Any) -> None:
+        """Run after a module; ``rest`` is ``(kwargs, out)``, or one item after an exception."""
+        ident = get_ident()
+        scope = self._threads.by_ident.get(ident)
+        if scope is None or not scope.observing:
+            return
+        frame = scope.frame
+        phase = scope.phase if scope.task == NO_TASK else RECOMPUTE
+        scope.pop(module)
+        if self._priced and len(rest) == 2 and type(module) in self._priced and not scope.muted:  # noqa: PLR2004
+            self._charge_module(module, frame, phase, rest[1], args, rest[0])
+        if ident in self._adopted and scope.idle:
+            self._adopted.pop(ident)()
+            scope.close()
+            self._release_leave()
+
+    def _join(self, module: nn.Module) -> Scope | None:
+        """Adopt a thread that runs a module of ours, unless it counts for itself."""
+        ident = get_ident()
+        ours = self.names.model is None or id(module) in self.names.paths
+        if not ours or ident in _COUNTING:
+            return None
+        scope = self._threads.join()
+        scope.open()
+        self._adopted[ident] = self._adopt(scope)
+        return scope
+
+    def _enter_optimizer(self, optimizer: object, _args: object, _kwargs: object) -> None:
+        scope = self._threads.by_ident.get(get_ident())
+        if scope is not None and scope.observing:
+            scope.pop(optimizer)  # left behind by a step that raised
+            scope.push(optimizer, scope.root, phase=OPTIMIZER)
+
+    def _leave_optimizer(self, optimizer: object, _args: object, _kwargs: object) -> None:
+        scope = self._threads.by_ident.get(get_ident())
+        if scope is not None and scope.observing:
+            scope.pop(optimizer)

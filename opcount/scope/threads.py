@@ -1,0 +1,87 @@
+"""The scopes of several threads: one for each thread that runs modules, remembered for a later backward."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from opcount.scope.frame import Frame
+from opcount.scope.thread import FORWARD, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_REMEMBERED = 64
+"""Ended threads whose timelines are kept; older ones are merged into one tally."""
+
+
+class Threads:
+    """The scopes of all threads.
+
+    Attributes:
+        by_ident: The scope of each live thread, by its identifier.
+    """
+
+    def __init__(self, owner_of: Callable[[Any], str]) -> None:
+        self.by_ident: dict[int, Scope] = {}
+        self._owner_of = owner_of
+        self._phase = FORWARD
+        self._threads: dict[int, threading.Thread] = {}
+        self._ended: list[Scope] = []
+        self._merged = Frame("")
+        self._lock = threading.Lock()
+
+    def join(self) -> Scope:
+        """Return the scope of the running thread, made at its first call."""
+        ident, thread = get_ident(), threading.current_thread()
+        with self._lock:
+            scope = self.by_ident.get(ident)
+            if scope is not None and self._threads[ident] is thread:
+                return scope
+            if scope is not None:
+                self._end(scope)
+            scope = self.by_ident[ident] = Scope(self._owner_of, self._others, self._phase)
+            self._threads[ident] = thread
+            return scope
+
+    def _end(self, scope: Scope) -> None:
+        """Remember a scope whose thread has ended, its identifier now being another's."""
+        self._ended.append(scope)
+        if len(self._ended) > _REMEMBERED:
+            self._merged.absorb(self._ended.pop(0).root)
+
+    def _all(self) -> list[Scope]:
+        return [*self.by_ident.values(), *self._ended]
+
+    def _others(self, scope: Scope) -> list[Scope]:
+        if len(self.by_ident) == 1 and not self._ended:
+            return []
+        return [other for other in self._all() if other is not scope]
+
+    def set_phase(self, name: str) -> str:
+        """Name the phase of forward operators; return the name before."""
+        before, self._phase = self._phase, name
+        for scope in self._all():
+            scope.set_phase(name)
+        return before
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the frames of all threads."""
+        for root in (self._merged, *(scope.root for scope in self._all())):
+            yield from root.walk()
+
+    def unattributed(self) -> Counter[str]:
+        """Return the operator calls whose module is unknown, by reason."""
+        reasons: Counter[str] = Counter()
+        for scope in self._all():
+            reasons.update(scope.unattributed)
+        return reasons
+
+    def clear(self) -> None:
+        """Forget all that was tallied; the frames stay, a backward may need them."""
+        self._merged = Frame("")
+        for scope in self._all():
+            scope.root.clear()
+            scope.unattributed.clear()

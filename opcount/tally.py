@@ -1,0 +1,50 @@
+"""A running tally, frozen: frames and rows become a profile's records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from opcount.cost import Cost
+from opcount.profile import Profile, Record, merge
+from opcount.scope import BACKWARD, OPTIMIZER, RECOMPUTE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from opcount.convention import Convention
+    from opcount.scope import Frame, Scopes
+
+_AFTER_FORWARD = {BACKWARD, RECOMPUTE, OPTIMIZER}
+"""Phases whose outputs are no activations."""
+
+
+def profile_of(scopes: Scopes, convention: Convention, provenance: Mapping[str, str]) -> Profile:
+    """Return what the scopes of all threads have tallied so far."""
+    calls: Counter[str] = Counter()
+    records: list[Record] = []
+    formulas: dict[str, str] = {}
+    for frame in list(scopes.frames()):
+        calls[frame.path] += frame.calls
+        records += _records(frame, formulas)
+    return Profile(
+        records=merge(records),
+        modules=scopes.names.table(calls.__getitem__),
+        convention=convention,
+        provenance=dict(provenance),
+        unattributed=dict(scopes.unattributed()),
+        formulas=formulas,
+    )
+
+
+def _records(frame: Frame, formulas: dict[str, str]) -> Iterator[Record]:
+    if not frame.rows:
+        return
+    stack = frame.stack()
+    for (plan, phase, dtype), row in list(frame.rows.items()):
+        activations = 0 if phase in _AFTER_FORWARD else row.activations
+        cost = Cost(row.macs, row.arith, activations)
+        name = "" if dtype is None else str(dtype).removeprefix("torch.")
+        yield Record(stack, plan.operator, plan.family, phase, name, row.calls, cost, row.bytes, row.shapes)
+        if plan.text:
+            formulas[plan.operator] = plan.text
