@@ -1,5 +1,7 @@
-"""Which formula prices an operator. Formulas are found by name, so that one may be written for an
-operator that this build of PyTorch does not have."""
+"""Which formula prices an operator.
+
+Formulas are found by name, so that one may be written for an operator that this build of PyTorch does not have.
+"""
 
 from __future__ import annotations
 
@@ -166,14 +168,14 @@ def target_key(target: object) -> object:
     if isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
         return str(target).replace("::", ".")
     if isinstance(target, torch._ops.HigherOrderOperator):
-        return f"higher_order.{target.name()}"
+        return f"higher_order.{target.name()}"  # type: ignore[no-untyped-call]
     if isinstance(target, type) and issubclass(target, torch.nn.Module) and target is not torch.nn.Module:
         return target
     if type(target).__module__.startswith("triton"):
         return target
     raise FormulaError(
-        f"formula: expected an operator, its name, a higher-order operator, a Triton kernel or an nn.Module class, "
-        f"got {target!r} of type {type(target).__name__}. For the function of a custom operator pass torch.ops.lib.name."
+        f"formula: expected an operator, its name, a higher-order operator, a Triton kernel or an nn.Module class, got "
+        f"{target!r} of type {type(target).__name__}. For the function of a custom operator pass torch.ops.lib.name."
     )
 
 
