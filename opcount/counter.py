@@ -12,7 +12,6 @@ from opcount.convention import Convention, find_convention
 from opcount.errors import CounterStateError, UncountedOperatorError, UncountedOperatorWarning
 from opcount.interceptor import Interceptor, PassThrough, Plan, Planner, undisturbed
 from opcount.overrides import registry_with
-from opcount.profile import Profile
 from opcount.provenance import describe
 from opcount.scope import Scope, Scopes
 from opcount.tally import profile_of
@@ -21,8 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
+    from typing_extensions import Self
+
     from opcount.coverage import Coverage
-    from opcount.profile import Ancestors, Total
+    from opcount.profile import Ancestors, Profile, Total
     from opcount.registry import Pricing
 
 
@@ -79,7 +80,7 @@ class OpCounter:
         self._provenance: dict[str, str] = {}
         self._reported: set[str] = set()
 
-    def __enter__(self) -> OpCounter:
+    def __enter__(self) -> Self:
         if self._entered is not None:
             raise CounterStateError(
                 "OpCounter: this counter is counting already. Use a second OpCounter for a nested region, or pause()."
@@ -207,9 +208,9 @@ class OpCounter:
     def _switch(self, plans: dict[Any, Plan]) -> None:
         self._active_plans = self._mode.plans = plans
 
-    def _adopt(self, scope: Scope) -> Callable[[], None]:
+    def _adopt(self, scope: Scope) -> Callable[[], object]:
         """Count on a thread that did not enter the counter but runs its modules."""
-        return Interceptor(self._planner, scope, self._active_plans).push()
+        return Interceptor(self._planner, scope, self._active_plans).push_here()
 
     def _charge_module(
         self, module: nn.Module, frame: Any, phase: str, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -168,7 +168,7 @@ def target_key(target: object) -> object:
     if isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
         return str(target).replace("::", ".")
     if isinstance(target, torch._ops.HigherOrderOperator):
-        return f"higher_order.{target.name()}"  # type: ignore[no-untyped-call]
+        return f"higher_order.{target.name()}"
     if isinstance(target, type) and issubclass(target, torch.nn.Module) and target is not torch.nn.Module:
         return target
     if type(target).__module__.startswith("triton"):

@@ -1,11 +1,11 @@
 """Let mmpretrain, mmdet, mmyolo and torchvision import where their C++ operators are absent.
 
-A torchvision built for another torch loads no operators, mmcv-lite has none, and mmdet and mmyolo refuse a mmcv newer than
-they know. None of this concerns a count: the models of the tests need these packages to import, not to detect anything.
-So every shim acts only where the real thing is missing, and only when the package that needs it is imported.
+A torchvision built for another torch loads no operators, mmcv-lite has none, and mmdet and mmyolo refuse a mmcv newer
+than they know. None of this concerns a count: the models of the tests need these packages to import, not to detect
+anything. So every shim acts only where the real thing is missing, and only when the package that needs it is imported.
 
-`install` is for the interpreter that calls it; ``tests/startup/sitecustomize.py`` calls it in child processes that have that
-directory on their ``PYTHONPATH`` (`child_environment`).
+`install` is for the interpreter that calls it; ``tests/startup/sitecustomize.py`` calls it in child processes that have
+that directory on their ``PYTHONPATH`` (`child_environment`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _VALUES = {
     "mmcv": ("__version__", "2.0.1"),
     "mmpretrain.utils.dependency": ("WITH_MULTIMODAL", False),
 }
-"""A version that mmpretrain 1.2, mmdet 3.3 and mmyolo 0.6 all accept; no image-and-text models: they need transformers 4."""
+"""A version that mmpretrain 1.2, mmdet 3.3 and mmyolo 0.6 all accept; no image-and-text models: they need an older
+transformers."""
 
 _ROI = "Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width"
 _SIZE = "SymInt batch_size, SymInt channels, SymInt height, SymInt width"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,23 +45,24 @@ class Interceptor(TorchDispatchMode):
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
+        """Tell dynamo that this mode changes nothing that it compiles."""
         return True
 
     def __init__(self, planner: Planner, scope: Scope, plans: dict[Any, Plan]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.planner = planner
         self.scope = scope
         self.plans = plans
         self._opaque: dict[Any, bool] = {}
 
-    def __torch_dispatch__(  # noqa: D105
+    def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if types and self._is_opened_by_its_subclass(types):
             return NotImplemented
         plan = self.plans.get(func)
         if plan is None:
-            plan = self.plans[func] = self.planner.plan(func, args, kwargs or {})
+            plan = self.plans[func] = self.planner.plan(func)
         price = plan.price
         if price is None:
             return plan.handle(self, plan, func, args, kwargs or {})  # type: ignore[misc]
@@ -90,7 +92,8 @@ class Interceptor(TorchDispatchMode):
         """Price a call that has run, and add it to the tally of a frame."""
         try:
             macs, arith, activations = plan.price(out, *args, **kwargs)  # type: ignore[misc]
-        except Exception as error:  # noqa: BLE001  (the user's program must not fail for a formula of ours)
+        except Exception as error:
+            # The user's program must not fail for a formula of ours.
             if plan.from_user:
                 raise _formula_failed(plan, error) from error
             plan = self._unpriced(plan)
@@ -131,7 +134,7 @@ class Interceptor(TorchDispatchMode):
     @contextmanager
     def pushed(self) -> Iterator[None]:
         """Put the mode on this thread's stack; modes that were pushed later and never popped stay there."""
-        self.__enter__()
+        self.__enter__()  # type: ignore[no-untyped-call]
         try:
             yield
         finally:
@@ -145,15 +148,15 @@ class Interceptor(TorchDispatchMode):
             above = stack[stack.index(self) + 1 :]
             for _ in above:
                 torch._C._pop_torch_dispatch_stack(None)
-            self.__exit__(None, None, None)
+            self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             for mode in above:
                 torch._C._push_on_torch_dispatch_stack(mode)
 
-    def push(self) -> Callable[[], None]:
+    def push_here(self) -> Callable[[], object]:
         """Put the mode on this thread's stack; return what takes it off."""
         manager = self.pushed()
         manager.__enter__()
-        return lambda: manager.__exit__(None, None, None) and None
+        return partial(manager.__exit__, None, None, None)
 
     @contextmanager
     def reentered(self) -> Iterator[Watch]:

@@ -58,9 +58,8 @@ class Composite:
         self._func = func
         self._has_own: dict[str, bool] = {}
 
-    def __call__(
-        self, mode: Interceptor, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def __call__(self, mode: Interceptor, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one call."""
         key = _keys(args, kwargs).highestPriorityTypeId().name
         own = self._has_own.get(key)
         if own is None:

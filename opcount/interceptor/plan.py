@@ -82,8 +82,8 @@ class Planner:
         self.registry = USER if overrides is None else overrides
         self._modules: dict[type, Plan] = {}
 
-    def plan(self, func: OpOverload | HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
-        """Decide how to price an operator, given the arguments of its first call."""
+    def plan(self, func: OpOverload | HigherOrderOperator) -> Plan:
+        """Decide how to price an operator."""
         if isinstance(func, torch._ops.HigherOrderOperator):
             name = f"higher_order.{func.name()}"
             return self._by_formula(name, self.registry.find([name])) or higher_order.plan(func, name)
@@ -144,7 +144,7 @@ def _overload(name: str) -> OpOverload:
 
 def _is_view(name: str) -> bool:
     """Tell whether the operator's output is its input's memory, unwritten."""
-    if not name.startswith("aten.") or name.count(".") != 2:  # noqa: PLR2004
+    if not name.startswith("aten.") or name.count(".") != 2:
         return False
     returns = _overload(name)._schema.returns
     return any(r.alias_info is not None and not r.alias_info.is_write for r in returns)
@@ -154,6 +154,7 @@ class PassThrough(dict[Any, Plan]):
     """Plans of a paused counter."""
 
     def get(self, _key: Any, _default: Any = None) -> Plan:
+        """Return the plan that charges nothing, for every operator."""
         return _PASS
 
 
@@ -168,9 +169,7 @@ class _Conditional:
     def __init__(self, conditions: list[tuple[Callable[..., bool] | None, Plan]]) -> None:
         self._conditions = conditions
 
-    def __call__(
-        self, mode: Interceptor, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def __call__(self, mode: Interceptor, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         out = func(*args, **kwargs)
         for when, plan in self._conditions:
             if when is None or when(out, *args, **kwargs):

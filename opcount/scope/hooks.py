@@ -37,14 +37,14 @@ class Scopes:
     def __init__(
         self,
         model: nn.Module | None,
-        adopt: Callable[[Scope], Callable[[], None]],
+        adopt: Callable[[Scope], Callable[[], object]],
         priced_modules: Collection[object],
         charge_module: Callable[..., None],
     ) -> None:
         self.names = Names(model)
         self._threads = Threads(self.names.owner_of)
         self._adopt = adopt
-        self._adopted: dict[int, Callable[[], None]] = {}
+        self._adopted: dict[int, Callable[[], object]] = {}
         self._priced = priced_modules
         self._charge_module = charge_module
         self._home = 0
@@ -121,7 +121,7 @@ class Scopes:
         frame = scope.frame
         phase = scope.phase if scope.task == NO_TASK else RECOMPUTE
         scope.pop(module)
-        if self._priced and len(rest) == 2 and type(module) in self._priced and not scope.muted:  # noqa: PLR2004
+        if self._priced and len(rest) == 2 and type(module) in self._priced and not scope.muted:
             self._charge_module(module, frame, phase, rest[1], args, rest[0])
         if ident in self._adopted and scope.idle:
             self._adopted.pop(ident)()

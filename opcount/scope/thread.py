@@ -18,7 +18,7 @@ RECOMPUTE = "recompute"
 OPTIMIZER = "optimizer"
 
 _graph_task: Callable[[], int] = torch._C._current_graph_task_id
-_sequence_number: Callable[[], int] = torch.autograd._get_sequence_nr
+_sequence_number: Callable[[], int] = torch._C._autograd._get_sequence_nr
 _running_node: Callable[[], Any] = torch._C._current_autograd_node
 
 _LEAF = 1 << 63
@@ -54,7 +54,9 @@ class Scope:
         "frame", "muted", "observing", "phase", "root", "settled", "task", "timeline", "top", "unattributed",
     )  # fmt: skip
 
-    def __init__(self, owner_of: Callable[[Any], str], others: Callable[[Scope], list[Scope]], phase: str = FORWARD) -> None:
+    def __init__(
+        self, owner_of: Callable[[Any], str], others: Callable[[Scope], list[Scope]], phase: str = FORWARD
+    ) -> None:
         self.root = Frame("")
         self._sink = Sink()
         self._owner_of = owner_of
