@@ -62,7 +62,14 @@ def binary_cross_entropy_with_logits(
 
 @formula(aten.nll_loss_forward, aten.nll_loss2d_forward)
 def nll_loss(
-    _out: tuple[Tensor, Tensor], _x: Tensor, target: Tensor, weight: Tensor | None, reduction: int, /, *_: object, **__: object
+    _out: tuple[Tensor, Tensor],
+    _x: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    reduction: int,
+    /,
+    *_: object,
+    **__: object,
 ) -> Cost:
     """``-w[target] * x[target]``: a negation for each target, a product for a weight, one more to reduce."""
     return Cost(0, target.numel() * (1 + (weight is not None) + (reduction != _NONE)), 0)

@@ -7,10 +7,11 @@ Writing through an index is free until it adds to what is there.
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from opcount.cost import Cost
-from opcount.formulas.sizes import log2_ceil, per_input, per_output, register, scalars
+from opcount.formulas.sizes import broadcast_shape, log2_ceil, per_input, per_output, register, scalars
 from opcount.registry import aten
 from opcount.registry import builtin as formula
 
@@ -136,9 +137,7 @@ def trace(_out: Tensor, x: Tensor, /, **_: object) -> Cost:
 @formula(aten.dist)
 def dist(_out: Tensor, a: Tensor, b: Tensor, /, *_: object, **__: object) -> Cost:
     """``norm(a - b)``: a subtraction and a reduction of the broadcast difference."""
-    import torch
-
-    return Cost(0, 2 * torch.broadcast_shapes(a.shape, b.shape).numel(), 0)
+    return Cost(0, 2 * prod(broadcast_shape(a.shape, b.shape)), 0)
 
 
 @formula(aten._pdist_forward)
@@ -165,7 +164,10 @@ _EACH_INPUT = {
 _EACH_OUTPUT = {
     5: "_weight_norm_interface_backward",
 }
-"""Norming a weight takes its norm and one product for each element; backward, ``(g / n) * (d - v * sum(d * v) / n^2)``."""
+"""Norming a weight takes its norm and one product for each element.
+
+Backward it is ``(g / n) * (d - v * sum(d * v) / n^2)``.
+"""
 
 for _times, _names in _EACH_INPUT.items():
     register("reduction", per_input(_times), [f"aten.{name}" for name in _names.split()])
