@@ -1,0 +1,320 @@
+"""Scaled dot-product attention: each query meets each key once, and each score meets each value once.
+
+With ``b`` batches, ``h`` query heads, ``l`` queries, ``s`` keys, and vectors of ``e`` and ``ev``, whatever the kernel:
+``b h l s (e + ev)`` MACs, ``b h l s`` scores and ``b h l ev`` outputs as activations, and for each score 5 operations
+of the softmax, one of the scale and one of a mask. That is what the operator does when it is decomposed: a causal
+mask or a window saves nothing, heads that share keys save nothing, and dropout is not counted.
+
+A backward kernel computes the scores anew, so that it runs five products: ``b h l s (3 e + 2 ev)``. For each score it
+counts 6: scale, difference to the log-sum, exponential, and ``p * (dp - d) * scale``; ``d = sum(dout * out)`` is 2 for
+each output.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from opcount.cost import Cost
+from opcount.formulas._operands import host_ints
+from opcount.registry import aten
+from opcount.registry import builtin as formula
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def _forward(rows: int, scores: int, e: int, ev: int, masked: bool) -> Cost:
+    return Cost(scores * (e + ev), scores * (7 if masked else 6), scores + rows * ev)
+
+
+def _backward(rows: int, scores: int, e: int, ev: int) -> Cost:
+    return Cost(scores * (3 * e + 2 * ev), 6 * scores + 2 * rows * ev)
+
+
+def _heads_first(q: Tensor, k: Tensor, v: Tensor) -> tuple[int, int, int, int]:
+    """Return rows, scores, ``e`` and ``ev`` of ``(..., h, l, e)``."""
+    *batch, e = q.shape
+    rows = prod(batch)
+    return rows, rows * k.shape[-2], e, v.shape[-1]
+
+
+def _heads_second(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_ends: Tensor | None,
+    k_ends: Tensor | None,
+    max_k: int | None,
+    k_used: Tensor | None = None,
+) -> tuple[int, int, int, int]:
+    """Return rows, scores, ``e`` and ``ev`` of ``(b, l, h, e)``, or of sequences that lie one behind the other.
+
+    Of these ``q_ends`` and ``k_ends`` bound the sequences. Where they hold no numbers (fake tensors) every query
+    meets ``max_k`` keys.
+    """
+    *_, heads, e = q.shape
+    rows, ev = prod(q.shape[:-1]), v.shape[-1]
+    used = host_ints(k_used)
+    ends = host_ints(q_ends)
+    if ends is None:
+        keys = k.shape[1] if q_ends is None else max_k
+        if used is not None and q_ends is None:
+            return rows, sum(used) * q.shape[1] * heads, e, ev
+        return rows, rows * (keys or k.shape[-3]), e, ev
+    keys_of = used or _lengths(host_ints(k_ends) or ends)
+    return rows, heads * sum(a * b for a, b in zip(_lengths(ends), keys_of, strict=False)), e, ev
+
+
+def _lengths(ends: list[int]) -> list[int]:
+    return [end - start for start, end in pairwise(ends)]
+
+
+@formula(aten._scaled_dot_product_flash_attention_for_cpu)
+def cpu(
+    _out: object,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    _dropout: float = 0.0,
+    causal: bool = False,
+    /,
+    *,
+    attn_mask: Tensor | None = None,
+    **_: object,
+) -> Cost:
+    """``out = softmax(q @ k.T * scale + mask) @ v``: ``b h l s (e + ev)`` MACs."""
+    return _forward(*_heads_first(q, k, v), causal or attn_mask is not None)
+
+
+@formula(aten._scaled_dot_product_flash_attention, aten._triton_scaled_dot_attention)
+def flash(
+    _out: object,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    _dropout: float = 0.0,
+    causal: bool = False,
+    /,
+    *_: object,
+    **__: object,
+) -> Cost:
+    """``out = softmax(q @ k.T * scale + mask) @ v``: ``b h l s (e + ev)`` MACs."""
+    return _forward(*_heads_first(q, k, v), causal)
+
+
+@formula(aten._scaled_dot_product_flash_attention + ".quantized")
+def flash_quantized(
+    _out: object,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    _q_scale: object,
+    _k_scale: object,
+    _v_scale: object,
+    _dropout: float = 0.0,
+    causal: bool = False,
+    /,
+    *_: object,
+    **__: object,
+) -> Cost:
+    """``out = softmax(q @ k.T * scale + mask) @ v``; the operands' scales are folded into ``scale``."""
+    return _forward(*_heads_first(q, k, v), causal)
+
+
+@formula(aten._scaled_dot_product_efficient_attention, aten._scaled_dot_product_cudnn_attention)
+def efficient(
+    _out: object,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    _log_sum: bool,
+    _dropout: float = 0.0,
+    causal: bool = False,
+    /,
+    *_: object,
+    **__: object,
+) -> Cost:
+    """``out = softmax(q @ k.T * scale + bias) @ v``: ``b h l s (e + ev)`` MACs."""
+    return _forward(*_heads_first(q, k, v), causal or bias is not None)
+
+
+@formula(aten._scaled_dot_product_fused_attention_overrideable)
+@formula(aten._scaled_dot_product_attention_math, aten._scaled_dot_product_attention_math_for_mps)
+@formula(aten.scaled_dot_product_attention)
+def overrideable(
+    _out: object,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None = None,
+    _dropout: float = 0.0,
+    causal: bool = False,
+    /,
+    *_: object,
+    **__: object,
+) -> Cost:
+    """``out = softmax(q @ k.T * scale + bias) @ v``: ``b h l s (e + ev)`` MACs."""
+    return _forward(*_heads_first(q, k, v), causal or bias is not None)
+
+
+@formula(aten._flash_attention_forward)
+def flash_forward(
+    _out: object,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_ends: Tensor | None,
+    k_ends: Tensor | None,
+    _max_q: int,
+    max_k: int,
+    _dropout: float,
+    causal: bool,
+    /,
+    *_: object,
+    seqused_k: Tensor | None = None,
+    **__: object,
+) -> Cost:
+    """``out = softmax(q @ k.T * scale + mask) @ v`` for each sequence: the sum of its ``h l s (e + ev)``.
+
+    Of a cache the keys in use count, where they are told.
+    """
+    return _forward(*_heads_second(q, k, v, q_ends, k_ends, max_k, seqused_k), causal)
+
+
+@formula(aten._flash_attention_forward_no_dropout_inplace)
+def flash_forward_inplace(log_sum: object, _written: Tensor, /, *args: Any, **options: Any) -> Cost:
+    """As `flash_forward`, into a tensor that is given."""
+    return flash_forward(log_sum, *args, **options)
+
+
+@formula(aten._efficient_attention_forward)
+def efficient_forward(
+    _out: object,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    q_ends: Tensor | None,
+    k_ends: Tensor | None,
+    _max_q: int | None,
+    max_k: int | None,
+    _dropout: float,
+    mask_type: int,
+    /,
+    *_: object,
+    seqlen_k: Tensor | None = None,
+    **__: object,
+) -> Cost:
+    """``out = softmax(q @ k.T * scale + bias) @ v`` for each sequence: the sum of its ``h l s (e + ev)``."""
+    return _forward(*_heads_second(q, k, v, q_ends, k_ends, max_k, seqlen_k), bias is not None or mask_type != 0)
+
+
+@formula(aten._cudnn_attention_forward)
+def cudnn_forward(
+    _out: object,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    q_ends: Tensor | None,
+    k_ends: Tensor | None,
+    _max_q: int,
+    max_k: int,
+    _log_sum: bool,
+    _dropout: float = 0.0,
+    causal: bool = False,
+    /,
+    *_: object,
+    **__: object,
+) -> Cost:
+    """``out = softmax(q @ k.T * scale + bias) @ v``, dense as ``(b, h, l, e)`` or for each sequence."""
+    sizes = _heads_first(q, k, v) if q_ends is None else _heads_second(q, k, v, q_ends, k_ends, max_k)
+    return _forward(*sizes, causal or bias is not None)
+
+
+@formula(aten._scaled_dot_product_flash_attention_backward, aten._scaled_dot_product_flash_attention_for_cpu_backward)
+@formula(aten._scaled_dot_product_efficient_attention_backward, aten._scaled_dot_product_cudnn_attention_backward)
+@formula(aten._scaled_dot_product_fused_attention_overrideable_backward)
+def backward(_out: object, _grad: Tensor, q: Tensor, k: Tensor, v: Tensor, /, *_: object, **__: object) -> Cost:
+    """``p = softmax(q @ k.T)`` anew, ``dv = p.T @ do``, ``dp = do @ v.T``, ``dq = ds @ k``, ``dk = ds.T @ q``."""
+    return _backward(*_heads_first(q, k, v))
+
+
+@formula(aten._flash_attention_backward)
+def flash_backward(
+    _out: object,
+    _grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    _o: Tensor,
+    _log_sum: Tensor,
+    q_ends: Tensor | None,
+    k_ends: Tensor | None,
+    _max_q: int,
+    max_k: int,
+    /,
+    *_: object,
+    **__: object,
+) -> Cost:
+    """The five products of `backward`, for each sequence."""
+    # Dense attention passes empty ends.
+    bounded = q_ends is not None and q_ends.numel() > 0
+    return _backward(*_heads_second(q, k, v, q_ends if bounded else None, k_ends, max_k))
+
+
+@formula(aten._efficient_attention_backward)
+def efficient_backward(
+    _out: object,
+    _grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    _bias: Tensor | None,
+    _o: Tensor,
+    q_ends: Tensor | None,
+    k_ends: Tensor | None,
+    _max_q: int,
+    max_k: int,
+    /,
+    *_: object,
+    **__: object,
+) -> Cost:
+    """The five products of `backward`, for each sequence."""
+    return _backward(*_heads_second(q, k, v, q_ends, k_ends, max_k))
+
+
+@formula(aten._cudnn_attention_backward)
+def cudnn_backward(
+    _out: object,
+    _grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    _o: Tensor,
+    _log_sum: Tensor,
+    _seed: Tensor,
+    _offset: Tensor,
+    _bias: Tensor | None,
+    q_ends: Tensor | None,
+    k_ends: Tensor | None,
+    _max_q: int,
+    max_k: int,
+    /,
+    *_: object,
+    **__: object,
+) -> Cost:
+    """The five products of `backward`, for each sequence."""
+    if q_ends is None or q_ends.numel() == 0:
+        return _backward(*_heads_first(q, k, v))
+    return _backward(*_heads_second(q, k, v, q_ends, k_ends, max_k))
+
+
+@formula(aten._transform_bias_rescale_qkv)
+def transform_bias_rescale_qkv(_out: object, qkv: Tensor, /, *_: object, **__: object) -> Cost:
+    """``q = (q + bias) * scale``, ``k + bias``, ``v + bias``: the opening of PyTorch's fused multi-head attention."""
+    n = qkv.numel()
+    return Cost(0, n + n // 3)

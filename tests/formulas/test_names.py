@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from opcount.formulas import attention, conv, matmul, norm, pool, resample
+from opcount.registry import BUILTIN
+
+FILES = {module.__name__ for module in (attention, conv, matmul, norm, pool, resample)}
+NAMES = sorted(key for key, formulas in BUILTIN.targets().items() if any(f.price.__module__ in FILES for f in formulas))
+
+ABSENT_FROM_SOME_BUILDS = {
+    "mkl._mkl_linear": "only with Intel's MKL",
+    "mkldnn._convolution_pointwise": "only with oneDNN",
+    "mkldnn._convolution_pointwise.binary": "only with oneDNN",
+    "mkldnn._convolution_pointwise_.binary": "only with oneDNN",
+    "mkldnn._convolution_transpose_pointwise": "only with oneDNN",
+    "mkldnn._linear_pointwise": "only with oneDNN",
+    "mkldnn._linear_pointwise.binary": "only with oneDNN",
+}
+
+
+def exists(name):
+    namespace, packet, *overload = name.split(".")
+    try:
+        found = getattr(getattr(torch.ops, namespace), packet)
+    except AttributeError:
+        return False
+    return not overload or overload[0] in found.overloads()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_registered_name_is_an_operator_of_this_pytorch(name):
+    assert exists(name) or name in ABSENT_FROM_SOME_BUILDS
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_formula_states_its_mathematics_in_one_paragraph(name):
+    assert all(len(f.text) > 10 for f in BUILTIN.targets()[name])
