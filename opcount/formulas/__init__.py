@@ -1,6 +1,39 @@
 """One file for each family of operators; importing this package registers them all."""
 
-from opcount.formulas import attention, conv, matmul, norm, pool, resample
+from opcount.formulas import (
+    attention,
+    conv,
+    elementwise,
+    embedding,
+    fft,
+    linalg,
+    loss,
+    matmul,
+    norm,
+    optim,
+    pool,
+    reduction,
+    resample,
+    rnn,
+    sparse,
+)
 from opcount.formulas.rules import rule_for
 
-__all__ = ["attention", "conv", "matmul", "norm", "pool", "resample", "rule_for"]
+__all__ = [
+    "attention",
+    "conv",
+    "elementwise",
+    "embedding",
+    "fft",
+    "linalg",
+    "loss",
+    "matmul",
+    "norm",
+    "optim",
+    "pool",
+    "reduction",
+    "resample",
+    "rnn",
+    "rule_for",
+    "sparse",
+]

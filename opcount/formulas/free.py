@@ -78,7 +78,8 @@ inductor_reserve_rng_state
 
 INDEXING = """
 _index_put_impl _unsafe_index _unsafe_index_put _unsafe_masked_index embedding gather index index_copy index_fill
-index_put index_select masked_scatter masked_scatter_backward masked_select nonzero nonzero_static put scatter take
+index_put index_select masked_scatter masked_scatter_backward masked_select max_unpool2d max_unpool3d
+nonzero nonzero_static put scatter take
 """
 
 FREE_NAMES = frozenset(f"{QUESTIONS} {COPIES} {CREATION} {RANDOM} {INDEXING}".split())

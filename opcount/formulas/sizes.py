@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,6 +43,22 @@ def stored(tensor: Tensor) -> int:
 
 
 _COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
+
+
+def is_sparse(tensor: Tensor) -> bool:
+    """Tell whether a tensor is of a sparse layout."""
+    return tensor.layout is torch.sparse_coo or tensor.layout in _COMPRESSED
+
+
+def broadcast_shape(a: Sequence[int], b: Sequence[int]) -> list[int]:
+    """Return the shape that two shapes broadcast to.
+
+    Example:
+        >>> broadcast_shape((2, 1, 4), (3, 4))
+        [2, 3, 4]
+    """
+    pairs = zip_longest(reversed(a), reversed(b), fillvalue=1)
+    return [right if left == 1 else left for left, right in pairs][::-1]
 
 
 def log2_ceil(n: int) -> int:

@@ -6,7 +6,11 @@ from collections import Counter
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.nn.modules.module import (
+    _global_forward_hooks_with_kwargs,
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from opcount.scope.names import Names
@@ -79,6 +83,7 @@ class Scopes:
     def _release_leave(self) -> None:
         if not self._handles and not self._adopted and self._leave_handle is not None:
             self._leave_handle.remove()
+            _global_forward_hooks_with_kwargs.pop(self._leave_handle.id, None)  # remove() leaves it there
             self._leave_handle = None
 
     def set_phase(self, name: str) -> str:

@@ -98,7 +98,7 @@ def test_a_complex_product_is_four_real_ones(name):
 )
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad, torch.inference_mode])
 def test_a_composite_product_counts_as_the_product_it_stands_for(function, shapes, equation, mode):
-    a, b = map(lambda shape: integers(*shape), shapes)
+    a, b = (integers(*shape) for shape in shapes)
     meter, expected = counted(equation, a, b)
     with mode(), OpCounter(strict=True) as counter:
         out = function(a, b)

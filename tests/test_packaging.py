@@ -1,0 +1,118 @@
+"""What an installation brings, and what it needs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from email import message_from_string
+from fnmatch import fnmatch
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+import opcount
+from opcount import Cost, Profile
+from opcount.profile import Module, Record
+
+ROOT = Path(__file__).resolve().parents[1]
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+import json, pickle
+from opcount import Cost, Profile, Convention
+left, right = (Profile.from_json(text) for text in json.load(sys.stdin))
+both = left + right
+both = pickle.loads(pickle.dumps(both))
+print(both.macs, both.by_module()["fc"].macs, both.with_convention("full").flops, both.coverage.verdict())
+print(Profile.from_json(both.to_json()) == both)
+str(both)
+assert "torch" not in {name.split(".")[0] for name, module in sys.modules.items() if module is not None}
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Build the wheel from what the repository holds, as pip would, without fetching the build backend."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "opcount", source / "opcount", ignore=shutil.ignore_patterns("__pycache__"))
+    build = "import sys, setuptools.build_meta as backend; backend.build_wheel(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", build, str(source)], cwd=source, check=True, capture_output=True)
+    with ZipFile(next(source.glob("*.whl"))) as archive:
+        yield archive
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel):
+    name = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    return message_from_string(wheel.read(name).decode())
+
+
+def profile(macs):
+    record = Record(("", "fc"), "aten.mm.default", "matmul", "forward", "float32", 1, Cost(macs, 0, 10))
+    modules = {path: Module(path, "Linear", params=100, calls=1) for path in ("", "fc")}
+    return Profile(records=(record,), modules=modules)
+
+
+def test_a_profile_loads_prints_and_merges_where_torch_is_not_installed():
+    texts = json.dumps([profile(100).to_json(), profile(50).to_json()])
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH], input=texts, cwd=ROOT, text=True, capture_output=True, check=False
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["150 150 300 every operator is accounted for", "True"]  # full: 2 x 150
+
+
+def test_importing_opcount_imports_no_torch():
+    code = "import sys, opcount; print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "False\n"
+
+
+def test_every_public_name_can_be_imported():
+    assert sorted(set(opcount.__all__)) == sorted(opcount.__all__)
+    for name in opcount.__all__:
+        assert getattr(opcount, name) is not None
+        assert name in dir(opcount)
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error_that_names_it():
+    with pytest.raises(AttributeError, match="module 'opcount' has no attribute 'OpCuonter'"):
+        opcount.OpCuonter  # noqa: B018  (looking it up is the test)
+
+
+def test_the_wheel_holds_every_source_file_and_says_that_it_is_typed(wheel):
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "opcount").rglob("*.py")}
+    packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert packed == sources | {"opcount/py.typed"}
+
+
+def test_the_wheel_carries_the_licence(wheel):
+    assert any(name.endswith("LICENSE") for name in wheel.namelist())
+
+
+def test_run_time_needs_are_torch_numpy_and_prettytable_alone(metadata):
+    needs = {re.match(r"[\w-]+", line).group() for line in metadata.get_all("Requires-Dist") if "extra ==" not in line}
+    assert needs == {"torch", "numpy", "prettytable"}
+
+
+def test_the_version_of_the_package_is_the_one_in_its_source(metadata):
+    assert metadata["Version"] == opcount.__version__
+
+
+def test_the_top_level_holds_what_it_should_and_nothing_else():
+    ignored = [".git", *(line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines())]
+    names = {path.name for path in ROOT.iterdir() if not any(fnmatch(path.name, pattern) for pattern in ignored)}
+    files = {".gitignore", "LICENSE", "README.md", "pyproject.toml", "tox.ini"}
+    assert names - {"scripts"} == files | {".ci", "opcount", "tests"}
+
+
+def test_everything_runs_with_the_pytorch_that_the_readme_names():
+    pinned = {name: set(re.findall(r"torch==([\d.]+)", (ROOT / name).read_text())) for name in ("README.md", "tox.ini")}
+    assert pinned["README.md"] <= pinned["tox.ini"]
+    assert len(pinned["tox.ini"]) == 1

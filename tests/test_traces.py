@@ -1,0 +1,68 @@
+"""The fixture that guards every other test, guarded itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from opcount import OpCounter
+from tests.conftest import traces
+
+
+def changed(before):
+    after = traces()
+    return {name for name in before if before[name] != after[name]}
+
+
+@pytest.mark.parametrize(
+    ("register", "trace"),
+    [
+        (register_module_forward_pre_hook, "_global_forward_pre_hooks"),
+        (register_module_forward_hook, "_global_forward_hooks"),
+        (register_optimizer_step_post_hook, "_global_optimizer_post_hooks"),
+    ],
+)
+def test_a_hook_left_behind_is_a_trace(register, trace):
+    before = traces()
+    handle = register(lambda *_: None)
+    try:
+        assert changed(before) == {trace}
+    finally:
+        handle.remove()
+
+
+def test_a_dispatch_mode_left_behind_is_a_trace():
+    before = traces()
+    with TorchDispatchMode():
+        assert changed(before) == {"dispatch modes"}
+
+
+def test_every_mode_that_a_counter_could_forget_to_restore_is_a_trace():
+    before = traces()
+    with torch.no_grad():
+        assert changed(before) == {"grad mode"}
+    with torch.autograd.set_multithreading_enabled(False):
+        assert changed(before) == {"autograd is multithreaded"}
+    with torch.autocast("cpu"):
+        assert "autocast" in changed(before)
+    with torch.device("meta"):
+        assert "default device" in changed(before)
+
+
+def test_a_running_counter_is_seen_and_a_finished_one_is_not():
+    model = torch.nn.Linear(2, 3)
+    before = traces()
+    with OpCounter(model):
+        assert {"dispatch modes", "_global_forward_pre_hooks", "_global_forward_hooks"} <= changed(before)
+        model(torch.ones(1, 2)).sum().backward()
+    assert changed(before) == set()
+
+
+def test_a_counter_that_an_exception_ends_leaves_no_trace():
+    before = traces()
+    with pytest.raises(KeyboardInterrupt), OpCounter():
+        raise KeyboardInterrupt
+    assert changed(before) == set()
