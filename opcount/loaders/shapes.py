@@ -1,0 +1,74 @@
+"""Input shapes, and random inputs of these shapes that fit a model's parameters."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import torch
+
+from opcount.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
+
+    from opcount.loaders.loaded import Inputs
+
+IMAGE = (3, 224, 224)
+"""The input of a model that says nothing of its own."""
+
+
+def image_shape(sizes: Sequence[int], default: tuple[int, ...] = IMAGE) -> tuple[int, ...]:
+    """Return the shape that one, two or more sizes stand for.
+
+    As many sizes as ``default`` has dimensions replace it; otherwise one size is height and width, two are both of them,
+    after the channels of ``default``.
+
+    Example:
+        >>> image_shape([256]), image_shape([480, 640]), image_shape([1, 28, 28]), image_shape([])
+        ((3, 256, 256), (3, 480, 640), (1, 28, 28), (3, 224, 224))
+    """
+    if not sizes:
+        return default
+    if len(sizes) == len(default) or len(sizes) > 2:  # noqa: PLR2004  (height and width)
+        return tuple(sizes)
+    channels = default[0] if len(default) == len(IMAGE) else IMAGE[0]
+    return (channels, sizes[0], sizes[-1])
+
+
+def check_shape(shape: object, who: str) -> tuple[int, ...]:
+    """Return the shape as a tuple of positive whole numbers.
+
+    Raises:
+        InputError: It is something else.
+    """
+    sizes = tuple(shape) if isinstance(shape, (tuple, list)) else ()
+    if not sizes or not all(type(size) is int and size > 0 for size in sizes):
+        raise InputError(
+            f"{who}: expected an input shape of positive whole numbers without the batch, such as (3, 224, 224), "
+            f"got {shape!r} of type {type(shape).__name__}. Give the shape of one sample."
+        )
+    return sizes
+
+
+def random_inputs(model: nn.Module, shapes: Sequence[tuple[int, ...]], batch_size: int) -> Inputs:
+    """Return one random tensor for each shape, of the dtype and on the device of the model's parameters."""
+    tensors = tuple(_random(model, (batch_size, *shape)) for shape in shapes)
+    return tensors[0] if len(tensors) == 1 else tensors
+
+
+def like_parameters(model: nn.Module, tensor: Tensor) -> Tensor:
+    """Return a floating-point tensor in the dtype and on the device of the model's first floating-point parameter.
+
+    A model without one leaves the tensor as it is.
+    """
+    for weight in itertools.chain(model.parameters(), model.buffers()):
+        if weight.is_floating_point() or weight.is_complex():
+            return tensor.to(weight.device, weight.dtype)
+    return tensor
+
+
+def _random(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    return like_parameters(model, torch.rand(shape))

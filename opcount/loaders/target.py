@@ -1,0 +1,103 @@
+"""What a target names: a plain Python file, or an OpenMMLab config by path or by name."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from opcount.errors import LoadError
+from opcount.loaders import openmmlab, pyfile
+from opcount.loaders.loaded import Request
+
+if TYPE_CHECKING:
+    from opcount.loaders.loaded import Loaded
+
+_CONFIG_SUFFIXES = {".py", ".json", ".yaml", ".yml"}
+
+
+def load(  # noqa: PLR0913  (the settings of a run, all by keyword)
+    target: str,
+    *,
+    sizes: tuple[int, ...] = (),
+    batch_size: int = 1,
+    device: str = "cpu",
+    train: bool = False,
+    options: tuple[str, ...] = (),
+) -> Loaded:
+    """Build the model that ``target`` names, and inputs for it.
+
+    Args:
+        target: ``FILE.py`` or ``FILE.py:factory``, the path of an OpenMMLab config, or a model name of mmpretrain, mmdet
+            or mmyolo, with ``package::`` before it where two packages know it.
+        sizes: One size for a square image, two for height and width, or a whole shape without the batch. Default: what
+            the file says; 224 x 224 for mmpretrain, 640 x 640 for mmdet and mmyolo.
+        batch_size: The number of samples.
+        device: Where the model and its inputs are put.
+        train: Train mode instead of eval mode.
+        options: ``key=value`` settings that override those of a config.
+
+    Raises:
+        LoadError: The target names nothing, or what it names does not build a model.
+        InputError: The shape does not suit the model.
+    """
+    _check_device(device)
+    request = Request(sizes, batch_size, device, train, options)
+    file, colon, factory = _split(target)
+    path = Path(file)
+    if colon or (path.suffix == ".py" and path.is_file() and not is_config(path)):
+        return pyfile.load(path, factory, request)
+    if path.exists() and (path.is_dir() or path.suffix not in _CONFIG_SUFFIXES):
+        raise LoadError(
+            f"load: expected a Python file or a config, got {target!r}, which is a "
+            f"{'folder' if path.is_dir() else 'file of another kind'}. Name a .py file."
+        )
+    return openmmlab.load(target, request)
+
+
+def is_config(path: Path) -> bool:
+    """Tell whether a Python file is an OpenMMLab config: it inherits one, or assigns a dict to ``model``.
+
+    A file that does not parse is none: importing it then says why.
+    """
+    try:
+        body = ast.parse(path.read_bytes()).body
+    except (SyntaxError, ValueError):
+        return False
+    return any(_inherits(node) or _assigns_model(node) for node in body)
+
+
+def _split(target: str) -> tuple[str, str, str]:
+    match = re.fullmatch(r"(.+\.py):([^:/\\]*)", target)
+    return (match[1], ":", match[2]) if match else (target, "", "")
+
+
+def _inherits(node: ast.stmt) -> bool:
+    if isinstance(node, ast.With):
+        calls = [item.context_expr for item in node.items]
+        return any(isinstance(call, ast.Call) and _name(call.func) == "read_base" for call in calls)
+    return "_base_" in _targets(node)
+
+
+def _assigns_model(node: ast.stmt) -> bool:
+    value = getattr(node, "value", None)
+    is_dict = isinstance(value, ast.Dict) or (isinstance(value, ast.Call) and _name(value.func) == "dict")
+    return is_dict and "model" in _targets(node)
+
+
+def _targets(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.Assign):
+        return [_name(target) for target in node.targets]
+    return [_name(node.target)] if isinstance(node, ast.AnnAssign) else []
+
+
+def _name(node: ast.expr) -> str:
+    return getattr(node, "id", "") or getattr(node, "attr", "")
+
+
+def _check_device(device: str) -> None:
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise LoadError(f"load: expected a device that is present, got {device!r}, and torch sees no GPU. Pass 'cpu' or 'meta'.")
