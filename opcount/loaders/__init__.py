@@ -1,7 +1,7 @@
 """A name, a file or a config becomes a model and its inputs.
 
-`load` is the door: it decides what a target names, and hands it to `pyfile` or to `openmmlab`. The OpenMMLab packages are
-imported when a config asks for them, never before.
+`load` is the door: it decides what a target names, and hands it to `pyfile` or to `openmmlab`. The OpenMMLab packages
+are imported when a config asks for them, never before.
 """
 
 from __future__ import annotations

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from opcount.errors import LoadError
 
@@ -28,8 +30,8 @@ def find_config(target: str) -> Path:
     folders = _folders(package)
     if not folders:
         raise LoadError(
-            f"load: {target!r} is no file, and looking it up as a model name needs {package or 'mmpretrain, mmdet or mmyolo'}"
-            f", which is not installed. {INSTALL}"
+            f"load: {target!r} is no file, and looking it up as a model name needs "
+            f"{package or 'mmpretrain, mmdet or mmyolo'}, which is not installed. {INSTALL}"
         )
     found = [file for folder in folders.values() for file in _named(name, _files(folder / "configs"))]
     found = found or [index[name] for index in map(_index, folders.values()) if name in index]
@@ -64,23 +66,29 @@ def _named(name: str, files: list[Path]) -> list[Path]:
 
 def _index(root: Path) -> dict[str, Path]:
     """Return the configs of a package's model index by the models' names."""
-    import yaml  # noqa: PLC0415  (comes with mmengine)
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     index: dict[str, Path] = {}
-    imports = yaml.load((root / "model-index.yml").read_text("utf-8"), loader) if (root / "model-index.yml").is_file() else {}
-    for file in map(root.joinpath, imports.get("Import", [])):
-        listed = yaml.load(file.read_text("utf-8"), loader) if file.is_file() else {}
-        models = listed.get("Models", []) if isinstance(listed, dict) else listed
+    for name in _read_yaml(root / "model-index.yml").get("Import", []):
+        models = _read_yaml(root / name).get("Models") or []
         index |= {model["Name"]: root / model["Config"] for model in models if "Config" in model}
     return index
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    """Return the mapping that a file holds; empty where there is none, or it holds something else."""
+    if not file.is_file():
+        return {}
+    yaml = import_module("yaml")  # comes with mmengine
+    held = yaml.load(file.read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return held if isinstance(held, dict) else {"Models": held}
 
 
 def _several(name: str, folders: dict[str, Path], found: list[Path]) -> str:
     ways = []
     for package, root in folders.items():
         ways += [f"{package}::{_relative(file, root)}" for file in found if root in file.parents]
-    return f"load: expected the name of one config, got {name!r}, which names {len(found)}. Pass one of {', '.join(ways)}."
+    return (
+        f"load: expected the name of one config, got {name!r}, which names {len(found)}. Pass one of {', '.join(ways)}."
+    )
 
 
 def _none(target: str, name: str, folders: dict[str, Path]) -> str:

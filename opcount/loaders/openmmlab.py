@@ -1,13 +1,15 @@
 """An OpenMMLab config becomes a model through mmengine's Config and registries; nothing is ever downloaded.
 
-What the packages' own ``get_flops.py`` do before they count is done here: mmpretrain models run ``extract_feat``; detectors
-get their synchronized batch norms reverted, their re-parameterizable blocks fused, and their inputs from their preprocessor.
+What the packages' own ``get_flops.py`` do before they count is done here: mmpretrain models run ``extract_feat``;
+detectors get their synchronized batch norms reverted, their re-parameterizable blocks fused, and their inputs from
+their preprocessor.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -63,30 +65,30 @@ def _require(package: str, target: str) -> None:
 
 def _read(path: Path, options: tuple[str, ...]) -> Any:
     try:
-        from mmengine.config import Config, DictAction  # noqa: PLC0415  (only when a config asks for it)
-
-        config = Config.fromfile(path)
+        settings = import_module("mmengine.config")
+        config = settings.Config.fromfile(path)
         if options:
             parser = argparse.ArgumentParser()
-            parser.add_argument("--options", nargs="+", action=DictAction)
+            parser.add_argument("--options", nargs="+", action=settings.DictAction)
             config.merge_from_dict(parser.parse_args(["--options", *options]).options)
     except (Exception, SystemExit) as error:
         raise LoadError(f"load: the config {str(path)!r} cannot be read: {blame(error)}") from error
     if not isinstance(config.get("model"), dict):
-        raise LoadError(f"load: expected `model = dict(type=..., ...)` in the config {str(path)!r}, got {config.get('model')!r}.")
+        raise LoadError(
+            f"load: expected `model = dict(type=..., ...)` in the config {str(path)!r}, got {config.get('model')!r}."
+        )
     return config
 
 
 def _build(config: Any, scope: str, path: Path) -> nn.Module:
-    from mmengine.registry import MODELS, DefaultScope, init_default_scope  # noqa: PLC0415
-
+    registry = import_module("mmengine.registry")
     settings = _without_weights(config.model)
     if settings.get("data_preprocessor") is None and config.get("data_preprocessor") is not None:
         settings["data_preprocessor"] = config.data_preprocessor
     try:
-        init_default_scope(scope)
-        with DefaultScope.overwrite_default_scope(scope):
-            model: nn.Module = MODELS.build(settings)
+        registry.init_default_scope(scope)
+        with registry.DefaultScope.overwrite_default_scope(scope):
+            model: nn.Module = registry.MODELS.build(settings)
     except (Exception, SystemExit) as error:
         raise LoadError(f"load: the model of the config {str(path)!r} cannot be built: {blame(error)}") from error
     return model
@@ -106,25 +108,23 @@ def _classifier(model: nn.Module, scope: str, request: Request) -> Loaded:
     """Let ``forward`` be ``extract_feat``: the head's parameters count, what it computes does not."""
     if not hasattr(model, "extract_feat"):
         raise LoadError(
-            f"load: expected a model of {scope} with extract_feat, got {type(model).__name__}. Build it in a Python file "
-            "whose model calls what you want counted, and pass FILE.py:factory."
+            f"load: expected a model of {scope} with extract_feat, got {type(model).__name__}. Build it in a Python "
+            "file whose model calls what you want counted, and pass FILE.py:factory."
         )
     model = model.to(request.device).train(request.train)
-    model.forward = model.extract_feat
+    model.forward = model.extract_feat  # type: ignore[assignment]
     shape = image_shape(request.sizes)
     return Loaded(model, random_inputs(model, [shape], request.batch_size), "classifier", shape)
 
 
 def _detector(model: nn.Module, scope: str, request: Request) -> Loaded:
-    from mmengine.model import revert_sync_batchnorm  # noqa: PLC0415
-
-    model = revert_sync_batchnorm(model).train(request.train)
+    model = import_module("mmengine.model").revert_sync_batchnorm(model).train(request.train)
     if not request.train:
         _switch_to_deploy(model)
     model = model.to(request.device)
     shape = image_shape(request.sizes, (3, 640, 640))
     asked = shape[1:]
-    if len(shape) != 3:  # noqa: PLR2004  (channels, height, width)
+    if len(shape) != 3:
         raise InputError(f"load: expected one size, or height and width, got {request.sizes!r}. Pass --shape H W.")
     stride = _stride(model) if scope == "mmyolo" else 1
     image = pad(torch.rand(shape), [0, -shape[2] % stride, 0, -shape[1] % stride])
@@ -152,15 +152,10 @@ def _strides(head: object) -> Iterator[int]:
 
 
 def _preprocessed(model: nn.Module, image: Tensor, asked: tuple[int, ...], batch_size: int) -> dict[str, Any]:
-    from mmdet.structures import DetDataSample  # noqa: PLC0415
-
     size = tuple(image.shape[-2:])
     sample = {"ori_shape": asked, "img_shape": size, "scale_factor": (1.0, 1.0), "img_id": 0, "flip": False}
-    samples = [DetDataSample(metainfo=sample) for _ in range(batch_size)]
-    # The preprocessor knows only what mmdet calls an evaluation; in train mode it would ask for labels.
-    training, model.data_preprocessor.training = model.data_preprocessor.training, False
-    try:
-        data = model.data_preprocessor({"inputs": [image] * batch_size, "data_samples": samples}, False)
-    finally:
-        model.data_preprocessor.training = training
+    describe = import_module("mmdet.structures").DetDataSample
+    samples = [describe(metainfo=sample) for _ in range(batch_size)]
+    preprocess: Any = model.data_preprocessor
+    data = preprocess({"inputs": [image] * batch_size, "data_samples": samples}, training=False)
     return {"inputs": like_parameters(model, data["inputs"]), "data_samples": data["data_samples"], "mode": "tensor"}

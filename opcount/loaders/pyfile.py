@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from opcount.errors import InputError, LoadError
 from opcount.loaders.blame import blame
+from opcount.loaders.factory import choose
 from opcount.loaders.loaded import Loaded
 from opcount.loaders.shapes import IMAGE, check_shape, image_shape, random_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
     from types import ModuleType
+    from typing import TypeAlias
 
     from opcount.loaders.loaded import Inputs, Request
 
-USUAL_NAMES = ("build_model", "get_model", "create_model", "make_model", "model")
-"""Where a model is looked for first, after the name of the file itself."""
+    Maker: TypeAlias = "nn.Module | Callable[[], object]"
 
 
 def load(path: Path, factory: str, request: Request) -> Loaded:
@@ -45,13 +45,14 @@ def load(path: Path, factory: str, request: Request) -> Loaded:
             f"{str(path)!r}. Set it in the file."
         )
     module = _import(path)
-    made = _look_up(module, factory, path) if factory else _find(module, path)
-    model = _build(made, path, request.device).to(request.device).train(request.train)
+    model = _build(choose(module, factory, path), path, request.device).to(request.device).train(request.train)
     if hasattr(module, "inputs"):
         inputs = _own_inputs(module, request, path)
         return Loaded(model, inputs, "file", _describe(inputs))
     shapes = _shapes(module, request, path)
-    return Loaded(model, random_inputs(model, shapes, request.batch_size), "file", shapes[0] if len(shapes) == 1 else shapes)
+    return Loaded(
+        model, random_inputs(model, shapes, request.batch_size), "file", shapes[0] if len(shapes) == 1 else shapes
+    )
 
 
 def _import(path: Path) -> ModuleType:
@@ -82,77 +83,10 @@ def _first_on_path(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
 
 
-def _look_up(module: ModuleType, factory: str, path: Path) -> object:
-    made: object = module
-    for part in factory.split("."):
-        if not hasattr(made, part):
-            _refuse(path, f"a name in the file, got {factory!r}", module)
-        made = getattr(made, part)
-    if not (isinstance(made, nn.Module) or callable(made)):
-        _refuse(path, f"a function, an nn.Module class or an nn.Module, got {factory} = {made!r}", module)
-    return made
-
-
-def _find(module: ModuleType, path: Path) -> object:
-    for name in (path.stem, *USUAL_NAMES):
-        made = vars(module).get(name)
-        if isinstance(made, nn.Module) or callable(made):
-            return made
-    groups = _candidates(module)
-    found = next((group for group in groups if group), {})
-    if len(found) != 1:
-        _refuse(path, f"one obvious model, got {len(found)}", module)
-    return next(iter(found.values()))
-
-
-def _candidates(module: ModuleType) -> tuple[dict[str, object], ...]:
-    """Return what can build a model without arguments, the surest first.
-
-    Objects and functions that say they return a module; then classes; then functions that say nothing.
-    """
-    own = {name: value for name, value in vars(module).items() if not name.startswith("_")}
-    here = {name: value for name, value in own.items() if getattr(value, "__module__", "") == module.__name__}
-    classes = {n: v for n, v in here.items() if isinstance(v, type) and issubclass(v, nn.Module) and not _required(v)}
-    functions = {n: v for n, v in here.items() if inspect.isfunction(v) and n != "main" and not _required(v)}
-    sure = {n: v for n, v in own.items() if isinstance(v, nn.Module)}
-    sure |= {n: v for n, v in functions.items() if _returns_module(v, module)}
-    return sure, classes, {n: v for n, v in functions.items() if "return" not in v.__annotations__}
-
-
-def _required(made: object) -> list[str]:
-    """Return the names of the arguments that a call must give."""
-    try:
-        parameters = inspect.signature(made).parameters.values()  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return []
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]
-
-
-def _returns_module(function: object, module: ModuleType) -> bool:
-    hint = getattr(function, "__annotations__", {}).get("return")
-    if isinstance(hint, str):
-        hint = vars(module).get(hint, nn.Module if hint.split(".")[-1] == "Module" else None)
-    return isinstance(hint, type) and issubclass(hint, nn.Module)
-
-
-def _refuse(path: Path, expected: str, module: ModuleType) -> NoReturn:
-    names = sorted({name for group in _candidates(module) for name in group})
-    advice = f"Pass one of {', '.join(f'{path}:{name}' for name in names)}" if names else "Add a function build_model()"
-    raise LoadError(
-        f"load: expected {expected} in {str(path)!r}. {advice}; it must return the model and need no arguments."
-    )
-
-
-def _build(made: object, path: Path, device: str) -> nn.Module:
+def _build(made: Maker, path: Path, device: str) -> nn.Module:
     if isinstance(made, nn.Module):
         return made
     name = getattr(made, "__name__", repr(made))
-    if needed := _required(made):
-        raise LoadError(
-            f"load: expected a factory without required arguments, got {name}({', '.join(needed)}) in {str(path)!r}. "
-            "Add a function that gives them, and pass FILE.py:function."
-        )
     try:
         with _first_on_path(path.resolve().parent):
             model = _call(made, device)
@@ -166,9 +100,8 @@ def _build(made: object, path: Path, device: str) -> nn.Module:
     return model
 
 
-def _call(made: object, device: str) -> object:
+def _call(made: Callable[[], object], device: str) -> object:
     """Call the factory; for the meta device without ever allocating the weights, where the factory bears that."""
-    assert callable(made)
     if device == "meta":
         try:
             with torch.device(device):
@@ -186,7 +119,8 @@ def _shapes(module: ModuleType, request: Request, path: Path) -> list[tuple[int,
         return [image_shape(request.sizes, check_shape(given, who))]
     if request.sizes:
         raise InputError(
-            f"load: expected no --shape, got {request.sizes!r}: {path} declares several inputs, {given!r}. Edit its input_shape."
+            f"load: expected no --shape, got {request.sizes!r}: {path} declares several inputs, {given!r}. "
+            "Edit its input_shape."
         )
     return [check_shape(shape, who) for shape in given]
 
@@ -194,7 +128,8 @@ def _shapes(module: ModuleType, request: Request, path: Path) -> list[tuple[int,
 def _own_inputs(module: ModuleType, request: Request, path: Path) -> Inputs:
     if request.sizes or request.batch_size != 1:
         raise InputError(
-            f"load: expected neither --shape nor --batch-size, got them for {str(path)!r}, which makes its own `inputs`. Edit these."
+            f"load: expected neither --shape nor --batch-size, got them for {str(path)!r}, "
+            "which makes its own `inputs`. Edit these."
         )
     inputs = module.inputs
     try:

@@ -23,8 +23,8 @@ IMAGE = (3, 224, 224)
 def image_shape(sizes: Sequence[int], default: tuple[int, ...] = IMAGE) -> tuple[int, ...]:
     """Return the shape that one, two or more sizes stand for.
 
-    As many sizes as ``default`` has dimensions replace it; otherwise one size is height and width, two are both of them,
-    after the channels of ``default``.
+    As many sizes as ``default`` has dimensions replace it; otherwise one size is height and width, two are height and
+    width, after the channels of ``default``.
 
     Example:
         >>> image_shape([256]), image_shape([480, 640]), image_shape([1, 28, 28]), image_shape([])
@@ -32,7 +32,7 @@ def image_shape(sizes: Sequence[int], default: tuple[int, ...] = IMAGE) -> tuple
     """
     if not sizes:
         return default
-    if len(sizes) == len(default) or len(sizes) > 2:  # noqa: PLR2004  (height and width)
+    if len(sizes) == len(default) or len(sizes) > 2:
         return tuple(sizes)
     channels = default[0] if len(default) == len(IMAGE) else IMAGE[0]
     return (channels, sizes[0], sizes[-1])

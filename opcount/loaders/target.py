@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _CONFIG_SUFFIXES = {".py", ".json", ".yaml", ".yml"}
 
 
-def load(  # noqa: PLR0913  (the settings of a run, all by keyword)
+def load(
     target: str,
     *,
     sizes: tuple[int, ...] = (),
@@ -31,8 +31,8 @@ def load(  # noqa: PLR0913  (the settings of a run, all by keyword)
     """Build the model that ``target`` names, and inputs for it.
 
     Args:
-        target: ``FILE.py`` or ``FILE.py:factory``, the path of an OpenMMLab config, or a model name of mmpretrain, mmdet
-            or mmyolo, with ``package::`` before it where two packages know it.
+        target: ``FILE.py`` or ``FILE.py:factory``, the path of an OpenMMLab config, or a model name of mmpretrain,
+            mmdet or mmyolo, with ``package::`` before it where two packages know it.
         sizes: One size for a square image, two for height and width, or a whole shape without the batch. Default: what
             the file says; 224 x 224 for mmpretrain, 640 x 640 for mmdet and mmyolo.
         batch_size: The number of samples.
@@ -100,4 +100,6 @@ def _name(node: ast.expr) -> str:
 
 def _check_device(device: str) -> None:
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise LoadError(f"load: expected a device that is present, got {device!r}, and torch sees no GPU. Pass 'cpu' or 'meta'.")
+        raise LoadError(
+            f"load: expected a device that is present, got {device!r}, and torch sees no GPU. Pass 'cpu' or 'meta'."
+        )
