@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -11,13 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-_LIBRARY = os.path.dirname(os.path.dirname(nn.__file__)) + os.sep  # noqa: PTH120  (compared with code objects' file names)
+_LIBRARIES = tuple(f"{Path(file).parents[1]}{os.sep}" for file in (nn.__file__, __file__))
+"""Where torch and opcount are: a line in there tells a user nothing."""
 
 
 def blame(error: BaseException, model: nn.Module | None = None) -> str:
     """Return ``"RuntimeError in layer1.0.conv2 (Conv2d) at model.py:12: its own message"``.
 
-    The module is the innermost of the model's that was running; the line is the innermost outside of torch.
+    The module is the innermost of the model's that was running; the line is the innermost outside of torch, and within
+    the model where one is given.
     """
     paths = {id(module): path for path, module in model.named_modules()} if model is not None else {}
     module = line = ""
@@ -26,11 +29,11 @@ def blame(error: BaseException, model: nn.Module | None = None) -> str:
         if id(runs) in paths:
             module = f" in {paths[id(runs)] or 'the model itself'} ({type(runs).__name__})"
         file = frame.f_code.co_filename
-        if not file.startswith((_LIBRARY, "<")):
-            line = f" at {os.path.relpath(file) if _is_below(file) else file}:{number}"
-    if isinstance(error, SyntaxError) and error.filename:
-        line = f" at {error.filename}:{error.lineno}"
+        if (module or model is None) and not file.startswith((*_LIBRARIES, "<")):
+            line = f" at {_short(file)}:{number}"
     message = str(error).strip()
+    if isinstance(error, SyntaxError) and error.filename:
+        line, message = f" at {_short(error.filename)}:{error.lineno}", error.msg
     return f"{type(error).__name__}{module}{line}" + (f": {message}" if message else "")
 
 
@@ -41,5 +44,5 @@ def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
         trace = trace.tb_next
 
 
-def _is_below(file: str) -> bool:
-    return file.startswith(os.getcwd() + os.sep)  # noqa: PTH109  (a string is compared)
+def _short(file: str) -> str:
+    return file.removeprefix(f"{Path.cwd()}{os.sep}")

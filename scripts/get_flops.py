@@ -1,0 +1,213 @@
+"""Count the FLOPs, parameters and activations of a model: of a Python file, an OpenMMLab config, or a model name.
+
+    python scripts/get_flops.py scripts/examples/resnet50.py
+    python scripts/get_flops.py model.py:build_small --shape 256 320 --show-arch
+    python scripts/get_flops.py resnet50_8xb32_in1k
+    python scripts/get_flops.py rtmdet_s_syncbn_fast_8xb32-300e_coco --shape 640 --train
+
+A Python file builds the model with a function or an nn.Module class. It may say `input_shape`, one shape without the
+batch or several, or `inputs`: a tensor, a tuple of arguments, a dict of keyword arguments, or a function that returns one
+of these. A model of mmpretrain is counted up to its features, as its own get_flops.py does; one of mmdet or mmyolo up to
+what its heads put out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import traceback
+import warnings
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+_CHECKOUT = Path(__file__).resolve().parents[1]
+if (_CHECKOUT / "opcount").is_dir():
+    sys.path.insert(0, str(_CHECKOUT))
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+    from opcount import Profile
+    from opcount.loaders import Loaded
+
+_RULE = "=" * 30
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    options = _parse(arguments)
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a count needs no weights: nothing is to be fetched
+
+    from opcount.errors import OpcountError, UncountedOperatorWarning  # noqa: PLC0415  (--help does not wait for torch)
+    from opcount.loaders import blame  # noqa: PLC0415
+
+    warnings.simplefilter("ignore", UncountedOperatorWarning)  # the report says it
+    loaded = None
+    try:
+        with redirect_stdout(sys.stderr):  # what a model or a config prints is no part of the report
+            loaded = _load(options)
+            report = _report(loaded, options)
+    except OpcountError as error:
+        return _fail(str(error), options)
+    except Exception as error:
+        if loaded is None:
+            raise
+        hint = ". Meta tensors hold no values: if it reads one, pass --device cpu" if options.device == "meta" else ""
+        return _fail(f"the model raised {blame(error, loaded.model)}{hint}", options)
+    print(report)
+    return 0
+
+
+def _fail(message: str, options: argparse.Namespace) -> int:
+    if options.traceback:
+        traceback.print_exc()
+    print(f"get_flops.py: {message}", file=sys.stderr)
+    return 1
+
+
+def _load(options: argparse.Namespace) -> Loaded:
+    from opcount.loaders import load  # noqa: PLC0415
+
+    return load(
+        options.config,
+        sizes=tuple(options.shape),
+        batch_size=options.batch_size,
+        device=options.device,
+        train=options.train,
+        options=tuple(options.cfg_options),
+    )
+
+
+def _report(loaded: Loaded, options: argparse.Namespace) -> str:
+    """Run the model, and return all that there is to print."""
+    from opcount import OpCounter, get_model_complexity_info  # noqa: PLC0415
+
+    show_arch = loaded.style == "classifier" if options.show_arch is None else options.show_arch
+    with OpCounter(loaded.model) as counter:
+        info = get_model_complexity_info(
+            loaded.model, inputs=loaded.inputs, show_table=not options.not_show_table, show_arch=show_arch
+        )
+    profile = _step(loaded) if options.train else counter.profile
+    texts = [info["out_table"], info["out_arch"]]
+    parts = texts if loaded.style == "detector" else texts[::-1]
+    parts += [_phases(profile)] if options.train else []
+    parts += [f"\n{profile.convention.name} convention: {profile.convention.summary}; {profile.coverage.verdict()}."]
+    return "\n".join([*filter(None, parts), *_closing(loaded, info, options.batch_size)])
+
+
+def _step(loaded: Loaded) -> Profile:
+    """Count a forward pass, and a backward pass from everything that it returned."""
+    import torch  # noqa: PLC0415
+
+    from opcount import OpCounter  # noqa: PLC0415
+    from opcount.errors import InputError  # noqa: PLC0415
+
+    args, kwargs = _arguments(loaded)
+    with OpCounter(loaded.model) as counter:
+        outputs = [tensor for tensor in _tensors(loaded.model(*args, **kwargs)) if tensor.requires_grad]
+        if not outputs:
+            raise InputError("get_flops.py: expected an output with a gradient for --train, got none. Leave --train out.")
+        torch.autograd.backward(outputs, [torch.ones_like(tensor) for tensor in outputs])
+    return counter.profile
+
+
+def _arguments(loaded: Loaded) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(loaded.inputs, dict):
+        return (), loaded.inputs
+    return (loaded.inputs if isinstance(loaded.inputs, tuple) else (loaded.inputs,)), {}
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested lists, tuples, dicts and objects with attributes."""
+    if hasattr(value, "requires_grad"):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+    elif hasattr(value, "__dict__") and not isinstance(value, type):
+        yield from _tensors(vars(value))
+
+
+def _phases(profile: Profile) -> str:
+    from prettytable import PrettyTable  # noqa: PLC0415
+
+    from opcount.reporter.numbers import openmmlab  # noqa: PLC0415
+
+    table = PrettyTable(["phase", "#flops", "#macs", "#calls"], align="l")
+    for phase, total in [*profile.by_phase().items(), ("total", profile.total)]:
+        table.add_row([phase, openmmlab(total.flops), openmmlab(total.macs), total.calls])
+    return f"\n{table}"
+
+
+def _closing(loaded: Loaded, info: dict[str, Any], batch_size: int) -> list[str]:
+    """Return the lines that the users of the OpenMMLab scripts read, and others parse."""
+    batch = [f"Batch size: {batch_size}"] if batch_size > 1 else []
+    shape = f"Input shape: {loaded.shape}"
+    if loaded.style == "detector":
+        padded = [_RULE, f"Use size divisor set input shape from {loaded.asked} to {loaded.shape}"]
+        totals = [f"Model Flops: {info['flops_str']}", f"Model Parameters: {info['params_str']}"]
+        return [*(padded if loaded.asked else []), _RULE, shape, *batch, *totals, _RULE]
+    names = {"Flops": "flops_str", "Params": "params_str", "Activation": "activations_str"}
+    return [_RULE, shape, *batch, *(f"{name}: {info[key]}" for name, key in names.items()), _RULE]
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    summary, _, details = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(
+        "get_flops.py", description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("config", metavar="CONFIG", help="FILE.py, FILE.py:factory, a config file of OpenMMLab, or the name of one")
+    add("--shape", nargs="+", type=_size, default=[], metavar="N", help="S, or H W; for a Python file any shape")
+    add("--batch-size", type=_size, default=1, metavar="N", help="samples in the input (default: 1)")
+    add("--device", type=_device, default="cpu", help="cpu (default), cuda, cuda:N, or meta: shapes only, no values")
+    add("--train", action="store_true", help="train mode; adds a backward pass, and a table of forward and backward")
+    add("--show-arch", action=argparse.BooleanOptionalAction, help="print every module (default: for mmpretrain)")
+    add("--not-show-table", action="store_true", help="leave out the table")
+    add("--cfg-options", nargs="+", type=_setting, default=[], metavar="K=V", help="override settings of a config")
+    add("--traceback", action="store_true", help="show where an error comes from")
+    return parser.parse_args(arguments)
+
+
+def _size(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"expected a positive whole number, got {text!r}. CONFIG comes before the options.")
+    return int(text)
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"cpu|meta|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"expected cpu, cuda, cuda:N or meta, got {text!r}.")
+    return text
+
+
+def _setting(text: str) -> str:
+    if not re.match(r"[^=]+=", text):
+        raise argparse.ArgumentTypeError(f"expected key=value, got {text!r}. CONFIG comes before the options.")
+    return text
+
+
+def _run() -> int:
+    """Run `main`; end quietly when the reader of the output is gone, or the user interrupts."""
+    try:
+        status = main()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("get_flops.py: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+        return 141
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(_run())
