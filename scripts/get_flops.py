@@ -6,9 +6,9 @@
     python scripts/get_flops.py rtmdet_s_syncbn_fast_8xb32-300e_coco --shape 640 --train
 
 A Python file builds the model with a function or an nn.Module class. It may say `input_shape`, one shape without the
-batch or several, or `inputs`: a tensor, a tuple of arguments, a dict of keyword arguments, or a function that returns one
-of these. A model of mmpretrain is counted up to its features, as its own get_flops.py does; one of mmdet or mmyolo up to
-what its heads put out.
+batch or several, or `inputs`: a tensor, a tuple of arguments, a dict of keyword arguments, or a function that returns
+one of these. A model of mmpretrain is counted up to its features, as its own get_flops.py does; one of mmdet or mmyolo
+up to what its heads put out.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _report(loaded: Loaded, options: argparse.Namespace) -> str:
     parts = texts if loaded.style == "detector" else texts[::-1]
     parts += [_phases(profile)] if options.train else []
     parts += [f"\n{profile.convention.name} convention: {profile.convention.summary}; {profile.coverage.verdict()}."]
-    return "\n".join([*filter(None, parts), *_closing(loaded, info, options.batch_size)])
+    return "\n".join([*(part.rstrip("\n") for part in parts if part), *_closing(loaded, info, options.batch_size)])
 
 
 def _step(loaded: Loaded) -> Profile:
@@ -111,7 +111,9 @@ def _step(loaded: Loaded) -> Profile:
     with OpCounter(loaded.model) as counter:
         outputs = [tensor for tensor in _tensors(loaded.model(*args, **kwargs)) if tensor.requires_grad]
         if not outputs:
-            raise InputError("get_flops.py: expected an output with a gradient for --train, got none. Leave --train out.")
+            raise InputError(
+                "get_flops.py: expected an output with a gradient for --train, got none. Leave --train out."
+            )
         torch.autograd.backward(outputs, [torch.ones_like(tensor) for tensor in outputs])
     return counter.profile
 
@@ -137,9 +139,8 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _phases(profile: Profile) -> str:
-    from prettytable import PrettyTable  # noqa: PLC0415
-
     from opcount.reporter.numbers import openmmlab  # noqa: PLC0415
+    from prettytable import PrettyTable  # noqa: PLC0415
 
     table = PrettyTable(["phase", "#flops", "#macs", "#calls"], align="l")
     for phase, total in [*profile.by_phase().items(), ("total", profile.total)]:
@@ -179,7 +180,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _size(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"expected a positive whole number, got {text!r}. CONFIG comes before the options.")
+        raise argparse.ArgumentTypeError(
+            f"expected a positive whole number, got {text!r}. CONFIG comes before the options."
+        )
     return int(text)
 
 
