@@ -61,7 +61,7 @@ def _find(module: ModuleType, path: Path) -> Maker:
     for name in USUAL_NAMES:
         if name in makers:
             return makers[name]
-    found = next((group for group in _candidates(makers, module) if group), {})
+    found = next((group for group in _candidates(makers) if group), {})
     if len(found) != 1:
         _refuse(path, f"one obvious model, got {len(found)}", module)
     return next(iter(found.values()))
@@ -78,7 +78,7 @@ def _makers(module: ModuleType) -> dict[str, Maker]:
     return makers
 
 
-def _candidates(makers: dict[str, Maker], module: ModuleType) -> list[dict[str, Maker]]:
+def _candidates(makers: dict[str, Maker]) -> list[dict[str, Maker]]:
     """Return what can build a model without arguments, the surest first.
 
     Objects and functions that say they return a module; then classes; then functions that say nothing.
@@ -91,7 +91,7 @@ def _candidates(makers: dict[str, Maker], module: ModuleType) -> list[dict[str, 
             continue
         elif isinstance(maker, type):
             groups[1][name] = maker
-        elif _returns_module(maker, module):
+        elif _returns_module(maker):
             groups[0][name] = maker
         elif "return" not in maker.__annotations__ and name != "main":
             groups[2][name] = maker
@@ -108,15 +108,16 @@ def _required(maker: Callable[..., object]) -> list[str]:
     return [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]
 
 
-def _returns_module(function: object, module: ModuleType) -> bool:
-    hint = getattr(function, "__annotations__", {}).get("return")
-    if isinstance(hint, str):
-        hint = vars(module).get(hint, nn.Module if hint.split(".")[-1] == "Module" else None)
+def _returns_module(function: Callable[..., object]) -> bool:
+    try:
+        hint = inspect.get_annotations(function, eval_str=True).get("return")
+    except Exception:  # noqa: BLE001  (a hint may be any expression, of names that exist for type checkers only)
+        hint = None
     return isinstance(hint, type) and issubclass(hint, nn.Module)
 
 
 def _refuse(path: Path, expected: str, module: ModuleType) -> NoReturn:
-    names = sorted({name for group in _candidates(_makers(module), module) for name in group})
+    names = sorted({name for group in _candidates(_makers(module)) for name in group})
     advice = f"Pass one of {', '.join(f'{path}:{name}' for name in names)}" if names else "Add a function build_model()"
     raise LoadError(
         f"load: expected {expected} in {str(path)!r}. {advice}; it must return the model and need no arguments."
