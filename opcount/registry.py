@@ -25,11 +25,13 @@ class Formula(NamedTuple):
         price: The function.
         family: Its file's name, ``"matmul"``.
         when: Whether the formula is meant for that call, on the same arguments; None: for every one.
+        sealed: Whether the formula is only for calls that cannot be opened: elsewhere the parts say more.
     """
 
     price: Pricing
     family: str
     when: Callable[..., bool] | None = None
+    sealed: bool = False
 
     @property
     def from_user(self) -> bool:
@@ -102,12 +104,12 @@ USER = Registry(BUILTIN)
 """What `formula` adds for everybody."""
 
 
-def builtin(*targets: str, when: Callable[..., bool] | None = None) -> Callable[[P], P]:
+def builtin(*targets: str, when: Callable[..., bool] | None = None, sealed: bool = False) -> Callable[[P], P]:
     """Register a formula of opcount's own; the family is the name of its file."""
 
     def register(function: P) -> P:
         for target in targets:
-            BUILTIN.add(target, Formula(function, function.__module__.rpartition(".")[2], when))
+            BUILTIN.add(target, Formula(function, function.__module__.rpartition(".")[2], when, sealed))
         return function
 
     return register

@@ -318,3 +318,70 @@ def transform_bias_rescale_qkv(_out: object, qkv: Tensor, /, *_: object, **__: o
     """``q = (q + bias) * scale``, ``k + bias``, ``v + bias``: the opening of PyTorch's fused multi-head attention."""
     n = qkv.numel()
     return Cost(0, n + n // 3)
+
+
+def _multi_head(q: Tensor, k: Tensor, heads: int, extra: int) -> Cost:
+    """Price the projections of ``(b, n, d)``, with bias, around attention; ``extra`` operations for each score."""
+    b, l, d = q.shape  # noqa: E741
+    s = k.shape[1]
+    projected = (2 * b * l + 2 * b * s) * d
+    scores = b * heads * l * s
+    return Cost(projected * d + 2 * b * l * s * d, projected + scores * extra, projected + scores + b * l * d)
+
+
+@formula(aten._native_multi_head_attention, aten._triton_multi_head_attention, sealed=True)
+def multi_head(
+    _out: object,
+    q: Tensor,
+    k: Tensor,
+    _v: Tensor,
+    _d: int,
+    heads: int,
+    _qkv_weight: Tensor,
+    _qkv_bias: Tensor,
+    _out_weight: Tensor,
+    _out_bias: Tensor,
+    mask: Tensor | None = None,
+    /,
+    *_: object,
+    **__: object,
+) -> Cost:
+    """``out = attention(q @ wq, k @ wk, v @ wv) @ wo``, with biases: 4 projections and two products."""
+    return _multi_head(q, k, heads, 6 if mask is None else 7)
+
+
+@formula(aten._transformer_encoder_layer_fwd, sealed=True)
+def encoder_layer(
+    _out: Tensor,
+    x: Tensor,
+    d: int,
+    heads: int,
+    _qkv_weight: Tensor,
+    _qkv_bias: Tensor,
+    _out_weight: Tensor,
+    _out_bias: Tensor,
+    _gelu: bool,
+    _norm_first: bool,
+    _eps: float,
+    _norm_weight_1: Tensor,
+    _norm_bias_1: Tensor,
+    _norm_weight_2: Tensor,
+    _norm_bias_2: Tensor,
+    ffn_weight: Tensor,
+    _ffn_bias_1: Tensor,
+    _ffn_weight_2: Tensor,
+    _ffn_bias_2: Tensor,
+    mask: Tensor | None = None,
+    /,
+    *_: object,
+    **__: object,
+) -> Cost:
+    """``x += attention(norm(x))``, ``x += activation(norm(x) @ w1) @ w2``, or the norms behind the sums.
+
+    Two norms of 5 and two sums for each element, a bias and an activation for each hidden one, and a bias for each
+    output. A convention that counts norms alone cannot tell these from the rest.
+    """
+    n = x.numel()
+    hidden = n // (d or 1) * ffn_weight.shape[0]
+    rest = Cost(2 * hidden * d, 2 * hidden + n + 2 * 5 * n + 2 * n, hidden + n)
+    return _multi_head(x, x, heads, 6 if mask is None else 7) + rest

@@ -110,6 +110,8 @@ class Planner:
 
     def backend_plan(self, func: OpOverload, name: str, formulas: list[Formula]) -> Plan:
         """Decide for a device that has a kernel of its own."""
+        if formulas and formulas[0].sealed:
+            return Plan(name, formulas[0].family, handle=_opened_or(self._of(name, formulas[0])))
         rule = None if formulas else rule_for(func)
         return self._by_formula(name, formulas or ([rule] if rule else [])) or Plan(
             name, UNCOUNTED, handle=opening.open_up
@@ -135,6 +137,15 @@ class Planner:
     def _otherwise(self, name: str) -> Plan:
         rule = rule_for(_overload(name))
         return self._of(name, rule) if rule else Plan(name, UNCOUNTED, price_nothing)
+
+
+def _opened_or(whole: Plan) -> Handler:
+    """Open the operator; where that cannot be done, or shows nothing, charge it as a whole."""
+
+    def handle(mode: Interceptor, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return opening.open_up(mode, whole, func, args, kwargs)
+
+    return handle
 
 
 def _overload(name: str) -> OpOverload:

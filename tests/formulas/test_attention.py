@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch._subclasses import FakeTensorMode
 from torch.nn import functional as F  # noqa: N812
 
 from opcount import OpCounter
@@ -239,3 +240,36 @@ def test_the_fast_path_of_multi_head_attention_counts_what_its_parts_do(need_wei
         layer(x, x, x, need_weights=need_weights)
     assert operators(fast) != operators(parts)
     assert (fast.macs, fast.activations, fast.flops) == (parts.macs, parts.activations, parts.flops)
+
+
+def costs(counter):
+    totals = counter.by_operator().values()
+    return [sum(getattr(total, what) for total in totals) for what in ("macs", "arith", "activations")]
+
+
+@pytest.mark.parametrize("kind", MODULES)
+@torch.no_grad()
+def test_a_fast_path_that_cannot_be_opened_counts_as_a_whole_what_its_parts_do(kind, use_fast_path):
+    with OpCounter(strict=True) as parts:
+        MODULES[kind]().eval()(torch.randn(3, 5, 8))
+    use_fast_path()
+    with FakeTensorMode():
+        layer, x = MODULES[kind]().eval(), torch.randn(3, 5, 8)
+        with OpCounter(strict=True) as whole:
+            layer(x)
+    assert operators(whole) == {"_transformer_encoder_layer_fwd"}
+    assert costs(whole) == costs(parts)
+
+
+@torch.no_grad()
+def test_multi_head_attention_that_cannot_be_opened_counts_as_a_whole_what_its_parts_do(use_fast_path):
+    layer, x = nn.MultiheadAttention(8, 2, batch_first=True).eval(), torch.randn(3, 5, 8)
+    with OpCounter(strict=True) as parts:
+        layer(x, x, x, need_weights=False)
+    use_fast_path()
+    with FakeTensorMode():
+        layer, x = nn.MultiheadAttention(8, 2, batch_first=True).eval(), torch.randn(3, 5, 8)
+        with OpCounter(strict=True) as whole:
+            layer(x, x, x, need_weights=False)
+    assert operators(whole) == {"_native_multi_head_attention"}
+    assert costs(whole) == costs(parts)
