@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from opcount.compat.mmengine import get_model_complexity_info
     from opcount.convention import Convention
     from opcount.cost import Cost
     from opcount.counter import OpCounter
@@ -23,9 +24,10 @@ _HOMES = {
     "OpCounter": "opcount.counter",
     "Profile": "opcount.profile",
     "formula": "opcount.registry",
+    "get_model_complexity_info": "opcount.compat.mmengine",
 }
 
-__all__ = ["Convention", "Cost", "OpCounter", "Profile", "formula"]
+__all__ = ["Convention", "Cost", "OpCounter", "Profile", "formula", "get_model_complexity_info"]
 
 
 def __getattr__(name: str) -> object:

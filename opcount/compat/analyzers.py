@@ -1,0 +1,284 @@
+"""The analyzers of mmengine: one run of a model, asked by module and operator."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from opcount.compat.handles import Handle, arrivals, formulas_of
+from opcount.compat.inputs import Inputs
+from opcount.compat.run import Run, run
+from opcount.compat.structure import canonical_names
+from opcount.cost import Cost
+from opcount.coverage import UNCOUNTED
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from opcount.profile import Record
+
+
+_log = logging.getLogger("opcount")
+_CONTAINERS = (nn.ModuleList.forward, nn.ModuleDict.forward, nn.Module.forward, nn.Identity.forward)
+
+
+class Analyzer:
+    """Runs a model once, when first asked, and answers by module and operator.
+
+    Modules go by their full names, the model by ``""``; a shared module by the first of its names.
+
+    Args:
+        model: Run as it is: in train or eval as the caller left it. Its buffers, mode and random numbers are put back.
+        inputs: A tensor, a tuple of arguments, or a dict of keyword arguments.
+    """
+
+    def __init__(self, model: nn.Module, inputs: object) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(
+                f"{type(self).__name__}: expected an nn.Module, got {model!r} of type {type(model).__name__}. "
+                f"Wrap a function in a module's forward."
+            )
+        self._model = model
+        self._inputs = inputs
+        self._handles: dict[str, Handle] = {}
+        self._ignored: set[str] = set()
+        self._words: dict[str, str] = {}
+        self._ran: Run | None = None
+        self._ancestors = "owner"
+        self._warns_unsupported = True
+        self._warns_uncalled = True
+
+    @property
+    def model(self) -> nn.Module:
+        """What is analyzed."""
+        return self._model
+
+    def total(self, module_name: str = "") -> int:
+        """Return the number of the whole module, all operators."""
+        return sum(self.by_operator(module_name).values())
+
+    def by_operator(self, module_name: str = "") -> Counter[str]:
+        """Return the numbers of one module, children included, by operator, in mmengine's words: ``conv``."""
+        return self.by_module_and_operator()[self.canonical_module_name(module_name)]
+
+    def by_module(self) -> Counter[str]:
+        """Return the number of every module, children included; 0 for those that computed nothing."""
+        return Counter({name: sum(words.values()) for name, words in self.by_module_and_operator().items()})
+
+    def by_module_and_operator(self) -> dict[str, Counter[str]]:
+        """Return the numbers of every module, children included, by operator."""
+        return self._run().by_module_and_operator(self._value_of, self._ancestors, self._words)
+
+    def unsupported_ops(self, module_name: str = "") -> Counter[str]:
+        """Return how often operators ran that nothing explains, as ``aten::name``.
+
+        In mmengine these are all operators without a handle, elementwise ones too. Here those have a price, which this
+        count of FLOPs leaves out by convention; only what has none is listed.
+        """
+        uncounted = self._run().by_module_and_operator(_uncounted_calls, self._ancestors, _Torchscript())
+        return uncounted[self.canonical_module_name(module_name)]
+
+    def uncalled_modules(self) -> set[str]:
+        """Return the modules that no operator ran under: unused, or used by other means than a call."""
+        return self._run().uncalled(self._ancestors)
+
+    def canonical_module_name(self, name: str) -> str:
+        """Return the name that a module is counted under: the first of a shared module's.
+
+        Raises:
+            KeyError: The model has no such module.
+        """
+        names = canonical_names(self._model)
+        if name not in names:
+            raise KeyError(
+                f"{type(self).__name__}: expected the name of a module of the model, got {name!r} of type "
+                f"{type(name).__name__}. Names are those of named_modules(), the model itself is ''."
+            )
+        return names[name]
+
+    def set_op_handle(self, *args: Any, **kwargs: Handle | None) -> Self:
+        """Set handles for operators: pairs of name and handle, or keywords; None ignores the operator.
+
+        A handle gets the inputs and outputs of the operator that reaches a dispatcher, as objects that answer what a
+        traced graph's values do; `opcount.compat.handles` tells the difference. It also prices the in-place form.
+
+        Raises:
+            TypeError: A name has no handle.
+            FormulaError: There is no such operator, or it arrives as others with other arguments.
+        """
+        if len(args) % 2:
+            raise TypeError(
+                f"set_op_handle: expected pairs of an operator's name and a handle, got {len(args)} arguments, "
+                f"the last {args[-1]!r} of type {type(args[-1]).__name__}. Pass a handle for it, or None."
+            )
+        for name, handle in {**dict(zip(args[::2], args[1::2], strict=True)), **kwargs}.items():
+            if handle is None:
+                self._ignored.add(name)
+            else:
+                formulas_of({name: handle}, self._cost, {})
+                self._handles[name] = handle
+        self._forget()
+        return self
+
+    def clear_op_handles(self) -> Self:
+        """Forget all handles that were set, and which operators to ignore."""
+        self._handles.clear()
+        self._ignored.clear()
+        self._forget()
+        return self
+
+    def copy(self, new_model: nn.Module | None = None, new_inputs: object = None) -> Self:
+        """Return an analyzer with the same settings, for another model or other inputs."""
+        model = self._model if new_model is None else new_model
+        other = type(self)(model, self._inputs if new_inputs is None else new_inputs)
+        other.set_op_handle(**self._handles, **dict.fromkeys(self._ignored))
+        other._ancestors = self._ancestors  # noqa: SLF001  (of this class)
+        return other.unsupported_ops_warnings(self._warns_unsupported).uncalled_modules_warnings(self._warns_uncalled)
+
+    def ancestor_mode(self, mode: str) -> Self:
+        """Choose which modules an operator counts for.
+
+        Args:
+            mode: ``"owner"``: the module that ran it and the dotted parents of that module's name. ``"caller"``: every
+                module that was running.
+        """
+        self._ancestors = _one_of("ancestor_mode", mode, ("owner", "caller"))
+        return self
+
+    def unsupported_ops_warnings(self, enabled: bool) -> Self:  # noqa: FBT001  (the reference's signature)
+        """Choose whether operators that nothing explains are warned of."""
+        self._warns_unsupported = enabled
+        return self
+
+    def uncalled_modules_warnings(self, enabled: bool) -> Self:  # noqa: FBT001  (the reference's signature)
+        """Choose whether modules that were never called are logged."""
+        self._warns_uncalled = enabled
+        return self
+
+    def tracer_warnings(self, mode: str) -> Self:
+        """Accept what the reference takes; nothing is traced here, so there is nothing to warn of."""
+        _one_of("tracer_warnings", mode, ("all", "no_tracer_warning", "none"))
+        return self
+
+    def share_run(self, other: Analyzer) -> Self:
+        """Answer from the run of another analyzer of the same model and inputs, where neither has handles."""
+        self._ran = other._run()
+        return self
+
+    def _run(self) -> Run:
+        if self._ran is None:
+            formulas = formulas_of(self._handles, self._cost, self._words)
+            inputs = Inputs.of(self._inputs)
+            self._ran = run(self._model, inputs, formulas, quiet=not self._warns_unsupported)
+            self._log_uncalled()
+        return self._ran
+
+    def _forget(self) -> None:
+        self._ran = None
+        self._words.clear()
+
+    def _log_uncalled(self) -> None:
+        modules = self._run().modules
+        names = sorted(n for n in self.uncalled_modules() if type(modules[n]).forward not in _CONTAINERS)
+        if self._warns_uncalled and names:
+            _log.warning(
+                "no operator ran in a call of these modules; their parents include what ran: %s", ", ".join(names)
+            )
+
+    def _value_of(self, record: Record) -> int:
+        return 0 if self._is_ignored(record) else self._number(record)
+
+    def _is_ignored(self, record: Record) -> bool:
+        if not self._ignored:
+            return False
+        packet = record.operator.rpartition(".")[0]
+        names = {name.rpartition("::")[2] for name in self._ignored}
+        return self._run().word_of(record) in names or any(packet in arrivals(name) for name in self._ignored)
+
+    def _number(self, record: Record) -> int:
+        raise NotImplementedError
+
+    @staticmethod
+    def _cost(number: int) -> Cost:
+        raise NotImplementedError
+
+
+class FlopAnalyzer(Analyzer):
+    """Counts FLOPs as mmengine and fvcore do: one multiply-accumulate is one.
+
+    Example:
+        >>> import torch
+        >>> flops = FlopAnalyzer(torch.nn.Sequential(torch.nn.Conv2d(3, 10, 1)), torch.ones(1, 3, 10, 10))
+        >>> flops.total(), flops.by_module(), flops.by_operator()
+        (3000, Counter({'': 3000, '0': 3000}), Counter({'conv': 3000}))
+    """
+
+    def _number(self, record: Record) -> int:
+        return self._run().profile.convention.flops(record.operator, record.family, record.cost)
+
+    @staticmethod
+    def _cost(number: int) -> Cost:
+        return Cost(macs=number)
+
+
+class ActivationAnalyzer(Analyzer):
+    """Counts the elements of the outputs of convolution- and matmul-like operators.
+
+    Example:
+        >>> import torch
+        >>> acts = ActivationAnalyzer(torch.nn.Sequential(torch.nn.Conv2d(3, 10, 1)), torch.ones(1, 3, 10, 10))
+        >>> acts.total(), acts.by_operator()
+        (1000, Counter({'conv': 1000}))
+    """
+
+    def _number(self, record: Record) -> int:
+        return record.cost.activations
+
+    @staticmethod
+    def _cost(number: int) -> Cost:
+        return Cost(activations=number)
+
+
+def flop_count(
+    model: nn.Module, inputs: object, supported_ops: dict[str, Handle] | None = None
+) -> tuple[defaultdict[str, float], Counter[str]]:
+    """Return giga-FLOPs by operator, and how often operators ran that nothing explains."""
+    return _count(FlopAnalyzer(model, inputs), supported_ops, 1e9)
+
+
+def activation_count(
+    model: nn.Module, inputs: object, supported_ops: dict[str, Handle] | None = None
+) -> tuple[defaultdict[str, float], Counter[str]]:
+    """Return mega-activations by operator, and how often operators ran that nothing explains."""
+    return _count(ActivationAnalyzer(model, inputs), supported_ops, 1e6)
+
+
+def _count(
+    analyzer: Analyzer, supported_ops: dict[str, Handle] | None, scale: float
+) -> tuple[defaultdict[str, float], Counter[str]]:
+    analyzer.set_op_handle(**(supported_ops or {}))
+    counts = defaultdict(float, {word: number / scale for word, number in analyzer.by_operator().items()})
+    return counts, analyzer.unsupported_ops()
+
+
+def _uncounted_calls(record: Record) -> int:
+    return record.calls if record.family == UNCOUNTED else 0
+
+
+class _Torchscript(dict[str, str]):
+    """Operators by the name that a traced graph has for them."""
+
+    def get(self, operator: str, _default: Any = None) -> str:
+        """Return ``aten::mm`` for ``aten.mm.default``."""
+        namespace, _, rest = operator.partition(".")
+        return f"{namespace}::{rest.partition('.')[0]}"
+
+
+def _one_of(who: str, mode: str, known: tuple[str, ...]) -> str:
+    if mode not in known:
+        names = " or ".join(map(repr, known))
+        raise ValueError(f"{who}: expected {names}, got {mode!r} of type {type(mode).__name__}. Pass one of these.")
+    return mode

@@ -1,0 +1,119 @@
+"""A drop-in for ``mmengine.analysis``: the same names, numbers and texts, from one run instead of two traces."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from opcount.compat.analyzers import ActivationAnalyzer, FlopAnalyzer, activation_count, flop_count
+from opcount.compat.inputs import random_inputs
+from opcount.compat.parameters import parameter_count, parameter_count_table
+from opcount.compat.structure import structure_of
+from opcount.errors import InputError
+from opcount.reporter.arch import arch
+from opcount.reporter.complexity_table import complexity_table
+from opcount.reporter.numbers import openmmlab
+from opcount.reporter.structure import Complexity
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = [
+    "ActivationAnalyzer",
+    "FlopAnalyzer",
+    "activation_count",
+    "complexity_stats_str",
+    "complexity_stats_table",
+    "flop_count",
+    "get_model_complexity_info",
+    "parameter_count",
+    "parameter_count_table",
+]
+
+
+def get_model_complexity_info(
+    model: nn.Module,
+    input_shape: tuple[int, ...] | tuple[tuple[int, ...], ...] | None = None,
+    inputs: Any = None,
+    show_table: bool = True,  # noqa: FBT001, FBT002  (the reference's signature)
+    show_arch: bool = True,  # noqa: FBT001, FBT002
+) -> dict[str, Any]:
+    """Run a model once and return its FLOPs, activations and parameters, as numbers and as text.
+
+    The model runs as it is, in train or eval, and is left as it was: its buffers, its mode, its hooks and the random
+    numbers; also when its forward raises.
+
+    Args:
+        model: What to run.
+        input_shape: Without the batch, which is 1; a tuple of shapes gives several inputs. The tensors are normal
+            random numbers of the parameters' dtype, on their device.
+        inputs: A tensor, a tuple of arguments, or a dict of keyword arguments; wins over ``input_shape``.
+        show_table: Make ``out_table``.
+        show_arch: Make ``out_arch``.
+
+    Returns:
+        ``flops``, ``activations`` and ``params`` as numbers, each as ``..._str`` too; ``out_table`` and ``out_arch``,
+        which begin with a newline, or are empty when they are not shown.
+
+    Raises:
+        InputError: Neither a shape nor inputs were given, or what was given is no shape.
+
+    Example:
+        >>> import torch
+        >>> info = get_model_complexity_info(torch.nn.Linear(10, 10), (10,), show_arch=False)
+        >>> info["flops"], info["flops_str"], info["params_str"], info["out_arch"]
+        (100, '100', '0.11K', '')
+        >>> print(info["out_table"].strip())
+        +---------+----------------------+--------+--------------+
+        | module  | #parameters or shape | #flops | #activations |
+        +---------+----------------------+--------+--------------+
+        | model   | 0.11K                | 100    | 10           |
+        |  weight |  (10, 10)            |        |              |
+        |  bias   |  (10,)               |        |              |
+        +---------+----------------------+--------+--------------+
+    """
+    if inputs is None:
+        if input_shape is None:
+            raise InputError(
+                "get_model_complexity_info: expected an input shape or inputs, got None of type NoneType for both. "
+                "Pass input_shape=(3, 224, 224), or inputs=model_inputs."
+            )
+        inputs = random_inputs(model, input_shape)
+    flops = FlopAnalyzer(model, inputs).uncalled_modules_warnings(enabled=False)
+    activations = ActivationAnalyzer(model, inputs).share_run(flops)
+    complexity = _complexity(flops, activations)
+    numbers = {
+        "flops": complexity.columns["flops"][""],
+        "activations": complexity.columns["acts"][""],
+        "params": complexity.params.get("", 0),
+    }
+    return {
+        **numbers,
+        **{f"{name}_str": openmmlab(number) for name, number in numbers.items()},
+        "out_table": f"\n{complexity_table(complexity)}" if show_table else "",
+        "out_arch": f"\n{arch(complexity)}" if show_arch else "",
+    }
+
+
+def complexity_stats_table(
+    flops: FlopAnalyzer,
+    max_depth: int = 3,
+    activations: ActivationAnalyzer | None = None,
+    show_param_shapes: bool = True,  # noqa: FBT001, FBT002  (the reference's signature)
+) -> str:
+    """Return modules and parameters to ``max_depth`` as a table; a newline ends it.
+
+    A row that says nothing more than its only child gives way to it; names without any number are left out.
+    """
+    return complexity_table(_complexity(flops, activations), max_depth, show_param_shapes=show_param_shapes)
+
+
+def complexity_stats_str(flops: FlopAnalyzer, activations: ActivationAnalyzer | None = None) -> str:
+    """Return the model as ``repr`` does, with a line of statistics for every module."""
+    return arch(_complexity(flops, activations))
+
+
+def _complexity(flops: FlopAnalyzer, activations: ActivationAnalyzer | None) -> Complexity:
+    columns, uncalled = {"flops": flops.by_module()}, {"flops": flops.uncalled_modules()}
+    if activations is not None:
+        columns["acts"], uncalled["acts"] = activations.by_module(), activations.uncalled_modules()
+    return Complexity(structure_of(flops.model), parameter_count(flops.model), columns, uncalled)

@@ -1,0 +1,57 @@
+"""Parameters by name and by module, as ``named_parameters`` lists them: a tied one once, under its first name."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from opcount.reporter.complexity_table import framed
+from opcount.reporter.structure import children_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def parameter_count(model: nn.Module) -> defaultdict[str, int]:
+    """Return the elements of every parameter and every module that has any; the model is ``""``.
+
+    Example:
+        >>> from torch import nn
+        >>> dict(parameter_count(nn.Sequential(nn.Linear(2, 3))))
+        {'': 9, '0': 9, '0.weight': 6, '0.bias': 3}
+    """
+    counts: defaultdict[str, int] = defaultdict(int)
+    for name, parameter in model.named_parameters():
+        elements = parameter.numel()
+        counts[""] += elements
+        parts = name.split(".")
+        for depth in range(1, len(parts) + 1):
+            counts[".".join(parts[:depth])] += elements
+    return counts
+
+
+def parameter_count_table(model: nn.Module, max_depth: int = 3) -> str:
+    """Return the parameters as a table, modules to ``max_depth`` levels and shapes of parameters; a newline ends it."""
+    counts = parameter_count(model)
+    shapes = {name: str(tuple(parameter.shape)) for name, parameter in model.named_parameters()}
+    children = children_of(counts)
+    rows = [["model", _size(counts[""])]]
+    pending = [(1, name) for name in reversed(children.get("", ()))]
+    while pending:
+        depth, name = pending.pop()
+        if depth <= max_depth:
+            rows.append([" " * depth + name, " " * depth + shapes.get(name, _size(counts[name]))])
+            pending += [(depth + 1, child) for child in reversed(children.get(name, ()))]
+    table = framed(["name", "#elements or shape"], rows)
+    width = table.index("\n")
+    title = textwrap.wrap(f"parameter count of {type(model).__name__}", width)
+    return "".join(f"{line:^{width}}\n" for line in title) + table
+
+
+def _size(elements: int) -> str:
+    """Return one decimal with the prefix that begins at a tenth of it: the rule of this table alone."""
+    for above, scale, prefix in ((1e8, 1e9, "G"), (1e5, 1e6, "M"), (1e2, 1e3, "K")):
+        if elements > above:
+            return f"{elements / scale:.1f}{prefix}"
+    return str(elements)

@@ -1,0 +1,122 @@
+"""One run of a model under a counter, and what every module of it came to."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from opcount.compat.structure import walk
+from opcount.compat.untouched import untouched
+from opcount.compat.words import word
+from opcount.counter import OpCounter
+from opcount.errors import UncountedOperatorWarning
+from opcount.profile import ROOT, parents
+from opcount.scope.names import Names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from opcount.compat.inputs import Inputs
+    from opcount.profile import Profile, Record
+
+_LEAVE_NO_OPERATOR = (nn.Identity.forward, nn.Sequential.forward, nn.Module.forward)
+
+
+def run(
+    model: nn.Module,
+    inputs: Inputs,
+    formulas: Mapping[Any, Any] | None = None,
+    *,
+    quiet: bool = False,
+) -> Run:
+    """Call the model once, as it is, and leave it as it was.
+
+    Args:
+        model: Called as ``model(*inputs.args, **inputs.kwargs)``.
+        inputs: Its arguments.
+        formulas: For this run alone.
+        quiet: Do not warn of operators that nothing explains.
+    """
+    with ExitStack() as undo:
+        undo.enter_context(untouched(model, *inputs.args, *inputs.kwargs.values()))
+        if quiet:
+            undo.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore", UncountedOperatorWarning)
+        with OpCounter(model, formulas=formulas) as counter:
+            model(*inputs.args, **inputs.kwargs)
+    return Run(counter.profile, dict(walk(model)), Names(model).paths)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        profile: What was counted.
+        modules: By full name, a shared one once.
+        paths: The profile's path of every module, by ``id``: wrappers do not show in it.
+    """
+
+    profile: Profile
+    modules: Mapping[str, nn.Module]
+    paths: Mapping[int, str]
+
+    @cached_property
+    def _path_of(self) -> dict[str, str]:
+        return {name: self.paths[id(module)] for name, module in self.modules.items()}
+
+    def by_module_and_operator(
+        self, value: Callable[[Record], float], ancestors: str, rename: Mapping[str, str]
+    ) -> dict[str, Counter[str]]:
+        """Return what ``value`` reads from the records by full name of the module and mmengine's word.
+
+        Args:
+            value: Read from a record.
+            ancestors: ``"owner"`` or ``"caller"``.
+            rename: Words of single operators, in place of the usual ones.
+        """
+        totals: dict[str, Counter[str]] = {}
+        for record in self.profile.records:
+            number = value(record)
+            if number:
+                term = rename.get(record.operator) or self.word_of(record)
+                for path in _ancestors(record, ancestors):
+                    totals.setdefault(path, Counter())[term] += number  # type: ignore[assignment]
+        return {name: Counter(totals.get(path, ())) for name, path in self._path_of.items()}
+
+    def word_of(self, record: Record) -> str:
+        """Return mmengine's word for the record's operator."""
+        owner = self.profile.modules.get(record.path)
+        return word(record.operator, record.family, owner.type if owner else "")
+
+    def uncalled(self, ancestors: str) -> set[str]:
+        """Return the full names of the modules that no operator ran under, be it as caller or as owner."""
+        seen = {path for record in self.profile.records for path in record.stack}
+        if ancestors == "owner":
+            seen.update(path for owner in tuple(seen) for path in parents(owner))
+        for name, module in self.modules.items():
+            path = self._path_of[name]
+            if path not in seen and self._ran_without_operator(path, module):
+                seen.update(parents(path) if ancestors == "owner" else [path])
+        return {name for name, path in self._path_of.items() if path not in seen}
+
+    def _ran_without_operator(self, path: str, module: nn.Module) -> bool:
+        """Tell whether a module was called and is written as a call of PyTorch, though no operator arrived.
+
+        Dropout in eval is one: a trace of the Python functions, which the reference is, has an entry for it, and none
+        for ``Identity``. Who called it is not known then: it counts as called for its owners.
+        """
+        forward = type(module).forward
+        if path not in self.profile.modules or not self.profile.modules[path].calls:
+            return False
+        return getattr(forward, "__module__", "").startswith("torch.nn.") and forward not in _LEAVE_NO_OPERATOR
+
+
+def _ancestors(record: Record, mode: str) -> Iterable[str]:
+    return parents(record.path) if mode == "owner" else dict.fromkeys((ROOT, *record.stack))

@@ -1,0 +1,111 @@
+"""Run a model and leave no trace: buffers, random numbers and train or eval are as before afterwards."""
+
+from __future__ import annotations
+
+import random
+import sys
+from contextlib import contextmanager
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.parameter import is_lazy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
+
+
+@contextmanager
+def untouched(model: nn.Module, *tensors: object) -> Iterator[None]:
+    """Undo, on leaving, what a forward of the model changes; also after an exception.
+
+    Buffers get back their contents and their identity, those that were made inside are removed; the random number
+    generators of Python, NumPy, the CPU and the devices of the model and ``tensors`` their states; modules their mode.
+    """
+    modules = [_ModuleState(module) for module in model.modules()]
+    try:
+        with random_numbers_kept(model, *tensors):
+            yield
+    finally:
+        for module in modules:
+            module.restore()
+
+
+@contextmanager
+def random_numbers_kept(model: nn.Module, *tensors: object) -> Iterator[None]:
+    """Put back, on leaving, the states of the generators that a model on these devices may draw from."""
+    python = random.getstate()
+    numpy = sys.modules.get("numpy")
+    numpy_before = numpy.random.get_state() if numpy is not None else None
+    try:
+        with torch.random.fork_rng(_cuda_devices(model, tensors)):
+            yield
+    finally:
+        random.setstate(python)
+        if numpy is not None:
+            numpy.random.set_state(numpy_before)
+
+
+class _ModuleState:
+    """Buffers and mode of one module, its children left out."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._training = module.training
+        self._buffers = dict(module.named_buffers(recurse=False, remove_duplicate=False))
+        self._contents = {name: _copy(buffer) for name, buffer in self._buffers.items()}
+        self._tables = [(table, table.copy()) for table in _tables(module)]
+
+    def restore(self) -> None:
+        """Bring the module back; nothing is written that did not change."""
+        if self._module.training != self._training:
+            self._module.training = self._training
+        for table, before in self._tables:
+            if table != before if isinstance(table, set) else not _same_entries(table, before):
+                table.clear()
+                table.update(before)
+        for name, content in self._contents.items():
+            _write_back(self._buffers[name], content)
+
+
+def _tables(module: nn.Module) -> list[Any]:
+    """Return where a module keeps its buffers, and which of them ``state_dict`` leaves out; a script shows neither."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return []
+    return [module._buffers, module._non_persistent_buffers_set]  # noqa: SLF001  (nothing public takes a buffer away)
+
+
+def _same_entries(table: dict[str, Any], before: dict[str, Any]) -> bool:
+    return list(table) == list(before) and all(table[name] is before[name] for name in before)
+
+
+def _copy(buffer: torch.Tensor) -> torch.Tensor | None:
+    """Return the buffer's contents; None for one that a lazy module has not made yet, or that has none."""
+    if buffer.is_meta or is_lazy(buffer):
+        return None
+    return buffer.detach().clone()
+
+
+def _write_back(buffer: torch.Tensor, content: torch.Tensor | None) -> None:
+    """Write only what changed: writing the same into a buffer would break an earlier graph that saved it."""
+    if content is None or _same(buffer, content):
+        return
+    with torch.inference_mode(buffer.is_inference()), torch.no_grad():
+        if buffer.shape != content.shape or buffer.dtype != content.dtype:
+            buffer.set_(content)  # type: ignore[call-overload]
+        else:
+            buffer.copy_(content)
+
+
+def _same(buffer: torch.Tensor, content: torch.Tensor) -> bool:
+    if buffer.layout != torch.strided or buffer.shape != content.shape or buffer.dtype != content.dtype:
+        return False
+    return torch.equal(buffer, content)
+
+
+def _cuda_devices(model: nn.Module, tensors: tuple[object, ...]) -> list[int]:
+    found = chain(model.parameters(), model.buffers(), (t for t in tensors if isinstance(t, torch.Tensor)))
+    devices = {tensor.device for tensor in found}
+    return sorted({device.index or 0 for device in devices if device.type == "cuda"})
