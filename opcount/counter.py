@@ -18,6 +18,7 @@ from opcount.tally import profile_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from typing_extensions import Self
@@ -39,6 +40,8 @@ class OpCounter:
         convention: How MACs and other arithmetic are read as FLOPs: ``"fvcore"``, ``"macs"``, ``"torch"``,
             ``"full"``, or a `Convention`.
         strict: Raise instead of warning when an operator ran that nothing explains.
+        dry_run: Compute nothing: fake tensors stand for weights, inputs and results inside the block, so that a
+            model of any size, on the ``meta`` device too, can be counted; see `opcount.dryrun`.
         formulas: For this count alone: ``{operator: formula}``; None as a formula declares the operator free.
 
     Raises:
@@ -61,6 +64,7 @@ class OpCounter:
         *,
         convention: str | Convention = "fvcore",
         strict: bool = False,
+        dry_run: bool = False,
         formulas: Mapping[Any, Pricing | None] | None = None,
     ) -> None:
         if model is not None and not isinstance(model, nn.Module):
@@ -70,6 +74,7 @@ class OpCounter:
             )
         self._convention = find_convention(convention)
         self._strict = strict
+        self._dry = dry_run
         self._model = model
         self._planner = Planner(registry_with(formulas))
         self._plans: dict[Any, Plan] = {}
@@ -85,9 +90,11 @@ class OpCounter:
             raise CounterStateError(
                 "OpCounter: this counter is counting already. Use a second OpCounter for a nested region, or pause()."
             )
-        self._provenance = describe(self._model, self._provenance)
+        self._provenance = describe(self._model, self._provenance, dry_run=self._dry)
         with ExitStack() as undo:
             undo.enter_context(undisturbed())
+            if self._dry:
+                undo.enter_context(self._without_computing())
             scope = self._scopes.open()
             undo.callback(self._scopes.close)
             self._mode = Interceptor(self._planner, scope, self._active_plans)
@@ -200,6 +207,11 @@ class OpCounter:
     def by_dtype(self) -> dict[str, Total]:
         """See `Profile.by_dtype`."""
         return self.profile.by_dtype()
+
+    def _without_computing(self) -> AbstractContextManager[None]:
+        from opcount.dryrun import dry_run  # noqa: PLC0415  (fake tensors take a second to import)
+
+        return dry_run(self._model, lambda: self._mode.scope.frame.path)
 
     def _need_entered(self, what: str) -> None:
         if self._entered is None:

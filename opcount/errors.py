@@ -19,6 +19,10 @@ class FormulaError(OpcountError, ValueError):
     """A formula was registered for a wrong target, twice, or returned something that is no `Cost`."""
 
 
+class DryRunError(OpcountError, RuntimeError):
+    """An operator needs values that a dry run does not have."""
+
+
 class InputError(OpcountError, ValueError):
     """The input of a model cannot be built from what was given."""
 

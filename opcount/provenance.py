@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def describe(model: nn.Module | None, before: Mapping[str, str]) -> dict[str, str]:
+def describe(model: nn.Module | None, before: Mapping[str, str], *, dry_run: bool = False) -> dict[str, str]:
     """Return versions, device and modes as they are now, joined with what was noted before."""
     now = {"opcount": opcount.__version__, "torch": torch.__version__, "grad": _grad_mode()}
+    now["run"] = "dry" if dry_run else "real"
     if model is not None:
         now["model"] = type(model).__name__
         now["mode"] = "train" if model.training else "eval"

@@ -1,0 +1,59 @@
+"""Fake tensors made in a tenth of the time that their constructor takes to check its arguments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CPU = torch.device("cpu")
+
+
+class Fakes:
+    """Makes the fake tensors of one dry run."""
+
+    def __init__(self) -> None:
+        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self._states: dict[torch.device, dict[str, Any]] = {}
+
+    def make(
+        self,
+        size: Sequence[int],
+        stride: Sequence[int],
+        dtype: torch.dtype,
+        device: torch.device,
+        offset: int = 0,
+        storage: torch.UntypedStorage | None = None,
+    ) -> FakeTensor:
+        """Return a new fake tensor, a view if ``storage`` is given; call it with dispatch modes off."""
+        elem = torch.empty_strided(size, stride, dtype=dtype, device="meta")
+        if storage is not None:
+            elem.set_(storage, offset, size, stride)
+        state = self._states.get(device)
+        if state is None:
+            fake = FakeTensor(self.mode, elem, device)
+            self._states[device] = dict(vars(fake))
+            return fake
+        fake = Tensor._make_subclass(
+            FakeTensor, elem, require_grad=False, dispatch_device=True, device_for_backend_keys=device
+        )
+        vars(fake).update(state)
+        torch._C._set_throw_on_mutable_data_ptr(fake)
+        return fake
+
+    def like(self, tensor: Tensor) -> Tensor:
+        """Return a fake tensor for a real one; one on the meta device becomes one on the CPU."""
+        if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized or tensor.is_conj():
+            return self.mode.from_tensor(tensor)
+        device = CPU if tensor.is_meta else tensor.device
+        with torch._C._DisableTorchDispatch():
+            fake: Tensor = self.make(tensor.shape, tensor.stride(), tensor.dtype, device)
+            fake.requires_grad_(tensor.requires_grad)
+        if isinstance(tensor, torch.nn.Parameter):
+            vars(fake)["_is_param"] = True
+        return fake

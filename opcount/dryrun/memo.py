@@ -1,0 +1,229 @@
+"""Answers an operator from memory when one with the same arguments was seen before.
+
+Most of a fake tensor's time goes into finding out what an operator returns. That depends on the shapes,
+strides and dtypes of its arguments alone, unless it aliases, mutates or looks at values; so for all others the
+first answer is remembered.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    UnsupportedOperatorException,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from opcount.dryrun.fakes import CPU
+from opcount.errors import DryRunError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator
+
+    from opcount.dryrun.fakes import Fakes
+    from opcount.dryrun.twins import Twins
+
+_NEEDS_VALUES = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
+_SCALARS = (int, float, bool, str, torch.dtype, torch.device, torch.layout, torch.memory_format, type(None))
+_LOOKS_AT_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+_DEVICE = torch.ops.prim.device.default
+
+
+class Kind(Enum):
+    """How an operator's results relate to its arguments."""
+
+    FRESH = "memory of their own"
+    VIEW = "the first argument's memory"
+    IN_PLACE = "the first argument itself"
+    OTHER = "not to be remembered"
+
+
+_KINDS: dict[Any, Kind] = {}
+"""What is known of operators."""
+
+_ANSWERS: dict[Hashable, Any] = {}
+"""What calls returned; shapes alone, so that they serve every dry run of the process."""
+
+_CAPACITY = 1 << 17
+
+
+class _Shape(NamedTuple):
+    """What is remembered of a tensor."""
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+    offset: Any
+
+
+class _NotRememberedError(Exception):
+    """The arguments hold something that no key can stand for."""
+
+
+class Memo(TorchDispatchMode):
+    """Remembers what operators return.
+
+    Args:
+        fakes: Make the tensors that are answered.
+        twins: Stand for tensors on the meta device.
+        where: Tells the path of the running module.
+    """
+
+    supports_higher_order_operators = True
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Leave compiled functions intact."""
+        return True
+
+    def __init__(self, fakes: Fakes, twins: Twins, where: Callable[[], str]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._make = fakes.make
+        self._twins = twins
+        self._where = where
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is _DEVICE and type(args[0]) is FakeTensor:
+            return args[0].fake_device
+        kind = _KINDS.get(func)
+        if kind is None:
+            kind = _KINDS[func] = _kind(func)
+        key: Hashable = None
+        if kind is not Kind.OTHER:
+            try:
+                key = (func, _key(args, kind), _key(tuple(kwargs.items()), kind) if kwargs else None)
+            except _NotRememberedError:
+                kind = Kind.OTHER
+        answer = _ANSWERS.get(key)
+        if answer is None:
+            return self._ask(func, args, kwargs or {}, kind, key)
+        if kind is Kind.IN_PLACE:
+            return args[0]
+        with torch._C._DisableTorchDispatch():
+            base = args[0].untyped_storage() if kind is Kind.VIEW else None
+            if type(answer) is _Shape:
+                return self._make(*answer, base)
+            return type(answer)(self._make(*a, base) if type(a) is _Shape else a for a in answer)
+
+    def _ask(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], kind: Kind, key: Hashable) -> Any:
+        args, kwargs = self._off_meta(args), {k: self._off_meta(v) for k, v in kwargs.items()}
+        try:
+            out = func(*args, **kwargs)
+        except _NEEDS_VALUES as error:
+            raise self._needs_values(func) from error
+        if kind is not Kind.OTHER:
+            answer = True if kind is Kind.IN_PLACE and out is args[0] else _remember(out)
+            if answer is not None and kind is Kind.FRESH and _shares_memory(out, args):
+                answer = None  # whatever its schema says, as unsafe_split does
+            if answer is not None:
+                if len(_ANSWERS) >= _CAPACITY:
+                    _ANSWERS.clear()
+                _ANSWERS[key] = answer
+        return out
+
+    def _needs_values(self, func: Any) -> DryRunError:
+        path = self._where() or "the model itself"
+        return DryRunError(
+            f"dry run: {func} in {path} needs the values of its inputs, and a dry run has none. "
+            f"Count a real run instead (dry_run=False), or give that module a formula of its own."
+        )
+
+    def _off_meta(self, value: Any) -> Any:
+        """Replace what is on the meta device by its like on the CPU."""
+        if isinstance(value, Tensor):
+            return self._twins.of(value) if value.is_meta and not isinstance(value, FakeTensor) else value
+        if isinstance(value, torch.device):
+            return CPU if value.type == "meta" else value
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(self._off_meta, value))
+        return value
+
+
+def _kind(func: Any) -> Kind:
+    if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
+        return Kind.OTHER
+    if _LOOKS_AT_VALUES.intersection(func.tags):
+        return Kind.OTHER
+    arguments, returns = func._schema.arguments, func._schema.returns
+    aliased = [i for i, argument in enumerate(arguments) if argument.alias_info is not None]
+    results = [r.alias_info for r in returns]
+    if not aliased and returns and not any(results):
+        return Kind.FRESH
+    if aliased != [0] or len(results) != 1 or results[0] is None or torch.Tag.inplace_view in func.tags:
+        return Kind.OTHER
+    return Kind.IN_PLACE if results[0].is_write else Kind.VIEW
+
+
+def _key(values: tuple[Any, ...] | list[Any], of: Kind) -> Hashable:
+    parts: list[Hashable] = []
+    for value in values:
+        kind = type(value)
+        if kind is FakeTensor:
+            if value.constant is not None or value.layout is not torch.strided or value.dtype.is_complex:
+                raise _NotRememberedError
+            offset = value.storage_offset() if of is Kind.VIEW else 0
+            parts.append((_sizes(value.shape), value.stride(), value.dtype, value.fake_device, offset))
+        elif kind in _SCALARS:
+            parts.append((kind, value))
+        elif isinstance(value, (list, tuple)):
+            parts.append(_key(value, of))
+        elif isinstance(value, Tensor):
+            if of is not Kind.FRESH or value.layout != torch.strided or value.dtype.is_complex or value.is_nested:
+                raise _NotRememberedError
+            parts.append((_sizes(value.shape), value.stride(), value.dtype, value.device))
+        else:
+            raise _NotRememberedError
+    return tuple(parts)
+
+
+def _sizes(shape: torch.Size) -> tuple[int, ...]:
+    return tuple(shape)
+
+
+def _remember(out: Any) -> Any:
+    """Return what to answer the next time, or None where that is not shapes alone."""
+    if type(out) is FakeTensor:
+        return (
+            _Shape(tuple(out.shape), out.stride(), out.dtype, out.fake_device, out.storage_offset())
+            if _is_plain(out)
+            else None
+        )
+    if type(out) in (tuple, list):
+        answers = [_remember(o) if isinstance(o, Tensor) else o for o in out]
+        fine = all(type(a) is _Shape or isinstance(a, (int, float)) or a is None for a in answers)
+        lost = any(a is None and o is not None for a, o in zip(answers, out, strict=True))
+        return type(out)(answers) if fine and not lost else None
+    return None
+
+
+def _shares_memory(out: Any, args: tuple[Any, ...]) -> bool:
+    """Tell whether a result is made of an argument's memory, or of another result's."""
+    storages = [t.untyped_storage()._cdata for t in _tensors(out)]
+    given = {t.untyped_storage()._cdata for t in _tensors(args) if t.layout == torch.strided}
+    return len(set(storages)) < len(storages) or not given.isdisjoint(storages)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _is_plain(tensor: FakeTensor) -> bool:
+    symbolic = any(not isinstance(n, int) for n in (*tensor.shape, *tensor.stride()))
+    return not (symbolic or tensor.constant is not None or tensor.dtype.is_complex or tensor.layout != torch.strided)

@@ -1,0 +1,165 @@
+"""A dry run counts what a real run counts, computes nothing, and leaves the model as it was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+
+from opcount import OpCounter
+from opcount.errors import DryRunError
+
+
+class Block(nn.Module):
+    """A bit of everything: buffers, in-place work, views, a shared weight, an attribute set in forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.bn = nn.BatchNorm2d(8)
+        self.act = nn.ReLU(inplace=True)
+        self.lstm = nn.LSTM(8, 4, batch_first=True)
+        self.a = nn.Linear(4, 4)
+        self.b = nn.Linear(4, 4)
+        self.b.weight = self.a.weight
+        self.last: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.bn(self.conv(x)))
+        x, _ = self.lstm(x.flatten(2).transpose(1, 2))
+        self.last = self.b(self.a(x))
+        self.seen = self.last.mean()
+        return self.last
+
+
+def state(model: nn.Module) -> dict[str, object]:
+    tensors = {name: (id(t), t.clone()) for name, t in (*model.named_parameters(), *model.named_buffers())}
+    return {"tensors": tensors, "attributes": [sorted(vars(m)) for m in model.modules()], "grads": grads(model)}
+
+
+def grads(model: nn.Module) -> list[Tensor | None]:
+    return [p.grad for p in model.parameters()]
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, **options: bool) -> OpCounter:
+    with OpCounter(model, **options) as c:
+        model(torch.randn(2, 3, 6, 6)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return c
+
+
+def rows(c: OpCounter) -> list[tuple[object, ...]]:
+    return sorted((*r.key, r.calls, r.cost) for r in c.profile.records if r.family != "free")
+
+
+def test_a_dry_training_step_counts_what_a_real_one_does() -> None:
+    dry_model, real_model = Block(), Block()
+    dry = train(dry_model, torch.optim.Adam(dry_model.parameters(), foreach=False), dry_run=True)
+    real = train(real_model, torch.optim.Adam(real_model.parameters(), foreach=False))
+    assert rows(dry) == rows(real)
+    assert dry.by_phase()["backward"].macs > dry.by_phase()["forward"].macs > 0
+    assert dry.by_phase()["optimizer"].arith > 0
+
+
+def test_the_model_is_as_it_was() -> None:
+    model = Block()
+    model(torch.randn(2, 3, 6, 6)).sum().backward()
+    last, before = model.last, state(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    optimizer.step()
+    before = state(model)
+    momentum = optimizer.state[model.a.weight]["momentum_buffer"].clone()
+    train(model, optimizer, dry_run=True)
+    after = state(model)
+    assert model.last is last
+    assert after["attributes"] == before["attributes"]
+    for (name, (identity, value)), (_, (identity_after, value_after)) in zip(
+        before["tensors"].items(), after["tensors"].items(), strict=True
+    ):
+        assert identity == identity_after, name
+        assert torch.equal(value, value_after), name
+    assert all(a is b for a, b in zip(before["grads"], after["grads"], strict=True))
+    assert list(optimizer.state) == list(dict.fromkeys(model.parameters()))
+    assert torch.equal(optimizer.state[model.a.weight]["momentum_buffer"], momentum)
+    assert not any(isinstance(p, FakeTensor) for group in optimizer.param_groups for p in group["params"])
+
+
+def test_the_model_is_as_it_was_after_an_exception() -> None:
+    model = Block()
+    weight = model.conv.weight
+    with pytest.raises(RuntimeError, match=r"shape|size|channels"), OpCounter(model, dry_run=True):
+        model(torch.randn(2, 5, 6, 6))
+    assert model.conv.weight is weight
+    assert not isinstance(model(torch.randn(1, 3, 6, 6)), FakeTensor)
+
+
+def test_nothing_is_computed_and_results_are_fake() -> None:
+    with OpCounter(nn.Linear(2, 2), dry_run=True) as c:
+        out = torch.randn(1 << 20, 1 << 20) @ torch.randn(1 << 20, 1 << 20)  # 4 TiB each, if they were real
+    assert isinstance(out, FakeTensor)
+    assert c.macs == 1 << 60
+
+
+def test_a_model_on_the_meta_device_is_counted_with_inputs_on_the_cpu() -> None:
+    with torch.device("meta"):
+        model = Block()
+    with OpCounter(model, dry_run=True) as dry:
+        model(torch.randn(2, 3, 6, 6)).sum().backward()
+    with OpCounter(real := Block()) as c:
+        real(torch.randn(2, 3, 6, 6)).sum().backward()
+    assert rows(dry) == rows(c)
+    assert all(p.is_meta and p.grad is None for p in model.parameters())
+
+
+def test_inputs_on_the_meta_device_will_do() -> None:
+    with torch.device("meta"):
+        model, x = nn.Linear(4, 8), torch.randn(2, 4)
+    with OpCounter(model, dry_run=True) as c:
+        model(x)
+    assert c.macs == 2 * 4 * 8
+
+
+class Picks(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[x > 0]
+
+
+class Asks(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum().item() > 0 else -x
+
+
+@pytest.mark.parametrize(("inner", "operator"), [(Picks(), "nonzero|index"), (Asks(), "_local_scalar_dense")])
+def test_an_operator_that_needs_values_is_named_with_its_module(inner: nn.Module, operator: str) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), inner)
+    message = rf"dry run: aten\.({operator}).* in 1 needs the values"
+    with pytest.raises(DryRunError, match=message), OpCounter(model, dry_run=True):
+        model(torch.randn(2, 4))
+
+
+def test_the_profile_says_that_the_run_was_dry() -> None:
+    with OpCounter(nn.Linear(2, 2), dry_run=True) as c:
+        pass
+    assert c.profile.provenance["run"] == "dry"
+
+
+def test_nested_counters_agree() -> None:
+    model = Block()
+    with OpCounter(model, dry_run=True) as outer, OpCounter(model) as inner:
+        model(torch.randn(2, 3, 6, 6))
+    assert rows(outer) == rows(inner)
+
+
+def test_an_encoder_layer_counts_what_its_fast_path_stands_for() -> None:
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
+    x = torch.randn(2, 5, 16)
+    with torch.no_grad():
+        with OpCounter(layer) as real:
+            layer(x)
+        with OpCounter(layer, dry_run=True) as dry:
+            layer(x)
+    assert dry.macs == real.macs
+    assert dry.flops == real.flops
+    assert torch.backends.mha.get_fastpath_enabled()

@@ -1,0 +1,80 @@
+"""What is answered from memory is what FakeTensorMode answers: over PyTorch's own operator database."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.testing._internal.common_methods_invocations import op_db
+from torch.utils._pytree import tree_flatten, tree_map
+
+from opcount.dryrun import dry_run
+
+SAMPLES = 2
+
+
+def metadata(value: Any, inputs: list[Tensor]) -> Any:
+    """Describe a result by all that shapes decide, and by the inputs whose memory it shares."""
+    if not isinstance(value, Tensor):
+        return repr(value)
+    layout = (value.stride(), value.storage_offset()) if value.layout == torch.strided else ()
+    shares = [i for i, t in enumerate(inputs) if _storage(t) is not None and _storage(t) == _storage(value)]
+    return type(value), tuple(value.shape), value.dtype, value.device, layout, value.is_conj(), shares
+
+
+def _storage(tensor: Tensor) -> int | None:
+    return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else None
+
+
+def outcome(op: Any, sample: Any) -> Any:
+    """Run an operator on fake copies of a sample's tensors; return what comes out, or the kind of error."""
+    fake = tree_map(
+        lambda t: torch.empty_like(t) if isinstance(t, Tensor) else t, (sample.input, sample.args, sample.kwargs)
+    )
+    inputs = [t for t in tree_flatten(fake)[0] if isinstance(t, Tensor)]
+    versions = [t._version for t in inputs]
+    try:
+        out = op(fake[0], *fake[1], **fake[2])
+    except Exception as error:  # noqa: BLE001  (the kind of error is what is compared)
+        return _kind(error)
+    results = [metadata(r, inputs) for r in tree_flatten(out)[0]]
+    return results, [t._version - v for t, v in zip(inputs, versions, strict=True)]
+
+
+def _kind(error: Exception) -> str:
+    cause = error.__cause__ if type(error).__name__ == "DryRunError" else error
+    return type(cause).__name__
+
+
+@pytest.mark.parametrize("op", op_db, ids=lambda op: f"{op.name}_{op.variant_test_name}".rstrip("_"))
+@pytest.mark.filterwarnings("ignore")  # of the samples themselves, some of them given once in a process
+def test_memory_answers_what_fake_tensors_do(op: Any) -> None:
+    supported = op.supported_dtypes("cpu")
+    for dtype in [torch.float32] if torch.float32 in supported else sorted(supported, key=str)[:1]:
+        compare(op, dtype)
+
+
+def compare(op: Any, dtype: torch.dtype) -> None:
+    samples = list(islice(op.sample_inputs("cpu", dtype, requires_grad=False), SAMPLES))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        expected = [outcome(op, sample) for sample in samples]
+    with dry_run():
+        first = [outcome(op, sample) for sample in samples]
+        second = [outcome(op, sample) for sample in samples]
+    assert first == expected
+    assert second == expected
+
+
+def test_memory_makes_proper_fake_tensors() -> None:
+    with dry_run():
+        x = torch.randn(3, 4)
+        first, second = x + x, x + x
+    assert type(second) is FakeTensor
+    assert vars(second).keys() == vars(first).keys()
+    assert vars(second)["fake_mode"] is vars(first)["fake_mode"]
+    with pytest.warns(UserWarning, match="data pointer"):
+        second.data_ptr()
