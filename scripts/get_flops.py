@@ -139,8 +139,9 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _phases(profile: Profile) -> str:
-    from opcount.reporter.numbers import openmmlab  # noqa: PLC0415
     from prettytable import PrettyTable  # noqa: PLC0415
+
+    from opcount.reporter.numbers import openmmlab  # noqa: PLC0415
 
     table = PrettyTable(["phase", "#flops", "#macs", "#calls"], align="l")
     for phase, total in [*profile.by_phase().items(), ("total", profile.total)]:
