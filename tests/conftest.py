@@ -13,10 +13,18 @@ from torch.optim import optimizer as optimizers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 torch.set_num_threads(1)
 settings.register_profile("opcount", settings.default, deadline=None)
 settings.load_profile("opcount")
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Look for examples in opcount's docstrings only: importing a sample or a helper of the tests may have effects."""
+    if collection_path.suffix == ".py" and not collection_path.name.startswith("test_"):
+        return True
+    return None
 
 
 def traces() -> dict[str, object]:
