@@ -158,6 +158,10 @@ class OpCounter:
             )
         return profile_of(self._scopes, self._convention, self._provenance)
 
+    def __str__(self) -> str:
+        """Return the table of what was counted so far."""
+        return str(self.profile) if self._ran else "OpCounter: nothing was counted yet"
+
     @property
     def flops(self) -> int:
         """FLOPs under the counter's convention."""

@@ -209,6 +209,12 @@ class Profile:
         """Return the same count, read under another convention."""
         return replace(self, convention=find_convention(convention))
 
+    def __str__(self) -> str:
+        """Return the table of modules, the totals, the convention and the coverage."""
+        from opcount.reporter.table import render  # noqa: PLC0415  (reporters read profiles)
+
+        return render(self)
+
     def __add__(self, other: object) -> Profile:
         """Add the records of two counts; the modules of both are kept, by path.
 
