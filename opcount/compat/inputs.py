@@ -79,7 +79,7 @@ def _wrong_shape(input_shape: object) -> InputError:
 def _dtype_and_device(model: nn.Module) -> tuple[torch.dtype, torch.device]:
     """Return those of the first parameter or buffer that random numbers can be drawn in, else the defaults."""
     tensors = list(chain(model.parameters(), model.buffers()))
-    drawable = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.element_size() > 1]
+    drawable = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.dtype.itemsize > 1]
     dtype = drawable[0].dtype if drawable else torch.get_default_dtype()
     device = (drawable or tensors)[0].device if tensors else torch.get_default_device()
     return dtype, device

@@ -99,7 +99,7 @@ class Run:
         """Return the full names of the modules that no operator ran under, be it as caller or as owner."""
         seen = {path for record in self.profile.records for path in record.stack}
         if ancestors == "owner":
-            seen.update(path for owner in tuple(seen) for path in parents(owner))
+            seen.update(path for record in self.profile.records for path in parents(record.path))
         for name, module in self.modules.items():
             path = self._path_of[name]
             if path not in seen and self._ran_without_operator(path, module):

@@ -1,0 +1,337 @@
+"""The drop-in for mmengine.analysis: what it takes, what it leaves behind, and what it refuses."""
+
+from __future__ import annotations
+
+import random
+import time
+import warnings
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from opcount import get_model_complexity_info
+from opcount.compat import mmengine as ours
+from opcount.errors import FormulaError, InputError, OpcountError, UncountedOperatorWarning
+
+
+class Noisy(nn.Module):
+    """Changes all that a forward can change, and raises if it is told to."""
+
+    def __init__(self, *, fails=False):
+        super().__init__()
+        self.fails = fails
+        self.calls = 0
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.drop = nn.Dropout()
+        self.register_buffer("steps", torch.zeros(2))
+        self.register_buffer("cache", None)
+        self.register_buffer("mask", torch.ones(3), persistent=False)
+
+    def forward(self, x):
+        self.calls += 1
+        x = self.drop(self.norm(self.conv(x))) * random.random() * np.random.rand()  # noqa: NPY002
+        self.steps += 1
+        self.cache = x.detach()
+        self.mask = torch.zeros(5)
+        self.register_buffer("late", torch.ones(1), persistent=False)
+        self.norm.eval()
+        self.drop.train()
+        if self.fails:
+            raise KeyError("on purpose")
+        return x
+
+
+def state(model):
+    """Return everything about a model and the generators that a count could disturb."""
+    return {
+        "contents": {k: v.tolist() for k, v in model.state_dict().items()},
+        "buffers": [(name, id(buffer)) for module in model.modules() for name, buffer in module._buffers.items()],
+        "transient": [sorted(module._non_persistent_buffers_set) for module in model.modules()],
+        "modes": [module.training for module in model.modules()],
+        "hooks": [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()],
+        "attributes": [sorted(vars(module)) for module in model.modules()],
+        "grads": [None if p.grad is None else p.grad.tolist() for p in model.parameters()],
+        "cpu": torch.get_rng_state().tolist(),
+        "python": random.getstate(),
+        "numpy": np.random.get_state()[1].tolist(),  # noqa: NPY002
+    }
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("fails", [True, False])
+@pytest.mark.parametrize("arguments", [{"input_shape": (3, 8, 8)}, {"inputs": torch.ones(2, 3, 8, 8)}])
+def test_the_model_runs_once_and_nothing_of_it_is_changed(train, fails, arguments):
+    model = Noisy(fails=fails).train(train)
+    model.conv(torch.ones(1, 3, 8, 8)).sum().backward()
+    model.mask = torch.full((3,), float("nan"))
+    before = state(model)
+    if fails:
+        with pytest.raises(KeyError, match="on purpose"):
+            get_model_complexity_info(model, **arguments)
+    else:
+        get_model_complexity_info(model, **arguments)
+    assert model.calls == 1
+    assert state(model) == before
+
+
+def test_a_buffer_that_an_earlier_graph_saved_can_still_be_used_by_its_backward():
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    model.register_buffer("scale", torch.full((3,), 2.0))
+    loss = (model[0](torch.ones(2, 3)) * model.scale).sum()
+    get_model_complexity_info(model.eval(), (3,))
+    loss.backward()
+    assert model[0].bias.grad.tolist() == [4.0, 4.0, 4.0]  # two rows, each times the buffer
+
+
+def test_a_model_under_inference_mode_gets_its_counters_back():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    with torch.inference_mode():
+        get_model_complexity_info(model, (3, 8, 8))
+    assert model[1].num_batches_tracked.item() == 0
+    assert model[1].running_mean.tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_inputs_are_of_the_dtype_of_the_parameters(dtype):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2)).to(dtype)
+    info = get_model_complexity_info(model, (3, 8, 8))
+    assert info["flops"] == 4 * 36 * 27 + 4 * 36 * 2
+
+
+def test_inputs_are_on_the_device_of_the_parameters():
+    info = get_model_complexity_info(nn.Linear(3, 5).to("meta"), (7, 3))
+    assert info["flops"] == 7 * 3 * 5
+
+
+class TwoInputs(nn.Module):
+    def forward(self, x, y=None):
+        return x @ (x if y is None else y)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flops"),
+    [
+        ({"input_shape": (4, 4)}, 4 * 4 * 4),
+        ({"input_shape": [4, 4]}, 4 * 4 * 4),
+        ({"input_shape": torch.Size([4, 4])}, 4 * 4 * 4),
+        ({"input_shape": (np.int64(4), 4)}, 4 * 4 * 4),
+        ({"input_shape": ((2, 3), (3, 5))}, 2 * 3 * 5),
+        ({"inputs": torch.ones(4, 4)}, 4 * 4 * 4),
+        ({"inputs": (torch.ones(2, 3), torch.ones(3, 5))}, 2 * 3 * 5),
+        ({"inputs": {"x": torch.ones(2, 3), "y": torch.ones(3, 5)}}, 2 * 3 * 5),
+        ({"input_shape": (9, 9), "inputs": torch.ones(4, 4)}, 4 * 4 * 4),
+    ],
+)
+def test_inputs_are_a_shape_shapes_a_tensor_a_tuple_or_keywords_and_win_over_a_shape(arguments, flops):
+    assert get_model_complexity_info(TwoInputs(), **arguments)["flops"] == flops
+
+
+def test_a_list_is_one_argument():
+    class Stack(nn.Module):
+        def forward(self, tensors):
+            return tensors[0] @ tensors[1]
+
+    assert get_model_complexity_info(Stack(), inputs=[torch.ones(2, 3), torch.ones(3, 5)])["flops"] == 30
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (),
+        [],
+        3,
+        "3",
+        "3,8",
+        (3, "a"),
+        ("3",),
+        (3, 0),
+        (0,),
+        (3, -1),
+        (True, 3),
+        (3.0, 8),
+        ((3,), 8),
+        ((3,), ()),
+        (None,),
+        {3},
+    ],
+)
+def test_what_is_no_shape_is_refused_with_the_value_and_the_remedy(shape):
+    with pytest.raises(InputError) as caught:
+        get_model_complexity_info(nn.Linear(3, 3), shape)
+    assert isinstance(caught.value, OpcountError)
+    assert isinstance(caught.value, ValueError)
+    assert repr(shape) in str(caught.value)
+    assert "(3, 224, 224)" in str(caught.value)
+
+
+def test_neither_a_shape_nor_inputs_is_a_value_error():
+    with pytest.raises(ValueError, match=r"expected an input shape or inputs, got None .* Pass input_shape="):
+        get_model_complexity_info(nn.Linear(3, 3))
+
+
+def test_what_is_no_module_is_a_type_error():
+    with pytest.raises(TypeError, match=r"FlopAnalyzer: expected an nn.Module, got .* of type function"):
+        get_model_complexity_info(lambda x: x, inputs=torch.ones(1))
+
+
+def test_texts_are_empty_when_they_are_not_shown_and_begin_with_a_newline_when_they_are():
+    hidden = get_model_complexity_info(nn.Linear(3, 3), (3,), show_table=False, show_arch=False)
+    assert (hidden["out_table"], hidden["out_arch"]) == ("", "")
+    shown = get_model_complexity_info(nn.Linear(3, 3), (3,))
+    assert shown["out_table"].startswith("\n+--")
+    assert shown["out_arch"].startswith("\nLinear(")
+    assert list(shown) == [
+        "flops", "activations", "params", "flops_str", "activations_str", "params_str", "out_table", "out_arch"
+    ]  # fmt: skip
+
+
+def test_an_operator_that_nothing_explains_is_warned_of():
+    with torch.library._scoped_library("opcount_compat_test", "DEF") as library:
+        library.define("opaque(Tensor x) -> Tensor")
+        library.impl("opaque", lambda x: torch.from_numpy(np.asarray(x.detach()) * 2), "CPU")
+        library.impl("opaque", torch.empty_like, "Meta")
+
+        class Opaque(nn.Module):
+            def forward(self, x):
+                return torch.ops.opcount_compat_test.opaque(x)
+
+        with pytest.warns(UncountedOperatorWarning, match=r"opcount_compat_test\.opaque"):
+            get_model_complexity_info(Opaque(), (3,))
+        quiet = ours.FlopAnalyzer(Opaque(), torch.ones(3)).unsupported_ops_warnings(enabled=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert quiet.unsupported_ops() == {"opcount_compat_test::opaque": 1}
+            assert quiet.unsupported_ops("") == Counter({"opcount_compat_test::opaque": 1})
+
+
+def gelus(inputs, outputs):
+    assert outputs[0].isCompleteTensor()
+    assert inputs[1].toIValue() == "none"  # a default, which a traced graph would show too
+    return inputs[0].type().sizes()[-1] * outputs[0].type().sizes()[0]
+
+
+def test_a_handle_prices_an_operator_under_its_name():
+    model = nn.Sequential(nn.Linear(3, 5), nn.GELU())
+    flops = ours.FlopAnalyzer(model, torch.ones(2, 3)).set_op_handle("aten::gelu", gelus)
+    assert flops.by_operator() == {"linear": 2 * 3 * 5, "gelu": 5 * 2}
+    assert flops.by_module() == {"": 40, "0": 30, "1": 10}
+    acts = ours.ActivationAnalyzer(model, torch.ones(2, 3)).set_op_handle(
+        **{"aten::gelu": lambda i, o: Counter({"soft": gelus(i, o)})}
+    )
+    assert acts.by_operator() == {"linear": 10, "soft": 10}
+    assert acts.clear_op_handles().by_operator() == {"linear": 10}
+
+
+def test_a_handle_for_a_function_reaches_the_operator_that_it_becomes():
+    def softmaxes(inputs, outputs):
+        return 7 * inputs[1].toIValue()
+
+    flops = ours.FlopAnalyzer(nn.Softmax(dim=1), torch.ones(2, 3)).set_op_handle("aten::softmax", softmaxes)
+    assert flops.by_operator() == {"softmax": 7}
+    other = flops.copy(new_inputs=torch.ones(2, 3, 4))
+    assert other.by_operator() == {"softmax": 7}
+
+
+def test_a_handle_of_none_ignores_an_operator():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Linear(6, 6))
+    flops = ours.FlopAnalyzer(model, torch.ones(1, 3, 6, 6)).set_op_handle("aten::linear", None)
+    assert flops.by_operator() == {"conv": 36 * 12}
+    assert flops.set_op_handle("aten::_convolution", None).total() == 0
+
+
+@pytest.mark.parametrize("name", ["aten::linear", "aten::matmul", "prim::PythonOp.Scan", "aten::no_such_operator"])
+def test_a_handle_that_would_never_be_called_is_refused(name):
+    with pytest.raises(FormulaError, match=r"set_op_handle: expected an operator that reaches a dispatcher, got "):
+        ours.FlopAnalyzer(nn.ReLU(), torch.ones(1)).set_op_handle(name, lambda i, o: 1)
+
+
+def test_a_name_without_a_handle_is_a_type_error():
+    with pytest.raises(TypeError, match=r"expected pairs .* got 1 arguments"):
+        ours.FlopAnalyzer(nn.ReLU(), torch.ones(1)).set_op_handle("aten::relu")
+
+
+def test_a_shared_module_goes_by_its_first_name():
+    shared = nn.Linear(3, 3)
+    flops = ours.FlopAnalyzer(nn.Sequential(shared, nn.Sequential(shared)), torch.ones(1, 3))
+    assert flops.canonical_module_name("1.0") == "0"
+    assert flops.total("1.0") == flops.total("0") == 18
+    with pytest.raises(KeyError, match=r"expected the name of a module of the model, got '2'"):
+        flops.total("2")
+
+
+@pytest.mark.parametrize("setting", ["ancestor_mode", "tracer_warnings"])
+def test_an_unknown_mode_is_refused(setting):
+    flops = ours.FlopAnalyzer(nn.ReLU(), torch.ones(1))
+    assert flops.tracer_warnings("none").ancestor_mode("caller") is flops
+    with pytest.raises(ValueError, match=rf"{setting}: expected '.*' or '.*', got 'x' of type str"):
+        getattr(flops, setting)("x")
+
+
+def test_modules_that_nothing_ran_in_are_logged_unless_that_is_off(caplog):
+    class Half(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused, self.same = nn.Linear(3, 3), nn.Linear(3, 3), nn.Identity()
+
+        def forward(self, x):
+            return self.used(x)
+
+    assert ours.FlopAnalyzer(Half(), torch.ones(3)).uncalled_modules_warnings(enabled=False).total() == 9
+    assert not caplog.messages
+    assert ours.FlopAnalyzer(Half(), torch.ones(3)).uncalled_modules() == {"unused", "same"}
+    assert caplog.messages == [
+        "no operator ran in a call of these modules; their parents include what ran: unused"
+    ]  # a container or an Identity is not news
+
+
+def test_counts_by_operator_come_in_giga_and_mega():
+    giga, unsupported = ours.flop_count(nn.Conv2d(3, 10, 1), (torch.ones(1, 3, 10, 10),))
+    assert (giga, unsupported) == ({"conv": 3000 / 1e9}, {})
+    mega, _ = ours.activation_count(nn.Conv2d(3, 10, 1), (torch.ones(1, 3, 10, 10),), {"aten::_convolution": None})
+    assert mega == {}
+
+
+def test_lazy_modules_are_counted_with_the_parameters_that_they_make():
+    info = get_model_complexity_info(nn.Sequential(nn.LazyLinear(5), nn.LazyBatchNorm1d()), (3,), show_arch=False)
+    assert info["flops"] == 3 * 5 + 5 * 5
+    assert info["params"] == 15 + 5 + 10
+
+
+def test_tied_parameters_stand_once_under_their_first_name():
+    model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
+    model[1].weight = model[0].weight
+    assert ours.parameter_count(model) == {"": 9, "0": 9, "0.weight": 9}
+    assert get_model_complexity_info(model, (3,))["params"] == 9
+
+
+class Wide(nn.Module):
+    """Groups of ten modules with a parameter each; only the first is called."""
+
+    def __init__(self, modules):
+        super().__init__()
+        self.groups = nn.ModuleList(
+            nn.ModuleList(nn.LayerNorm(1, bias=False) for _ in range(9)) for _ in range(modules // 10)
+        )
+
+    def forward(self, x):
+        return F.relu(self.groups[0][0](x))
+
+
+def seconds(modules):
+    model = Wide(modules)
+    best = float("inf")
+    for _ in range(2):
+        start = time.process_time()
+        get_model_complexity_info(model, (1,))
+        best = min(best, time.process_time() - start)
+    return best
+
+
+@pytest.mark.slow
+def test_twice_the_modules_take_at_most_two_and_a_half_times_as_long():
+    assert seconds(20_000) <= 2.5 * seconds(10_000)
