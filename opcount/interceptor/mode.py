@@ -128,7 +128,7 @@ class Interceptor(TorchDispatchMode):
     def _is_opened_by_its_subclass(self, types: tuple[type, ...]) -> bool:
         opaque = self._opaque.get(types)
         if opaque is None:
-            opaque = self._opaque[types] = any(t.__name__ not in _PLAIN for t in types)
+            opaque = self._opaque[types] = any(t.__name__ not in _PLAIN and _has_handler(t) for t in types)
         return opaque
 
     @contextmanager
@@ -182,6 +182,11 @@ class Watch(Interceptor):
             if isinstance(self._outer, Watch):
                 self._outer.priced = True
         super().charge_frame(frame, phase, plan, out, args, kwargs)
+
+
+def _has_handler(kind: type) -> bool:
+    """Tell whether a subclass handles dispatch itself: a parameter that a lazy module has not made yet does not."""
+    return getattr(kind, "__torch_dispatch__", None) is not torch.Tensor.__torch_dispatch__
 
 
 def _formula_failed(plan: Plan, error: Exception) -> FormulaError:
