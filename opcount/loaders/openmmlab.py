@@ -20,7 +20,7 @@ from opcount.errors import InputError, LoadError
 from opcount.loaders.blame import blame
 from opcount.loaders.hub import INSTALL, find_config
 from opcount.loaders.loaded import Loaded
-from opcount.loaders.shapes import image_shape, like_parameters, random_inputs
+from opcount.loaders.shapes import image_shape, random_inputs, suited
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,7 +114,7 @@ def _classifier(model: nn.Module, scope: str, request: Request) -> Loaded:
     model = model.to(request.device).train(request.train)
     model.forward = model.extract_feat  # type: ignore[assignment]
     shape = image_shape(request.sizes)
-    return Loaded(model, random_inputs(model, [shape], request.batch_size), "classifier", shape)
+    return Loaded(model, random_inputs(model, [shape], request), "classifier", shape)
 
 
 def _detector(model: nn.Module, scope: str, request: Request) -> Loaded:
@@ -128,7 +128,7 @@ def _detector(model: nn.Module, scope: str, request: Request) -> Loaded:
         raise InputError(f"load: expected one size, or height and width, got {request.sizes!r}. Pass --shape H W.")
     stride = _stride(model) if scope == "mmyolo" else 1
     image = pad(torch.rand(shape), [0, -shape[2] % stride, 0, -shape[1] % stride])
-    inputs = _preprocessed(model, image, asked, request.batch_size)
+    inputs = _preprocessed(model, image, asked, request)
     padded = inputs["inputs"].shape[-2:]
     return Loaded(model, inputs, "detector", padded, None if tuple(padded) == asked else asked)
 
@@ -151,11 +151,16 @@ def _strides(head: object) -> Iterator[int]:
         yield from (stride,) if isinstance(stride, int) else stride
 
 
-def _preprocessed(model: nn.Module, image: Tensor, asked: tuple[int, ...], batch_size: int) -> dict[str, Any]:
+def _preprocessed(model: nn.Module, image: Tensor, asked: tuple[int, ...], request: Request) -> dict[str, Any]:
     size = tuple(image.shape[-2:])
     sample = {"ori_shape": asked, "img_shape": size, "scale_factor": (1.0, 1.0), "img_id": 0, "flip": False}
     describe = import_module("mmdet.structures").DetDataSample
-    samples = [describe(metainfo=sample) for _ in range(batch_size)]
+    nothing = import_module("mmengine.structures").InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long())
+    samples = [describe(metainfo=sample, gt_instances=nothing.clone()) for _ in range(request.batch_size)]
     preprocess: Any = model.data_preprocessor
-    data = preprocess({"inputs": [image] * batch_size, "data_samples": samples}, training=False)
-    return {"inputs": like_parameters(model, data["inputs"]), "data_samples": data["data_samples"], "mode": "tensor"}
+    data = preprocess({"inputs": [image] * request.batch_size, "data_samples": samples}, training=False)
+    return {
+        "inputs": suited(data["inputs"], model, request.device),
+        "data_samples": data["data_samples"],
+        "mode": "tensor",
+    }

@@ -50,9 +50,7 @@ def load(path: Path, factory: str, request: Request) -> Loaded:
         inputs = _own_inputs(module, request, path)
         return Loaded(model, inputs, "file", _describe(inputs))
     shapes = _shapes(module, request, path)
-    return Loaded(
-        model, random_inputs(model, shapes, request.batch_size), "file", shapes[0] if len(shapes) == 1 else shapes
-    )
+    return Loaded(model, random_inputs(model, shapes, request), "file", shapes[0] if len(shapes) == 1 else shapes)
 
 
 def _import(path: Path) -> ModuleType:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from opcount.loaders.loaded import Inputs
+    from opcount.loaders.loaded import Inputs, Request
 
 IMAGE = (3, 224, 224)
 """The input of a model that says nothing of its own."""
@@ -53,22 +53,18 @@ def check_shape(shape: object, who: str) -> tuple[int, ...]:
     return sizes
 
 
-def random_inputs(model: nn.Module, shapes: Sequence[tuple[int, ...]], batch_size: int) -> Inputs:
-    """Return one random tensor for each shape, of the dtype and on the device of the model's parameters."""
-    tensors = tuple(_random(model, (batch_size, *shape)) for shape in shapes)
+def random_inputs(model: nn.Module, shapes: Sequence[tuple[int, ...]], request: Request) -> Inputs:
+    """Return one random tensor for each shape, with the batch before it, as `suited` makes them."""
+    tensors = tuple(suited(torch.rand((request.batch_size, *shape)), model, request.device) for shape in shapes)
     return tensors[0] if len(tensors) == 1 else tensors
 
 
-def like_parameters(model: nn.Module, tensor: Tensor) -> Tensor:
-    """Return a floating-point tensor in the dtype and on the device of the model's first floating-point parameter.
+def suited(tensor: Tensor, model: nn.Module, device: str) -> Tensor:
+    """Return a floating-point tensor on the device, in the dtype of the model's first floating-point parameter.
 
-    A model without one leaves the tensor as it is.
+    A model without one leaves the dtype as it is.
     """
     for weight in itertools.chain(model.parameters(), model.buffers()):
         if weight.is_floating_point() or weight.is_complex():
-            return tensor.to(weight.device, weight.dtype)
-    return tensor
-
-
-def _random(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
-    return like_parameters(model, torch.rand(shape))
+            return tensor.to(device, weight.dtype)
+    return tensor.to(device)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from opcount.errors import InputError
+from opcount.loaders.loaded import Request
 from opcount.loaders.shapes import check_shape, image_shape, random_inputs
 
 
@@ -33,23 +34,25 @@ def test_a_shape_is_positive_whole_numbers(shape):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_inputs_follow_the_parameters_dtype(dtype):
-    assert random_inputs(nn.Linear(2, 2).to(dtype), [(2,)], 1).dtype == dtype
+    assert random_inputs(nn.Linear(2, 2).to(dtype), [(2,)], Request()).dtype == dtype
 
 
-def test_inputs_follow_the_parameters_device():
-    assert random_inputs(nn.Linear(2, 2, device="meta"), [(2,)], 3).is_meta
+@pytest.mark.parametrize("model", [nn.Linear(2, 2, device="meta"), nn.ReLU()])
+def test_inputs_are_put_on_the_device(model):
+    assert random_inputs(model, [(2,)], Request(device="meta")).is_meta
 
 
 def test_integer_parameters_do_not_make_integer_inputs():
     model = nn.Module()
     model.index = nn.Parameter(torch.zeros(2, dtype=torch.int32), requires_grad=False)
     model.scale = nn.Parameter(torch.zeros(2, dtype=torch.float64))
-    assert random_inputs(model, [(2,)], 1).dtype == torch.float64
+    assert random_inputs(model, [(2,)], Request()).dtype == torch.float64
 
 
 def test_a_model_without_parameters_gets_default_inputs():
-    assert random_inputs(nn.ReLU(), [(2,)], 1).dtype == torch.get_default_dtype()
+    assert random_inputs(nn.ReLU(), [(2,)], Request()).dtype == torch.get_default_dtype()
 
 
 def test_several_shapes_make_a_tuple_with_the_batch_before_each():
-    assert [tuple(tensor.shape) for tensor in random_inputs(nn.ReLU(), [(2,), (3, 4)], 5)] == [(5, 2), (5, 3, 4)]
+    inputs = random_inputs(nn.ReLU(), [(2,), (3, 4)], Request(batch_size=5))
+    assert [tuple(tensor.shape) for tensor in inputs] == [(5, 2), (5, 3, 4)]

@@ -89,7 +89,9 @@ def test_the_resnet_example_in_train_mode_is_counted_as_published(get_flops):
 
 
 def test_backward_multiplies_for_the_input_and_for_the_weight(get_flops, write):
-    path = write("model = nn.Sequential(nn.Linear(10, 20, bias=False), nn.Linear(20, 5, bias=False))\ninput_shape = (10,)")
+    path = write(
+        "model = nn.Sequential(nn.Linear(10, 20, bias=False), nn.Linear(20, 5, bias=False))\ninput_shape = (10,)"
+    )
     # forward 4 x (10 x 20 + 20 x 5) = 1200; backward: both weights, 1200, and the input of the second layer only,
     # 4 x 20 x 5 = 400, because the model's own input asks for no gradient
     _, output, _ = get_flops(path, "--train", "--batch-size", "4")
@@ -130,7 +132,13 @@ def test_flops_are_linear_in_the_batch_size(get_flops, write):
     path = write("model = nn.Conv2d(3, 10, 3)\ninput_shape = (3, 10, 10)")
     lines = {size: closing(get_flops(path, "--batch-size", size)[1]) for size in ("1", "5")}
     assert lines["1"] == ["Input shape: (3, 10, 10)", "Flops: 17.28K", "Params: 0.28K", "Activation: 0.64K"]
-    assert lines["5"] == ["Input shape: (3, 10, 10)", "Batch size: 5", "Flops: 86.4K", "Params: 0.28K", "Activation: 3.2K"]
+    assert lines["5"] == [
+        "Input shape: (3, 10, 10)",
+        "Batch size: 5",
+        "Flops: 86.4K",
+        "Params: 0.28K",
+        "Activation: 3.2K",
+    ]
 
 
 def test_the_table_can_be_hidden_and_the_architecture_shown(get_flops, write):
