@@ -15,7 +15,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from opcount.compat.mmengine import ActivationAnalyzer, FlopAnalyzer, parameter_count
-
 from opcount.loaders import load
 from tests.scripts.command import import_script
 
