@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from opcount.convention import Convention
     from opcount.scope import Frame, Scopes
+    from opcount.scope.frame import Shapes
 
 _AFTER_FORWARD = {BACKWARD, RECOMPUTE, OPTIMIZER}
 """Phases whose outputs are no activations."""
@@ -45,6 +46,18 @@ def _records(frame: Frame, formulas: dict[str, str]) -> Iterator[Record]:
         activations = 0 if phase in _AFTER_FORWARD else row.activations
         cost = Cost(row.macs, row.arith, activations)
         name = "" if dtype is None else str(dtype).removeprefix("torch.")
-        yield Record(stack, plan.operator, plan.family, phase, name, row.calls, cost, row.bytes, row.shapes)
+        yield Record(stack, plan.operator, plan.family, phase, name, row.calls, cost, row.bytes, _text(row.shapes))
         if plan.text:
             formulas[plan.operator] = plan.text
+
+
+def _text(shapes: Shapes) -> str:
+    """Write shapes for people: ``"(8x16, 16x4) -> 8x4"``."""
+    inputs, outputs = (", ".join(map(_dimensions, group)) for group in shapes)
+    return f"({inputs}) -> {outputs or 'none'}"
+
+
+def _dimensions(shape: tuple[int, ...] | None) -> str:
+    if shape is None:
+        return "nested"
+    return "x".join(map(str, shape)) or "scalar"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from opcount.scope import Frame, Scope
+    from opcount.scope.frame import Shapes
 
 _graph_task: Callable[[], int] = torch._C._current_graph_task_id
 _NO_TASK = -1
@@ -107,7 +108,7 @@ class Interceptor(TorchDispatchMode):
         key = (plan, phase, dtype)
         row = frame.rows.get(key)
         if row is None:
-            row = frame.rows[key] = Row(_describe(out, args, kwargs))
+            row = frame.rows[key] = Row(_shapes(out, args, kwargs))
         row.calls += 1
         row.macs += macs
         row.arith += arith
@@ -213,12 +214,15 @@ def _written(out: Any) -> int:
     return total
 
 
-def _describe(out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """Write the shapes of a call for people: ``"(8x16, 16x4) -> 8x4"``."""
-    inputs = ", ".join(map(_shape, tensors((*args, *kwargs.values()))))
-    outputs = ", ".join(map(_shape, tensors((out,))))
-    return f"({inputs}) -> {outputs or 'none'}"
+def _shapes(out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Shapes:
+    """Return the shapes of a call's arguments and results."""
+    inputs = tuple(map(_shape, tensors((*args, *kwargs.values()))))
+    return inputs, tuple(map(_shape, tensors((out,))))
 
 
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "scalar"
+def _shape(tensor: Tensor) -> tuple[int, ...] | None:
+    """Return a tensor's shape; a nested one has none."""
+    try:
+        return tensor.shape
+    except RuntimeError:
+        return None

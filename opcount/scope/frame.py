@@ -8,12 +8,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+Shapes = tuple[tuple["tuple[int, ...] | None", ...], tuple["tuple[int, ...] | None", ...]]
+"""Of the arguments and of the results of a call; None for a nested tensor."""
+
+
 class Row:
     """The running sum of one operator in one frame; the mutable twin of `opcount.profile.Record`."""
 
     __slots__ = ("activations", "arith", "bytes", "calls", "macs", "shapes")
 
-    def __init__(self, shapes: str = "") -> None:
+    def __init__(self, shapes: Shapes = ((), ())) -> None:
         self.calls = self.macs = self.arith = self.activations = self.bytes = 0
         self.shapes = shapes
 
