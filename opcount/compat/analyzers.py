@@ -11,7 +11,7 @@ from torch import nn
 from opcount.compat.handles import Handle, arrivals, formulas_of
 from opcount.compat.inputs import Inputs
 from opcount.compat.run import Run, run
-from opcount.compat.structure import canonical_names
+from opcount.compat.structure import canonical_names, forward_of
 from opcount.cost import Cost
 from opcount.coverage import UNCOUNTED
 
@@ -70,7 +70,7 @@ class Analyzer:
 
     def by_module_and_operator(self) -> dict[str, Counter[str]]:
         """Return the numbers of every module, children included, by operator."""
-        return self._run().by_module_and_operator(self._value_of, self._ancestors, self._words)
+        return self._run().by_module_and_operator(self._value_of, self._word_of, self._ancestors)
 
     def unsupported_ops(self, module_name: str = "") -> Counter[str]:
         """Return how often operators ran that nothing explains, as ``aten::name``.
@@ -78,7 +78,7 @@ class Analyzer:
         In mmengine these are all operators without a handle, elementwise ones too. Here those have a price, which this
         count of FLOPs leaves out by convention; only what has none is listed.
         """
-        uncounted = self._run().by_module_and_operator(_uncounted_calls, self._ancestors, _Torchscript())
+        uncounted = self._run().by_module_and_operator(_uncounted_calls, _name_in_a_trace, self._ancestors)
         return uncounted[self.canonical_module_name(module_name)]
 
     def uncalled_modules(self) -> set[str]:
@@ -182,7 +182,7 @@ class Analyzer:
 
     def _log_uncalled(self) -> None:
         modules = self._run().modules
-        names = sorted(n for n in self.uncalled_modules() if type(modules[n]).forward not in _CONTAINERS)
+        names = sorted(n for n in self.uncalled_modules() if forward_of(modules[n]) not in _CONTAINERS)
         if self._warns_uncalled and names:
             _log.warning(
                 "no operator ran in a call of these modules; their parents include what ran: %s", ", ".join(names)
@@ -190,6 +190,9 @@ class Analyzer:
 
     def _value_of(self, record: Record) -> int:
         return 0 if self._is_ignored(record) else self._number(record)
+
+    def _word_of(self, record: Record) -> str:
+        return self._words.get(record.operator) or self._run().word_of(record)
 
     def _is_ignored(self, record: Record) -> bool:
         if not self._ignored:
@@ -268,13 +271,9 @@ def _uncounted_calls(record: Record) -> int:
     return record.calls if record.family == UNCOUNTED else 0
 
 
-class _Torchscript(dict[str, str]):
-    """Operators by the name that a traced graph has for them."""
-
-    def get(self, operator: str, _default: Any = None) -> str:
-        """Return ``aten::mm`` for ``aten.mm.default``."""
-        namespace, _, rest = operator.partition(".")
-        return f"{namespace}::{rest.partition('.')[0]}"
+def _name_in_a_trace(record: Record) -> str:
+    """Return ``aten::mm`` for ``aten.mm.default``."""
+    return "::".join(record.operator.split(".")[:2])
 
 
 def _one_of(who: str, mode: str, known: tuple[str, ...]) -> str:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from opcount.compat.structure import walk
+from opcount.compat import words
+from opcount.compat.structure import forward_of, walk
 from opcount.compat.untouched import untouched
-from opcount.compat.words import word
 from opcount.counter import OpCounter
 from opcount.errors import UncountedOperatorWarning
 from opcount.profile import ROOT, parents
@@ -72,28 +72,28 @@ class Run:
         return {name: self.paths[id(module)] for name, module in self.modules.items()}
 
     def by_module_and_operator(
-        self, value: Callable[[Record], float], ancestors: str, rename: Mapping[str, str]
+        self, value: Callable[[Record], int], word: Callable[[Record], str], ancestors: str
     ) -> dict[str, Counter[str]]:
-        """Return what ``value`` reads from the records by full name of the module and mmengine's word.
+        """Return what ``value`` reads from the records by full name of the module and operator.
 
         Args:
-            value: Read from a record.
+            value: The number of a record.
+            word: What its operator is called.
             ancestors: ``"owner"`` or ``"caller"``.
-            rename: Words of single operators, in place of the usual ones.
         """
         totals: dict[str, Counter[str]] = {}
         for record in self.profile.records:
             number = value(record)
             if number:
-                term = rename.get(record.operator) or self.word_of(record)
+                term = word(record)
                 for path in _ancestors(record, ancestors):
-                    totals.setdefault(path, Counter())[term] += number  # type: ignore[assignment]
+                    totals.setdefault(path, Counter())[term] += number
         return {name: Counter(totals.get(path, ())) for name, path in self._path_of.items()}
 
     def word_of(self, record: Record) -> str:
         """Return mmengine's word for the record's operator."""
         owner = self.profile.modules.get(record.path)
-        return word(record.operator, record.family, owner.type if owner else "")
+        return words.word(record.operator, record.family, owner.type if owner else "")
 
     def uncalled(self, ancestors: str) -> set[str]:
         """Return the full names of the modules that no operator ran under, be it as caller or as owner."""
@@ -112,7 +112,7 @@ class Run:
         Dropout in eval is one: a trace of the Python functions, which the reference is, has an entry for it, and none
         for ``Identity``. Who called it is not known then: it counts as called for its owners.
         """
-        forward = type(module).forward
+        forward = forward_of(module)
         if path not in self.profile.modules or not self.profile.modules[path].calls:
             return False
         return getattr(forward, "__module__", "").startswith("torch.nn.") and forward not in _LEAVE_NO_OPERATOR

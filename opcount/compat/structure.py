@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING
 
 from opcount.reporter.structure import Node, Structure
@@ -40,6 +41,11 @@ def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def children_of(module: nn.Module) -> list[tuple[str, nn.Module | None]]:
     """Return the children by name: all of them, where ``named_children`` leaves out the shared and the absent."""
     return list(module._modules.items())  # noqa: SLF001
+
+
+def forward_of(module: nn.Module) -> object:
+    """Return the forward that a module's class has; a scripted module's cannot be asked for."""
+    return inspect.getattr_static(type(module), "forward", None)
 
 
 def canonical_names(model: nn.Module) -> dict[str, str]:

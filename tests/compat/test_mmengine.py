@@ -16,6 +16,7 @@ from torch.nn import functional as F  # noqa: N812
 from opcount import get_model_complexity_info
 from opcount.compat import mmengine as ours
 from opcount.errors import FormulaError, InputError, OpcountError, UncountedOperatorWarning
+from tests.compat import reference
 
 
 class Noisy(nn.Module):
@@ -301,6 +302,24 @@ def test_lazy_modules_are_counted_with_the_parameters_that_they_make():
     info = get_model_complexity_info(model, (3,))
     assert info["flops"] == 3 * 5 + 2 * 5
     assert info["params"] == (15 + 5) + (5 + 5)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # of torch.compile's imports
+@pytest.mark.parametrize(("wrap", "name"), [(nn.DataParallel, "module"), (torch.compile, "_orig_mod")])
+def test_a_wrapper_collapses_into_what_it_wraps(wrap, name):
+    model = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
+    plain, wrapped = (get_model_complexity_info(m, (3,)) for m in (model, wrap(model)))
+    root, *rows = reference.cells(plain["out_table"])
+    assert reference.cells(wrapped["out_table"]) == [[name, *root[1:]], *rows]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_scripted_model_is_counted_as_a_whole():
+    model = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
+    info = get_model_complexity_info(model, (3, 8, 8))
+    assert info["flops"] == 4 * 36 * 27 + 4 * 36 * 5
+    assert model.state_dict()["1.num_batches_tracked"].item() == 0
+    assert model.training
 
 
 def test_tied_parameters_stand_once_under_their_first_name():
