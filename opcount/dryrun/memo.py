@@ -126,8 +126,9 @@ class Memo(TorchDispatchMode):
             raise self._needs_values(func) from error
         if kind is not Kind.OTHER:
             answer = True if kind is Kind.IN_PLACE and out is args[0] else _remember(out)
-            if answer is not None and kind is Kind.FRESH and _shares_memory(out, args):
-                answer = None  # whatever its schema says, as unsafe_split does
+            if answer is not None and kind is not Kind.IN_PLACE and _shares_memory(out, args) != (kind is Kind.VIEW):
+                answer = None
+                _KINDS[func] = Kind.VIEW if kind is Kind.FRESH else Kind.OTHER  # whatever its schema says: _unsafe_view
             if answer is not None:
                 if len(_ANSWERS) >= _CAPACITY:
                     _ANSWERS.clear()
@@ -210,10 +211,12 @@ def _remember(out: Any) -> Any:
 
 
 def _shares_memory(out: Any, args: tuple[Any, ...]) -> bool:
-    """Tell whether a result is made of an argument's memory, or of another result's."""
-    storages = [t.untyped_storage()._cdata for t in _tensors(out)]
-    given = {t.untyped_storage()._cdata for t in _tensors(args) if t.layout == torch.strided}
-    return len(set(storages)) < len(storages) or not given.isdisjoint(storages)
+    """Tell whether a result is made of the first argument's memory."""
+    first = args[0] if args else None
+    if not isinstance(first, Tensor) or first.layout is not torch.strided:
+        return False
+    storage = first.untyped_storage()._cdata
+    return any(t.untyped_storage()._cdata == storage for t in _tensors(out))
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
