@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-_LIBRARIES = tuple(f"{Path(file).parents[1]}{os.sep}" for file in (nn.__file__, __file__))
-"""Where torch and opcount are: a line in there tells a user nothing."""
+_FOLDERS = (Path(nn.__file__).parents[1], Path(importlib.__file__).parent, Path(__file__).parents[1])
+_LIBRARIES = tuple(f"{folder}{os.sep}" for folder in _FOLDERS)
+"""Where torch, importlib and opcount are: a line in there tells a user nothing."""
 
 
 def blame(error: BaseException, model: nn.Module | None = None) -> str:

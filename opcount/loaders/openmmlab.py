@@ -90,8 +90,20 @@ def _build(config: Any, scope: str, path: Path) -> nn.Module:
         with registry.DefaultScope.overwrite_default_scope(scope):
             model: nn.Module = registry.MODELS.build(settings)
     except (Exception, SystemExit) as error:
-        raise LoadError(f"load: the model of the config {str(path)!r} cannot be built: {blame(error)}") from error
+        raise LoadError(
+            f"load: the model of the config {str(path)!r} cannot be built: {blame(error).rstrip('.')}.{_advice(error)}"
+        ) from error
     return model
+
+
+def _advice(error: BaseException) -> str:
+    """Return what to install where the error is about mmcv."""
+    if "mmcv" not in str(error).lower():
+        return ""
+    return (
+        " mmdet and mmyolo need an mmcv with its operators, of a version that they accept; mmpretrain alone needs no "
+        "more than: pip install 'mmcv-lite>=2.0.1,<2.1'"
+    )
 
 
 def _without_weights(value: Any) -> Any:

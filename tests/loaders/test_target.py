@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from opcount.errors import LoadError
-from opcount.loaders import hub, load
+from opcount.loaders import hub, load, openmmlab
 from opcount.loaders.target import is_config
 
 
@@ -115,3 +115,15 @@ def test_a_config_file_without_mmengine_says_what_to_install(monkeypatch, tmp_pa
         LoadError, match=r"needs mmengine, which is not installed\. Run: pip install 'opcount\[openmmlab\]'"
     ):
         load(str(tmp_path / "some.py"))
+
+
+@pytest.mark.parametrize(
+    ("message", "advises"),
+    [
+        ("No module named 'mmcv._ext'", True),
+        ("MMCV==2.2.0 is used but incompatible. Please install mmcv>=2.0.0rc4, <2.2.0.", True),
+        ("invalid depth 35 for resnet", False),
+    ],
+)
+def test_an_unfit_mmcv_is_told_from_other_errors(message, advises):
+    assert ("need an mmcv with its operators" in openmmlab._advice(ImportError(message))) is advises
