@@ -21,6 +21,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from opcount.dryrun.fakes import CPU
+from opcount.dryrun.shapes import lenient
 from opcount.errors import DryRunError
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class Memo(TorchDispatchMode):
     def _ask(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], kind: Kind, key: Hashable) -> Any:
         args, kwargs = self._off_meta(args), {k: self._off_meta(v) for k, v in kwargs.items()}
         try:
-            out = func(*args, **kwargs)
+            out = lenient(func)(*args, **kwargs)
         except _NEEDS_VALUES as error:
             raise self._needs_values(func) from error
         if kind is not Kind.OTHER:

@@ -10,6 +10,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 from opcount import OpCounter
 from opcount.errors import DryRunError
 
+Size = tuple[int, ...]
+
 
 class Block(nn.Module):
     """A bit of everything: buffers, in-place work, views, a shared weight, an attribute set in forward."""
@@ -163,3 +165,28 @@ def test_an_encoder_layer_counts_what_its_fast_path_stands_for() -> None:
     assert dry.macs == real.macs
     assert dry.flops == real.flops
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "ends"),
+    [
+        ((6, 16), (2, 16, 8), [2, 6]),
+        ((2, 6, 16), (16, 8), [3, 8]),
+        ((2, 6, 16), (2, 16, 8), None),
+        ((8, 16), (16, 8), [7, 16]),
+    ],
+    ids=["rows", "columns", "batched", "both"],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_grouped_products_have_the_layout_of_the_kernel(
+    a: Size, b: Size, ends: list[int] | None, dtype: torch.dtype
+) -> None:
+    left, right = torch.randn(a).to(dtype), torch.randn(b).to(dtype)
+    offsets = None if ends is None else torch.tensor(ends, dtype=torch.int32)
+    with OpCounter() as real:
+        expected = torch._grouped_mm(left, right, offsets)
+    with OpCounter(dry_run=True) as dry:
+        out = torch._grouped_mm(left, right, offsets)
+    assert (out.shape, out.stride(), out.dtype) == (expected.shape, expected.stride(), expected.dtype)
+    if len(a) == 2 and len(b) == 3:  # the columns and the depth that offsets cut have no say in the total elsewhere
+        assert dry.macs == real.macs == 6 * 16 * 8
