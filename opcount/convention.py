@@ -48,7 +48,6 @@ class Convention:
 
 _PUBLISHED = re.compile(
     r"(batch|layer|group|instance)_norm"
-    r"|adaptive_avg_pool2d"
     r"|\bupsample_(nearest|bilinear)2d"
     r"|grid_sampler"
 )
@@ -58,10 +57,11 @@ _PUBLISHED = re.compile(
 def _is_published(operator: str, family: str) -> bool:
     """Tell whether the arithmetic stands in the tables that fvcore and mmengine publish.
 
-    ``adaptive_avg_pool2d(x, 1)`` arrives as ``mean``: then it is of the family ``pool``.
+    Of pools that is the 2-D adaptive average; ``adaptive_avg_pool2d(x, 1)`` arrives as ``mean``, and then it is of the
+    family ``pool``. The 1-D one arrives under the same names, of another family.
     """
-    if family == "pool" and operator.startswith("aten.mean."):
-        return True
+    if family == "pool":
+        return operator.startswith("aten.mean.") or "adaptive_avg_pool2d" in operator
     return _PUBLISHED.search(operator) is not None
 
 

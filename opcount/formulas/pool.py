@@ -36,8 +36,16 @@ def adaptive_pool(_out: object, x: Tensor, /, *_: object, **__: object) -> Cost:
 def is_global_pool(
     _out: Tensor, x: Tensor, dim: Sequence[int] | None = None, keepdim: bool = False, /, *_: object, **__: object
 ) -> bool:
-    """Return whether a mean is the literal form in which ``adaptive_avg_pool2d(x, 1)`` arrives."""
-    return keepdim and dim is not None and list(dim) == [-1, -2] and x.dim() == 4
+    """Return whether a mean is the literal form in which ``adaptive_avg_pool2d(x, 1)`` arrives.
+
+    So does ``adaptive_avg_pool1d``, on rows of height 1, and is a reduction: the published tables leave it out.
+    """
+    return keepdim and dim is not None and list(dim) == [-1, -2] and x.dim() == 4 and not is_row(x)
+
+
+def is_row(x: Tensor) -> bool:
+    """Return whether a map is one row of several elements, as 1-D pooling hands them to 2-D operators."""
+    return x.shape[-2] == 1 != x.shape[-1]
 
 
 @formula(aten.mean, when=is_global_pool)

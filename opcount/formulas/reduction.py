@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from opcount.cost import Cost
 from opcount.formulas.sizes import broadcast_shape, log2_ceil, per_input, per_output, register, scalars
+from opcount.formulas.pool import is_row
 from opcount.registry import aten
 from opcount.registry import builtin as formula
 
@@ -48,6 +49,16 @@ def softmax(out: Tensor, /, *_: object, **__: object) -> Cost:
 def softmax_backward(out: Tensor, /, *_: object, **__: object) -> Cost:
     """``y * (g - sum(g * y))``, or ``g - exp(y) * sum(g)`` for the logarithm: four operations for each element."""
     return Cost(0, 4 * scalars(out), 0)
+
+
+def _pools_rows(_out: Tensor, x: Tensor, /, *_: object, **__: object) -> bool:
+    return is_row(x)
+
+
+@formula(aten._adaptive_avg_pool2d, when=_pools_rows)
+def adaptive_avg_pool1d(_out: Tensor, x: Tensor, /, *_: object, **__: object) -> Cost:
+    """``out[p] = mean(x[window p])`` along one dimension: one operation for each element of the input."""
+    return Cost(0, x.numel())
 
 
 @formula(aten.logsumexp, aten.logcumsumexp, aten._logcumsumexp)

@@ -127,3 +127,12 @@ def test_gradients_in_three_dimensions():
     assert cost == Cost(0, out.numel())
     average = price(aten.avg_pool3d_backward.default, out, x, *options, False, True, None)
     assert average == Cost(0, out.numel() * 2**3)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_pooling_in_one_dimension_is_not_the_pooling_that_tables_publish(size):
+    x = torch.randn(2, 3, 7)
+    with OpCounter() as c:
+        torch.nn.functional.adaptive_avg_pool1d(x, size)
+    assert c.arith == 2 * 3 * 7
+    assert c.flops == 0
