@@ -11,8 +11,8 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from opcount.cost import Cost
-from opcount.formulas.sizes import broadcast_shape, log2_ceil, per_input, per_output, register, scalars
 from opcount.formulas.pool import is_row
+from opcount.formulas.sizes import broadcast_shape, log2_ceil, per_input, per_output, register, scalars
 from opcount.registry import aten
 from opcount.registry import builtin as formula
 
