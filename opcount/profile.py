@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opcount.convention import FVCORE, Convention, find_convention
 from opcount.coverage import FREE, UNCOUNTED, Coverage
@@ -15,8 +15,15 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from opcount.cost import Cost
+    from opcount.diff import Diff
 
     Ancestors = Literal["owner", "caller"]
+
+ROW_COLUMNS = (
+    "path", "stack", "operator", "family", "phase", "dtype",
+    "macs", "arith", "flops", "activations", "calls", "bytes", "shapes",
+)  # fmt: skip
+"""Of `Profile.to_rows`."""
 
 ROOT = ""
 """The path of the model itself, and of operators outside any of its modules."""
@@ -124,7 +131,7 @@ class Profile:
     @property
     def total(self) -> Total:
         """The sum of all records."""
-        return _sum(map(self._read, self.records))
+        return _sum(map(self.read, self.records))
 
     @property
     def flops(self) -> int:
@@ -165,7 +172,7 @@ class Profile:
         """
         totals = dict.fromkeys(self.modules, Total())
         for record in self.records:
-            read = self._read(record)
+            read = self.read(record)
             for path in _ancestors(record.stack, ancestors):
                 totals[path] = totals.get(path, Total()) + read
         return totals
@@ -190,7 +197,7 @@ class Profile:
         """Return the totals of the operators of every module, children included; `by_module` explains."""
         totals: dict[str, dict[str, Total]] = {path: {} for path in self.modules}
         for record in self._counted():
-            read = self._read(record)
+            read = self.read(record)
             for path in _ancestors(record.stack, ancestors):
                 row = totals.setdefault(path, {})
                 row[record.operator] = row.get(record.operator, Total()) + read
@@ -240,6 +247,48 @@ class Profile:
     def __radd__(self, other: object) -> Profile:
         return self if other == 0 else NotImplemented
 
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return the records as flat rows of names and numbers; a stack's paths are joined by ``;``."""
+        return [
+            {
+                "path": record.path,
+                "stack": ";".join(record.stack),
+                "operator": record.operator,
+                "family": record.family,
+                "phase": record.phase,
+                "dtype": record.dtype,
+                **self.read(record)._asdict(),
+                "shapes": record.shapes,
+            }
+            for record in self.records
+        ]
+
+    def to_dataframe(self) -> Any:
+        """Return the rows as a pandas DataFrame.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas as pd  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415  (an extra, slow to import)
+        except ImportError as error:
+            raise ImportError(
+                "Profile.to_dataframe: expected pandas to be installed, and it is not. Run `pip install pandas`, "
+                "or use to_rows()."
+            ) from error
+        return pd.DataFrame(self.to_rows(), columns=ROW_COLUMNS)
+
+    def diff(self, other: Profile) -> Diff:
+        """Compare with a later count, module by module; renamed modules are recognised.
+
+        Example:
+            >>> Profile().diff(Profile()).changed
+            ()
+        """
+        from opcount.diff import compare  # noqa: PLC0415  (a diff is made of profiles)
+
+        return compare(self, other)
+
     def to_json(self, *, indent: int | None = None) -> str:
         """Return the profile as JSON text, with a schema version."""
         from opcount.serialize import dump  # noqa: PLC0415  (serialize imports this file)
@@ -257,7 +306,8 @@ class Profile:
 
         return load(text)
 
-    def _read(self, record: Record) -> Total:
+    def read(self, record: Record) -> Total:
+        """Return the numbers of one record, its cost read under the profile's convention."""
         macs, arith, activations = record.cost
         flops = self.convention.flops(record.operator, record.family, record.cost)
         return Total(macs, arith, flops, activations, record.calls, record.bytes)
@@ -268,7 +318,7 @@ class Profile:
     def _group(self, key: Callable[[Record], str]) -> dict[str, Total]:
         totals: dict[str, Total] = {}
         for record in self._counted():
-            totals[key(record)] = totals.get(key(record), Total()) + self._read(record)
+            totals[key(record)] = totals.get(key(record), Total()) + self.read(record)
         return totals
 
 

@@ -6,100 +6,74 @@ from typing import TYPE_CHECKING
 
 from prettytable import PrettyTable
 
-from opcount.profile import ROOT, Total
 from opcount.reporter.numbers import percent, si
-from opcount.reporter.structure import children_of
+from opcount.reporter.outline import outline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
-    from opcount.profile import Module, Profile
+    from opcount.profile import Profile
+    from opcount.reporter.outline import Line
 
-_HEADERS = ["module", "type", "params", "MACs", "FLOPs", "activations", "% FLOPs"]
+HEADERS = ["module", "type", "params", "MACs", "FLOPs", "activations", "% FLOPs"]
 _NOT_CALLED = "-"
 
 
-def render(profile: Profile, depth: int = 3) -> str:
+def render(
+    profile: Profile,
+    depth: int | None = 3,
+    *,
+    fold: bool = True,
+    sort: str | None = None,
+    modules: str | None = None,
+) -> str:
     """Return the profile as text: a table of modules, then the totals.
 
     Args:
         profile: What to print.
-        depth: Modules below this depth are left out; the root is at 0.
+        depth: Modules below this depth are left out; the root is at 0. None: none are.
+        fold: Whether equal modules with consecutive numbers share a line, ``0-31 x32``, that shows their sum.
+        sort: Children in descending order of this number, in place of the model's order.
+        modules: A glob: only modules whose path matches, and their parents.
 
     Example:
         >>> from opcount.profile import Profile
         >>> print(render(Profile()).splitlines()[-1])
         coverage: every operator is accounted for
     """
-    return "\n".join([*_table(profile, depth), "", *_summary(profile)])
+    lines = outline(profile, depth=depth, fold=fold, sort=sort, modules=modules)
+    return "\n".join([*plain(HEADERS, [cells(line, profile) for line in lines], words=2), "", *summary(profile)])
 
 
-def _table(profile: Profile, depth: int) -> Iterator[str]:
-    table = PrettyTable(_HEADERS)
+def plain(headers: list[str], rows: list[list[str]], words: int) -> Iterator[str]:
+    """Yield the lines of a table without a frame; its first ``words`` columns are words, the others numbers."""
+    table = PrettyTable(headers)
     table.border = False
     table.align = "r"
-    table.align["module"] = table.align["type"] = "l"
+    for header in headers[:words]:
+        table.align[header] = "l"
     table.left_padding_width, table.right_padding_width = 0, 2
-    table.add_rows(_rows(profile, depth))
-    header, *rows = (line.rstrip() for line in table.get_string().splitlines())
+    table.add_rows(rows)
+    header, *body = (line.rstrip() for line in table.get_string().splitlines())
     yield header
-    yield "-" * max(map(len, [header, *rows]))
-    yield from rows
+    yield "-" * max(map(len, [header, *body]))
+    yield from body
 
 
-def _rows(profile: Profile, depth: int) -> list[list[str]]:
-    totals = profile.by_module()
-    totals.setdefault(ROOT, Total())
-    kept = _kept(totals, profile.modules)
-    children = children_of({path: None for path in _in_order(totals) if path in kept})
-    rows = []
-    pending = [(0, ROOT)]
-    while pending:
-        level, path = pending.pop()
-        rows.append(_row(level, path, totals, profile.modules))
-        if level < depth:
-            pending += [(level + 1, child) for child in reversed(children.get(path, ()))]
-    return rows
-
-
-def _in_order(totals: Mapping[str, Total]) -> dict[str, None]:
-    """Return all paths, and their parents before them where a count knows of none."""
-    paths: dict[str, None] = {}
-    for path in totals:
-        missing = []
-        while path and path not in paths:
-            missing.append(path)
-            path = path.rpartition(".")[0]  # noqa: PLW2901  (up to a parent that is known)
-        paths.update(dict.fromkeys(reversed(missing)))
-    return paths
-
-
-def _kept(totals: Mapping[str, Total], modules: Mapping[str, Module]) -> set[str]:
-    """Return the paths that have a number to show, and their parents."""
-    kept = {ROOT}
-    for path, total in totals.items():
-        known = modules.get(path)
-        if any(total[:4]) or (known is not None and known.params):
-            while path not in kept:
-                kept.add(path)
-                path = path.rpartition(".")[0]  # noqa: PLW2901  (up to a parent that is known)
-    return kept
-
-
-def _row(level: int, path: str, totals: Mapping[str, Total], modules: Mapping[str, Module]) -> list[str]:
-    total = totals.get(path, Total())
-    module = modules.get(path)
-    ran = total.calls or (module is not None and module.calls)
-    numbers = [si(total.macs), si(total.flops), si(total.activations), percent(total.flops, totals[ROOT].flops)]
+def cells(line: Line, profile: Profile) -> list[str]:
+    """Return what a row shows of a module."""
+    total = line.total
+    numbers = [si(total.macs), si(total.flops), si(total.activations), percent(total.flops, profile.flops)]
     return [
-        "  " * level + (path.rpartition(".")[2] or "model"),
-        module.type if module else "",
-        si(module.params) if module else "",
-        *(numbers if ran else [_NOT_CALLED] * len(numbers)),
+        "  " * line.level + line.name,
+        line.type,
+        si(line.params) if line.type else "",
+        *(numbers if line.ran else [_NOT_CALLED] * len(numbers)),
     ]
 
 
-def _summary(profile: Profile) -> Iterator[str]:
+def summary(profile: Profile) -> Iterator[str]:
+    """Yield the totals, the phases, the convention and the coverage, a line each."""
     total = profile.total
     yield (
         f"total: {si(total.macs, 'MAC')}, {si(total.flops, 'FLOP')}, {si(total.activations)} activations, "

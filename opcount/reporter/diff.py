@@ -1,0 +1,96 @@
+"""What changed between two counts: a table for a terminal, and the comment that a pull request wants."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opcount.profile import ROOT
+from opcount.reporter.markdown import code, table
+from opcount.reporter.numbers import si
+from opcount.reporter.table import plain
+
+if TYPE_CHECKING:
+    from opcount.diff import Change, Diff
+
+METRICS = ("macs", "flops", "arith", "activations", "params", "calls", "bytes")
+
+
+def render(diff: Diff, metric: str = "macs") -> str:
+    """Return a diff as text: the changed modules, old and new, in total and by phase.
+
+    Args:
+        diff: What `Profile.diff` returned.
+        metric: ``"macs"``, ``"flops"``, ``"arith"``, ``"activations"``, ``"params"``, ``"calls"`` or ``"bytes"``.
+    """
+    rows = [[_name(change), *numbers(change, metric)] for change in _shown(diff, metric)]
+    body = list(plain(_headers(diff, metric), rows, words=1)) if len(rows) > 1 else [f"no module's {metric} changed"]
+    return "\n".join([*body, "", *_summary(diff, metric)])
+
+
+def render_markdown(diff: Diff, metric: str = "macs") -> str:
+    """Return a diff as GitHub's Markdown; `render` explains the arguments."""
+    rows = [[code(_name(change)), *numbers(change, metric)] for change in _shown(diff, metric)]
+    lines = list(table(_headers(diff, metric), rows, words=1)) if len(rows) > 1 else [f"No module's {metric} changed."]
+    return "\n".join(
+        [f"**{_headline(diff, metric)}**", "", *lines, "", *(f"* {line}" for line in _summary(diff, metric)[1:])]
+    )
+
+
+def numbers(change: Change, metric: str) -> list[str]:
+    """Return the old and new numbers of a module and the change between them, in total and by phase."""
+    cells = _cells(*change.values(metric))
+    if metric != "params" and len(change.phases) > 1:
+        for old, new in change.phases.values():
+            cells.append(relative(getattr(old, metric), getattr(new, metric)))
+    return cells
+
+
+def relative(old: int, new: int) -> str:
+    """Return a change in percent; a change never prints as none.
+
+    Example:
+        >>> relative(100, 112), relative(0, 5), relative(5, 0), relative(7, 7), relative(10**6, 10**6 + 1)
+        ('+12.0 %', 'new', '-100.0 %', '=', '+<0.1 %')
+    """
+    if old == new:
+        return "="
+    if not old:
+        return "new"
+    change = 100 * (new - old) / old
+    sign = "+" if change > 0 else "-"
+    return f"{sign}<0.1 %" if abs(change) < 0.05 else f"{change:+.1f} %"
+
+
+def _cells(old: int, new: int) -> list[str]:
+    difference = new - old
+    return [si(old), si(new), f"{'+' if difference > 0 else ''}{si(difference)}", relative(old, new)]
+
+
+def _headers(diff: Diff, metric: str) -> list[str]:
+    phases = list(diff.total.phases) if metric != "params" and len(diff.total.phases) > 1 else []
+    return ["module", f"{metric} before", "after", "change", "change %", *phases]
+
+
+def _shown(diff: Diff, metric: str) -> list[Change]:
+    """Return the whole, and the modules whose number is another."""
+    return [diff.total, *(c for c in diff.changed if c.path != ROOT and len(set(c.values(metric))) > 1)]
+
+
+def _name(change: Change) -> str:
+    if change.path == ROOT:
+        return "model"
+    return f"{change.before} -> {change.after}" if change.renamed else change.path
+
+
+def _headline(diff: Diff, metric: str) -> str:
+    old, new = diff.total.values(metric)
+    return f"{metric}: {si(old)} -> {si(new)} ({relative(old, new)})"
+
+
+def _summary(diff: Diff, metric: str) -> list[str]:
+    renamed = sum(change.renamed for change in diff.changes)
+    lines = [_headline(diff, metric), f"convention: {diff.convention}"]
+    if renamed:
+        lines.append(f"renamed modules: {renamed}")
+    before, after = diff.verdicts
+    return [*lines, f"coverage: {after}" if before == after else f"coverage before: {before}; after: {after}"]

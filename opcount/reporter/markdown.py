@@ -1,0 +1,51 @@
+"""The module table in GitHub's Markdown, fit for a pull request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opcount.reporter.outline import outline
+from opcount.reporter.table import HEADERS, cells, summary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from opcount.profile import Profile
+
+
+def render(
+    profile: Profile,
+    depth: int | None = 2,
+    *,
+    fold: bool = True,
+    sort: str | None = None,
+    modules: str | None = None,
+) -> str:
+    """Return the profile as Markdown; `opcount.reporter.table.render` explains the arguments."""
+    lines = outline(profile, depth=depth, fold=fold, sort=sort, modules=modules)
+    rows = ([code("." * line.level + line.name), *cells(line, profile)[1:]] for line in lines)
+    return "\n".join([*table(HEADERS, rows, words=2), "", *(f"* {text(fact)}" for fact in summary(profile))])
+
+
+def table(headers: list[str], rows: Iterable[list[str]], words: int) -> Iterator[str]:
+    """Yield the lines of a table; its first ``words`` columns are words, the others numbers."""
+    yield _line(headers)
+    yield _line(["---" if i < words else "---:" for i in range(len(headers))])
+    for row in rows:
+        yield _line(row)
+
+
+def code(name: str) -> str:
+    """Return a name that no character of can be taken for markup."""
+    fence = "``" if "`" in name else "`"
+    pad = " " if "`" in name else ""
+    return f"{fence}{pad}{name.replace('|', chr(92) + '|')}{pad}{fence}"
+
+
+def text(words: str) -> str:
+    """Return text in which nothing is taken for markup."""
+    return "".join(f"\\{c}" if c in "\\`*_<>|#[]" else c for c in words)
+
+
+def _line(cells_of_row: Iterable[str]) -> str:
+    return f"| {' | '.join(cells_of_row)} |"

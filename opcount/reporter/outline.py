@@ -1,0 +1,162 @@
+"""The modules of a profile in the order and depth that reports show them, repeated blocks folded into one line."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from opcount.profile import ROOT, Total
+from opcount.reporter.structure import children_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from opcount.profile import Profile
+
+SORT_KEYS = ("macs", "arith", "flops", "activations", "params", "calls", "bytes")
+
+
+class Line(NamedTuple):
+    """One module, or several equal ones in a row.
+
+    Attributes:
+        level: Depth below the first line.
+        path: Of the module; of the first one, if there are several.
+        name: What to print: the path's last part, ``"0-31"`` for several.
+        type: The class's name.
+        copies: How many modules the line stands for; its numbers are their sum.
+        total: Children included.
+        params: Children included.
+        ran: Whether the module was called, or an operator was charged to it.
+    """
+
+    level: int
+    path: str
+    name: str
+    type: str
+    copies: int
+    total: Total
+    params: int
+    ran: bool
+
+
+def outline(
+    profile: Profile,
+    *,
+    depth: int | None = None,
+    fold: bool = True,
+    sort: str | None = None,
+    modules: str | None = None,
+) -> list[Line]:
+    """Return the lines of a report, callers before what they call.
+
+    Args:
+        profile: What to show.
+        depth: Modules below this depth are left out; the root is at 0. None: none are.
+        fold: Whether equal modules with consecutive numbers become one line, ``0-31``.
+        sort: Children in descending order of this number, in place of the model's order.
+        modules: A glob: only modules whose path matches, and their parents.
+
+    Raises:
+        ValueError: ``sort`` is no number of a module.
+    """
+    if sort is not None and sort not in SORT_KEYS:
+        raise ValueError(f"sort: expected one of {', '.join(SORT_KEYS)}, got {sort!r}. Pass one of these names.")
+    return list(_Outline(profile, sort, modules).lines(depth, fold=fold))
+
+
+class _Outline:
+    def __init__(self, profile: Profile, sort: str | None, modules: str | None) -> None:
+        self._known = profile.modules
+        self._totals = profile.by_module()
+        self._totals.setdefault(ROOT, Total())
+        paths = _in_order(self._totals)
+        kept = self._kept(paths, modules)
+        self._children = children_of({path: None for path in paths if path in kept})
+        if sort is not None:
+            for group in self._children.values():
+                group.sort(key=self._sort_key(sort), reverse=True)
+        self._signatures: dict[str, Any] = {}
+        self._sign(paths)
+
+    def lines(self, depth: int | None, *, fold: bool) -> Iterator[Line]:
+        pending = [(0, ROOT, ROOT, 1, 1)]
+        while pending:
+            level, path, name, count, copies = pending.pop()
+            yield self._line(level, path, name or "model", count, copies)
+            if depth is None or level < depth:
+                groups = self._groups(self._children.get(path, []), fold=fold)
+                pending += [(level + 1, first, shown, n, n * copies) for first, shown, n in reversed(list(groups))]
+
+    def _line(self, level: int, path: str, name: str, count: int, copies: int) -> Line:
+        total = self._totals.get(path, Total())
+        module = self._known.get(path)
+        return Line(
+            level,
+            path,
+            name if count == 1 else f"{name} x{count}",
+            module.type if module else "",
+            copies,
+            Total(*(copies * number for number in total)),
+            copies * module.params if module else 0,
+            bool(total.calls or (module is not None and module.calls)),
+        )
+
+    def _groups(self, paths: list[str], *, fold: bool) -> Iterator[tuple[str, str, int]]:
+        """Yield the first path, the name to print and the length of each run of equal, consecutive modules."""
+        start = 0
+        while start < len(paths):
+            stop = start + 1
+            while fold and stop < len(paths) and self._continues(paths[stop - 1], paths[stop]):
+                stop += 1
+            first, last = (_leaf(path) for path in (paths[start], paths[stop - 1]))
+            yield paths[start], first if stop == start + 1 else f"{first}-{last}", stop - start
+            start = stop
+
+    def _continues(self, path: str, following: str) -> bool:
+        left, right = _leaf(path), _leaf(following)
+        consecutive = left.isdecimal() and right.isdecimal() and int(left) + 1 == int(right)
+        return consecutive and self._signatures[path] == self._signatures[following]
+
+    def _sign(self, paths: dict[str, None]) -> None:
+        """Give equal modules equal numbers, children before parents."""
+        numbers: dict[Any, int] = {}
+        for path in reversed(list(paths)):
+            module = self._known.get(path)
+            below = tuple((_leaf(child), self._signatures[child]) for child in self._children.get(path, ()))
+            facts = (module.type, module.params, module.calls) if module else None
+            self._signatures[path] = numbers.setdefault((facts, self._totals.get(path), below), len(numbers))
+
+    def _kept(self, paths: Mapping[str, None], modules: str | None) -> set[str]:
+        """Return the paths that have a number to show and match, and their parents."""
+        kept = {ROOT}
+        for path in paths:
+            known = self._known.get(path)
+            matches = modules is None or fnmatchcase(path, modules)
+            if matches and (any(self._totals.get(path, Total())[:4]) or (known is not None and known.params)):
+                kept.update(_with_parents(path, kept))
+        return kept
+
+    def _sort_key(self, sort: str) -> Callable[[str], int]:
+        if sort == "params":
+            return lambda path: self._known[path].params if path in self._known else 0
+        return lambda path: int(getattr(self._totals.get(path, Total()), sort))
+
+
+def _leaf(path: str) -> str:
+    return path.rpartition(".")[2]
+
+
+def _with_parents(path: str, known: set[str] | Mapping[str, None]) -> Iterator[str]:
+    """Yield a path and its parents, up to one that is known."""
+    while path not in known:
+        yield path
+        path = path.rpartition(".")[0]
+
+
+def _in_order(totals: Mapping[str, Total]) -> dict[str, None]:
+    """Return all paths, and their parents before them where a count knows of none."""
+    paths: dict[str, None] = {ROOT: None}
+    for path in totals:
+        paths.update(dict.fromkeys(reversed(list(_with_parents(path, paths)))))
+    return paths

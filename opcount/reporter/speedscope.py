@@ -1,0 +1,47 @@
+"""A file for speedscope (https://www.speedscope.app): a sampled profile whose weights are operations."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from opcount.reporter.folded import stacks
+
+if TYPE_CHECKING:
+    from opcount.profile import Profile
+
+_SCHEMA = "https://www.speedscope.app/file-format-schema.json"
+_METRICS = ("flops", "macs", "activations", "bytes")
+
+
+def render(profile: Profile, name: str = "opcount") -> str:
+    """Return the profile as speedscope's JSON: one profile for each metric that is not all zero."""
+    frames: dict[str, int] = {}
+    profiles = [view for metric in _METRICS if (view := _view(profile, metric, frames))["endValue"]]
+    return json.dumps(
+        {
+            "$schema": _SCHEMA,
+            "exporter": f"opcount@{profile.provenance.get('opcount', '')}",
+            "name": name,
+            "activeProfileIndex": 0,
+            "shared": {"frames": [{"name": frame} for frame in frames]},
+            "profiles": profiles,
+        }
+    )
+
+
+def _view(profile: Profile, metric: str, frames: dict[str, int]) -> dict[str, Any]:
+    samples, weights = [], []
+    for names, number in stacks(profile, metric):
+        samples.append([frames.setdefault(name, len(frames)) for name in names])
+        weights.append(number)
+    title = f"FLOPs ({profile.convention.name})" if metric == "flops" else metric
+    return {
+        "type": "sampled",
+        "name": title,
+        "unit": "bytes" if metric == "bytes" else "none",
+        "startValue": 0,
+        "endValue": sum(weights),
+        "samples": samples,
+        "weights": weights,
+    }

@@ -1,0 +1,53 @@
+"""The module tree, one line a module, for a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opcount.reporter.numbers import percent, si
+from opcount.reporter.outline import outline
+from opcount.reporter.table import summary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from opcount.profile import Profile
+    from opcount.reporter.outline import Line
+
+
+def render(
+    profile: Profile,
+    depth: int | None = None,
+    *,
+    fold: bool = True,
+    sort: str | None = None,
+    modules: str | None = None,
+) -> str:
+    """Return the profile as a tree; `opcount.reporter.table.render` explains the arguments."""
+    lines = outline(profile, depth=depth, fold=fold, sort=sort, modules=modules)
+    shown = (f"{branch}{_text(line, profile)}" for branch, line in zip(_branches(lines), lines, strict=True))
+    return "\n".join([*shown, "", *summary(profile)])
+
+
+def _text(line: Line, profile: Profile) -> str:
+    name = f"{line.name} ({line.type})" if line.type else line.name
+    if not line.ran:
+        return f"{name}: not called"
+    share = percent(line.total.flops, profile.flops)
+    facts = [si(line.total.macs, "MAC"), si(line.total.flops, "FLOP"), share]
+    if line.params:
+        facts.append(f"{si(line.params)} params")
+    return f"{name}: {', '.join(facts)}"
+
+
+def _branches(lines: list[Line]) -> Iterator[str]:
+    """Yield what stands before each line: ``|--`` where another child of the same parent follows, else ```--``."""
+    followed: list[str] = []
+    open_levels: set[int] = set()
+    for line in reversed(lines):
+        open_levels = {level for level in open_levels if level <= line.level}
+        trunk = "".join("|   " if level in open_levels else "    " for level in range(1, line.level))
+        tip = ("|-- " if line.level in open_levels else "`-- ") if line.level else ""
+        followed.append(trunk + tip)
+        open_levels.add(line.level)
+    return reversed(followed)
