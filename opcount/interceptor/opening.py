@@ -92,7 +92,16 @@ def _can_be_opened(func: OpOverload, keys: DispatchKeySet, args: tuple[Any, ...]
     found = list(tensors((*args, *kwargs.values())))
     if not found or any(t.is_meta or type(t).__name__ == "FakeTensor" for t in found):
         return False
-    return _takes(func, args) and bool(torch._C._dispatch_has_kernel_for_any_dispatch_key(func.name(), keys))
+    return _takes(func, args) and _is_kernel_of(func, keys)
+
+
+def _is_kernel_of(func: OpOverload, keys: DispatchKeySet) -> bool:
+    """Tell whether a call with these keys ends in a kernel; custom operators have one for all backends at once."""
+    name = func.name()
+    return bool(
+        torch._C._dispatch_has_kernel_for_any_dispatch_key(name, keys)
+        or torch._C._dispatch_has_computed_kernel_for_dispatch_key(name, keys.highestPriorityTypeId().name)
+    )
 
 
 def _takes(func: OpOverload, args: tuple[Any, ...]) -> bool:
