@@ -12,10 +12,12 @@ from opcount.formulas import (
     norm,
     optim,
     pool,
+    quantized,
     reduction,
     resample,
     rnn,
     sparse,
+    vision,
 )
 from opcount.formulas.rules import rule_for
 
@@ -31,9 +33,11 @@ __all__ = [
     "norm",
     "optim",
     "pool",
+    "quantized",
     "reduction",
     "resample",
     "rnn",
     "rule_for",
     "sparse",
+    "vision",
 ]

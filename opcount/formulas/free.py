@@ -33,28 +33,27 @@ sym_is_contiguous sym_numel sym_size sym_storage_offset sym_stride item
 """
 
 COPIES = """
-_chunk_cat _conj_copy _convert_indices_from_coo_to_csr _convert_indices_from_csr_to_coo
-_convert_weight_to_int4pack _convert_weight_to_int4pack_for_cpu _copy_from _copy_from_and_resize
-_cudnn_rnn_flatten_weight _cslt_compress _foreach_clone _foreach_copy _fw_primal_copy _indices_copy _lazy_clone
-_make_dual_copy _mkldnn_reshape _mkldnn_transpose _neg_view_copy _nested_from_padded
+_chunk_cat _conj_copy _convert_indices_from_coo_to_csr _convert_indices_from_csr_to_coo _convert_weight_to_int4pack
+_convert_weight_to_int4pack_for_cpu _copy_from _copy_from_and_resize _cslt_compress _cudnn_rnn_flatten_weight
+_dyn_quant_pack_4bit_weight _foreach_clone _foreach_copy _fw_primal_copy _indices_copy _jagged_to_padded_dense_forward
+_lazy_clone _make_dual_copy _mkldnn_reshape _mkldnn_transpose _neg_view_copy _nested_from_padded
 _nested_from_padded_and_nested_example _nested_from_padded_tensor _nested_get_values_copy _nested_select_backward
 _nested_tensor_from_mask _nested_tensor_from_mask_left_aligned _nested_tensor_from_tensor_list
 _nested_view_from_buffer_copy _nested_view_from_jagged_copy _pack_padded_sequence _padded_dense_to_jagged_forward
-_jagged_to_padded_dense_forward _pin_memory _reshape_alias_copy _reshape_copy _resize_output
-_sparse_broadcast_to_copy _sparse_semi_structured_tile _stack _to_copy _to_cpu _to_dense _to_sparse _to_sparse_bsc
-_to_sparse_bsr _to_sparse_csc _to_sparse_csr _to_sparse_semi_structured _unsafe_view _values_copy alias_copy
-as_strided_copy as_strided_scatter block_diag cat ccol_indices_copy channel_shuffle clone col_indices_copy complex
-constant_pad_nd copy copy_sparse_to_sparse crow_indices_copy detach_copy diag_embed diagonal_backward diagonal_copy
-diagonal_scatter expand_copy flip im2col indices_copy int_repr lift lift_fresh_copy lu_unpack
-mkldnn_reorder_conv2d_weight mkldnn_reorder_conv3d_weight native_channel_shuffle narrow_copy permute_copy
+_pin_memory _reshape_alias_copy _reshape_copy _resize_output _sparse_broadcast_to_copy _sparse_mask_projection
+_sparse_semi_structured_tile _sparse_sum_backward _stack _test_autograd_multiple_dispatch_view_copy _to_copy _to_cpu
+_to_dense _to_sparse _to_sparse_bsc _to_sparse_bsr _to_sparse_csc _to_sparse_csr _to_sparse_semi_structured
+_unsafe_view _values_copy alias_copy as_strided as_strided_copy as_strided_scatter block_diag cat ccol_indices_copy
+channel_shuffle clone col_indices_copy collapse complex constant_pad_nd convert_element_type copy
+copy_sparse_to_sparse copy_strided copy_to crow_indices_copy detach_copy device_put diag_embed diagonal_backward
+diagonal_copy diagonal_scatter expand_copy flip im2col indices_copy int_repr lift lift_fresh_copy lu_unpack
+mkldnn_reorder_conv2d_weight mkldnn_reorder_conv3d_weight narrow_copy native_channel_shuffle permute_copy
 pixel_shuffle pixel_unshuffle reflection_pad1d reflection_pad2d reflection_pad3d repeat repeat_interleave
-replication_pad1d replication_pad2d replication_pad3d resize resize_as resize_as_sparse roll rot90 row_indices_copy
-select_backward select_copy select_scatter set set_data slice_backward slice_copy slice_scatter sparse_mask
-_sparse_mask_projection sparse_resize sparse_resize_and_clear split_copy split_with_sizes_copy squeeze_copy stack
+replication_pad1d replication_pad2d replication_pad3d reshape resize resize_as resize_as_sparse resize_storage_bytes
+rev roll rot90 row_indices_copy select_backward select_copy select_scatter set set_data slice_backward slice_copy
+slice_scatter sparse_mask sparse_resize sparse_resize_and_clear split_copy split_with_sizes_copy squeeze_copy stack
 t_copy to_mkldnn to_padded_tensor transpose_copy tril triu unbind_copy unfold_copy unsafe_split
 unsafe_split_with_sizes unsqueeze_copy values_copy view_as_complex_copy view_as_real_copy view_copy
-_test_autograd_multiple_dispatch_view_copy resize_storage_bytes
-collapse convert_element_type copy_strided copy_to device_put reshape rev
 """
 
 CREATION = """
@@ -75,6 +74,19 @@ _standard_gamma bernoulli binomial cauchy exponential geometric log_normal multi
 poisson rand rand_like randint randint_like randn randn_like random randperm uniform philox_rand
 inductor_reserve_rng_state
 """
+
+FOREIGN = """
+quantized::cat quantized::cat_out quantized::dropout quantized::make_quantized_cell_params
+quantized::make_quantized_cell_params_dynamic quantized::make_quantized_cell_params_fp16
+inductor::_alloc_from_pool inductor::_reinterpret_tensor mkl::_mkl_reorder_linear_weight
+mkldnn::_get_mkldnn_serialized_md mkldnn::_is_mkldnn_acl_supported mkldnn::_is_mkldnn_bf16_supported
+mkldnn::_is_mkldnn_fp16_supported mkldnn::_nbytes mkldnn::_reorder_convolution_transpose_weight
+mkldnn::_reorder_convolution_weight mkldnn::_reorder_linear_weight mkldnn::_reorder_mkldnn_rnn_layer_weight
+mkldnn::data_ptr static_runtime::VarTupleUnpack static_runtime::create_owned_ref static_runtime::dict_unpack
+static_runtime::expand_dims_copy static_runtime::flatten_copy static_runtime::fused_equally_split
+static_runtime::reshape_copy static_runtime::to_copy static_runtime::to_maybe_copy_out
+"""
+"""Names that hold in their own namespace alone."""
 
 INDEXING = """
 _index_put_impl _unsafe_index _unsafe_index_put _unsafe_masked_index embedding gather index index_copy index_fill
@@ -103,11 +115,18 @@ def is_free(func: OpOverload) -> bool:
         return not _KERNELS.intersection(packet.split("_"))
     if is_view(func):
         return True
-    return namespace not in _FOREIGN and packet_base(packet) in FREE_NAMES
+    if namespace in _PACKED and _PACKING.intersection(packet.split("_")):
+        return True
+    return func._schema.name in _FOREIGN or (namespace in _FAMILIAR and packet_base(packet) in FREE_NAMES)
 
 
-_FOREIGN = frozenset({"quantized", "_quantized"})
-"""Namespaces whose names mean something else than ATen's, and have declarations of their own."""
+_FOREIGN = frozenset(FOREIGN.split())
+_FAMILIAR = frozenset({"aten", "prims", "inductor", "inductor_prims", "rngprims", "static_runtime"})
+"""Namespaces whose names mean what ATen's do."""
+
+_PACKED = frozenset({"quantized", "_quantized", "onednn", "sparse", "mkldnn_prepacked"})
+_PACKING = frozenset({"prepack", "unpack", "pack", "stride", "padding", "dilation", "groups"})
+"""Words in the names of those operators that bring weights into a layout of their own, or back, or ask about it."""
 
 
 def is_view(func: OpOverload) -> bool:

@@ -27,7 +27,7 @@ _STRIDED = torch.strided
 _NOTHING = Cost()
 
 ELEMENTWISE = """
-_add_relu _conj_physical _foreach_pow _prelu_kernel bitwise_and bitwise_left_shift bitwise_or bitwise_right_shift
+_add_relu _conj_physical _prelu_kernel bitwise_and bitwise_left_shift bitwise_or bitwise_right_shift
 bitwise_xor elu_backward erf_inv floor_divide hardshrink_backward hardsigmoid_backward hardswish hardswish_backward
 hardtanh_backward leaky_relu_backward log_sigmoid_backward log_sigmoid_forward mish_backward
 rrelu_with_noise_backward softplus_backward softshrink_backward threshold_backward rrelu_with_noise
@@ -45,7 +45,7 @@ _aminmax _amp_update_scale _is_all_true _is_any_true _logcumsumexp _cummax_helpe
 _sparse_csr_prod _sparse_csr_sum _sparse_sum _nested_sum_backward all allclose amax amin aminmax any argmax argmin
 bincount count_nonzero cummax cummin cumprod cumsum equal hash_tensor histc kthvalue linalg__powsum logcumsumexp max
 mean median min mode nanmean nanmedian nansum prod segment_reduce _segment_reduce_backward std_mean sum topk
-trace var_mean xor_sum std var _foreach_max _foreach_powsum native_norm norm
+trace var_mean xor_sum std var _foreach_powsum native_norm norm
 """
 """Operators that look at each input element once, a sum or a comparison each."""
 
@@ -103,14 +103,13 @@ def rule_for(func: OpOverload) -> Formula | None:
 
 def _of_each(name: str) -> Formula | None:
     """Judge an operator on lists by the operator that it applies to each member."""
-    if name in _REDUCTIONS:
-        return ONE_PER_INPUT
     single = name[len("_foreach_") :]
-    packet = getattr(torch.ops.aten, single, None)
     if single in FREE_NAMES:
         return DECLARED_FREE
-    pointwise = packet is not None and _tagged(_tags(packet)) == "pointwise"
-    return ONE_PER_OUTPUTS if pointwise or single in _ELEMENTWISE or name in _ELEMENTWISE else None
+    if name in _REDUCTIONS:
+        return ONE_PER_INPUT
+    kind = _listed("aten", single)
+    return ONE_PER_INPUT if kind == "reduction" else ONE_PER_OUTPUTS if kind else None
 
 
 def _tagged(tags: Iterable[torch.Tag]) -> str | None:
