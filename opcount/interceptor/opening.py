@@ -84,8 +84,17 @@ def open_up(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwa
     with mode.reentered() as watch:
         out = func.redispatch(keys, *args, **kwargs)
     if not watch.priced:
-        mode.charge(plan, out, args, kwargs)
+        for counter in (mode, *_counters_below()):
+            counter.charge(plan, out, args, kwargs)
     return out
+
+
+def _counters_below() -> list[Interceptor]:
+    """Return the counters around this one: they saw what the kernel called, and not the operator that was opened."""
+    from opcount.interceptor.mode import Interceptor  # noqa: PLC0415  (mode imports this file)
+
+    modes = map(torch._C._get_dispatch_stack_at, range(torch._C._len_torch_dispatch_stack()))
+    return [mode for mode in modes if isinstance(mode, Interceptor)]
 
 
 def _can_be_opened(func: OpOverload, keys: DispatchKeySet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
