@@ -142,3 +142,34 @@ def test_every_overload_of_the_database_is_counted_or_free(capsys):
         print("\noverloads:", ", ".join(f"{n} {verdict}" for verdict, n in sorted(verdicts.items())))  # noqa: T201
     assert {name for name, family in families.items() if family == "uncounted"} == set(UNCOUNTED)
     assert sum(verdicts.values()) > 500
+
+
+@pytest.fixture(scope="module")
+def custom():
+    """Two custom operators: one made of operators, one of which nothing is known."""
+
+    @torch.library.custom_op("opcount_tests::twice", mutates_args=())
+    def twice(x: torch.Tensor, y: torch.Tensor) -> list[torch.Tensor]:
+        return [x @ y, x @ y]
+
+    @torch.library.custom_op("opcount_tests::opaque", mutates_args=())
+    def opaque(x: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(x.numpy() + 1)
+
+    return twice, opaque
+
+
+def test_a_custom_operator_is_opened_for_every_counter_around_it(custom):
+    twice, _ = custom
+    with OpCounter() as outer, OpCounter() as inner:
+        twice(torch.ones(2, 3), torch.ones(3, 5))
+    assert inner.macs == outer.macs == 2 * (2 * 3 * 5)
+    assert inner.coverage.complete
+    assert outer.coverage.complete
+
+
+def test_an_opaque_operator_is_named_by_every_counter_around_it(custom):
+    _, opaque = custom
+    with quiet(), OpCounter() as outer, OpCounter() as inner:
+        opaque(torch.ones(3))
+    assert set(inner.coverage.uncounted) == set(outer.coverage.uncounted) == {"opcount_tests.opaque.default"}
