@@ -1,0 +1,39 @@
+"""Run the benchmarks: ``python scripts/bench [suite ...] [--case NAME ...] [--json FILE]``.
+
+A ratio above 1 says that opcount is that many times faster; in ``scale`` a ratio of 1 is linear growth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+
+import torch
+from measure import table
+
+SUITES = ("imports", "analyses", "dryruns", "scale")
+
+
+def main() -> None:
+    """Run the chosen suites and print their table."""
+    parser = argparse.ArgumentParser(prog="python scripts/bench", description=__doc__)
+    parser.add_argument("suites", nargs="*", metavar="suite", help=f"of {', '.join(SUITES)}; default: all")
+    parser.add_argument("--case", action="append", help="only this model or curve; may be repeated")
+    parser.add_argument("--json", type=Path, help="write the results there, too")
+    options = parser.parse_args()
+    unknown = set(options.suites) - set(SUITES)
+    if unknown:
+        parser.error(f"expected suites of {', '.join(SUITES)}, got {', '.join(sorted(unknown))}")
+    torch.set_num_threads(1)
+    results = []
+    for suite in options.suites or SUITES:
+        results += importlib.import_module(suite).run(options.case)
+    print(table(results))
+    if options.json:
+        options.json.write_text(json.dumps([r._asdict() for r in results], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

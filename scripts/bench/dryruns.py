@@ -1,0 +1,72 @@
+"""Dry runs against torch's own counter under FakeTensorMode."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import measure
+import torch
+from models import MODELS
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from opcount import OpCounter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+LLAMA_405B = {
+    "hidden_size": 16384,
+    "intermediate_size": 53248,
+    "num_hidden_layers": 126,
+    "num_attention_heads": 128,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+}
+
+
+def llama(sequence: int = 2048) -> tuple[nn.Module, dict[str, Any]]:
+    """Return Llama-3.1-405B on the meta device, and a sequence."""
+    import transformers  # noqa: PLC0415  (an extra)
+
+    with torch.device("meta"):
+        model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA_405B))
+    return model.eval(), {"input_ids": torch.zeros(1, sequence, dtype=torch.long), "use_cache": False}
+
+
+def ours(model: nn.Module, inputs: dict[str, Any]) -> Callable[[], object]:
+    """Count without computing."""
+
+    def program() -> object:
+        with torch.no_grad(), OpCounter(model, dry_run=True) as c:
+            model(**inputs)
+        return c.macs
+
+    return program
+
+
+def theirs(model: nn.Module, inputs: dict[str, Any]) -> Callable[[], object]:
+    """Count on fake tensors with FlopCounterMode."""
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    device = next(model.parameters()).device
+    inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}
+
+    def program() -> object:
+        with torch.no_grad(), fake, FlopCounterMode(display=False) as mode:
+            model(**inputs)
+        return mode.get_total_flops()
+
+    return program
+
+
+def run(names: list[str] | None = None) -> list[measure.Result]:
+    """Time both on each model, warm."""
+    results = []
+    for name in names or [*MODELS, "Llama-3.1-405B"]:
+        model, inputs = llama() if name == "Llama-3.1-405B" else MODELS[name]()
+        model.eval()
+        reference = {"FlopCounterMode on fake tensors": theirs(model, inputs)}
+        results += measure.compare("dryruns", name, ("opcount dry run", ours(model, inputs)), reference, pairs=3)
+    return results

@@ -1,0 +1,84 @@
+"""Ratios of times on a machine that others use too: interleaved pairs, and the median of their ratios."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from prettytable import PrettyTable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+class Result(NamedTuple):
+    """How one program compares with another.
+
+    Attributes:
+        suite: The benchmark's name.
+        case: What was run.
+        subject: What is measured.
+        reference: What it is compared with.
+        seconds: Median of the subject.
+        ratio: Median of ``reference / subject``, pair by pair: above 1 the subject is faster.
+    """
+
+    suite: str
+    case: str
+    subject: str
+    reference: str
+    seconds: float
+    ratio: float
+
+
+def seconds(program: Callable[[], object]) -> float:
+    """Run a program once, with garbage collection out of the way, and return how long it took."""
+    gc.collect()
+    gc.disable()
+    try:
+        start = time.perf_counter()
+        program()
+        return time.perf_counter() - start
+    finally:
+        gc.enable()
+
+
+def compare(
+    suite: str,
+    case: str,
+    subject: tuple[str, Callable[[], object]],
+    references: dict[str, Callable[[], object]],
+    pairs: int = 7,
+) -> list[Result]:
+    """Run a subject and its references in turn, ``pairs`` times after one that does not count."""
+    programs = {subject[0]: subject[1], **references}
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for turn in range(pairs + 1):
+        for name, program in programs.items():
+            elapsed = seconds(program)
+            if turn:
+                times[name].append(elapsed)
+    own = times[subject[0]]
+    return [
+        Result(
+            suite,
+            case,
+            subject[0],
+            name,
+            statistics.median(own),
+            statistics.median(theirs / ours for theirs, ours in zip(times[name], own, strict=True)),
+        )
+        for name in references
+    ]
+
+
+def table(results: Iterable[Result]) -> str:
+    """Return results as text."""
+    shown = PrettyTable(["suite", "case", "subject", "ms", "compared with", "ratio"])
+    shown.align = "l"
+    shown.align["ms"] = shown.align["ratio"] = "r"
+    for r in results:
+        shown.add_row([r.suite, r.case, r.subject, f"{1e3 * r.seconds:.2f}", r.reference, f"{r.ratio:.2f} x"])
+    return str(shown)
