@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from threading import current_thread
 from typing import TYPE_CHECKING, Any
 from warnings import warn
 
@@ -10,14 +11,14 @@ from torch import nn
 
 from opcount.convention import Convention, find_convention
 from opcount.errors import CounterStateError, UncountedOperatorError, UncountedOperatorWarning
-from opcount.interceptor import Interceptor, PassThrough, Plan, Planner, undisturbed
+from opcount.interceptor import Crew, Planner, undisturbed
 from opcount.overrides import registry_with
 from opcount.provenance import describe
-from opcount.scope import Scope, Scopes
+from opcount.scope import Scopes
 from opcount.tally import profile_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -34,6 +35,9 @@ class OpCounter:
     Nothing about the program changes: same outputs and gradients, no attribute on any module, one forward is one
     forward. Entering the counter again adds to the count; `reset` empties it. It can be read inside the block and
     after it.
+
+    It counts what its own thread runs between entering and leaving, and the model's modules on other threads. So a
+    block that awaits or yields counts also what runs meanwhile on that thread: do neither inside it.
 
     Args:
         model: Gives modules their paths; its parameters are counted. None: modules are named by their class.
@@ -76,10 +80,9 @@ class OpCounter:
         self._strict = strict
         self._dry = dry_run
         self._model = model
-        self._planner = Planner(registry_with(formulas))
-        self._plans: dict[Any, Plan] = {}
-        self._active_plans: dict[Any, Plan] = self._plans
-        self._scopes = Scopes(model, self._adopt, self._planner.priced_modules(), self._charge_module)
+        planner = Planner(registry_with(formulas))
+        self._crew = Crew(planner)
+        self._scopes = Scopes(model, self._crew.adopt, planner.priced_modules(), self._crew.charge_module)
         self._entered: ExitStack | None = None
         self._ran = False
         self._provenance: dict[str, str] = {}
@@ -97,9 +100,9 @@ class OpCounter:
                 undo.enter_context(self._without_computing())
             scope = self._scopes.open()
             undo.callback(self._scopes.close)
-            self._mode = Interceptor(self._planner, scope, self._active_plans)
-            undo.enter_context(self._mode.pushed())
+            undo.enter_context(self._crew.enlist(scope).pushed())
             self._entered = undo.pop_all()
+        self._thread = current_thread()
         self._ran = True
         return self
 
@@ -108,21 +111,32 @@ class OpCounter:
     ) -> None:
         if self._entered is None:
             raise CounterStateError("OpCounter: this counter is not counting. Enter it with `with` first.")
+        if self._thread is not current_thread():
+            raise CounterStateError(
+                f"OpCounter: entered on thread {self._thread.name!r}, left on {current_thread().name!r}, and so still "
+                f"counting. Enter and leave a counter on one thread; it counts the model's modules on the others, too."
+            )
         entered, self._entered = self._entered, None
         self._scopes.names.refresh()
         entered.__exit__(kind, error, trace)
         if error is None:
             self._report_uncounted()
 
+    def __del__(self) -> None:
+        entered = getattr(self, "_entered", None)
+        if entered is not None and self._thread is current_thread():
+            entered.close()
+            warn("OpCounter: dropped while it was counting. Use it in a `with` block.", ResourceWarning, stacklevel=2)
+
     def pause(self) -> None:
         """Stop counting, inside the block, until `resume`."""
         self._need_entered("pause")
-        self._switch(PassThrough())
+        self._crew.pause()
 
     def resume(self) -> None:
         """Count again after `pause`."""
         self._need_entered("resume")
-        self._switch(self._plans)
+        self._crew.resume()
 
     def reset(self) -> None:
         """Forget what was counted, inside the block or after it."""
@@ -215,24 +229,11 @@ class OpCounter:
     def _without_computing(self) -> AbstractContextManager[None]:
         from opcount.dryrun import dry_run  # noqa: PLC0415  (fake tensors take a second to import)
 
-        return dry_run(self._model, lambda: self._mode.scope.frame.path)
+        return dry_run(self._model, self._scopes.running_path)
 
     def _need_entered(self, what: str) -> None:
         if self._entered is None:
             raise CounterStateError(f"OpCounter.{what}: this counter is not counting. Call it inside the `with` block.")
-
-    def _switch(self, plans: dict[Any, Plan]) -> None:
-        self._active_plans = self._mode.plans = plans
-
-    def _adopt(self, scope: Scope) -> Callable[[], object]:
-        """Count on a thread that did not enter the counter but runs its modules."""
-        return Interceptor(self._planner, scope, self._active_plans).push_here()
-
-    def _charge_module(
-        self, module: nn.Module, frame: Any, phase: str, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        plan = self._planner.module_plan(type(module))
-        self._mode.charge_frame(frame, phase, plan, out, args, kwargs)
 
     def _report_uncounted(self) -> None:
         coverage = self.profile.coverage

@@ -1,10 +1,11 @@
-"""What has to hold around a counted block, restored afterwards."""
+"""What has to hold around a counted block, restored after the last one: blocks may overlap without nesting."""
 
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,16 +13,64 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Run compiled functions eagerly, and backward on the calling thread.
+class _Stance:
+    """Runs compiled functions eagerly, in the whole process.
 
     Under a dispatch mode dynamo skips a frame that it meets for the first time, for good: the stance keeps it
-    from looking. It is set only where dynamo is loaded already, which takes longer than most counts. On an
-    accelerator backward would run on a thread of its own, whose autograd sequence numbers collide with ours.
+    from looking. It is set only where dynamo is loaded already, for loading it takes longer than most counts.
     """
-    with ExitStack() as restore:
-        if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
-            restore.enter_context(torch.compiler.set_stance("force_eager"))
-        restore.enter_context(torch.autograd.set_multithreading_enabled(False))
+
+    def __init__(self) -> None:
+        self._users = 0
+        self._before: Any = None
+        self._lock = threading.Lock()
+
+    def enter(self) -> None:
+        with self._lock:
+            self._users += 1
+            if self._before is None and "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
+                self._before = torch.compiler.set_stance("force_eager")
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users and self._before is not None:
+                self._before.__exit__(None, None, None)
+                self._before = None
+
+
+class _SingleThread(threading.local):
+    """Runs backward on the calling thread.
+
+    On an accelerator it would run on a thread of its own, whose autograd sequence numbers collide with ours.
+    """
+
+    def __init__(self) -> None:
+        self._users = 0
+        self._before: Any = None
+
+    def enter(self) -> None:
+        self._users += 1
+        if self._users == 1:
+            self._before = torch.autograd.set_multithreading_enabled(False)
+
+    def leave(self) -> None:
+        self._users -= 1
+        if not self._users:
+            self._before.__exit__(None, None, None)
+
+
+_STANCE = _Stance()
+_SINGLE_THREAD = _SingleThread()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Run compiled functions eagerly, and backward on the calling thread."""
+    _STANCE.enter()
+    _SINGLE_THREAD.enter()
+    try:
         yield
+    finally:
+        _SINGLE_THREAD.leave()
+        _STANCE.leave()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.nn.modules.module import (
     _global_forward_hooks_with_kwargs,
     register_module_forward_hook,
@@ -13,8 +15,9 @@ from torch.nn.modules.module import (
 )
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from opcount.scope.engine import ignore, listen
 from opcount.scope.names import Names
-from opcount.scope.thread import NO_TASK, OPTIMIZER, RECOMPUTE, Scope
+from opcount.scope.thread import NO_TASK, RECOMPUTE, Scope
 from opcount.scope.threads import Threads
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from opcount.scope.frame import Frame
+
+_graph_task: Callable[[], int] = torch._C._current_graph_task_id
 
 _COUNTING: Counter[int] = Counter()
 """How many counters each thread has entered itself; such a thread is never adopted by another's."""
@@ -68,10 +73,12 @@ class Scopes:
             register_optimizer_step_pre_hook(self._enter_optimizer),
             register_optimizer_step_post_hook(self._leave_optimizer),
         ]
+        listen(self)
         return scope
 
     def close(self) -> None:
         """Stop to observe, and remove the hooks; the last one when no adopted thread runs a module any more."""
+        ignore(self)
         while self._handles:
             self._handles.pop().remove()
         self._release_leave()
@@ -85,6 +92,11 @@ class Scopes:
             self._leave_handle.remove()
             _global_forward_hooks_with_kwargs.pop(self._leave_handle.id, None)  # remove() leaves it there
             self._leave_handle = None
+
+    def running_path(self) -> str:
+        """Return the path of the module that runs on this thread."""
+        scope = self._threads.by_ident.get(get_ident())
+        return "" if scope is None else scope.frame.path
 
     def set_phase(self, name: str) -> str:
         """Name the phase of forward operators, on every thread; return the name before."""
@@ -108,14 +120,17 @@ class Scopes:
             scope = self._join(module)
             if scope is None:
                 return
+        task = _graph_task()
+        plain = task == scope.task and module is not scope.first and not scope.optimizing
+        caller = scope.frame if plain else scope.caller(task)
         path = self.names.paths.get(id(module))
-        caller = scope.frame
         if path is None:
-            path = self.names.path_of_foreign(module, caller.path)
+            path = self.names.path_of_new(module, caller.path)
         frame = caller if path == caller.path else caller.children.get(path) or caller.child(path)
         if id(module) not in self.names.wrappers:
             frame.calls += 1
-        scope.push(module, frame, mute=bool(self._priced) and type(module) in self._priced)
+        mute = bool(self._priced) and type(module) in self._priced
+        scope.push(module, frame, task, caller=caller, mute=mute)
 
     def _leave(self, module: nn.Module, args: Any, *rest: Any) -> None:
         """Run after a module; ``rest`` is ``(kwargs, out)``, or one item after an exception."""
@@ -136,7 +151,7 @@ class Scopes:
     def _join(self, module: nn.Module) -> Scope | None:
         """Adopt a thread that runs a module of ours, unless it counts for itself."""
         ident = get_ident()
-        ours = self.names.model is None or id(module) in self.names.paths
+        ours = self.names.model is None or self.names.is_known(module)
         if not ours or ident in _COUNTING:
             return None
         scope = self._threads.join()
@@ -144,11 +159,28 @@ class Scopes:
         self._adopted[ident] = self._adopt(scope)
         return scope
 
+    def begin_backward(self, roots: Any, *, create_graph: bool) -> Callable[[], object] | None:
+        """Prepare for a backward on this thread; adopt the thread if the graph is ours."""
+        ident = get_ident()
+        scope = self._threads.by_ident.get(ident)
+        if scope is not None and scope.observing:
+            return scope.begin_backward(create_graph=create_graph)
+        if ident in _COUNTING or not self.names.owns_graph(roots):
+            return None
+        scope = self._threads.join()
+        scope.open(forward=False)
+        undo = ExitStack()
+        undo.callback(scope.close)
+        undo.enter_context(torch.autograd.set_multithreading_enabled(False))
+        undo.callback(self._adopt(scope))
+        undo.callback(scope.begin_backward(create_graph=create_graph))
+        return undo.close
+
     def _enter_optimizer(self, optimizer: object, _args: object, _kwargs: object) -> None:
         scope = self._threads.by_ident.get(get_ident())
         if scope is not None and scope.observing:
             scope.pop(optimizer)  # left behind by a step that raised
-            scope.push(optimizer, scope.root, phase=OPTIMIZER)
+            scope.push(optimizer, scope.root, _graph_task(), optimizing=True)
 
     def _leave_optimizer(self, optimizer: object, _args: object, _kwargs: object) -> None:
         scope = self._threads.by_ident.get(get_ident())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import nn
 
@@ -19,16 +21,35 @@ _WRAPPERS = {"DataParallel", "DistributedDataParallel", "FullyShardedDataParalle
 """Classes whose ``module`` is what they wrap."""
 
 
-class _Foreign(NamedTuple):
-    root: weakref.ref[nn.Module]
-    modules: dict[str, Module]
+class _Numbers:
+    """The smallest numbers that are not in use."""
+
+    def __init__(self) -> None:
+        self._next = 0
+        self._free: list[int] = []
+
+    def take(self) -> int:
+        """Return a number."""
+        if self._free:
+            return heappop(self._free)
+        self._next += 1
+        return self._next - 1
+
+    def give_back(self, number: int) -> None:
+        """Take a number back."""
+        heappush(self._free, number)
+
+
+class _Leaf(NamedTuple):
+    variable: weakref.ref[Any]
+    path: str
 
 
 class Names:
     """Paths of modules.
 
     Attributes:
-        paths: By ``id``; the modules of the model are kept alive, foreign ones leave when they die.
+        paths: By ``id``; a module that dies leaves, for its ``id`` is the next one's.
         wrappers: Ids of modules that share the path of the module they wrap.
     """
 
@@ -36,11 +57,13 @@ class Names:
         self.model = model
         self.paths: dict[int, str] = {}
         self.wrappers: set[int] = set()
-        self._alive: list[nn.Module] = []
+        self._alive: dict[int, weakref.ref[nn.Module]] = {}
         self._types: dict[str, str] = {}
         self._aliases: dict[str, tuple[str, ...]] = {}
-        self._foreign: dict[str, _Foreign] = {}
-        self._leaves: dict[int, str] | None = None
+        self._foreign: dict[str, Module] = {}
+        self._numbers: dict[str, _Numbers] = {}
+        self._originals: dict[int, str] = {}
+        self._leaves: dict[int, _Leaf] = {}
         if model is not None:
             self._name_model(model)
 
@@ -48,53 +71,101 @@ class Names:
         first: dict[str, nn.Module] = {}
         for path, module in _walk(model):
             known = self.paths.get(id(module))
-            if known is not None:
-                if path != known and path not in self._aliases.get(known, ()):
-                    self._aliases[known] = (*self._aliases.get(known, ()), path)
-                continue
-            if path in first:
-                self.wrappers.add(id(first[path]))
-            first[path] = module
-            self.paths[id(module)] = path
-            self._types[path] = type(module).__name__
-            self._alive.append(module)
+            if known is None or (known in self._foreign and known not in self._types):
+                if path in first:
+                    self.wrappers.add(id(first[path]))
+                first[path] = module
+                self._name(module, path)
+                known = path
+            elif path != known and path not in self._aliases.get(known, ()):
+                self._aliases[known] = (*self._aliases.get(known, ()), path)
+            if path == known and id(module) not in self.wrappers:
+                self._types[path] = type(module).__name__
 
-    def path_of_foreign(self, module: nn.Module, caller: str) -> str:
-        """Name a module that is not of the model by its class, below the module that calls it."""
+    def _name(self, module: nn.Module, path: str) -> None:
+        """Remember a path until the module dies."""
+        key = id(module)
+        forget = partial(
+            _forget, key, self.paths, self.wrappers, self._alive, self._originals, id(module._forward_hooks)
+        )
+        self.paths[key] = path
+        self._alive[key] = weakref.ref(module, forget)
+        self._originals[id(module._forward_hooks)] = path
+
+    def is_known(self, module: nn.Module) -> bool:
+        """Tell whether a module is the model's, or a replica of one."""
+        return id(module) in self.paths or self._original(module) is not None
+
+    def _original(self, module: nn.Module) -> str | None:
+        """Return the path of the module that DataParallel copied: a replica shares its hooks."""
+        return self._originals.get(id(module._forward_hooks)) if getattr(module, "_is_replica", False) else None
+
+    def path_of_new(self, module: nn.Module, caller: str) -> str:
+        """Name a module that was not there when the model was named, or is not of the model."""
+        original = self._original(module)
+        if original is not None:
+            return original
+        if self.model is not None and _contains(self.model, module):
+            self._name_model(self.model)
+            return self.paths[id(module)]
+        return self._name_foreign(module, caller)
+
+    def _name_foreign(self, module: nn.Module, caller: str) -> str:
+        """Name a module by its class, below the module that calls it; the number of a dead one is given again."""
         name = type(module).__name__
-        path = base = f"{caller}.{name}" if caller else name
-        number = 0
-        while self._is_taken(path):
-            number += 1
-            path = f"{base}_{number}"
-        modules = self._foreign[path].modules if path in self._foreign else {}
-        self._foreign[path] = _Foreign(weakref.ref(module), modules)
+        base = f"{caller}.{name}" if caller else name
+        numbers = self._numbers.setdefault(base, _Numbers())
+        number = numbers.take()
+        while (path := f"{base}_{number}" if number else base) in self._types:
+            number = numbers.take()
+        weakref.finalize(module, numbers.give_back, number).atexit = False
         for below, child in _walk(module):
             if id(child) not in self.paths:
                 child_path = f"{path}.{below}" if below else path
-                self.paths[id(child)] = child_path
-                modules[child_path] = Module(child_path, type(child).__name__, _count_parameters(child))
-                weakref.finalize(child, self.paths.pop, id(child), None).atexit = False
+                self._name(child, child_path)
+                self._foreign[child_path] = Module(child_path, type(child).__name__, _count_parameters(child))
         return path
-
-    def _is_taken(self, path: str) -> bool:
-        if path in self._types:
-            return True
-        return path in self._foreign and self._foreign[path].root() is not None
 
     def owner_of(self, variable: object) -> str:
         """Return the path of the module that owns a parameter; the root if none does."""
-        if self._leaves is None:
-            self._leaves = {}
-            if self.model is not None:
-                for path, module in _walk(self.model):
-                    for parameter in module._parameters.values():
-                        self._leaves.setdefault(id(parameter), path)
-        return self._leaves.get(id(variable), ROOT)
+        leaf = self._leaves.get(id(variable))
+        if leaf is None or leaf.variable() is not variable:
+            self._find_leaves()
+            leaf = self._leaves.get(id(variable))
+            if leaf is None:
+                if variable is None:
+                    return ROOT
+                leaf = self._leaves[id(variable)] = _Leaf(weakref.ref(variable), ROOT)
+        return leaf.path
+
+    def _find_leaves(self) -> None:
+        self._leaves = {key: leaf for key, leaf in self._leaves.items() if leaf.variable() is not None}
+        for path, module in _walk(self.model) if self.model is not None else ():
+            for parameter in module._parameters.values():
+                if parameter is not None:
+                    known = self._leaves.get(id(parameter))
+                    if known is None or known.path == ROOT:
+                        self._leaves[id(parameter)] = _Leaf(weakref.ref(parameter), path)
+
+    def owns_graph(self, roots: Any) -> bool:
+        """Tell whether an autograd graph reaches a parameter of the model; any graph does if there is no model."""
+        if self.model is None:
+            return True
+        parameters = set(map(id, self.model.parameters()))
+        pending = [root.node if hasattr(root, "node") else root.grad_fn for root in roots]
+        seen: set[Any] = set()
+        while pending:
+            node = pending.pop()
+            if node is None or node in seen:
+                continue
+            if id(getattr(node, "variable", None)) in parameters:
+                return True
+            seen.add(node)
+            pending.extend(below for below, _ in node.next_functions)
+        return False
 
     def refresh(self) -> None:
-        """Name modules that were added to the model since, and forget which parameters it had."""
-        self._leaves = None
+        """Name modules that were added to the model since."""
         if self.model is not None:
             self._name_model(self.model)
 
@@ -109,8 +180,8 @@ class Names:
             path: Module(path, kind, params.get(path, 0), calls(path), self._aliases.get(path, ()))
             for path, kind in self._types.items()
         }
-        for foreign in self._foreign.values():
-            table.update((p, m._replace(calls=calls(p))) for p, m in foreign.modules.items())
+        for path, module in self._foreign.items():
+            table.setdefault(path, module._replace(calls=calls(path)))
         return table
 
     def _parameters_by_path(self) -> dict[str, int]:
@@ -123,6 +194,35 @@ class Names:
             if own:
                 totals[path] = totals.get(path, 0) + sum(map(_elements, own))
         return _with_parents(totals)
+
+
+def _forget(
+    key: int,
+    paths: dict[int, str],
+    wrappers: set[int],
+    alive: dict[int, Any],
+    originals: dict[int, str],
+    hooks: int,
+    _module: object,
+) -> None:
+    paths.pop(key, None)
+    wrappers.discard(key)
+    alive.pop(key, None)
+    originals.pop(hooks, None)
+
+
+def _contains(model: nn.Module, module: nn.Module) -> bool:
+    """Tell whether a module is part of a model; fast, as it is asked for every module that is not."""
+    pending: list[nn.Module | None] = [model]
+    seen = set()
+    while pending:
+        one = pending.pop()
+        if one is module:
+            return True
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            pending.extend(one._modules.values())
+    return False
 
 
 def _with_parents(own: dict[str, int]) -> dict[str, int]:
@@ -146,7 +246,7 @@ def _walk(model: nn.Module) -> list[tuple[str, nn.Module]]:
         if id(module) in seen:
             continue
         seen.add(id(module))
-        wraps = type(module).__name__ in _WRAPPERS
+        wraps = any(kind.__name__ in _WRAPPERS for kind in type(module).__mro__)
         for name, child in reversed(module._modules.items()):
             if child is not None:
                 hidden = name in _WRAPPED or (wraps and name == "module")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 
 from opcount.scope.frame import Frame, Sink
+from opcount.scope.guard import Guard
+from opcount.scope.recompute import Rerun, checkpoint_of, find_rerun, saved_tensor_hooks
 from opcount.scope.timeline import Timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, MutableMapping
 
 FORWARD = "forward"
 BACKWARD = "backward"
@@ -27,6 +30,26 @@ _LEAF = 1 << 63
 NO_TASK = -1
 """The graph task of code that does not run inside a backward."""
 
+_DESERTED = -2
+"""No graph task: what was running has ended without a word."""
+
+
+_HOOKED = 2
+"""From `Scope.push` up to the Python frame that called the hook that called it."""
+
+
+class Shared(Protocol):
+    """What the scopes of several threads share."""
+
+    phase: str
+    checkpoints: MutableMapping[object, Frame]
+
+    def owner_of(self, variable: object) -> str:
+        """Return the path of the module that owns a parameter."""
+
+    def others(self, scope: Scope) -> Iterable[Scope]:
+        """Return the scopes of the other threads."""
+
 
 class Entry(NamedTuple):
     """What was running before a push, to be restored by the pop."""
@@ -34,8 +57,9 @@ class Entry(NamedTuple):
     owner: object
     frame: Frame
     task: int
-    phase: str
+    optimizing: bool
     muted: bool
+    guard: Guard | None
 
 
 class Scope:
@@ -44,43 +68,51 @@ class Scope:
     Attributes:
         top: The frame that forward operators are charged to.
         phase: Of forward operators.
+        first: The owner of the outermost entry.
+        optimizing: Whether an optimizer is on top.
         settled: False from a backward operator on until a forward operator is located again.
         observing: Whether a mode on this thread charges operators to this scope.
+        creates_graph: Whether the innermost backward can be differentiated again.
         unattributed: Operator calls charged to the root because their module is unknown, by reason.
     """
 
     __slots__ = (
-        "_base_phase", "_others", "_owner_of", "_seen", "_sink", "_stack",
-        "frame", "muted", "observing", "phase", "root", "settled", "task", "timeline", "top", "unattributed",
+        "_at_rest", "_seen", "_shared", "_sink", "_stack",
+        "creates_graph", "first", "frame", "muted", "observing", "optimizing", "phase", "root", "settled", "task",
+        "timeline", "top", "unattributed",
     )  # fmt: skip
 
-    def __init__(
-        self, owner_of: Callable[[Any], str], others: Callable[[Scope], list[Scope]], phase: str = FORWARD
-    ) -> None:
+    def __init__(self, shared: Shared) -> None:
         self.root = Frame("")
         self._sink = Sink()
-        self._owner_of = owner_of
-        self._others = others
-        self._base_phase = phase
+        self._shared = shared
+        self._at_rest: Frame | None = None
         self.timeline = Timeline()
         self.unattributed: dict[str, int] = {}
         self._seen = 0
         self.observing = False
+        self.creates_graph = False
         self._rest()
 
     def _rest(self) -> None:
         self._stack: list[Entry] = []
+        self.first: object = None
         self.frame = self.top = self.root
         self.task = NO_TASK
-        self.phase = self._base_phase
-        self.muted = False
+        self.phase = self._shared.phase
+        self.optimizing = self.muted = False
         self.settled = True
 
-    def open(self) -> None:
-        """Start to observe: nodes created from now on belong to the root."""
+    def open(self, *, forward: bool = True) -> None:
+        """Start to observe.
+
+        Args:
+            forward: Nodes created from now on belong to the root. False: only those of modules are known.
+        """
         self._rest()
         self.observing = True
-        self._mark(self.root)
+        self._at_rest = self.root if forward else None
+        self._mark(self._at_rest)
 
     def close(self) -> None:
         """Stop to observe."""
@@ -94,12 +126,40 @@ class Scope:
         """Whether no module is running."""
         return not self._stack
 
-    def push(self, owner: object, frame: Frame, *, phase: str | None = None, mute: bool = False) -> None:
-        """Enter a module (or an optimizer)."""
-        self._stack.append(Entry(owner, self.frame, self.task, self.phase, self.muted))
+    def push(
+        self,
+        owner: object,
+        frame: Frame,
+        task: int,
+        *,
+        caller: Frame | None = None,
+        optimizing: bool = False,
+        mute: bool = False,
+    ) -> None:
+        """Enter a module, or an optimizer.
+
+        Args:
+            owner: Identifies the entry.
+            frame: Where operators are charged.
+            task: The running graph task.
+            caller: Whose frame calls it; None: the frame on top.
+            optimizing: Whether it is an optimizer.
+            mute: Whether it is priced as a whole.
+        """
+        stack = self._stack
+        guard = None
+        if optimizing or not stack:
+            guard = Guard(_HOOKED, self._desert)
+            if not stack:
+                self.first = owner
+        hooks = saved_tensor_hooks()
+        if hooks is not None:
+            self._note_checkpoint(hooks[0], caller or self.frame)
+        stack.append(Entry(owner, self.frame, self.task, self.optimizing, self.muted, guard))
         self.frame = frame
-        self.task = _graph_task()
-        self.phase = self._base_phase if phase is None else phase
+        self.task = task
+        self.optimizing = optimizing
+        self.phase = OPTIMIZER if optimizing else self._shared.phase
         self.muted = mute or self.muted
         self.top = self._sink if self.muted else frame
         self._mark(frame)
@@ -112,60 +172,125 @@ class Scope:
                 break
         else:
             return
-        _, self.frame, self.task, self.phase, self.muted = stack[index]
-        del stack[index:]
+        self._cut(index)
+
+    def _cut(self, index: int) -> None:
+        """Leave all entries from one on."""
+        _, self.frame, self.task, self.optimizing, self.muted, _ = self._stack[index]
+        del self._stack[index:]
+        if not index:
+            self.first = None
+        self.phase = OPTIMIZER if self.optimizing else self._shared.phase
         self.top = self._sink if self.muted else self.frame
-        self._mark(self.frame)
+        self._mark(self.frame if index else self._at_rest)
+
+    def _desert(self, _token: object) -> None:
+        """Take note that an entry's Python frame is gone although nothing has popped the entry."""
+        self.settled = False
+        self.task = _DESERTED
+
+    def tidy(self) -> None:
+        """Leave the entries whose code is no longer running."""
+        self.settled = True
+        for index, entry in enumerate(self._stack):
+            if entry.guard is not None and not entry.guard.is_running():
+                self._cut(index)
+                return
+
+    def caller(self, task: int) -> Frame:
+        """Return the frame that calls a module, where that is not simply the one on top."""
+        if self.task == _DESERTED or task == NO_TASK:
+            self.tidy()
+        if task in {NO_TASK, self.task}:
+            return self.frame
+        rerun = find_rerun()
+        if rerun is None and (self.creates_graph or not torch.is_grad_enabled()):
+            return self.frame
+        return self._frame_of_rerun(rerun, _running_node())
 
     def set_phase(self, name: str) -> None:
         """Name the phase of the forward operators from now on."""
-        self._base_phase = self.phase = name
+        self.phase = name
 
     def _mark(self, frame: Frame | None) -> None:
         self._seen = _sequence_number()
         self.timeline.mark(self._seen, frame)
 
+    def begin_backward(self, *, create_graph: bool) -> Callable[[], None]:
+        """Prepare for a backward; return what ends it."""
+        end = partial(self._end_backward, len(self._stack), self.creates_graph)
+        self.creates_graph = create_graph
+        self._seen = _sequence_number()
+        return end
+
+    def _end_backward(self, height: int, creates_graph: bool) -> None:  # noqa: FBT001  (bound right above)
+        self.creates_graph = creates_graph
+        if len(self._stack) > height:  # an exception left modules that ran again
+            self._cut(height)
+        self._mark(self.frame if self._stack else self._at_rest)
+
     def locate(self) -> tuple[Frame, str]:
         """Return the frame and the phase of the operator that runs now."""
+        if self.task == _DESERTED:
+            self.tidy()
         task = _graph_task()
         if task == NO_TASK:
             self.settled = True
             return self.top, self.phase
         if self.task == task:  # the top module was entered inside this backward, which thus runs forward again
-            return self.top, RECOMPUTE
-        node = _running_node()
-        frame = self._frame_of(node)
-        if torch.is_grad_enabled():
-            self._claim(node, frame)
+            return self.top, OPTIMIZER if self.optimizing else RECOMPUTE
         self.settled = False
-        return frame, BACKWARD
+        node = _running_node()
+        rerun = find_rerun()
+        creating = torch.is_grad_enabled()
+        if rerun is not None or (creating and node is not None and not self.creates_graph):
+            frame, phase = self._frame_of_rerun(rerun, node), RECOMPUTE
+        else:
+            frame, phase = self._frame_of(node), BACKWARD
+        if creating:
+            self._claim(frame)
+        return frame, phase
 
-    def _claim(self, node: Any, frame: Frame) -> None:
-        """Give the nodes that a backward operator created (``create_graph``) to that operator's frame.
-
-        At the first operator of a backward, the nodes up to the running one are forward's own.
-        """
+    def _claim(self, frame: Frame) -> None:
+        """Give the nodes created since the last look to the frame of the operator that created them."""
         number = _sequence_number()
-        start = self._seen
-        if self.settled and node is not None and node._sequence_nr() < _LEAF:
-            start = max(start, node._sequence_nr() + 1)
-        if number > start:
-            self.timeline.mark(start, frame)
+        if number > self._seen:
+            self.timeline.mark(self._seen, frame)
             self.timeline.mark(number, self.frame)
         self._seen = number
+
+    def _note_checkpoint(self, pack_hook: object, caller: Frame) -> None:
+        """Remember which frame called a checkpoint that is now running its first module."""
+        checkpoint = checkpoint_of(pack_hook)
+        if checkpoint is not None and checkpoint not in self._shared.checkpoints:
+            self._shared.checkpoints[checkpoint] = caller
+
+    def _frame_of_rerun(self, rerun: Rerun | None, node: Any) -> Frame:
+        """Return the frame that called a checkpoint.
+
+        The running node of a non-reentrant one is any of those that its function made: in that very frame, unless
+        the function ran modules, and then their first call has told. That of a reentrant one is its own.
+        """
+        known = None
+        if rerun is not None and rerun.checkpoint is not None:
+            known = self._shared.checkpoints.get(rerun.checkpoint)
+        return known or self._frame_of(node)
 
     def _frame_of(self, node: Any) -> Frame:
         if node is None:
             return self.root
         number = node._sequence_nr()
         if number >= _LEAF:
-            path = self._owner_of(getattr(node, "variable", None))
+            path = self._shared.owner_of(getattr(node, "variable", None))
             return self.root.child(path) if path else self.root
-        frames = [f for f in (self.timeline.find(number), *(s.timeline.find(number) for s in self._others(self))) if f]
+        own = self.timeline.find(number) if number < _sequence_number() else None
+        others = self._shared.others(self)
+        if own is not None and not others:
+            return own
+        found = (own, *(other.timeline.find(number) for other in others))
+        frames = {frame.stack(): frame for frame in reversed(found) if frame is not None}
         if len(frames) == 1:
-            return frames[0]
-        self._unknown("forward was not observed" if not frames else "forward ran in several threads at once")
-        return self.root
-
-    def _unknown(self, reason: str) -> None:
+            return next(iter(frames.values()))
+        reason = "forward ran in several threads at once" if frames else "forward was not observed"
         self.unattributed[reason] = self.unattributed.get(reason, 0) + 1
+        return self.root

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import Counter
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from opcount.scope.frame import Frame
 from opcount.scope.thread import FORWARD, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, MutableMapping
 
 _REMEMBERED = 64
 """Ended threads whose timelines are kept; older ones are merged into one tally."""
@@ -22,15 +23,20 @@ class Threads:
 
     Attributes:
         by_ident: The scope of each live thread, by its identifier.
+        phase: Of forward operators.
+        checkpoints: The frames that called the non-reentrant checkpoints that may run again.
+        owner_of: Returns the path of the module that owns a parameter.
     """
 
-    def __init__(self, owner_of: Callable[[Any], str]) -> None:
+    def __init__(self, owner_of: Callable[[object], str]) -> None:
         self.by_ident: dict[int, Scope] = {}
-        self._owner_of = owner_of
-        self._phase = FORWARD
-        self._threads: dict[int, threading.Thread] = {}
+        self.phase = FORWARD
+        self.checkpoints: MutableMapping[object, Frame] = weakref.WeakKeyDictionary()
+        self.owner_of = owner_of
+        self._threads: dict[int, weakref.ref[threading.Thread]] = {}
         self._ended: list[Scope] = []
         self._merged = Frame("")
+        self._merged_unattributed: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def join(self) -> Scope:
@@ -38,31 +44,34 @@ class Threads:
         ident, thread = get_ident(), threading.current_thread()
         with self._lock:
             scope = self.by_ident.get(ident)
-            if scope is not None and self._threads[ident] is thread:
+            if scope is not None and self._threads[ident]() is thread:
                 return scope
             if scope is not None:
                 self._end(scope)
-            scope = self.by_ident[ident] = Scope(self._owner_of, self._others, self._phase)
-            self._threads[ident] = thread
+            scope = self.by_ident[ident] = Scope(self)
+            self._threads[ident] = weakref.ref(thread)
             return scope
 
     def _end(self, scope: Scope) -> None:
         """Remember a scope whose thread has ended, its identifier now being another's."""
         self._ended.append(scope)
         if len(self._ended) > _REMEMBERED:
-            self._merged.absorb(self._ended.pop(0).root)
+            oldest = self._ended.pop(0)
+            self._merged.absorb(oldest.root)
+            self._merged_unattributed.update(oldest.unattributed)
 
     def _all(self) -> list[Scope]:
         return [*self.by_ident.values(), *self._ended]
 
-    def _others(self, scope: Scope) -> list[Scope]:
+    def others(self, scope: Scope) -> list[Scope]:
+        """Return the scopes of the other threads."""
         if len(self.by_ident) == 1 and not self._ended:
             return []
         return [other for other in self._all() if other is not scope]
 
     def set_phase(self, name: str) -> str:
         """Name the phase of forward operators; return the name before."""
-        before, self._phase = self._phase, name
+        before, self.phase = self.phase, name
         for scope in self._all():
             scope.set_phase(name)
         return before
@@ -74,7 +83,7 @@ class Threads:
 
     def unattributed(self) -> Counter[str]:
         """Return the operator calls whose module is unknown, by reason."""
-        reasons: Counter[str] = Counter()
+        reasons = self._merged_unattributed.copy()
         for scope in self._all():
             reasons.update(scope.unattributed)
         return reasons
@@ -82,6 +91,7 @@ class Threads:
     def clear(self) -> None:
         """Forget all that was tallied; the frames stay, a backward may need them."""
         self._merged = Frame("")
+        self._merged_unattributed.clear()
         for scope in self._all():
             scope.root.clear()
             scope.unattributed.clear()

@@ -1,0 +1,61 @@
+"""The interceptors of one count, one for each thread."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from opcount.interceptor.mode import Interceptor
+from opcount.interceptor.plan import PassThrough, Plan, Planner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opcount.scope import Frame, Scope
+
+
+class Crew:
+    """Interceptors that are paused and resumed together.
+
+    It knows nothing of the counter, so that a counter which is dropped while it counts can be collected.
+
+    Args:
+        planner: Decides how operators are priced, once for all threads.
+    """
+
+    def __init__(self, planner: Planner) -> None:
+        self._planner = planner
+        self._plans: dict[Any, Plan] = {}
+        self._paused: dict[Any, Plan] | None = None
+        self._modes: weakref.WeakSet[Interceptor] = weakref.WeakSet()
+
+    def enlist(self, scope: Scope) -> Interceptor:
+        """Return an interceptor that charges to a scope."""
+        mode = Interceptor(self._planner, scope, self._plans if self._paused is None else self._paused)
+        self._modes.add(mode)
+        return mode
+
+    def adopt(self, scope: Scope) -> Callable[[], object]:
+        """Count on a thread that did not enter the counter but runs its modules; return what stops it."""
+        return self.enlist(scope).push_here()
+
+    def pause(self) -> None:
+        """Charge nothing until `resume`."""
+        self._switch(PassThrough())
+
+    def resume(self) -> None:
+        """Charge again."""
+        self._switch(None)
+
+    def _switch(self, paused: dict[Any, Plan] | None) -> None:
+        self._paused = paused
+        for mode in list(self._modes):
+            mode.plans = self._plans if paused is None else paused
+
+    def charge_module(
+        self, module: Any, frame: Frame, phase: str, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Charge the forward of a module that is priced as a whole."""
+        if self._paused is None:
+            plan = self._planner.module_plan(type(module))
+            next(iter(self._modes)).charge_frame(frame, phase, plan, out, args, kwargs)

@@ -1,0 +1,49 @@
+"""Notices that code was left by an exception that no hook saw, such as KeyboardInterrupt.
+
+A token among the locals of a running Python frame dies with that frame, however it ends. Where a handler still holds
+the traceback, and with it the frame, a walk over the running frames tells.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_NAME = "__opcount__"
+
+
+class _Token:
+    __slots__ = ("__weakref__",)
+
+
+class Guard:
+    """Watches the Python frame that called a hook.
+
+    Args:
+        depth: Of that frame, seen from the caller of this.
+        ended: Called when the frame is gone.
+    """
+
+    __slots__ = ("_frame", "_token")
+
+    def __init__(self, depth: int, ended: Callable[[object], object]) -> None:
+        frame = sys._getframe(depth + 1)
+        token = _Token()
+        frame.f_locals[_NAME] = token
+        self._frame = id(frame)  # no other frame's, as long as the token lives
+        self._token = weakref.ref(token, ended)
+
+    def is_running(self) -> bool:
+        """Tell whether the frame is on the stack of this thread."""
+        if self._token() is None:
+            return False
+        frame = sys._getframe(1)
+        while frame is not None:
+            if id(frame) == self._frame:
+                return True
+            frame = frame.f_back  # type: ignore[assignment]
+        return False

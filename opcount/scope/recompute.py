@@ -1,0 +1,58 @@
+"""Finds out, inside a backward, whether a checkpoint is running its function again, and where it was called.
+
+Modules that it runs again are known by their hooks. What it runs outside of modules can be told by the Python
+stack: between an operator of a plain backward and the engine that runs it there are hardly any Python frames.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch.utils.checkpoint
+
+from opcount.scope.engine import RUN_BACKWARD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_FILE = torch.utils.checkpoint.__file__
+
+saved_tensor_hooks: Callable[[], Any] = partial(
+    getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _ignore_tracing: None), False
+)
+"""Returns the innermost hooks on saved tensors: inside a non-reentrant checkpoint, its own."""
+
+
+class Rerun(NamedTuple):
+    """A checkpoint that runs its function again.
+
+    Attributes:
+        checkpoint: What a non-reentrant one remembers of its forward.
+    """
+
+    checkpoint: object | None
+
+
+def find_rerun() -> Rerun | None:
+    """Return the innermost checkpoint that is running again in the innermost backward of this thread."""
+    frame: Any = sys._getframe(1)
+    while frame is not None and frame.f_code is not RUN_BACKWARD:
+        code = frame.f_code
+        if code.co_filename == _FILE:
+            if code.co_name == "unpack_hook" and "frame" in code.co_freevars:
+                return Rerun(frame.f_locals.get("frame"))
+            if code.co_name == "backward":
+                return Rerun(None)
+        frame = frame.f_back
+    return None
+
+
+def checkpoint_of(pack_hook: Any) -> object | None:
+    """Return what a non-reentrant checkpoint remembers, from its hook on saved tensors; None for others' hooks."""
+    code = getattr(pack_hook, "__code__", None)
+    if code is None or code.co_filename != _FILE or "frame" not in code.co_freevars:
+        return None
+    found: object = pack_hook.__closure__[code.co_freevars.index("frame")].cell_contents
+    return found
