@@ -52,6 +52,7 @@ class Scopes:
     ) -> None:
         self.names = Names(model)
         self._threads = Threads(self.names.owner_of)
+        self._scope_of = self._threads.by_ident
         self._adopt = adopt
         self._adopted: dict[int, Callable[[], object]] = {}
         self._priced = priced_modules
@@ -115,7 +116,7 @@ class Scopes:
         self._threads.clear()
 
     def _enter(self, module: nn.Module, _args: object) -> None:
-        scope = self._threads.by_ident.get(get_ident())
+        scope = self._scope_of.get(get_ident())
         if scope is None or not scope.observing:
             scope = self._join(module)
             if scope is None:
@@ -123,27 +124,31 @@ class Scopes:
         task = _graph_task()
         plain = task == scope.task and module is not scope.first and not scope.optimizing
         caller = scope.frame if plain else scope.caller(task)
-        path = self.names.paths.get(id(module))
+        names = self.names
+        path = names.paths.get(id(module))
         if path is None:
-            path = self.names.path_of_new(module, caller.path)
+            path = names.path_of_new(module, caller.path)
         frame = caller if path == caller.path else caller.children.get(path) or caller.child(path)
-        if id(module) not in self.names.wrappers:
+        if id(module) not in names.wrappers:
             frame.calls += 1
         mute = bool(self._priced) and type(module) in self._priced
-        scope.push(module, frame, task, caller=caller, mute=mute)
+        scope.push(module, frame, task, caller, mute)
 
     def _leave(self, module: nn.Module, args: Any, *rest: Any) -> None:
         """Run after a module; ``rest`` is ``(kwargs, out)``, or one item after an exception."""
         ident = get_ident()
-        scope = self._threads.by_ident.get(ident)
+        scope = self._scope_of.get(ident)
         if scope is None or not scope.observing:
             return
-        frame = scope.frame
-        phase = scope.phase if scope.task == NO_TASK else RECOMPUTE
-        scope.pop(module)
-        if self._priced and len(rest) == 2 and type(module) in self._priced and not scope.muted:
-            self._charge_module(module, frame, phase, rest[1], args, rest[0])
-        if ident in self._adopted and scope.idle:
+        if self._priced and len(rest) == 2 and type(module) in self._priced:
+            frame = scope.frame
+            phase = scope.phase if scope.task == NO_TASK else RECOMPUTE
+            scope.pop(module)
+            if not scope.muted:
+                self._charge_module(module, frame, phase, rest[1], args, rest[0])
+        else:
+            scope.pop(module)
+        if self._adopted and ident in self._adopted and scope.idle:
             self._adopted.pop(ident)()
             scope.close()
             self._release_leave()
@@ -180,7 +185,7 @@ class Scopes:
         scope = self._threads.by_ident.get(get_ident())
         if scope is not None and scope.observing:
             scope.pop(optimizer)  # left behind by a step that raised
-            scope.push(optimizer, scope.root, _graph_task(), optimizing=True)
+            scope.push(optimizer, scope.root, _graph_task(), scope.root, optimizing=True)
 
     def _leave_optimizer(self, optimizer: object, _args: object, _kwargs: object) -> None:
         scope = self._threads.by_ident.get(get_ident())

@@ -7,7 +7,6 @@ stack: between an operator of a plain backward and the engine that runs it there
 from __future__ import annotations
 
 import sys
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch.utils.checkpoint
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 
 _FILE = torch.utils.checkpoint.__file__
 
-saved_tensor_hooks: Callable[[], Any] = partial(
-    getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _ignore_tracing: None), False
+saved_tensor_hooks: Callable[[bool], Any] = getattr(
+    torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _ignore_tracing: None
 )
 """Returns the innermost hooks on saved tensors: inside a non-reentrant checkpoint, its own."""
 

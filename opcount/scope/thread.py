@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -51,15 +51,11 @@ class Shared(Protocol):
         """Return the scopes of the other threads."""
 
 
-class Entry(NamedTuple):
-    """What was running before a push, to be restored by the pop."""
+Entry = tuple[object, Frame, int, bool, bool, "Guard | None"]
+"""The owner, what was on top before it was pushed (frame, graph task, whether an optimizer, whether muted), its guard.
 
-    owner: object
-    frame: Frame
-    task: int
-    optimizing: bool
-    muted: bool
-    guard: Guard | None
+A plain tuple: it is made at every call of a module.
+"""
 
 
 class Scope:
@@ -131,10 +127,9 @@ class Scope:
         owner: object,
         frame: Frame,
         task: int,
-        *,
-        caller: Frame | None = None,
-        optimizing: bool = False,
-        mute: bool = False,
+        caller: Frame,
+        mute: bool = False,  # noqa: FBT001, FBT002  (passing by name takes time)
+        optimizing: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
         """Enter a module, or an optimizer.
 
@@ -142,9 +137,9 @@ class Scope:
             owner: Identifies the entry.
             frame: Where operators are charged.
             task: The running graph task.
-            caller: Whose frame calls it; None: the frame on top.
-            optimizing: Whether it is an optimizer.
+            caller: Whose frame calls it.
             mute: Whether it is priced as a whole.
+            optimizing: Whether it is an optimizer.
         """
         stack = self._stack
         guard = None
@@ -152,27 +147,26 @@ class Scope:
             guard = Guard(_HOOKED, self._desert)
             if not stack:
                 self.first = owner
-        hooks = saved_tensor_hooks()
+        hooks = saved_tensor_hooks(False)  # noqa: FBT003
         if hooks is not None:
-            self._note_checkpoint(hooks[0], caller or self.frame)
-        stack.append(Entry(owner, self.frame, self.task, self.optimizing, self.muted, guard))
-        self.frame = frame
+            self._note_checkpoint(hooks[0], caller)
+        stack.append((owner, self.frame, self.task, self.optimizing, self.muted, guard))
+        self.frame = self.top = frame
         self.task = task
         self.optimizing = optimizing
         self.phase = OPTIMIZER if optimizing else self._shared.phase
-        self.muted = mute or self.muted
-        self.top = self._sink if self.muted else frame
+        if mute or self.muted:
+            self.muted = True
+            self.top = self._sink
         self._mark(frame)
 
     def pop(self, owner: object) -> None:
         """Leave a module, and whatever an exception left above it; nothing if it was never entered."""
         stack = self._stack
         for index in range(len(stack) - 1, -1, -1):
-            if stack[index].owner is owner:
-                break
-        else:
-            return
-        self._cut(index)
+            if stack[index][0] is owner:
+                self._cut(index)
+                return
 
     def _cut(self, index: int) -> None:
         """Leave all entries from one on."""
@@ -192,8 +186,8 @@ class Scope:
     def tidy(self) -> None:
         """Leave the entries whose code is no longer running."""
         self.settled = True
-        for index, entry in enumerate(self._stack):
-            if entry.guard is not None and not entry.guard.is_running():
+        for index, (*_, guard) in enumerate(self._stack):
+            if guard is not None and not guard.is_running():
                 self._cut(index)
                 return
 
