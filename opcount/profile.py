@@ -216,6 +216,16 @@ class Profile:
         """Return the same count, read under another convention."""
         return replace(self, convention=find_convention(convention))
 
+    def explain(self, path: str = ROOT) -> str:
+        """Return why a module costs what it costs: its own operators with formulas, shapes and exact numbers.
+
+        Raises:
+            InputError: There is no such module; near names are offered.
+        """
+        from opcount.reporter.explain import render  # noqa: PLC0415  (reporters read profiles)
+
+        return render(self, path)
+
     def __str__(self) -> str:
         """Return the table of modules, the totals, the convention and the coverage."""
         from opcount.reporter.table import render  # noqa: PLC0415  (reporters read profiles)

@@ -47,8 +47,9 @@ def _records(frame: Frame, formulas: dict[str, str]) -> Iterator[Record]:
         cost = Cost(row.macs, row.arith, activations)
         name = "" if dtype is None else str(dtype).removeprefix("torch.")
         yield Record(stack, plan.operator, plan.family, phase, name, row.calls, cost, row.bytes, _text(row.shapes))
-        if plan.text:
-            formulas[plan.operator] = plan.text
+        known = formulas.get(plan.operator)
+        if plan.text and (known is None or plan.text not in known):  # one operator may be priced in several ways
+            formulas[plan.operator] = plan.text if known is None else f"{known} Or: {plan.text}"
 
 
 def _text(shapes: Shapes) -> str:
