@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_NAME = "__opcount__"
-
 
 class _Token:
     __slots__ = ("__weakref__",)
@@ -33,7 +31,7 @@ class Guard:
     def __init__(self, depth: int, ended: Callable[[object], object]) -> None:
         frame = sys._getframe(depth + 1)
         token = _Token()
-        frame.f_locals[_NAME] = token
+        frame.f_locals[f"__opcount_{id(self)}"] = token  # a name of its own: several counters may watch one frame
         self._frame = id(frame)  # no other frame's, as long as the token lives
         self._token = weakref.ref(token, ended)
 
