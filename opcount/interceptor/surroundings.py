@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+_EXTRA_HOOKS = "Using `torch.compile\\(module\\)` when there are global hooks on modules"
+"""What dynamo warns of under our hooks: they fire for the wrapper, too, which they are made for."""
+
+
 class _Stance:
-    """Runs compiled functions eagerly, in the whole process.
+    """Runs compiled functions eagerly and without a warning of our hooks, in the whole process.
 
     Under a dispatch mode dynamo skips a frame that it meets for the first time, for good: the stance keeps it
     from looking. It is set only where dynamo is loaded already, for loading it takes longer than most counts.
@@ -23,18 +28,26 @@ class _Stance:
     def __init__(self) -> None:
         self._users = 0
         self._before: Any = None
+        self._filter: Any = None
         self._lock = threading.Lock()
 
     def enter(self) -> None:
         with self._lock:
             self._users += 1
+            if self._users == 1:
+                warnings.filterwarnings("ignore", _EXTRA_HOOKS, UserWarning)
+                self._filter = warnings.filters[0]
             if self._before is None and "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
                 self._before = torch.compiler.set_stance("force_eager")
 
     def leave(self) -> None:
         with self._lock:
             self._users -= 1
-            if not self._users and self._before is not None:
+            if self._users:
+                return
+            if self._filter in warnings.filters:
+                warnings.filters.remove(self._filter)  # type: ignore[attr-defined]  # a list, said to be a sequence
+            if self._before is not None:
                 self._before.__exit__(None, None, None)
                 self._before = None
 
