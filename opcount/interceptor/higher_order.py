@@ -2,48 +2,119 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch._C import DispatchKey
 
 from opcount.coverage import UNCOUNTED
+from opcount.interceptor.opening import is_fake, tensors
 
 if TYPE_CHECKING:
     from torch._ops import HigherOrderOperator
 
-    from opcount.interceptor.mode import Interceptor
+    from opcount.interceptor.mode import Interceptor, Watch
     from opcount.interceptor.plan import Plan
 
 _DENSE = DispatchKey.CompositeExplicitAutograd
+
+_RUNNERS = {"run_and_save_rng_state", "run_with_rng_state", "graphsafe_run_with_rng_state"}
+"""Operators without a dense kernel that call an operator which they are given, and nothing else."""
+
+
+_DECIDERS = {"cond", "while_loop", "while_loop_stack_output"}
+"""Operators whose course depends on the values of tensors."""
+
+_LAUNCHERS = {"triton_kernel_wrapper_mutation", "triton_kernel_wrapper_functional"}
 
 
 def plan(func: HigherOrderOperator, name: str) -> Plan:
     """Decide how to count a higher-order operator for which there is no formula."""
     from opcount.interceptor.plan import Plan  # noqa: PLC0415  (plan imports this file)
 
-    if func.name() == "cond":
-        return Plan(name, UNCOUNTED, handle=_cond)
-    return Plan(name, UNCOUNTED, handle=_body if _DENSE in func.py_kernels else _report)
+    if func.name() in _LAUNCHERS:
+        return Plan(name, UNCOUNTED, handle=_triton)
+    kernel = func.py_kernels.get(_DENSE)
+    if kernel is None:
+        return Plan(name, UNCOUNTED, handle=_bodies if func.name() in _RUNNERS else None)
+    return Plan(name, UNCOUNTED, handle=_bodies_of_kernel if _refuses_modes(kernel) else _kernel)
 
 
-def _cond(mode: Interceptor, _plan: Plan, _func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run the branch that is taken; the operator's own kernel asserts that no mode is active."""
-    predicate, true_branch, false_branch, *rest = (*args, *kwargs.values())
-    operands = rest[0] if rest else ()
-    with mode.reentered():
-        return (true_branch if bool(predicate) else false_branch)(*operands)
+def _refuses_modes(kernel: Any) -> bool:
+    """Tell whether a kernel asserts that no mode is active: that of ``cond``, ``scan`` and some others does."""
+    return "_get_current_dispatch_mode" in getattr(getattr(kernel, "__code__", None), "co_names", ())
 
 
-def _body(mode: Interceptor, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _kernel(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run the dense kernel under the mode; nothing inside means that nothing was computed, or nothing is known."""
-    with mode.reentered() as watch:
+    if func.name() in _DECIDERS and _has_no_values(func, args):
+        return _report(mode, plan, func, args, kwargs)
+    with mode.watched() as watch:
         out = func.py_kernels[_DENSE](*args, **kwargs)
+    return _charge(mode, watch, plan, out, args, kwargs)
+
+
+def _bodies_of_kernel(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run the dense kernel without the mode, and the functions that it is given under it."""
+    if func.name() in _DECIDERS and _has_no_values(func, args):
+        return _report(mode, plan, func, args, kwargs)
+    return _run_bodies(mode, plan, func.py_kernels[_DENSE], args, kwargs)
+
+
+def _has_no_values(func: Any, args: tuple[Any, ...]) -> bool:
+    """Tell whether fake tensors decide, which PyTorch answers without running a body as it would be run."""
+    deciding = args[:1] if func.name() == "cond" else args
+    return any(is_fake(type(tensor)) for tensor in tensors(deciding))
+
+
+def _bodies(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run the operator, and the functions that it is given under the mode."""
+    return _run_bodies(mode, plan, func, args, kwargs)
+
+
+def _run_bodies(mode: Interceptor, plan: Plan, run: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    watch = mode.watch()
+    seen_args = (_seen(value, watch) for value in args)
+    seen_kwargs = {name: _seen(value, watch) for name, value in kwargs.items()}
+    out = run(*seen_args, **seen_kwargs)
+    return _charge(mode, watch, plan, out, args, kwargs)
+
+
+def _seen(body: Any, watch: Watch) -> Any:
+    """Return a function that runs a body under the mode; anything else as it is."""
+    if not callable(body) or isinstance(body, torch.Tensor):
+        return body
+
+    @wraps(body, assigned=(), updated=())
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with watch.reentered():
+            return body(*args, **kwargs)
+
+    return run
+
+
+def _charge(
+    mode: Interceptor, watch: Watch, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     if not watch.priced:
-        mode.charge(_plan, out, args, kwargs)
+        mode.charge(plan, out, args, kwargs)
     return out
 
 
 def _report(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run the operator unseen, and name it."""
     out = func(*args, **kwargs)
     mode.charge(plan, out, args, kwargs)
+    return out
+
+
+def _triton(mode: Interceptor, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Launch a Triton kernel, and charge it by the formula of that kernel."""
+    from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table  # noqa: PLC0415  (takes a second)
+
+    out = func(*args, **kwargs)
+    kernel = kernel_side_table.get_kernel(kwargs["kernel_idx"])
+    constants = kernel_side_table.get_constant_args(kwargs["constant_args_idx"])
+    mode.charge(mode.planner.kernel_plan(kernel), out, (), {**constants, **kwargs["kwargs"]})
     return out

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from opcount.coverage import FREE, UNCOUNTED
-from opcount.errors import CounterStateError, FormulaError
-from opcount.interceptor.opening import tensors
-from opcount.interceptor.plan import Plan, Planner, price_nothing
+from opcount.errors import CounterStateError
+from opcount.interceptor.opening import is_fake, tensors
+from opcount.interceptor.plan import Plan, Planner
 from opcount.scope import Row
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 _graph_task: Callable[[], int] = torch._C._current_graph_task_id
 _NO_TASK = -1
 _COMPUTING = {t for t in vars(torch).values() if isinstance(t, torch.dtype) and (t.is_floating_point or t.is_complex)}
-_PLAIN = {"FakeTensor", "FunctionalTensor", "Parameter", "Tensor"}
-"""Subclasses that stand for one tensor; all others are opened by their own handler, which we see."""
 
 
 class Interceptor(TorchDispatchMode):
@@ -39,6 +37,7 @@ class Interceptor(TorchDispatchMode):
     """
 
     supports_higher_order_operators = True
+    is_interceptor = True
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -54,30 +53,44 @@ class Interceptor(TorchDispatchMode):
         self.planner = planner
         self.scope = scope
         self.plans = plans
-        self._opaque: dict[Any, bool] = {}
+        self._handlers: dict[Any, bool] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if types and self._is_opened_by_its_subclass(types):
-            return NotImplemented
+        if types and self._has_handler(types):
+            return self._run_by_subclass(func, args, kwargs or {})
         plan = self.plans.get(func)
         if plan is None:
             plan = self.plans[func] = self.planner.plan(func)
-        price = plan.price
-        if price is None:
-            return plan.handle(self, plan, func, args, kwargs or {})  # type: ignore[misc]
+        handle = plan.handle
+        if handle is not None:
+            return handle(self, plan, func, args, kwargs or {})
         out = func(*args, **kwargs) if kwargs else func(*args)
         self.charge(plan, out, args, kwargs or {})
         return out
 
     def run(self, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operator by a plan that is not the one remembered for it."""
-        if plan.price is None:
-            return plan.handle(self, plan, func, args, kwargs)  # type: ignore[misc]
+        if plan.handle is not None:
+            return plan.handle(self, plan, func, args, kwargs)
         out = func(*args, **kwargs)
         self.charge(plan, out, args, kwargs)
         return out
+
+    def _run_by_subclass(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Let a tensor subclass run the operator, and count what that runs; if we see nothing, the operator itself."""
+        with self.watched(_Deferring) as watch:
+            out = func(*args, **kwargs)
+        if not watch.priced:
+            self.charge_whole(func, out, args, kwargs)
+        return out
+
+    def charge_whole(self, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Charge an operator that has run without us."""
+        plan = (self.plans.get(func) or self.planner.plan(func)).settled(out, args, kwargs)
+        if plan is not None:
+            self.charge(self.plans.setdefault((plan.operator, plan.family), plan), out, args, kwargs)
 
     def charge(self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Price a call that has run, and add it to the tally of the frame that it belongs to."""
@@ -92,11 +105,11 @@ class Interceptor(TorchDispatchMode):
     ) -> None:
         """Price a call that has run, and add it to the tally of a frame."""
         try:
-            macs, arith, activations = plan.price(out, *args, **kwargs)  # type: ignore[misc]
-        except Exception as error:
-            # The user's program must not fail for a formula of ours.
+            macs, arith, activations = plan.price(out, *args, **kwargs)
+        except Exception:
             if plan.from_user:
-                raise _formula_failed(plan, error) from error
+                raise
+            # The user's program must not fail for a formula of ours.
             plan = self._unpriced(plan)
             macs = arith = activations = 0
         try:
@@ -123,14 +136,14 @@ class Interceptor(TorchDispatchMode):
         """Return the plan that names an operator as uncounted, because its formula failed on a call."""
         name = (plan, "unpriced")
         if name not in self.plans:
-            self.plans[name] = Plan(plan.operator, UNCOUNTED, price_nothing)
+            self.plans[name] = Plan(plan.operator, UNCOUNTED)
         return self.plans[name]
 
-    def _is_opened_by_its_subclass(self, types: tuple[type, ...]) -> bool:
-        opaque = self._opaque.get(types)
-        if opaque is None:
-            opaque = self._opaque[types] = any(t.__name__ not in _PLAIN and _has_handler(t) for t in types)
-        return opaque
+    def _has_handler(self, types: tuple[type, ...]) -> bool:
+        found = self._handlers.get(types)
+        if found is None:
+            found = self._handlers[types] = any(map(_handles_dispatch, types))
+        return found
 
     @contextmanager
     def pushed(self) -> Iterator[None]:
@@ -160,10 +173,24 @@ class Interceptor(TorchDispatchMode):
         return partial(manager.__exit__, None, None, None)
 
     @contextmanager
-    def reentered(self) -> Iterator[Watch]:
-        """See what a kernel calls inside; tells whether anything of it was priced."""
-        with Watch(self) as watch:
+    def reentered(self) -> Iterator[None]:
+        """See what a kernel calls inside."""
+        torch._C._push_on_torch_dispatch_stack(self)
+        try:
+            yield
+        finally:
+            torch._C._pop_torch_dispatch_stack(None)
+
+    @contextmanager
+    def watched(self, kind: type[Watch] | None = None) -> Iterator[Watch]:
+        """See what a kernel calls inside, and note whether anything of it is priced."""
+        watch = (kind or Watch)(self)
+        with watch.reentered():
             yield watch
+
+    def watch(self) -> Watch:
+        """Return the same interceptor once more, to be entered; it notes whether anything is priced."""
+        return Watch(self)
 
 
 class Watch(Interceptor):
@@ -180,21 +207,45 @@ class Watch(Interceptor):
         """Charge, and note it."""
         if plan.family != FREE:
             self.priced = True
-            if isinstance(self._outer, Watch):
-                self._outer.priced = True
-        super().charge_frame(frame, phase, plan, out, args, kwargs)
+        if isinstance(self._outer, Watch):
+            self._outer.charge_frame(frame, phase, plan, out, args, kwargs)
+        else:
+            super().charge_frame(frame, phase, plan, out, args, kwargs)
 
 
-def _has_handler(kind: type) -> bool:
-    """Tell whether a subclass handles dispatch itself: a parameter that a lazy module has not made yet does not."""
-    return getattr(kind, "__torch_dispatch__", None) is not torch.Tensor.__torch_dispatch__
+def _fake_mode() -> Any:
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
 
 
-def _formula_failed(plan: Plan, error: Exception) -> FormulaError:
-    return FormulaError(
-        f"formula: {plan.operator}: its formula failed with {type(error).__name__}: {error}. "
-        f"A formula takes (out, *args, **kwargs) of the operator and returns an opcount.Cost."
-    )
+class _Deferring(Watch):
+    """Leaves the first operator to its tensor subclass.
+
+    A subclass may run the operator on fake tensors of its own first, to learn the shape of the result: DTensor does.
+    """
+
+    def __init__(self, outer: Interceptor) -> None:
+        super().__init__(outer)
+        self._first = True
+        self._fake_mode = _fake_mode()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if self._first:
+            self._first = False
+            return NotImplemented
+        if _fake_mode() not in (None, self._fake_mode):
+            return func(*args, **(kwargs or {}))
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
+def _handles_dispatch(kind: type) -> bool:
+    """Tell whether a subclass runs operators itself; a parameter that a lazy module has not made yet does not.
+
+    Fake and functional tensors stand for one tensor each: what they are asked is what is computed.
+    """
+    own = getattr(kind, "__torch_dispatch__", None)
+    return own is not torch.Tensor.__torch_dispatch__ and not is_fake(kind)
 
 
 def _computing_dtype(dtype: torch.dtype | None, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,26 +10,39 @@ from torch import Tensor
 from torch._C import DispatchKey, DispatchKeySet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch._ops import OpOverload
 
     from opcount.interceptor.mode import Interceptor
     from opcount.interceptor.plan import Plan
 
+
+def _autograd_keys() -> DispatchKeySet:
+    before = torch._C._dispatch_tls_local_exclude_set()
+    with torch._C._AutoDispatchBelowAutograd():
+        return torch._C._dispatch_tls_local_exclude_set() - before
+
+
 _BACKENDS: DispatchKeySet = torch._C._dispatch_keyset_full_after(DispatchKey.Python)
 """The keys that a call still has to pass after a dispatch mode has seen it."""
 
 _COMPOSITE = DispatchKey.CompositeImplicitAutograd
+_COMPOSITE_NESTED = DispatchKey.CompositeImplicitAutogradNestedTensor
+_AUTOCASTS = [key for name, key in DispatchKey.__members__.items() if name.startswith("Autocast")]
+_NO_KEYS = DispatchKeySet(DispatchKey.Undefined)
+_AUTOGRAD = _autograd_keys()
+_AUTOGRAD_AND_VIEWS = _AUTOGRAD.add(DispatchKey.ADInplaceOrView)
+_in_functorch: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", bool)
 
 
 def is_composite(func: OpOverload) -> bool:
     """Tell whether the operator is written in terms of others, for devices without a kernel of their own."""
-    return _has_kernel(func, _COMPOSITE.name)
+    return _has_kernel(func, _COMPOSITE)
 
 
-def _has_kernel(func: OpOverload, key: str) -> bool:
-    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key))
+def _has_kernel(func: OpOverload, key: DispatchKey) -> bool:
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key.name))
 
 
 def tensors(values: object) -> Iterator[Tensor]:
@@ -41,8 +55,8 @@ def tensors(values: object) -> Iterator[Tensor]:
 
 
 def _keys(args: tuple[Any, ...], kwargs: dict[str, Any]) -> DispatchKeySet:
-    keys = DispatchKeySet(DispatchKey.Undefined)
-    for tensor in tensors((*args, *kwargs.values())):
+    keys = _NO_KEYS
+    for tensor in tensors((*args, *kwargs.values()) if kwargs else args):
         keys = keys | torch._C._dispatch_keys(tensor)
     return keys & _BACKENDS
 
@@ -51,69 +65,142 @@ class Composite:
     """Runs the operator's composite kernel under the mode, so that inference_mode counts what no_grad does.
 
     ``func.decompose()`` would prefer Python decompositions, which change what runs.
+
+    Args:
+        func: The operator.
+        whole: How it is priced on a device that has a kernel of its own for it.
     """
 
-    def __init__(self, func: OpOverload, own: Plan) -> None:
-        self._own = own
+    def __init__(self, func: OpOverload, whole: Plan) -> None:
+        self._whole = whole
         self._func = func
-        self._has_own: dict[str, bool] = {}
+        self._kernels: dict[DispatchKey, DispatchKey | None] = {}
 
     def __call__(self, mode: Interceptor, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one call."""
-        key = _keys(args, kwargs).highestPriorityTypeId().name
-        own = self._has_own.get(key)
-        if own is None:
-            own = self._has_own[key] = _has_kernel(self._func, key)
-        if own:
-            return mode.run(self._own, func, args, kwargs)
-        with mode.reentered():
-            return func._op_dk(_COMPOSITE, *args, **kwargs)
+        key = _keys(args, kwargs).highestPriorityTypeId()
+        if key not in self._kernels:
+            self._kernels[key] = self._kernel_for(key)
+        kernel = self._kernels[key]
+        if kernel is None:
+            return mode.run(self._whole, func, args, kwargs)
+        # A composite operator that arrives whole was called below autograd.
+        with as_without_modes(func, _AUTOGRAD_AND_VIEWS), mode.reentered():
+            return func._op_dk(kernel, *args, **kwargs)
+
+    def settled(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
+        """Return the plan that charges a call as a whole."""
+        return self._whole.settled(out, args, kwargs)
+
+    def _kernel_for(self, key: DispatchKey) -> DispatchKey | None:
+        """Return the composite kernel for a backend; None where the backend has a kernel of its own."""
+        if _has_kernel(self._func, key):
+            return None
+        if key.name.startswith("NestedTensor") and _has_kernel(self._func, _COMPOSITE_NESTED):
+            return _COMPOSITE_NESTED
+        return _COMPOSITE
 
 
 def open_up(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run the operator's own kernel once, under the mode: whatever it calls inside is priced.
 
-    If nothing inside is, the operator is charged as uncounted. Under fake or meta tensors the kernel is only a
-    shape function, so that is what it says there.
+    If nothing inside is, the operator is charged by the plan; so it is under fake or meta tensors, where the kernel
+    is only a shape function.
     """
     keys = _keys(args, kwargs)
     if not _can_be_opened(func, keys, args, kwargs):
         out = func(*args, **kwargs)
         mode.charge(plan, out, args, kwargs)
         return out
-    with mode.reentered() as watch:
+    with as_without_modes(func, _AUTOGRAD if _registers_autograd(func) else _NO_KEYS), mode.watched() as watch:
         out = func.redispatch(keys, *args, **kwargs)
     if not watch.priced:
-        for counter in (mode, *_counters_below()):
-            counter.charge(plan, out, args, kwargs)
+        charge_unopened(mode, plan, func, out, args, kwargs)
     return out
 
 
-def _counters_below() -> list[Interceptor]:
-    """Return the counters around this one: they saw what the kernel called, and not the operator that was opened."""
-    from opcount.interceptor.mode import Interceptor  # noqa: PLC0415  (mode imports this file)
+def charge_unopened(
+    mode: Interceptor, plan: Plan, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Charge an operator in which nothing was seen, in the counters around this one too: they saw no more."""
+    mode.charge(plan, out, args, kwargs)
+    for other in _modes_below():
+        if getattr(other, "is_interceptor", False):
+            other.charge_whole(func, out, args, kwargs)
 
-    modes = map(torch._C._get_dispatch_stack_at, range(torch._C._len_torch_dispatch_stack()))
-    return [mode for mode in modes if isinstance(mode, Interceptor)]
+
+def _modes_below() -> list[Any]:
+    return [torch._C._get_dispatch_stack_at(i) for i in range(torch._C._len_torch_dispatch_stack())]
 
 
 def _can_be_opened(func: OpOverload, keys: DispatchKeySet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    found = list(tensors((*args, *kwargs.values())))
-    if not found or any(t.is_meta or type(t).__name__ == "FakeTensor" for t in found):
+    if any(t.is_meta or is_fake(type(t)) for t in tensors((*args, *kwargs.values()))):
         return False
-    return _takes(func, args) and _is_kernel_of(func, keys)
+    key = keys.highestPriorityTypeId().name
+    known = torch._C._dispatch_has_computed_kernel_for_dispatch_key(func.name(), key)
+    return bool(known) and _takes(func, args, kwargs) and _is_last_mode()
 
 
-def _is_kernel_of(func: OpOverload, keys: DispatchKeySet) -> bool:
-    """Tell whether a call with these keys ends in a kernel; custom operators have one for all backends at once."""
-    name = func.name()
-    return bool(
-        torch._C._dispatch_has_kernel_for_any_dispatch_key(name, keys)
-        or torch._C._dispatch_has_computed_kernel_for_dispatch_key(name, keys.highestPriorityTypeId().name)
-    )
+_FAKE = {"FakeTensor", "FunctionalTensor"}
 
 
-def _takes(func: OpOverload, args: tuple[Any, ...]) -> bool:
+def is_fake(kind: type) -> bool:
+    """Tell whether tensors of a class stand for others, and have no values of their own."""
+    return kind.__name__ in _FAKE and kind.__module__.startswith("torch._subclasses.")
+
+
+def _takes(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Tell whether redispatch takes the arguments: it refuses Python numbers in place of tensors."""
-    pairs = zip(func._schema.arguments, args, strict=False)
-    return not any(isinstance(value, (int, float, complex)) and "Tensor" in str(a.type) for a, value in pairs)
+    arguments = func._schema.arguments
+    given = [*zip(arguments, args, strict=False), *((a, kwargs[a.name]) for a in arguments if a.name in kwargs)]
+    return not any(isinstance(value, (int, float, complex)) and "Tensor" in str(a.type) for a, value in given)
+
+
+def _is_last_mode() -> bool:
+    """Tell whether nobody else waits to see the operator itself: a tracer, a fake tensor mode, ..."""
+    return all(getattr(mode, "is_interceptor", False) for mode in _modes_below())
+
+
+@cache
+def _registers_autograd(func: OpOverload) -> bool:
+    """Tell whether the operator has an autograd kernel: it calls the backend's with autograd switched off."""
+    return "\nAutograd" in torch._C._dispatch_dump(func.name())
+
+
+@cache
+def _own_autocast(func: OpOverload) -> DispatchKeySet:
+    """Return the operator's autocast kernels: they call the next with autocast switched off."""
+    keys = _NO_KEYS
+    for key in _AUTOCASTS:
+        if _has_kernel(func, key):
+            keys = keys.add(key)
+    return keys
+
+
+class as_without_modes:  # noqa: N801  (used as a statement, like contextlib's)
+    """Gives a kernel the autocast and autograd that it finds without any dispatch mode.
+
+    PyTorch calls a mode with both switched off. A kernel that relies on one of them (``einsum`` under autocast; an
+    operator without an autograd kernel, whose parts autograd then sees) would compute something else than it does
+    without us. functorch's layers keep dispatch state of their own, which stays as it is.
+
+    Args:
+        func: Whose kernel is run.
+        hidden: Keys that are switched off when that kernel is reached.
+    """
+
+    __slots__ = ("_guards",)
+
+    def __init__(self, func: OpOverload, hidden: DispatchKeySet) -> None:
+        self._guards: tuple[Any, ...] = ()
+        if not _in_functorch():
+            off = torch._C._ExcludeDispatchKeyGuard(_own_autocast(func) | hidden)
+            self._guards = (torch._C._RestorePythonTLSSnapshot(), off)  # type: ignore[attr-defined]
+
+    def __enter__(self) -> None:
+        for guard in self._guards:
+            guard.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        for guard in reversed(self._guards):
+            guard.__exit__(None, None, None)

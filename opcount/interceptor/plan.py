@@ -8,6 +8,7 @@ import torch
 
 from opcount.cost import Cost
 from opcount.coverage import FREE, UNCOUNTED
+from opcount.errors import FormulaError
 from opcount.formulas import rule_for
 from opcount.interceptor import higher_order, opening
 from opcount.registry import USER, Formula, Registry, operator_keys
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch._ops import HigherOrderOperator, OpOverload
 
     from opcount.interceptor.mode import Interceptor
+    from opcount.registry import Pricing
 
     Handler = Callable[["Interceptor", "Plan", Any, tuple[Any, ...], dict[str, Any]], Any]
 
@@ -34,14 +36,19 @@ _METADATA = {
 }
 
 
+def price_nothing(_out: object, /, *_args: object, **_kwargs: object) -> Cost:
+    """Nothing is known to be computed."""
+    return _NOTHING
+
+
 class Plan:
     """What to do with one operator.
 
     Attributes:
         operator: The overload's name, ``"aten.mm.default"``.
         family: What records of it bear.
-        price: The formula, if a plain call is all there is to do.
-        handle: Does the call where ``price`` is None.
+        price: The formula.
+        handle: Does the call, where a plain one and then the price are not all there is to do.
         text: The formula's mathematics.
         writes: Whether outputs are memory of their own, and not views.
         from_user: Whether the formula is not opcount's own, so that its failure is an error.
@@ -53,7 +60,7 @@ class Plan:
         self,
         operator: str,
         family: str,
-        price: Callable[..., Cost] | None = None,
+        price: Callable[..., Cost] = price_nothing,
         handle: Handler | None = None,
         text: str = "",
     ) -> None:
@@ -65,10 +72,10 @@ class Plan:
         self.writes = True
         self.from_user = False
 
-
-def price_nothing(_out: object, /, *_args: object, **_kwargs: object) -> Cost:
-    """Nothing is computed."""
-    return _NOTHING
+    def settled(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
+        """Return the plan that charges a call that has run already; None for a question about metadata."""
+        settle = getattr(self.handle, "settled", None)
+        return self if settle is None else settle(out, args, kwargs)
 
 
 class Planner:
@@ -81,6 +88,7 @@ class Planner:
     def __init__(self, overrides: Registry | None = None) -> None:
         self.registry = USER if overrides is None else overrides
         self._modules: dict[type, Plan] = {}
+        self._kernels: dict[Any, Plan] = {}
 
     def plan(self, func: OpOverload | HigherOrderOperator) -> Plan:
         """Decide how to price an operator."""
@@ -90,7 +98,7 @@ class Planner:
         name = str(func)
         keys = operator_keys(func)
         if func.namespace in _METADATA_NAMESPACES or keys[1] in _METADATA:
-            return Plan(name, FREE, handle=_pass)
+            return Plan(name, FREE, handle=_METADATA_QUESTION)
         formulas = self.registry.find(keys)
         own = self.backend_plan(func, name, formulas)
         if opening.is_composite(func) and not (formulas and formulas[0].from_user):
@@ -108,10 +116,21 @@ class Planner:
             plan = self._modules[kind] = self._of(f"module.{kind.__name__}", self.registry.find([kind])[0])
         return plan
 
+    def kernel_plan(self, kernel: Any) -> Plan:
+        """Return the plan of a Triton kernel."""
+        plan = self._kernels.get(kernel)
+        if plan is None:
+            name = f"triton.{getattr(getattr(kernel, 'fn', kernel), '__name__', 'kernel')}"
+            plan = self._by_formula(name, self.registry.find([kernel])) or Plan(name, UNCOUNTED)
+            self._kernels[kernel] = plan
+        return plan
+
     def backend_plan(self, func: OpOverload, name: str, formulas: list[Formula]) -> Plan:
         """Decide for a device that has a kernel of its own."""
         if formulas and formulas[0].sealed:
-            return Plan(name, formulas[0].family, handle=_opened_or(self._of(name, formulas[0])))
+            whole = self._of(name, formulas[0])
+            whole.handle = opening.open_up
+            return whole
         rule = None if formulas else rule_for(func)
         return self._by_formula(name, formulas or ([rule] if rule else [])) or Plan(
             name, UNCOUNTED, handle=opening.open_up
@@ -129,23 +148,36 @@ class Planner:
         return Plan(name, plans[-1].family, handle=_Conditional(conditions))
 
     def _of(self, name: str, formula: Formula) -> Plan:
-        plan = Plan(name, formula.family, formula.price, text=formula.text)
+        price = _checked(name, formula.price) if formula.from_user else formula.price
+        plan = Plan(name, formula.family, price, text=formula.text)
         plan.from_user = formula.from_user
         plan.writes = not _is_view(name)
         return plan
 
     def _otherwise(self, name: str) -> Plan:
         rule = rule_for(_overload(name))
-        return self._of(name, rule) if rule else Plan(name, UNCOUNTED, price_nothing)
+        return self._of(name, rule) if rule else Plan(name, UNCOUNTED)
 
 
-def _opened_or(whole: Plan) -> Handler:
-    """Open the operator; where that cannot be done, or shows nothing, charge it as a whole."""
+def _checked(name: str, price: Pricing) -> Pricing:
+    """Return a user's formula, which names the operator when it fails or returns anything but a cost."""
 
-    def handle(mode: Interceptor, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return opening.open_up(mode, whole, func, args, kwargs)
+    def checked(out: Any, /, *args: Any, **kwargs: Any) -> Cost:
+        try:
+            cost = price(out, *args, **kwargs)
+        except Exception as error:
+            raise FormulaError(
+                f"formula: {name}: its formula failed with {type(error).__name__}: {error}. "
+                f"A formula takes (out, *args, **kwargs) of the operator and returns an opcount.Cost."
+            ) from error
+        if not isinstance(cost, Cost):
+            raise FormulaError(
+                f"formula: {name}: expected its formula to return an opcount.Cost, got {cost!r} of type "
+                f"{type(cost).__name__}. Return Cost(macs=..., arith=..., activations=...)."
+            )
+        return cost
 
-    return handle
+    return checked
 
 
 def _overload(name: str) -> OpOverload:
@@ -169,9 +201,14 @@ class PassThrough(dict[Any, Plan]):
         return _PASS
 
 
-def _pass(_mode: Interceptor, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Answer a question about metadata, which is no computation and no copy."""
-    return func(*args, **kwargs)
+class _Unseen:
+    """Runs an operator and charges nothing."""
+
+    def __call__(self, _: Interceptor, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return func(*args, **kwargs)
+
+    def settled(self, _out: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+        """Charge nothing."""
 
 
 class _Conditional:
@@ -182,11 +219,13 @@ class _Conditional:
 
     def __call__(self, mode: Interceptor, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         out = func(*args, **kwargs)
-        for when, plan in self._conditions:
-            if when is None or when(out, *args, **kwargs):
-                mode.charge(plan, out, args, kwargs)
-                break
+        mode.charge(self.settled(out, args, kwargs), out, args, kwargs)
         return out
 
+    def settled(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
+        """Return the plan of the first formula that is meant for the call."""
+        return next(plan for when, plan in self._conditions if when is None or when(out, *args, **kwargs))
 
-_PASS = Plan("", FREE, handle=_pass)
+
+_METADATA_QUESTION = _Unseen()
+_PASS = Plan("", FREE, handle=_METADATA_QUESTION)
