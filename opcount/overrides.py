@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from opcount.cost import Cost
 from opcount.coverage import FREE
 from opcount.errors import FormulaError
-from opcount.registry import USER, Formula, Registry
+from opcount.registry import USER, Formula, Registry, family_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,7 @@ def registry_with(formulas: Mapping[Any, Pricing | None] | None) -> Registry:
                 f"OpCounter: expected a formula (out, *args, **kwargs) -> Cost or None for {target!r}, "
                 f"got {function!r} of type {type(function).__name__}. Pass a function, or None to ignore the operator."
             )
-        formula = Formula(ignored, FREE) if function is None else Formula(function, _family(function))
+        formula = Formula(ignored, FREE) if function is None else Formula(function, family_of(function))
         registry.add(target, formula, replace=True)
     return registry
 
@@ -36,7 +36,3 @@ def registry_with(formulas: Mapping[Any, Pricing | None] | None) -> Registry:
 def ignored(_out: object, /, *_args: object, **_kwargs: object) -> Cost:
     """Ignored by the caller's wish."""
     return Cost()
-
-
-def _family(function: Pricing) -> str:
-    return getattr(function, "__module__", "user").rpartition(".")[2]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from opcount.cost import Cost
+from opcount.coverage import FREE, UNCOUNTED
 from opcount.errors import FormulaError
 
 Pricing = Callable[..., Cost]
@@ -36,12 +37,12 @@ class Formula(NamedTuple):
     @property
     def from_user(self) -> bool:
         """Whether the formula is not one of opcount's own."""
-        return not self.price.__module__.startswith("opcount.")
+        return not _origin(self)[0].startswith("opcount.")
 
     @property
     def text(self) -> str:
         """The mathematics: the first paragraph of the formula's docstring."""
-        paragraph = (inspect.getdoc(self.price) or self.price.__name__).split("\n\n")[0]
+        paragraph = (inspect.getdoc(self.price) or _origin(self)[1]).split("\n\n")[0]
         return " ".join(paragraph.split())
 
 
@@ -141,14 +142,22 @@ def formula(*targets: object) -> Callable[[P], P]:
                 f"{type(function).__name__}. Decorate a function."
             )
         for target in targets:
-            USER.add(target, Formula(function, function.__module__.rpartition(".")[2]))
+            USER.add(target, Formula(function, family_of(function)))
         return function
 
     return register
 
 
 def _origin(formula: Formula) -> tuple[str, str]:
-    return formula.price.__module__, formula.price.__qualname__
+    """Return the module and the name of a formula's function, or of the class of a callable object."""
+    price = formula.price
+    return price.__module__ or "", getattr(price, "__qualname__", type(price).__qualname__)
+
+
+def family_of(function: Pricing) -> str:
+    """Return the family of a user's formula: its file's name, unless that means something else to a count."""
+    name = (getattr(function, "__module__", None) or "").rpartition(".")[2]
+    return "user" if name in {"", FREE, UNCOUNTED} else name
 
 
 def target_key(target: object) -> object:

@@ -217,24 +217,31 @@ def _fake_mode() -> Any:
     return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
 
 
+def _any_meta(args: tuple[Any, ...]) -> bool:
+    return any(tensor.is_meta for tensor in tensors(args))
+
+
 class _Deferring(Watch):
     """Leaves the first operator to its tensor subclass.
 
-    A subclass may run the operator on fake tensors of its own first, to learn the shape of the result: DTensor does.
+    A subclass may run operators on fake or meta tensors of its own first, to learn the shapes of results: DTensor
+    does. Nothing is charged for these.
     """
 
     def __init__(self, outer: Interceptor) -> None:
         super().__init__(outer)
         self._first = True
         self._fake_mode = _fake_mode()
+        self._on_meta = False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if self._first:
             self._first = False
+            self._on_meta = _any_meta(args)
             return NotImplemented
-        if _fake_mode() not in (None, self._fake_mode):
+        if _fake_mode() not in (None, self._fake_mode) or (not self._on_meta and _any_meta(args)):
             return func(*args, **(kwargs or {}))
         return super().__torch_dispatch__(func, types, args, kwargs)
 

@@ -1,0 +1,235 @@
+"""Higher-order operators: what their bodies run is counted, and nothing else about them changes."""
+
+# ruff: noqa: PLC0415  (each operator has a module of its own, slow to import)
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils._pytree import tree_leaves
+
+from opcount import Cost, OpCounter
+
+W = torch.arange(16.0).reshape(4, 4) / 16
+X = torch.arange(12.0).reshape(3, 4)
+ONCE = 3 * 4 * 4
+
+
+def once(a):
+    return a @ W
+
+
+def twice(a):
+    return a @ W @ W
+
+
+def cond(predicate, operands=(X,)):
+    return lambda: torch.cond(predicate(), once, twice, operands)
+
+
+def inner_cond(a):
+    return torch.cond(a.sum() < 0, once, twice, (a,))
+
+
+def while_loop():
+    from torch._higher_order_ops.while_loop import while_loop
+
+    return while_loop(lambda i, _: i < 3, lambda i, a: (i + 1, a @ W), (torch.tensor(0), X))
+
+
+def mapped():
+    from torch._higher_order_ops.map import map as map_
+
+    return map_(once, torch.ones(5, 3, 4))
+
+
+def scan():
+    from torch._higher_order_ops.scan import scan
+
+    return scan(lambda carry, a: (carry @ W, carry + a), X, torch.ones(5, 3, 4))
+
+
+def wrap():
+    from torch._higher_order_ops.wrap import wrap
+
+    return wrap(once, X)
+
+
+def set_grad():
+    from torch._higher_order_ops.wrap import wrap_with_set_grad_enabled
+
+    return wrap_with_set_grad_enabled(False, once, X)
+
+
+def hints():
+    from torch._higher_order_ops.hints_wrap import hints_wrapper
+
+    return hints_wrapper(once, (X,), {}, {"hint": 1})
+
+
+def strict_mode():
+    from torch._higher_order_ops.strict_mode import strict_mode
+
+    return strict_mode(once, (X,))
+
+
+def subgraph():
+    from torch._higher_order_ops.invoke_subgraph import invoke_subgraph
+
+    return invoke_subgraph(torch.fx.symbolic_trace(lambda a: (a @ W,)), "body", X)
+
+
+def with_rng_state():
+    from torch._prims.rng_prims import run_with_rng_state
+
+    return run_with_rng_state(torch.get_rng_state(), torch.ops.aten.mm.default, X, W)
+
+
+def out_dtype():
+    from torch._higher_order_ops.out_dtype import out_dtype
+
+    small = torch.ones(4, 4, dtype=torch.int8)
+    return out_dtype(torch.ops.aten.mm.default, torch.int32, small[:3], small)
+
+
+def functionalized():
+    from torch._higher_order_ops.auto_functionalize import auto_functionalized
+
+    return auto_functionalized(torch.ops.higher_order_tests.add_product.default, x=X, total=torch.zeros(3, 4))
+
+
+def flex():
+    from torch.nn.attention.flex_attention import flex_attention
+
+    q = torch.ones(1, 2, 16, 8)
+    return flex_attention(q, q, q, score_mod=lambda score, *_: score * 2)
+
+
+@torch.library.custom_op("higher_order_tests::add_product", mutates_args=("total",))
+def add_product(x: torch.Tensor, total: torch.Tensor) -> None:
+    total.add_(x @ W)
+
+
+BODIES = {
+    "cond, a number decides": (cond(lambda: True), ONCE),
+    "cond, a tensor decides for the smaller branch": (cond(lambda: X.sum() > 0), ONCE),
+    "cond, a tensor decides for the larger branch": (cond(lambda: X.sum() < 0), 2 * ONCE),
+    "cond in cond": (lambda: torch.cond(X.sum() > 0, inner_cond, once, (X,)), 2 * ONCE),
+    "while_loop of three rounds": (while_loop, 3 * ONCE),
+    "map over five": (mapped, 5 * ONCE),
+    "scan over five": (scan, 5 * ONCE),
+    "wrap": (wrap, ONCE),
+    "wrap_with_set_grad_enabled": (set_grad, ONCE),
+    "hints_wrapper": (hints, ONCE),
+    "strict_mode": (strict_mode, ONCE),
+    "invoke_subgraph": (subgraph, ONCE),
+    "run_with_rng_state": (with_rng_state, ONCE),
+    "out_dtype": (out_dtype, ONCE),
+    "auto_functionalized": (functionalized, ONCE),
+    # 2 heads, 16 queries, 16 keys, vectors of 8 twice
+    "flex_attention": (flex, 2 * 16 * 16 * (8 + 8)),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # flex_attention says that it is not compiled
+@pytest.mark.parametrize("name", BODIES)
+def test_what_a_body_runs_is_counted(name):
+    program, macs = BODIES[name]
+    expected = program()
+    with OpCounter(strict=True) as counter:
+        found = program()
+    assert counter.macs == macs
+    torch.testing.assert_close(tree_leaves(found), tree_leaves(expected), rtol=0, atol=0)
+
+
+def test_an_error_in_a_body_leaves_no_trace():
+    def fails(a):
+        raise KeyError("inside")
+
+    from torch._higher_order_ops.cond import cond_op
+
+    with OpCounter() as counter:
+        with pytest.raises(KeyError, match="inside"):
+            cond_op(torch.tensor(True), fails, fails, (X,))
+        once(X)
+    assert counter.macs == ONCE
+
+
+class Product(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(a):
+        return a @ W
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad @ W.T
+
+
+def test_an_autograd_function_is_counted_in_both_directions():
+    x = X.clone().requires_grad_()
+    with OpCounter() as counter:
+        Product.apply(x).sum().backward()
+    assert {phase: total.macs for phase, total in counter.by_phase().items()} == {"forward": ONCE, "backward": ONCE}
+    with OpCounter() as counter:
+        torch.func.grad(lambda a: Product.apply(a).sum())(X)
+    assert counter.macs == 2 * ONCE
+    with OpCounter() as counter:
+        torch.vmap(Product.apply)(torch.ones(5, 3, 4))
+    assert counter.macs == 5 * ONCE
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_checkpoint_computes_forward_twice(reentrant):
+    x = X.clone().requires_grad_()
+    with OpCounter() as counter:
+        torch.utils.checkpoint.checkpoint(lambda a: (a @ W).sin(), x, use_reentrant=reentrant).sum().backward()
+    # forward, forward anew, and the gradient of x
+    assert counter.macs == 3 * ONCE
+
+
+def test_a_formula_prices_a_higher_order_operator_as_a_whole():
+    from torch._higher_order_ops.hints_wrap import hints_wrapper
+
+    with OpCounter(formulas={hints_wrapper: lambda out, body, *_: Cost(macs=7)}) as counter:
+        hints_wrapper(once, (X,), {}, {"hint": 1})
+    assert counter.macs == 7
+
+
+class FakeKernel:
+    """Stands for a Triton kernel, which needs a GPU."""
+
+    __module__ = "triton.runtime.jit"
+    arg_names = ("x", "n")
+
+    def __getitem__(self, grid):
+        return lambda x, n, **_: x.add_(n)
+
+    __name__ = "add_n"
+
+
+def launch(kernel, x):
+    from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table, triton_kernel_wrapper_mutation
+
+    triton_kernel_wrapper_mutation(
+        kernel_idx=kernel_side_table.add_kernel(kernel),
+        constant_args_idx=kernel_side_table.add_constant_args({"n": 2}),
+        grid=[(1,)],
+        tma_descriptor_metadata={},
+        kwargs={"x": x},
+    )
+
+
+def test_a_triton_kernel_is_named_or_priced_by_its_formula():
+    kernel, x = FakeKernel(), torch.zeros(3)
+    with pytest.warns(match=r"triton\.add_n \(1 call\)"), OpCounter():
+        launch(kernel, x)
+    with OpCounter(formulas={kernel: lambda out, x, n: Cost(arith=n * x.numel())}, strict=True) as counter:
+        launch(kernel, x)
+    assert counter.arith == 2 * 3
+    assert torch.equal(x, torch.full((3,), 4.0))

@@ -1,0 +1,264 @@
+"""Under inference_mode PyTorch shows composite operators whole; what they compute is the same."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: F401, N812  (the programs use it)
+
+from opcount import OpCounter
+
+torch.manual_seed(0)
+A = torch.randn
+X2, X3, X4 = A(6, 8), A(2, 6, 8), A(2, 4, 8, 8)
+Z = torch.zeros
+IDS = torch.arange(6)
+HEADS = A(2, 4, 6, 8)
+LSTM, GRU, RNN = nn.LSTM(8, 5, 2, bidirectional=True), nn.GRU(8, 5), nn.RNN(8, 5)
+PROJECTED = nn.LSTM(8, 6, proj_size=3)
+LSTM_CELL, GRU_CELL = nn.LSTMCell(8, 5), nn.GRUCell(8, 5)
+STEPS = A(5, 3, 8)
+PACKED = nn.utils.rnn.pack_padded_sequence(STEPS, [5, 3, 2])
+MHA = nn.MultiheadAttention(8, 2, batch_first=True)
+FAST = nn.MultiheadAttention(8, 2, batch_first=True).eval()
+ENCODER = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+DECODER = nn.TransformerDecoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
+
+PROGRAMS = """
+F.linear(X2, A(5, 8), A(5))
+F.linear(X3, A(5, 8))
+F.linear(X2[0], A(5, 8), A(5))
+F.linear(X3.transpose(0, 1), A(5, 8), A(5))
+F.bilinear(X2, X2, A(3, 8, 8), A(3))
+A(8) @ A(8)
+A(8) @ A(8, 3)
+A(3, 8) @ A(8)
+A(3, 8) @ A(8, 2)
+A(2, 3, 8) @ A(8)
+A(2, 3, 8) @ A(8, 2)
+A(2, 3, 8) @ A(2, 8, 2)
+A(8) @ A(2, 8, 3)
+A(3, 8) @ A(2, 8, 3)
+A(2, 1, 3, 8) @ A(1, 4, 8, 2)
+A(4, 2, 3, 8) @ A(8, 2)
+torch.mv(A(3, 8), A(8))
+torch.dot(A(8), A(8))
+torch.vdot(A(8), A(8))
+torch.outer(A(3), A(4))
+torch.inner(A(3, 8), A(4, 8))
+torch.tensordot(A(3, 4, 5), A(4, 5, 6), 2)
+torch.einsum("ij,jk->ik", A(3, 4), A(4, 5))
+torch.einsum("bij,bjk,bkl->bil", A(2, 3, 4), A(2, 4, 5), A(2, 5, 6))
+torch.einsum("bii->b", A(2, 3, 3))
+torch.einsum("i,j->ij", A(3), A(4))
+torch.linalg.multi_dot([A(3, 4), A(4, 5), A(5, 6)])
+torch.chain_matmul(A(3, 4), A(4, 5), A(5, 6))
+torch.matrix_power(A(4, 4), 3)
+torch.kron(A(2, 3), A(4, 5))
+torch.addmm(A(5), X2, A(8, 5))
+torch.addbmm(A(3, 4), A(2, 3, 5), A(2, 5, 4))
+torch.baddbmm(A(2, 3, 4), A(2, 3, 5), A(2, 5, 4))
+torch.addmv(A(3), A(3, 4), A(4))
+torch.addr(A(3, 4), A(3), A(4))
+torch.cdist(A(30, 8), A(30, 8))
+torch.cdist(A(3, 8), A(4, 8), p=1)
+F.pdist(A(4, 8))
+F.cosine_similarity(X2, X2)
+F.pairwise_distance(X2, X2)
+F.conv1d(X3, A(4, 6, 3), A(4))
+F.conv1d(X3, A(4, 6, 3), padding="same", dilation=2)
+F.conv2d(X4, A(6, 4, 3, 3), A(6), stride=2, padding=1)
+F.conv2d(X4, A(6, 4, 3, 3), padding="same")
+F.conv2d(X4, A(6, 4, 2, 2), padding="same")
+F.conv2d(X4, A(6, 4, 3, 3), padding="valid")
+F.conv2d(X4, A(4, 2, 3, 3), groups=2)
+F.conv2d(X4, A(4, 1, 3, 3), groups=4)
+F.conv2d(X4, A(4, 4, 3, 3), dilation=2)
+F.conv2d(X4[0], A(6, 4, 3, 3))
+F.conv3d(A(1, 2, 5, 5, 5), A(3, 2, 3, 3, 3))
+F.conv_transpose1d(X3, A(6, 4, 3))
+F.conv_transpose2d(X4, A(4, 6, 3, 3), stride=2, groups=2)
+F.conv_transpose3d(A(1, 2, 5, 5, 5), A(2, 3, 3, 3, 3))
+torch.conv_tbc(A(5, 2, 3), A(3, 3, 4), A(4), 1)
+F.batch_norm(X4, Z(4), A(4) ** 2, A(4), A(4), True)
+F.batch_norm(X4, Z(4), A(4) ** 2, A(4), A(4))
+F.batch_norm(X4, Z(4), A(4) ** 2)
+F.layer_norm(X3, (8,), A(8), A(8))
+F.group_norm(X4, 2, A(4), A(4))
+F.instance_norm(X4, weight=A(4), bias=A(4))
+F.instance_norm(X4, Z(4), A(4) ** 2)
+F.rms_norm(X3, (8,), A(8))
+F.local_response_norm(X4, 2)
+F.normalize(X3)
+F.scaled_dot_product_attention(HEADS, HEADS, HEADS)
+F.scaled_dot_product_attention(HEADS, HEADS, HEADS, is_causal=True)
+F.scaled_dot_product_attention(HEADS, HEADS, HEADS, attn_mask=torch.ones(6, 6).bool().tril())
+F.scaled_dot_product_attention(HEADS, HEADS, HEADS, attn_mask=A(6, 6))
+F.scaled_dot_product_attention(HEADS, HEADS, HEADS, scale=0.5)
+F.scaled_dot_product_attention(HEADS, HEADS, HEADS, dropout_p=0.5)
+F.scaled_dot_product_attention(HEADS, A(2, 4, 9, 8), A(2, 4, 9, 8))
+F.scaled_dot_product_attention(HEADS, HEADS, A(2, 4, 6, 5))
+F.scaled_dot_product_attention(HEADS, HEADS[:, :2], HEADS[:, :2], enable_gqa=True)
+F.scaled_dot_product_attention(X3, X3, X3)
+LSTM(STEPS)[0]
+LSTM(PACKED)[0].data
+PROJECTED(STEPS)[0]
+GRU(STEPS)[0]
+GRU(PACKED)[0].data
+RNN(STEPS)[0]
+LSTM_CELL(STEPS[0])[0]
+GRU_CELL(STEPS[0])
+MHA(X3, X3, X3)[0]
+MHA(X3, X3, X3, need_weights=False)[0]
+MHA(X3, A(2, 3, 8), A(2, 3, 8))[0]
+FAST(X3, X3, X3, need_weights=False)[0]
+ENCODER.eval()(X3)
+ENCODER.eval()(X3, src_key_padding_mask=Z(2, 6).bool())
+DECODER(X3, X3)
+F.embedding(IDS, A(6, 3))
+F.embedding_bag(IDS, A(6, 3), torch.tensor([0, 2]))
+F.embedding_bag(IDS.view(2, 3), A(6, 3), mode="max")
+F.one_hot(IDS)
+F.interpolate(X4, scale_factor=2, mode="nearest")
+F.interpolate(X4, scale_factor=2, mode="nearest-exact")
+F.interpolate(X4, scale_factor=2, mode="bilinear")
+F.interpolate(X4, scale_factor=2, mode="bicubic")
+F.interpolate(X4, scale_factor=2, mode="area")
+F.interpolate(X3, scale_factor=2, mode="linear")
+F.interpolate(A(1, 2, 3, 3, 3), scale_factor=2, mode="trilinear")
+F.interpolate(X4, (4, 4), mode="bilinear", antialias=True)
+F.pixel_shuffle(X4, 2)
+F.grid_sample(X4, A(2, 5, 5, 2))
+F.pad(X4, (1, 1, 1, 1), "constant")
+F.pad(X4, (1, 1, 1, 1), "reflect")
+F.pad(X4, (1, 1, 1, 1), "replicate")
+F.pad(X4, (1, 1, 1, 1), "circular")
+F.max_pool1d(X3, 2)
+F.max_pool2d(X4, 2)
+F.max_pool2d(X4, 2, return_indices=True)[0]
+F.max_pool3d(A(1, 1, 4, 4, 4), 2)
+F.avg_pool1d(X3, 2)
+F.avg_pool2d(X4, 2)
+F.adaptive_avg_pool1d(X3, 2)
+F.adaptive_avg_pool2d(X4, 3)
+F.adaptive_avg_pool2d(X4, 1)
+F.adaptive_max_pool1d(X3, 2)
+F.adaptive_max_pool2d(X4, 2)
+F.lp_pool2d(X4, 2, 2)
+F.fractional_max_pool2d(X4, 2, 3)
+F.unfold(X4, 3)
+F.fold(A(1, 18, 9), (5, 5), 3)
+F.relu(X2)
+F.relu6(X2)
+F.gelu(X2)
+F.silu(X2)
+F.mish(X2)
+F.elu(X2)
+F.selu(X2)
+F.celu(X2)
+F.glu(X2)
+F.leaky_relu(X2)
+F.rrelu(X2)
+F.prelu(X2, A(1))
+F.hardswish(X2)
+F.hardtanh(X2)
+F.hardsigmoid(X2)
+F.softplus(X2)
+F.softsign(X2)
+F.tanhshrink(X2)
+F.logsigmoid(X2)
+F.softshrink(X2)
+F.softmax(X2, -1)
+F.log_softmax(X2, -1)
+F.gumbel_softmax(X2)
+F.dropout(X2)
+F.dropout2d(X4)
+F.alpha_dropout(X2)
+F.cross_entropy(X2, IDS)
+F.cross_entropy(X2, X2.softmax(-1))
+F.cross_entropy(X2, IDS, label_smoothing=0.1)
+F.cross_entropy(X4, Z(2, 8, 8).long())
+F.mse_loss(X2, A(6, 8))
+F.l1_loss(X2, A(6, 8))
+F.smooth_l1_loss(X2, A(6, 8))
+F.binary_cross_entropy(X2.sigmoid(), X2.sigmoid())
+F.binary_cross_entropy_with_logits(X2, X2.sigmoid())
+F.kl_div(X2.log_softmax(-1), X2.softmax(-1))
+F.cosine_embedding_loss(X2, X2, torch.ones(6))
+F.hinge_embedding_loss(X2, X2.sign())
+F.margin_ranking_loss(X2, X2, X2.sign())
+F.triplet_margin_loss(X2, X2, A(6, 8))
+F.multilabel_soft_margin_loss(X2, X2.sigmoid())
+F.multi_margin_loss(X2, IDS)
+F.poisson_nll_loss(X2, X2)
+F.gaussian_nll_loss(X2, X2, X2.exp())
+F.ctc_loss(A(10, 2, 5).log_softmax(-1), torch.ones(2, 3).long(), torch.tensor([10, 10]), torch.tensor([3, 3]))
+torch.fft.fft(X2)
+torch.fft.rfft(X2)
+torch.fft.fft2(X2)
+torch.stft(A(100), 16, return_complex=True, window=torch.ones(16))
+torch.linalg.inv(A(4, 4))
+torch.linalg.det(A(4, 4))
+torch.linalg.solve(A(4, 4), A(4, 2))
+torch.linalg.svdvals(A(4, 4))
+torch.linalg.norm(X2)
+torch.linalg.pinv(A(4, 3))
+torch.linalg.vecdot(X2, X2)
+torch.linalg.cross(A(4, 3), A(4, 3))
+torch.matrix_exp(A(4, 4))
+X2.std()
+X2.median()
+torch.quantile(X2, 0.5)
+X2.logsumexp(0)
+X2.diff()
+X2.tile(2)
+X2.roll(1)
+torch.where(X2 > 0, X2, 0.0)
+torch.isclose(X2, X2)
+torch.cov(X2)
+torch.corrcoef(X2)
+torch.trapezoid(X2)
+torch.lerp(X2, X2, 0.5)
+torch.view_as_complex(A(3, 4, 2)) @ torch.view_as_complex(A(4, 5, 2))
+""".strip().splitlines()
+
+FUSED = {program for program in PROGRAMS if program.startswith(("FAST", "ENCODER", "DECODER"))}
+"""With gradients these do not take PyTorch's fast path, whose biases and scales are parts of other kernels."""
+
+AUTOCAST_INSIDE = {"torch.linalg.pinv(A(4, 3))", "F.bilinear(X2, X2, A(3, 8, 8), A(3))"}
+"""Kernels that call a product without being composite: PyTorch keeps autocast from it under any dispatch mode."""
+
+ASK_FOR_MODES = ("MHA", "DECODER", "torch.linalg.svdvals")
+"""Kernels that take another path, and round differently, when any dispatch mode is active."""
+
+
+def run(program, mode):
+    torch.manual_seed(0)
+    with mode():
+        return eval(program)  # noqa: S307  (the programs above)
+
+
+def counted(program, mode):
+    with OpCounter(strict=True) as counter:
+        out = run(program, mode)
+    return out, (counter.macs, counter.activations, counter.arith)
+
+
+@pytest.mark.filterwarnings("ignore")  # of operators that PyTorch calls deprecated or experimental
+@pytest.mark.parametrize("autocast", [False, True], ids=["", "autocast"])
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_counts_the_same_in_every_mode_and_computes_what_it_does_bare(program, autocast):
+    modes = (torch.no_grad, torch.inference_mode, torch.enable_grad)
+    with torch.autocast("cpu", dtype=torch.bfloat16) if autocast else nullcontext():
+        expected = [run(program, mode) for mode in modes]
+        found, totals = zip(*(counted(program, mode) for mode in modes), strict=True)
+    seen = 2 if program in FUSED else 3
+    assert totals[0][:seen] == totals[1][:seen] == totals[2][:seen]
+    assert totals[0] == totals[1]
+    if not (autocast and program in AUTOCAST_INSIDE):
+        rounding = {"rtol": 0, "atol": 0} if not program.startswith(ASK_FOR_MODES) else {}
+        for bare, out in zip(expected, found, strict=True):
+            torch.testing.assert_close(out, bare, **rounding, equal_nan=True)
