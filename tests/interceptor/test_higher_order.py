@@ -131,6 +131,13 @@ BODIES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def eager():
+    """Keep operators that compile themselves from it, which takes seconds and depends on the tests before."""
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
 @pytest.mark.filterwarnings("ignore")  # flex_attention says that it is not compiled
 @pytest.mark.parametrize("name", BODIES)
 def test_what_a_body_runs_is_counted(name):
