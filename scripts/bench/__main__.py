@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from measure import table
 
-SUITES = ("imports", "analyses", "dryruns", "scale")
+SUITES = ("imports", "formulas", "overhead", "analyses", "dryruns", "scale")
 
 
 def main() -> None:
