@@ -42,7 +42,12 @@ def is_composite(func: OpOverload) -> bool:
 
 
 def _has_kernel(func: OpOverload, key: DispatchKey) -> bool:
-    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key.name))
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), _name(key)))
+
+
+def _name(key: DispatchKey) -> str:
+    """Return a key's name; Python has none for some, MkldnnCPU among them, and shows them in sets only."""
+    return key.name if key.name != "???" else repr(DispatchKeySet(key))[len("DispatchKeySet(") : -1]
 
 
 def tensors(values: object) -> Iterator[Tensor]:
@@ -136,7 +141,7 @@ def _modes_below() -> list[Any]:
 def _can_be_opened(func: OpOverload, keys: DispatchKeySet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     if any(t.is_meta or is_fake(type(t)) for t in tensors((*args, *kwargs.values()))):
         return False
-    key = keys.highestPriorityTypeId().name
+    key = _name(keys.highestPriorityTypeId())
     known = torch._C._dispatch_has_computed_kernel_for_dispatch_key(func.name(), key)
     return bool(known) and _takes(func, args, kwargs) and _is_last_mode()
 
