@@ -9,25 +9,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from opcount.budget import Budget, flop_budget
     from opcount.compat.mmengine import get_model_complexity_info
     from opcount.convention import Convention
     from opcount.cost import Cost
     from opcount.counter import OpCounter
+    from opcount.errors import BudgetExceededError
     from opcount.profile import Profile
     from opcount.registry import formula
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Budget": "opcount.budget",
+    "BudgetExceededError": "opcount.errors",
     "Convention": "opcount.convention",
     "Cost": "opcount.cost",
     "OpCounter": "opcount.counter",
     "Profile": "opcount.profile",
+    "flop_budget": "opcount.budget",
     "formula": "opcount.registry",
     "get_model_complexity_info": "opcount.compat.mmengine",
 }
 
-__all__ = ["Convention", "Cost", "OpCounter", "Profile", "formula", "get_model_complexity_info"]
+__all__ = ["Budget", "BudgetExceededError", "Convention", "Cost", "OpCounter", "Profile", "flop_budget", "formula", "get_model_complexity_info"]
 
 
 def __getattr__(name: str) -> object:

@@ -7,6 +7,26 @@ class OpcountError(Exception):
     """Base of all errors that opcount raises on purpose."""
 
 
+class BaselineError(OpcountError, ValueError):
+    """A stored baseline is corrupt, or of a format that this version does not read."""
+
+
+class BudgetError(OpcountError, ValueError):
+    """A budget is written in a way that nobody can check."""
+
+
+class BudgetExceededError(OpcountError, AssertionError):
+    """A region of code costs more, or less, than its budget says.
+
+    Attributes:
+        evidence: Where the count comes from: lines for people, below the sentence that is the error's message.
+    """
+
+    def __init__(self, message: str, evidence: str = "") -> None:
+        super().__init__(message)
+        self.evidence = evidence
+
+
 class CounterStateError(OpcountError, RuntimeError):
     """A counter was used in an order that cannot be answered: entered twice, read before it ran, ..."""
 

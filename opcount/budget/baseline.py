@@ -1,0 +1,124 @@
+"""Counts in a text file beside the test: one module a line, sorted, so that a review shows what changed."""
+
+from __future__ import annotations
+
+import re
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+from opcount.budget.places import label, natural
+from opcount.budget.snapshot import Change, Snapshot, changes
+from opcount.budget.units import UNITS
+from opcount.errors import BaselineError
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+    from pathlib import Path
+
+    from opcount.budget.snapshot import Counts
+
+FORMAT = 1
+"""Raised when older versions could misread a file."""
+
+_HEADER = re.compile(r"# opcount baseline (\d+), convention (\S+), depth (\d+|all)")
+_COUNT = re.compile(r"\d+(?:_\d{3})*")
+
+
+def dump(snapshot: Snapshot) -> str:
+    """Return a snapshot as text.
+
+    Example:
+        >>> print(dump(Snapshot("fvcore", {"": {"macs": 1200, "flops": 1200, "activations": 4, "params": 7}}, 2)), end="")
+        # opcount baseline 1, convention fvcore, depth 2
+        (model): macs=1_200 flops=1_200 activations=4 params=7
+    """
+    depth = "all" if snapshot.depth is None else snapshot.depth
+    lines = [f"# opcount baseline {FORMAT}, convention {snapshot.convention}, depth {depth}"]
+    for path in sorted(snapshot.modules, key=natural):
+        if path and not any(snapshot.modules[path].values()):
+            continue  # a module that costs nothing may come and go
+        counts = " ".join(f"{metric}={snapshot.modules[path][metric]:_}" for metric in UNITS)
+        lines.append(f"{label(path)}: {counts}")
+    return "\n".join(lines) + "\n"
+
+
+def load(text: str, source: str) -> Snapshot:
+    """Read what `dump` wrote.
+
+    Args:
+        text: The file's.
+        source: What an error calls the file.
+
+    Raises:
+        BaselineError: The text is no baseline, or of a newer format.
+    """
+    lines = text.splitlines()
+    header = _HEADER.fullmatch(lines[0]) if lines else None
+    if header is None:
+        raise _corrupt(source, 1, lines[0] if lines else "")
+    if int(header[1]) > FORMAT:
+        raise BaselineError(
+            f"{source}: expected a baseline of format 1 to {FORMAT}, got {header[1]}. "
+            f"Read it with the opcount that wrote it, or a newer one; it is left as it is."
+        )
+    modules: dict[str, Counts] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        path, counts = _read_line(line, number, source)
+        if path in modules:
+            raise _corrupt(source, number, line)
+        modules[path] = counts
+    return Snapshot(header[2], modules, None if header[3] == "all" else int(header[3]))
+
+
+def read(path: Path) -> Snapshot | None:
+    """Read a baseline file; None if there is none.
+
+    Raises:
+        BaselineError: The file cannot be read, is no baseline, or is of a newer format.
+    """
+    try:
+        return load(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BaselineError(
+            f"{path}: expected a baseline, got {type(error).__name__}: {error}. Restore the file, or delete it."
+        ) from error
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all: whoever reads meanwhile sees the old text or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name[:40]}.{token_hex(8)}")
+    try:
+        with temporary.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def beyond(before: Snapshot, after: Snapshot, rtol: Fraction | int = 0) -> list[Change]:
+    """Return what differs by more than ``rtol`` of its older count; a module that came or went always does."""
+    return [
+        change
+        for change in changes(before, after)
+        if (change.path in before.modules) != (change.path in after.modules)
+        or abs(change.after - change.before) > rtol * change.before
+    ]
+
+
+def _read_line(line: str, number: int, source: str) -> tuple[str, Counts]:
+    path, _, rest = line.rpartition(": ")
+    pairs = [pair.partition("=") for pair in rest.split(" ")]
+    if not path or [name for name, _, _ in pairs] != list(UNITS) or not all(_COUNT.fullmatch(c) for *_, c in pairs):
+        raise _corrupt(source, number, line)
+    return "" if path == label("") else path, {name: int(count) for name, _, count in pairs}
+
+
+def _corrupt(source: str, number: int, line: str) -> BaselineError:
+    return BaselineError(
+        f"{source}, line {number}: expected a line that opcount wrote, got {line[:80]!r}. "
+        f"Restore the file, or delete it and run pytest with --flops-update; it is left as it is."
+    )

@@ -1,0 +1,145 @@
+"""A budget for a region of code: a decorator and a context manager."""
+
+from __future__ import annotations
+
+import inspect
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from opcount.budget.budget import Budget
+from opcount.budget.counting import begin, leave
+from opcount.budget.enforce import enforce, report
+from opcount.budget.scaling import scaling
+from opcount.budget.watch import current
+from opcount.errors import BudgetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from torch import nn
+
+    from opcount.counter import OpCounter
+
+    F = TypeVar("F", bound=Callable[..., Any])
+
+
+class flop_budget:  # noqa: N801  (used as a decorator and a context manager, never as a type)
+    """Hold a function, a test or a block to a budget.
+
+    Every call of the function, and every run of the block, is counted on its own. A block gives the counter. Several
+    asyncio tasks that run at once are counted together: hold the function that starts them to a budget instead.
+
+    Args:
+        limits: Upper bounds: ``"4.2 GMAC"``, ``"8.4 GFLOP"``, ``"11 MACT"`` (activations), ``"25.6 Mparam"``.
+        model: Gives modules their paths; its parameters are counted. None: paths begin with a class's name, which
+            the patterns of ``modules`` may leave out.
+        name: What a failure calls the region; None: the function's name.
+        options: ``min``, ``max``, ``exact``, ``max_macs``, ..., ``modules``, ``phase``, ``metric``, ``rtol``,
+            ``convention``, ``allow_uncounted``: see `Budget.of`.
+
+    Raises:
+        BudgetError: The budget cannot be read, or a pattern of ``modules`` matches no module.
+        BudgetExceededError: On leaving; an `AssertionError`.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Linear(10, 10)
+        >>> with flop_budget("100 MAC", model=model) as c:
+        ...     _ = model(torch.ones(1, 10))
+        >>> c.macs
+        100
+        >>> @flop_budget("400 MAC")
+        ... def forward():
+        ...     return model(torch.ones(5, 10))
+        >>> forward()
+        Traceback (most recent call last):
+        opcount.errors.BudgetExceededError: forward: limited to 400 MAC, counted 500 MAC (+25.0 %). Biggest spenders: \
+Linear: 500 MAC (100.0 %).
+    """
+
+    scaling = staticmethod(scaling)
+
+    def __init__(
+        self, *limits: str | int, model: nn.Module | None = None, name: str | None = None, **options: Any
+    ) -> None:
+        for given in limits:
+            if callable(given):
+                raise BudgetError(
+                    f"flop_budget: expected a limit, got {given!r} of type {type(given).__name__}. "
+                    f"Write it in parentheses: @flop_budget('4.2 GMAC')."
+                )
+        self.budget = Budget.of(*limits, **options)
+        self._model = model
+        self._name = name
+        self._running: list[OpCounter] = []
+
+    def __call__(self, function: F) -> F:
+        """Return the function, each call of it held to the budget."""
+        _check_function(function)
+
+        if inspect.iscoroutinefunction(function):
+
+            @wraps(function)
+            async def counted_async(*args: Any, **kwargs: Any) -> Any:
+                __tracebackhide__ = True
+                with self._again(function):
+                    return await function(*args, **kwargs)
+
+            return counted_async  # type: ignore[return-value]
+
+        @wraps(function)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
+            with self._again(function):
+                return function(*args, **kwargs)
+
+        return counted  # type: ignore[return-value]
+
+    def __enter__(self) -> OpCounter:
+        counter = begin(self._model)
+        self._running.append(counter)
+        return counter
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        __tracebackhide__ = True
+        counter = self._running.pop()
+        leave(counter, kind, error, trace)
+        if error is None:
+            report(counter.profile, self.budget, name=self._label())
+            enforce(self.budget, counter.profile, who=self._who(), name=self._label())
+
+    def _again(self, function: Callable[..., Any]) -> flop_budget:
+        """Return the same budget for one call, so that calls may overlap."""
+        watcher = current()
+        own = getattr(function, "__name__", "flop_budget")
+        is_test = watcher is not None and own == watcher.function
+        twin = object.__new__(type(self))
+        twin.budget, twin._model, twin._running = self.budget, self._model, []
+        twin._name = self._name or (None if is_test else own)
+        return twin
+
+    def _label(self) -> str:
+        return self._name or ""
+
+    def _who(self) -> str:
+        """Return the test, and the name that tells this budget from the test's others."""
+        watcher = current()
+        names = [watcher.name if watcher else "", self._name or ""]
+        return ", ".join(filter(None, names)) or "flop_budget"
+
+
+def _check_function(function: object) -> None:
+    name = getattr(function, "__qualname__", repr(function))
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise BudgetError(
+            f"flop_budget: expected a function that returns, got the generator function {name}. "
+            f"A counter would count its consumer too: put `with flop_budget(...):` around the loop that consumes it."
+        )
+    if inspect.isclass(function) or not callable(function):
+        raise BudgetError(
+            f"flop_budget: expected a function, got {name} of type {type(function).__name__}. "
+            f"Decorate the methods that compute, or write `with flop_budget(...):`."
+        )

@@ -1,0 +1,201 @@
+"""How a count grows with a size: the exponent, fitted on exact counts."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from opcount.budget.counting import begin, leave
+from opcount.budget.enforce import report
+from opcount.budget.places import label, params_of
+from opcount.budget.units import UNITS, check_metric, count_of, show
+from opcount.budget.watch import current
+from opcount.coverage import plural
+from opcount.errors import BudgetError, BudgetExceededError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from torch import nn
+
+    from opcount.profile import Profile
+
+_CURVE = re.compile(r"(?:(?P<one>1)|n(?:\^(?P<power>\d+(?:\.\d+)?))?(?P<log>\s*\*?\s*log\s*n)?)")
+_SLACK = 1e-6
+"""Of the fit: floating point is not exact, the counts are."""
+
+_NEGLIGIBLE = 0.01
+"""A module below this share of the largest count grows too little to be named."""
+
+
+class Growth(NamedTuple):
+    """How a count grew.
+
+    Attributes:
+        exponent: Of ``n ** exponent``, fitted.
+        counts: By size.
+        modules: The exponent of what each module computes itself, the fastest first.
+    """
+
+    exponent: float
+    counts: dict[int, int]
+    modules: dict[str, float]
+
+
+def scaling(
+    run: Callable[[int], object],
+    *,
+    sizes: Iterable[int],
+    at_most: str,
+    metric: str = "macs",
+    model: nn.Module | None = None,
+    allow_uncounted: bool = False,
+) -> Growth:
+    """Run a program at several sizes, and hold the growth of its count to a curve.
+
+    A straight line with an offset, ``a n + b``, fits below ``n^1``; a small quadratic part fits above it, however
+    small. Sizes that are padded or cropped inside the model fit off their true exponent: say ``"n^1.05"``.
+
+    Args:
+        run: Called with each size.
+        sizes: At least two.
+        at_most: ``"1"``, ``"n"``, ``"n log n"``, ``"n^2"``, ``"n^1.5"``, ...
+        metric: ``"macs"``, ``"flops"`` or ``"activations"``.
+        model: Gives modules their paths.
+        allow_uncounted: Whether operators without a formula may run.
+
+    Raises:
+        BudgetError: The sizes or the curve cannot be read.
+        BudgetExceededError: The count grows faster, or nothing was counted.
+
+    Example:
+        >>> import torch
+        >>> layer = torch.nn.Linear(8, 8)
+        >>> scaling(lambda n: layer(torch.ones(n, 8)), sizes=(2, 4, 8), at_most="n").counts
+        {2: 128, 4: 256, 8: 512}
+    """
+    __tracebackhide__ = True
+    who = _who()
+    metric = check_metric(metric, who)
+    lengths = _check_sizes(sizes, who)
+    allowed = _read_curve(at_most, lengths, who)
+    profiles = {size: _count(run, size, model) for size in lengths}
+    for size, profile in profiles.items():
+        report(profile, name=f"n = {size}")
+        _check_counted(profile, size, who, metric, allow_uncounted=allow_uncounted)
+    growth = measure(profiles, metric)
+    if growth.exponent > allowed + _SLACK:
+        raise BudgetExceededError(_sentence(who, at_most, growth, metric), _curves(profiles, growth, metric))
+    return growth
+
+
+def measure(profiles: dict[int, Profile], metric: str) -> Growth:
+    """Fit the growth of profiles by size."""
+    counts = {size: count_of(p.total, params_of(p), metric) for size, p in profiles.items()}
+    own = {size: _own(profile, metric) for size, profile in profiles.items()}
+    largest = max(profiles)
+    modules = {
+        path: _fit({size: own[size].get(path, 0) for size in profiles})
+        for path, count in own[largest].items()
+        if count >= _NEGLIGIBLE * counts[largest] and count
+    }
+    ranked = sorted(modules, key=lambda path: (-round(modules[path], 6), -own[largest][path]))
+    return Growth(_fit(counts), counts, {path: modules[path] for path in ranked})
+
+
+def _fit(counts: Mapping[int, float]) -> float:
+    """Return the slope of the straight line through the logarithms; infinite if something comes from nothing."""
+    import numpy as np  # noqa: PLC0415  (a test without this check should not wait for it)
+
+    if not all(counts.values()):
+        return math.inf if any(counts.values()) else 0.0
+    sizes, found = ([math.log(n) for n in row] for row in (counts.keys(), counts.values()))
+    return float(np.polyfit(sizes, found, 1)[0])
+
+
+def _own(profile: Profile, metric: str) -> dict[str, int]:
+    """Return what each module computes itself."""
+    counts: dict[str, int] = {}
+    for path in dict.fromkeys(record.path for record in profile.records):
+        total = profile.select(lambda record, path=path: record.path == path).total  # type: ignore[misc]
+        counts[path] = count_of(total, 0, metric)
+    return counts
+
+
+def _count(run: Callable[[int], object], size: int, model: nn.Module | None) -> Profile:
+    counter = begin(model)
+    try:
+        run(size)
+    except BaseException as error:
+        leave(counter, type(error), error, error.__traceback__)
+        raise
+    leave(counter)
+    return counter.profile
+
+
+def _check_sizes(sizes: Iterable[int], who: str) -> list[int]:
+    lengths = list(sizes)
+    valid = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in lengths)
+    if not valid or len(set(lengths)) < 2:
+        raise BudgetError(
+            f"{who}: expected at least two different sizes, integers above 0, got {lengths!r} "
+            f"of type {type(sizes).__name__}. Pass sizes such as (128, 256, 512)."
+        )
+    return sorted(set(lengths))
+
+
+def _read_curve(at_most: str, sizes: list[int], who: str) -> float:
+    """Return the exponent that the curve itself has over these sizes."""
+    match = _CURVE.fullmatch(at_most.strip()) if isinstance(at_most, str) else None
+    if match is None:
+        raise BudgetError(
+            f"{who}: expected a curve such as 'n', 'n log n' or 'n^2', got {at_most!r} of type "
+            f"{type(at_most).__name__}. Write a power of n."
+        )
+    if match["one"]:
+        return 0.0
+    power = float(match["power"] or 1)
+    if not match["log"]:
+        return power
+    if sizes[0] == 1:
+        raise BudgetError(f"{who}: expected sizes above 1 for {at_most!r}, got 1, whose logarithm is 0. Leave it out.")
+    return power + _fit({size: math.log(size) for size in sizes})
+
+
+def _check_counted(profile: Profile, size: int, who: str, metric: str, *, allow_uncounted: bool) -> None:
+    if not profile.records:
+        raise BudgetExceededError(f"{who}: 0 operators seen at n = {size}: does the function run the model?")
+    if not count_of(profile.total, params_of(profile), metric):
+        raise BudgetExceededError(
+            f"{who}: 0 {UNITS[metric]} counted at n = {size}, so nothing can grow. Choose a metric."
+        )
+    names = profile.coverage.uncounted
+    if names and not allow_uncounted:
+        raise BudgetExceededError(
+            f"{who}: {plural(len(names), 'operator')} without a formula at n = {size}, so the growth is unknown: "
+            f"{', '.join(sorted(names))}. Register a formula with @opcount.formula, or pass allow_uncounted=True."
+        )
+
+
+def _sentence(who: str, at_most: str, growth: Growth, metric: str) -> str:
+    curve = ", ".join(f"{size}: {show(count, metric)}" for size, count in growth.counts.items())
+    fastest = [f"{label(path)} n^{exponent:.2f}" for path, exponent in growth.modules.items()][:1]
+    named = f" Grows fastest: {fastest[0]}." if fastest else ""
+    return f"{who}: limited to {at_most}, grew as n^{growth.exponent:.2f} (n = {curve}).{named}"
+
+
+def _curves(profiles: dict[int, Profile], growth: Growth, metric: str) -> str:
+    """Return a line for each module: its exponent and its counts."""
+    own = {size: _own(profile, metric) for size, profile in profiles.items()}
+    lines = [f"{UNITS[metric]} of each module by n = {', '.join(map(str, profiles))}, without its children:"]
+    width = max((len(label(path)) for path in growth.modules), default=0)
+    for path, exponent in growth.modules.items():
+        counts = ", ".join(show(row.get(path, 0), metric) for row in own.values())
+        lines.append(f"  {label(path):{width}}  n^{exponent:.2f}  {counts}")
+    return "\n".join(lines)
+
+
+def _who() -> str:
+    watcher = current()
+    return watcher.name if watcher else "scaling"

@@ -1,0 +1,165 @@
+"""The pytest plugin: FLOP budgets of tests.
+
+Nothing here imports torch before a test counts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from opcount.budget import flop_budget as budget_of
+from opcount.budget.watch import watching
+from opcount.errors import BudgetError, BudgetExceededError, ConventionError
+from opcount.pytest_plugin import phase, summary
+from opcount.pytest_plugin.marker import MARKER
+from opcount.pytest_plugin.options import add_options, read_settings
+from opcount.pytest_plugin.regression import FlopRegression
+from opcount.pytest_plugin.run import RUN, Run, watcher_of
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from opcount.counter import OpCounter
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add our options."""
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin a run."""
+    config.addinivalue_line(
+        "markers",
+        f"{MARKER}(*limits, model=None, scope='function', phase=None, allow_uncounted=False, ...): "
+        "fail the test if it computes more, such as '4.2 GMAC' (opcount).",
+    )
+    run = config.stash[RUN] = Run(config, read_settings(config))
+    run.history.file  # noqa: B018  (a file that cannot be read is said at once)
+    if run.reports:
+        config.pluginmanager.register(_Reporter(run), "opcount-reporter")
+    if config.pluginmanager.hasplugin("xdist"):
+        config.pluginmanager.register(_Workers(config), "opcount-workers")
+
+
+class _Reporter:
+    """Collects the reports of all tests, whichever process ran them, and shows what they counted."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._run.collect(report)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        self._run.finish(session)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        run = self._run
+        if run.settings.summary:
+            terminalreporter.section(summary.title(run.measured))
+            for line in summary.terminal(run.measured, run.settings.top):
+                terminalreporter.line(line)
+        if run.increases or run.problems:
+            terminalreporter.section("FLOPs", red=True)
+            for line in (*(increase.text for increase in run.increases), *run.problems):
+                terminalreporter.line(line, red=True)
+
+
+class _Workers:
+    """Tells xdist's workers how tests are spread over them."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        several = len(self._config.getoption("tx", None) or []) > 1
+        node.workerinput["opcount_dist"] = self._config.getoption("dist", "no") if several else "no"
+
+
+@pytest.fixture
+def flop_budget() -> type[budget_of]:
+    """Return what holds a block to a budget: ``with flop_budget("4.2 GMAC", model=model) as c: ...``."""
+    return budget_of
+
+
+@pytest.fixture
+def op_counter(request: pytest.FixtureRequest) -> OpCounter:
+    """Return the counter of the test's call phase."""
+    return phase.counter_of(request.node)
+
+
+@pytest.fixture
+def flop_regression(request: pytest.FixtureRequest) -> FlopRegression:
+    """Hold counts to a file beside the test: ``flop_regression.check(c, depth=2)``."""
+    run = request.config.stash[RUN]
+    return FlopRegression(request.node, update=run.settings.update, verbosity=request.config.get_verbosity())
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Read the markers of a test, after its fixtures are made."""
+    problem = ""
+    try:
+        phase.prepare(item)
+    except (ConventionError, BudgetError, TypeError) as error:
+        problem = str(error)
+    if problem:
+        pytest.fail(problem, pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Watch a test; a method of unittest is counted here."""
+    __tracebackhide__ = True
+    run = item.config.stash[RUN]
+    watcher = item.stash[phase.WATCHER] = watcher_of(item, run)
+    with watching(watcher):
+        if _is_unittest(item):
+            with phase.unittest_counted(item, run):  # type: ignore[arg-type]
+                return (yield)
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Count a test function."""
+    __tracebackhide__ = True
+    with phase.counted(pyfuncitem, pyfuncitem.config.stash[RUN]):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put what a test counted into its report, and the evidence of a failure below it."""
+    counts = _note(item) if call.when == "call" else []
+    report = yield
+    if counts:
+        vars(report)["opcount"] = counts  # reports carry what they hold to xdist's controller
+    error = call.excinfo.value if call.excinfo is not None else None
+    if isinstance(error, BudgetExceededError) and report.failed:
+        if error.evidence:
+            report.sections.append(("FLOP budget", error.evidence))
+        if call.excinfo is not None and not _shows_test(call.excinfo, item):
+            report.longrepr = call.excinfo.getrepr(style="value")
+    return report
+
+
+def _note(item: pytest.Item) -> list[dict[str, Any]]:
+    watcher = item.stash.get(phase.WATCHER, None)
+    return phase.note(item, watcher) if watcher is not None and watcher.measurements else []
+
+
+def _is_unittest(item: pytest.Item) -> bool:
+    return any(kind.__name__ == "TestCaseFunction" for kind in type(item).__mro__)
+
+
+def _shows_test(excinfo: pytest.ExceptionInfo[BaseException], item: pytest.Item) -> bool:
+    """Tell whether a traceback leads through the test: that of a marker or a decorator does not."""
+    return any(entry.path == item.path and not entry.ishidden(excinfo) for entry in excinfo.traceback)

@@ -1,0 +1,131 @@
+"""Older counts of the tests: of the last run, from pytest's cache, and of a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from opcount.budget.evidence import changed_most
+from opcount.budget.units import show_apart, show_change
+from opcount.errors import BaselineError
+from opcount.pytest_plugin.measured import Measured, from_data, read, to_data
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from opcount.pytest_plugin.options import Settings, Tolerance
+
+_KEY = "opcount/last"
+
+
+class Increase(NamedTuple):
+    """A test that computes more than it did.
+
+    Attributes:
+        key: Which test, and which of its counts.
+        text: The sentence.
+    """
+
+    key: str
+    text: str
+
+
+class History:
+    """What the tests counted before this run; read when it is first asked for.
+
+    Attributes:
+        config: pytest's.
+        settings: What the command line asks for.
+    """
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self.config = config
+        self.settings = settings
+        self._last: dict[str, Measured] | None = None
+        self._file: dict[str, Measured] | None = None
+
+    @property
+    def last(self) -> Mapping[str, Measured]:
+        """The last run of each test that passed, by key."""
+        if self._last is None:
+            self._last = dict(_readable(self._cached()))
+        return self._last
+
+    @property
+    def file(self) -> Mapping[str, Measured]:
+        """What ``--flops-compare`` names; empty without it.
+
+        Raises:
+            pytest.UsageError: It cannot be read.
+        """
+        if self._file is None:
+            path = self.settings.compare
+            try:
+                self._file = {} if path is None else read(path, "--flops-compare")
+            except BaselineError as error:
+                raise pytest.UsageError(str(error)) from error
+        return self._file
+
+    def before(self, key: str) -> Measured | None:
+        """Return an older count: of the file that was given, else of the last run."""
+        return self.file.get(key) if self.settings.compare else self.last.get(key)
+
+    def increases(self, found: Iterable[Measured]) -> list[Increase]:
+        """Return the tests that compute more than the command line allows."""
+        rows = list(found)
+        return [
+            *(_increases(rows, self.file, self.settings.compare_fail, f"than in {self.settings.compare}")),
+            *(_increases(rows, self.last, self._on_increase(), "than in its last run")),
+        ]
+
+    def keep(self, passed: Iterable[Measured]) -> None:
+        """Store the counts of tests that passed, for the next run."""
+        rows = {measured.key: to_data(measured) for measured in passed}
+        cache = getattr(self.config, "cache", None)
+        if rows and cache is not None:
+            cache.set(_KEY, {**self._cached(), **rows})
+
+    def _on_increase(self) -> tuple[Tolerance, ...]:
+        tolerance = self.settings.on_increase
+        if tolerance is None or self.settings.update:
+            return ()
+        return tuple(tolerance._replace(metric=metric) for metric in ("macs", "flops"))
+
+    def _cached(self) -> dict[str, Any]:
+        cache = getattr(self.config, "cache", None)
+        found = cache.get(_KEY, {}) if cache is not None else {}
+        return found if isinstance(found, dict) else {}
+
+
+def _readable(data: Mapping[str, Any]) -> Iterator[tuple[str, Measured]]:
+    """Skip what an other version stored: a cache may be forgotten."""
+    for key, row in data.items():
+        try:
+            yield key, from_data(row)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            continue
+
+
+def _increases(
+    found: Iterable[Measured], before: Mapping[str, Measured], tolerances: Iterable[Tolerance], than: str
+) -> Iterator[Increase]:
+    allowed = list(tolerances)
+    for measured in found:
+        old = before.get(measured.key)
+        if old is None:
+            continue
+        same = old.snapshot.convention == measured.snapshot.convention
+        for tolerance in allowed:
+            metric = tolerance.metric
+            counts = old.counts[metric], measured.counts[metric]
+            if (same or metric != "flops") and not tolerance.allows(*counts):
+                yield Increase(measured.key, _sentence(measured, old, metric, than))
+                break
+
+
+def _sentence(measured: Measured, old: Measured, metric: str, than: str) -> str:
+    before, after = old.counts[metric], measured.counts[metric]
+    left, right = show_apart(before, after, metric)
+    most = changed_most(old.snapshot, measured.snapshot, metric)
+    return f"{measured.key}: {right}, {show_change(before, after).lstrip('+')} more {than} ({left}). {most}"

@@ -1,0 +1,152 @@
+"""The command line's options, and their errors before the first test runs."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentTypeError
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from opcount.budget.units import UNITS, read_quantity
+from opcount.errors import BudgetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%?")
+
+
+class Tolerance(NamedTuple):
+    """By how much a count may grow.
+
+    Attributes:
+        metric: What is compared.
+        share: Of the older count.
+        plus: Besides, a count.
+        text: As it was written.
+    """
+
+    metric: str
+    share: Fraction
+    plus: int
+    text: str
+
+    def allows(self, before: int, after: int) -> bool:
+        """Tell whether a count has grown within the tolerance, or shrunk."""
+        return after <= before + self.share * before + self.plus
+
+
+class Settings(NamedTuple):
+    """What the command line asks for."""
+
+    summary: bool
+    top: int | None
+    json: Path | None
+    markdown: Path | None
+    update: bool
+    on_increase: Tolerance | None
+    compare: Path | None
+    compare_fail: tuple[Tolerance, ...]
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add the options."""
+    group = parser.getgroup("flops", "FLOP budgets (opcount)")
+    add: Callable[..., None] = group.addoption
+    add("--flops", action="store_true", help="Print what each counted test computes.")
+    add("--flops-top", type=_positive, metavar="N", help="Print the N counted tests that compute most.")
+    add("--flops-json", metavar="PATH", help="Write the counts of all counted tests, for --flops-compare.")
+    add("--flops-markdown", metavar="PATH", help="Write a table of all counted tests, for a pull request.")
+    add("--flops-update", action="store_true", help="Write the baselines of flop_regression, and accept increases.")
+    add(
+        "--flops-fail-on-increase",
+        nargs="?",
+        const="0",
+        type=_share,
+        metavar="PCT",
+        help="Fail if a test computes more, by PCT percent, than in its last run. Write it as an --option=VALUE.",
+    )
+    add("--flops-compare", metavar="FILE", help="Compare with what --flops-json wrote.")
+    add(
+        "--flops-compare-fail",
+        action="append",
+        default=[],
+        type=_tolerance,
+        metavar="METRIC:BY",
+        help="With --flops-compare: fail if a test computes more by this, such as macs:1%% or 'flops:5 MFLOP'.",
+    )
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """Return what the command line asks for.
+
+    Raises:
+        pytest.UsageError: It cannot be done.
+    """
+    get = config.getoption
+    compare_fail = tuple(get("--flops-compare-fail"))
+    if compare_fail and not get("--flops-compare"):
+        raise pytest.UsageError(
+            f"--flops-compare-fail={compare_fail[0].text}: expected --flops-compare=FILE with it, "
+            f"got none. Add the file to compare with."
+        )
+    increase = get("--flops-fail-on-increase")
+    if increase is not None and not hasattr(config, "cache"):
+        raise pytest.UsageError(
+            "--flops-fail-on-increase: expected pytest's cache, got -p no:cacheprovider. "
+            "Use --flops-compare=FILE instead."
+        )
+    return Settings(
+        summary=get("--flops") or get("--flops-top") is not None,
+        top=get("--flops-top"),
+        json=_output(get("--flops-json"), "--flops-json"),
+        markdown=_output(get("--flops-markdown"), "--flops-markdown"),
+        update=get("--flops-update"),
+        on_increase=None if increase is None else Tolerance("macs", increase, 0, f"{float(100 * increase):g} %"),
+        compare=Path(get("--flops-compare")) if get("--flops-compare") else None,
+        compare_fail=compare_fail,
+    )
+
+
+def _output(given: str | None, option: str) -> Path | None:
+    if given is None:
+        return None
+    path = Path(given).absolute()
+    if path.is_dir() or not path.parent.is_dir():
+        raise pytest.UsageError(f"{option}: expected a file in a folder that exists, got {given!r}. Make the folder.")
+    return path
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise ArgumentTypeError(f"expected a number of tests above 0, got {text!r}.")
+    return int(text)
+
+
+def _share(text: str) -> Fraction:
+    match = _SHARE.fullmatch(text)
+    if match is None:
+        raise ArgumentTypeError(
+            f"expected a percentage such as 1 or 0.5%, got {text!r}. "
+            f"Write --flops-fail-on-increase=PCT, or put the option last to leave the percentage out."
+        )
+    return Fraction(match[1]) / 100
+
+
+def _tolerance(text: str) -> Tolerance:
+    metric, colon, by = text.partition(":")
+    if not colon or metric not in UNITS:
+        raise ArgumentTypeError(
+            f"expected a metric and by how much it may grow, such as macs:1%, got {text!r}. "
+            f"The metrics are {', '.join(UNITS)}."
+        )
+    if by.endswith("%") and _SHARE.fullmatch(by):
+        return Tolerance(metric, _share(by), 0, text)
+    try:
+        count = int(by) if by.isdecimal() else read_quantity(by, metric, "--flops-compare-fail")[1]
+    except BudgetError as error:
+        raise ArgumentTypeError(f"expected {metric}:1% or {metric}:COUNT, got {text!r}: {error}") from error
+    return Tolerance(metric, Fraction(0), count, text)

@@ -1,0 +1,169 @@
+"""The call phase of one test: who watches it, and what counts it."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import contextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from opcount.budget.counting import leave
+from opcount.budget.enforce import enforce, report
+from opcount.budget.watch import Watcher
+from opcount.pytest_plugin.marker import Marked, read_markers
+from opcount.pytest_plugin.measured import measure, to_data
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from opcount.counter import OpCounter
+    from opcount.pytest_plugin.run import Run
+
+WATCHER = pytest.StashKey[Watcher]()
+COUNTER = pytest.StashKey["OpCounter"]()
+"""Counts the call phase; only a test that asks for it has one."""
+
+_PREFIX = "opcount."
+"""Of the names of junit properties."""
+
+
+def prepare(item: pytest.Item) -> None:
+    """Make the counter of a test that has markers.
+
+    Raises:
+        BudgetError: A marker is wrong.
+    """
+    if read_markers(item):
+        counter_of(item)
+
+
+def counter_of(item: pytest.Item) -> OpCounter:
+    """Return the counter of a test's call phase: one for the markers and the fixture."""
+    if COUNTER not in item.stash:
+        from opcount.counter import OpCounter  # noqa: PLC0415  (torch is imported when something is counted)
+
+        models = [marked.find_model(item) for marked in read_markers(item)]
+        item.stash[COUNTER] = OpCounter(next((model for model in models if model is not None), None))
+    return item.stash[COUNTER]
+
+
+@contextmanager
+def counted(item: pytest.Item, run: Run) -> Iterator[None]:
+    """Count the block if the test asks for it, and hold it to the budgets of its markers."""
+    __tracebackhide__ = True
+    counter = item.stash.get(COUNTER, None)
+    if counter is None:
+        yield
+        return
+    counter.reset()
+    counter.__enter__()
+    with timed_apart(item, counter):
+        try:
+            yield
+        except BaseException as error:
+            leave(counter, type(error), error, error.__traceback__)
+            raise
+    _judge(item, counter, read_markers(item), run)
+
+
+def _judge(item: pytest.Item, counter: OpCounter, markers: list[Marked], run: Run) -> None:
+    __tracebackhide__ = True
+    if not markers:
+        counter.__exit__(None, None, None)
+        report(counter.profile)
+        return
+    leave(counter)
+    report(counter.profile, *(marked.budget for marked in markers))
+    for marked in markers:
+        who, profile = run.sums.add(item, marked, counter.profile)
+        enforce(marked.budget, profile, who=who, name=marked.name)
+
+
+@contextmanager
+def timed_apart(item: pytest.Item, counter: OpCounter) -> Iterator[None]:
+    """Keep the counter out of what pytest-benchmark times; the call that it makes for the result is counted."""
+    benchmark: Any = getattr(item, "funcargs", {}).get("benchmark")
+    make = getattr(benchmark, "_make_runner", None)
+    if make is None:
+        yield
+        return
+
+    @wraps(make)
+    def make_uncounted(*args: Any) -> Any:
+        runner = make(*args)
+
+        def run_uncounted(*rounds: Any) -> Any:
+            leave(counter)
+            try:
+                return runner(*rounds)
+            finally:
+                counter.__enter__()
+
+        return run_uncounted
+
+    benchmark._make_runner = make_uncounted  # noqa: SLF001  (the one place that knows what is timed)
+    try:
+        yield
+    finally:
+        del benchmark._make_runner  # noqa: SLF001
+
+
+@contextmanager
+def unittest_counted(item: pytest.Function, run: Run) -> Iterator[None]:
+    """Count the method alone: unittest runs its ``setUp`` and ``tearDown`` in the call phase, too."""
+    method = item.obj
+    if COUNTER not in item.stash:
+        yield
+        return
+    if inspect.iscoroutinefunction(method):
+
+        @wraps(method)
+        async def wrapped_async(*args: Any) -> Any:
+            __tracebackhide__ = True
+            with counted(item, run):
+                return await method(*args)
+
+        setattr(item.instance, item.name, wrapped_async)  # unittest finds it there
+        try:
+            yield
+        finally:
+            delattr(item.instance, item.name)
+        return
+
+    @wraps(method)
+    def wrapped(*args: Any) -> Any:
+        __tracebackhide__ = True
+        with counted(item, run):
+            return method(*args)
+
+    item.obj = wrapped
+    try:
+        yield
+    finally:
+        item.obj = method
+
+
+def note(item: pytest.Item, watcher: Watcher) -> list[dict[str, Any]]:
+    """Tell junit and pytest-benchmark what a test counted; return it as plain data."""
+    found = measure(item.nodeid, watcher.measurements)
+    properties: dict[str, int] = {}
+    for measured in found:
+        prefix = f"{measured.name}." if measured.name else ""
+        properties.update({f"{prefix}{metric}": count for metric, count in measured.counts.items()})
+    kept = [pair for pair in item.user_properties if not pair[0].startswith(_PREFIX)]  # of a run before this rerun
+    item.user_properties[:] = [*kept, *((f"{_PREFIX}{name}", count) for name, count in properties.items())]
+    _note_benchmark(item, properties)
+    return [to_data(measured) for measured in found]
+
+
+def _note_benchmark(item: pytest.Item, properties: dict[str, int]) -> None:
+    benchmark = getattr(item, "funcargs", {}).get("benchmark")
+    extra = getattr(benchmark, "extra_info", None)
+    if not isinstance(extra, dict) or not properties:
+        return
+    extra.update(properties)
+    seconds = getattr(getattr(getattr(benchmark, "stats", None), "stats", None), "mean", None)
+    if seconds and "flops" in properties:
+        extra["flops_per_second"] = properties["flops"] / seconds

@@ -1,0 +1,106 @@
+"""One run of pytest, in the process that reports, and in each that runs tests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from opcount.budget import baseline
+from opcount.budget.watch import Watcher
+from opcount.errors import BaselineError
+from opcount.pytest_plugin import summary
+from opcount.pytest_plugin.history import History
+from opcount.pytest_plugin.marker import Sums
+from opcount.pytest_plugin.measured import Measured, dump, from_data
+from opcount.pytest_plugin.regression import baseline_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from opcount.budget.snapshot import Snapshot
+    from opcount.pytest_plugin.history import Increase
+    from opcount.pytest_plugin.options import Settings
+
+
+class Run:
+    """What all tests of a run share.
+
+    Attributes:
+        config: pytest's.
+        settings: What the command line asks for.
+        history: Older counts.
+        sums: What tests that share a budget have counted.
+        found: The counts that were reported, by test.
+        passed: The tests that passed.
+    """
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self.config = config
+        self.settings = settings
+        self.history = History(config, settings)
+        self.sums = Sums()
+        self.found: dict[str, list[Measured]] = {}
+        self.passed: set[str] = set()
+        self.increases: list[Increase] = []
+        self.problems: list[str] = []
+
+    @property
+    def reports(self) -> bool:
+        """Tell whether this is the process that reports: an xdist worker leaves that to its controller."""
+        return not hasattr(self.config, "workerinput")
+
+    def before(self, item: pytest.Item, name: str) -> Snapshot | None:
+        """Return an older count of a test: its baseline file, else a file to compare with, else its last run."""
+        try:
+            stored = baseline.read(baseline_path(item, name))
+        except BaselineError:  # whoever checks it says so
+            stored = None
+        if stored is not None:
+            return stored
+        older = self.history.before(f"{item.nodeid} {name}".rstrip())
+        return older.snapshot if older is not None else None
+
+    def collect(self, report: pytest.TestReport) -> None:
+        """Take the counts out of a test's report; a rerun takes the place of the run before."""
+        if report.when == "call":
+            self.found[report.nodeid] = [from_data(row) for row in getattr(report, "opcount", [])]
+            self.passed.discard(report.nodeid)
+            if report.passed:
+                self.passed.add(report.nodeid)
+
+    @property
+    def measured(self) -> list[Measured]:
+        """All counts, in the order of the tests."""
+        return [measured for rows in self.found.values() for measured in rows]
+
+    def finish(self, session: pytest.Session) -> None:
+        """Compare with older counts, and write the files that the command line asks for."""
+        self.increases = self.history.increases(self.measured)
+        kept = {increase.key for increase in self.increases}
+        self._write(self.settings.json, dump(self.measured))
+        self._write(self.settings.markdown, summary.markdown(self.measured, self.history, self.increases))
+        self.history.keep(m for m in self.measured if m.test in self.passed and m.key not in kept)
+        if (self.increases or self.problems) and session.exitstatus in (pytest.ExitCode.OK, 0):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _write(self, path: Path | None, text: str) -> None:
+        if path is None:
+            return
+        try:
+            baseline.write(path, text)
+        except OSError as error:
+            self.problems.append(f"{path}: expected a file that can be written, got {type(error).__name__}: {error}.")
+
+
+RUN = pytest.StashKey[Run]()
+
+
+def watcher_of(item: pytest.Item, run: Run) -> Watcher:
+    """Return who is told of the counts of a test."""
+
+    def before(name: str) -> Any:
+        return run.before(item, name)
+
+    verbosity = run.config.get_verbosity()
+    return Watcher(item.name, getattr(item, "originalname", item.name) or item.name, before, verbosity)

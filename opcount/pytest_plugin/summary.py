@@ -1,0 +1,84 @@
+"""What a run shows at its end: in the terminal, and as a table for a pull request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opcount.budget.evidence import changed_most
+from opcount.budget.units import show, show_apart, show_change
+from opcount.coverage import plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from opcount.pytest_plugin.history import History, Increase
+    from opcount.pytest_plugin.measured import Measured
+
+
+def terminal(found: Sequence[Measured], top: int | None = None) -> list[str]:
+    """Return a line for each count, or for the ``top`` largest."""
+    rows = sorted(found, key=lambda m: m.counts["macs"], reverse=True)[:top] if top is not None else found
+    columns = [[show(m.counts["macs"], "macs"), show(m.counts["flops"], "flops"), m.key, *_remarks(m)] for m in rows]
+    widths = [max((len(column[i]) for column in columns), default=0) for i in (0, 1)]
+    lines = [f"{c[0]:>{widths[0]}}  {c[1]:>{widths[1]}}  {'  '.join(c[2:])}" for c in columns]
+    hidden = len(found) - len(rows)
+    return lines + ([f"and {hidden} more (--flops)"] if hidden else [])
+
+
+def title(found: Sequence[Measured]) -> str:
+    """Return the heading of what `terminal` shows."""
+    conventions = sorted({measured.snapshot.convention for measured in found})
+    tests = len({measured.test for measured in found})
+    return f"FLOPs of {plural(tests, 'test')}" + (f", convention {', '.join(conventions)}" if conventions else "")
+
+
+def markdown(found: Sequence[Measured], history: History, increases: Sequence[Increase]) -> str:
+    """Return a table of all counts and of what changed, as GitHub renders it."""
+    lines = [f"### {title(found)}", ""]
+    if increases:
+        lines += [f"**{plural(len(increases), 'count')} increased.**", ""]
+    lines += ["| test | MACs | FLOPs | limit | change |", "|---|---:|---:|---|---:|"]
+    changed: list[str] = []
+    for measured in found:
+        old = history.before(measured.key)
+        counts = [show(measured.counts[metric], metric) for metric in ("macs", "flops")]
+        cells = [_code(measured.key), *counts, _cell(", ".join(measured.limits) or "-"), _change(measured, old)]
+        lines.append(f"| {' | '.join(cells)} |")
+        changed += _changed(measured, old)
+    if changed:
+        lines += ["", "<details><summary>What changed</summary>", "", *changed, "", "</details>"]
+    uncounted = sorted({operator for measured in found for operator in measured.uncounted})
+    if uncounted:
+        lines += ["", f"Without a formula, so that totals are lower bounds: {', '.join(map(_code, uncounted))}."]
+    return "\n".join(lines) + "\n"
+
+
+def _changed(measured: Measured, old: Measured | None) -> Iterator[str]:
+    """Yield a line for a test whose count changed."""
+    text = changed_most(old.snapshot, measured.snapshot, "macs") if old is not None else ""
+    if old is not None and text:
+        before, after = show_apart(old.counts["macs"], measured.counts["macs"], "macs")
+        yield f"- {_code(measured.key)}: {before} -> {after}. {_cell(text)}"
+
+
+def _change(measured: Measured, old: Measured | None) -> str:
+    if old is None:
+        return "new"
+    before, after = old.counts["macs"], measured.counts["macs"]
+    return "-" if before == after else show_change(before, after)
+
+
+def _remarks(measured: Measured) -> list[str]:
+    """Say what a count is held to, and whether it is one."""
+    limits = [f"limit {', '.join(measured.limits)}"] if measured.limits else []
+    lower = [f"lower bound, without a formula: {', '.join(measured.uncounted)}"] if measured.uncounted else []
+    return limits + lower
+
+
+def _code(text: str) -> str:
+    return f"`{_cell(text)}`".replace("``", "` `")
+
+
+def _cell(text: str) -> str:
+    """Keep a name from breaking the table it stands in."""
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
