@@ -32,7 +32,17 @@ _HOMES = {
     "get_model_complexity_info": "opcount.compat.mmengine",
 }
 
-__all__ = ["Budget", "BudgetExceededError", "Convention", "Cost", "OpCounter", "Profile", "flop_budget", "formula", "get_model_complexity_info"]
+__all__ = [
+    "Budget",
+    "BudgetExceededError",
+    "Convention",
+    "Cost",
+    "OpCounter",
+    "Profile",
+    "flop_budget",
+    "formula",
+    "get_model_complexity_info",
+]
 
 
 def __getattr__(name: str) -> object:

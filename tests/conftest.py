@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytest_plugins = ["pytester"]
+
 torch.set_num_threads(1)
 settings.register_profile("opcount", settings.default, deadline=None)
 settings.load_profile("opcount")

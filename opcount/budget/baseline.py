@@ -28,7 +28,8 @@ def dump(snapshot: Snapshot) -> str:
     """Return a snapshot as text.
 
     Example:
-        >>> print(dump(Snapshot("fvcore", {"": {"macs": 1200, "flops": 1200, "activations": 4, "params": 7}}, 2)), end="")
+        >>> counts = {"macs": 1200, "flops": 1200, "activations": 4, "params": 7}
+        >>> print(dump(Snapshot("fvcore", {"": counts}, 2)), end="")
         # opcount baseline 1, convention fvcore, depth 2
         (model): macs=1_200 flops=1_200 activations=4 params=7
     """

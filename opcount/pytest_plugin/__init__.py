@@ -83,7 +83,7 @@ class _Workers:
 
 @pytest.fixture
 def flop_budget() -> type[budget_of]:
-    """Return what holds a block to a budget: ``with flop_budget("4.2 GMAC", model=model) as c: ...``."""
+    """Return what holds a block to a budget, and gives its counter; see `opcount.flop_budget`."""
     return budget_of
 
 

@@ -69,8 +69,7 @@ class FlopRegression:
             _update(path, now, before)
         elif before is None:
             raise BudgetExceededError(
-                f"{who}: expected a baseline, got no file {path}. "
-                f"Run pytest with --flops-update."
+                f"{who}: expected a baseline, got no file {path}. Run pytest with --flops-update."
             )
         else:
             self._compare(profile, before, tolerance, who, path)

@@ -1,0 +1,49 @@
+"""pytest runs inside the tests: each test writes test files, runs them, and reads what was printed."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+import numpy as np  # noqa: F401  (an inner run forgets what it imports first: torch and numpy cannot begin again)
+import pytest
+
+import opcount.counter
+import opcount.formulas
+import opcount.pytest_plugin  # noqa: F401
+
+INSTALLED = bool(entry_points(group="pytest11", name="opcount"))
+PLUGIN = () if INSTALLED else ("-p", "opcount.pytest_plugin")
+
+NET = """
+import pytest
+import torch
+from torch import nn
+from opcount import flop_budget as budget
+
+def make_net():
+    return nn.Sequential(nn.Linear(10, 10), nn.ReLU(), nn.Linear(10, 5))
+
+@pytest.fixture
+def net():
+    net = make_net()
+    net(torch.ones(7, 10))  # setup: counted by nobody
+    yield net
+    net(torch.ones(7, 10))
+
+def run(net):
+    return net(torch.ones(1, 10))  # 1 x (10 x 10 + 10 x 5) = 150 MAC
+"""
+
+
+@pytest.fixture
+def check(pytester):
+    """Run a test file below the definitions of NET; return the result."""
+    pytester.makeini("[pytest]\nfilterwarnings = error\n")
+
+    def run(source="", *args, subprocess=False, name="test_it"):
+        if source:
+            pytester.makepyfile(**{name: NET + source})
+        runner = pytester.runpytest_subprocess if subprocess else pytester.runpytest_inprocess
+        return runner(*PLUGIN, "-p", "no:randomly", *args)
+
+    return run
