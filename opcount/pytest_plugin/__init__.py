@@ -90,7 +90,7 @@ def flop_budget() -> type[budget_of]:
 @pytest.fixture
 def op_counter(request: pytest.FixtureRequest) -> OpCounter:
     """Return the counter of the test's call phase."""
-    return phase.counter_of(request.node)
+    return phase.counter_of(request.node, request.getfixturevalue)
 
 
 @pytest.fixture

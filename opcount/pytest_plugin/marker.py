@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from opcount.budget import Budget
 from opcount.errors import BudgetError
 from opcount.profile import Profile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MARKER = "flop_budget"
 SCOPES: dict[str, type[Any]] = {
@@ -39,17 +42,17 @@ class Marked(NamedTuple):
     name: str
     text: str
 
-    def find_model(self, item: pytest.Item) -> Any:
+    def find_model(self, item: pytest.Item, get: Callable[[str], Any]) -> Any:
         """Return the model that gives modules their paths; None if the marker names none. The counter checks it."""
         if not isinstance(self.model, str):
             return self.model
-        values = getattr(item, "funcargs", {})
-        if self.model not in values:
+        names = getattr(item, "fixturenames", [])
+        if self.model not in names:
             raise BudgetError(
                 f"{item.name}: expected a model, or the name of a fixture of the test, got {self.model!r} of type str. "
-                f"The test's fixtures are {', '.join(sorted(values)) or 'none'}."
+                f"The test's fixtures are {', '.join(sorted(names)) or 'none'}."
             )
-        return values[self.model]
+        return get(self.model)
 
 
 def read_markers(item: pytest.Item) -> list[Marked]:

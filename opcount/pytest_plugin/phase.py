@@ -16,7 +16,7 @@ from opcount.pytest_plugin.marker import Marked, read_markers
 from opcount.pytest_plugin.measured import measure, to_data
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from opcount.counter import OpCounter
     from opcount.pytest_plugin.run import Run
@@ -36,15 +36,15 @@ def prepare(item: pytest.Item) -> None:
         BudgetError: A marker is wrong.
     """
     if read_markers(item):
-        counter_of(item)
+        counter_of(item, getattr(item, "funcargs", {}).__getitem__)
 
 
-def counter_of(item: pytest.Item) -> OpCounter:
-    """Return the counter of a test's call phase: one for the markers and the fixture."""
+def counter_of(item: pytest.Item, get: Callable[[str], Any]) -> OpCounter:
+    """Return the counter of a test's call phase: one for the markers and the fixture; ``get`` returns a fixture."""
     if COUNTER not in item.stash:
         from opcount.counter import OpCounter  # noqa: PLC0415  (torch is imported when something is counted)
 
-        models = [marked.find_model(item) for marked in read_markers(item)]
+        models = [marked.find_model(item, get) for marked in read_markers(item)]
         item.stash[COUNTER] = OpCounter(next((model for model in models if model is not None), None))
     return item.stash[COUNTER]
 

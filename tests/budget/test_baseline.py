@@ -54,7 +54,10 @@ def test_a_module_that_came_is_a_change_whatever_the_tolerance():
     [
         ("", "line 1: expected a line that opcount wrote, got ''"),
         ("hello\n", "line 1: expected a line that opcount wrote, got 'hello'"),
-        (TEXT.replace("(model)", "<<<<<<< ours\n(model)"), "line 2: expected a line that opcount wrote, got '<<<<<<< ours'"),
+        (
+            TEXT.replace("(model)", "<<<<<<< ours\n(model)"),
+            "line 2: expected a line that opcount wrote, got '<<<<<<< ours'",
+        ),
         (TEXT.replace("macs=300", "macs=-300"), "line 5"),
         (TEXT.replace(" params=0", "", 1), "line 3"),
         (TEXT + TEXT.splitlines()[1], "line 7"),

@@ -108,7 +108,9 @@ def test_only_the_phase_counts():
 
 def test_nothing_counted_is_no_success():
     assert texts(Budget.of("1 MAC"), Profile()) == ["0 operators seen: was the model run inside the test?"]
-    assert texts(Budget.of("1 Mparam"), Profile()) == ["parameters are limited, and the count saw no model: pass model="]
+    assert texts(Budget.of("1 Mparam"), Profile()) == [
+        "parameters are limited, and the count saw no model: pass model="
+    ]
 
 
 def test_an_uncounted_operator_fails_an_upper_bound_and_no_lower_one():
@@ -132,7 +134,11 @@ def test_an_uncounted_operator_fails_an_upper_bound_and_no_lower_one():
         ((), {}, "expected at least one limit, got none"),
         (("1 MAC",), {"maximum": "2 MAC"}, "got the argument 'maximum'"),
         (("1 MAC",), {"max_bytes": 2}, "got the argument 'max_bytes'"),
-        ((), {"min": "2 MAC", "max": "1 MAC"}, "expected limits that a count can satisfy, got at least 2 MAC and 1 MAC"),
+        (
+            (),
+            {"min": "2 MAC", "max": "1 MAC"},
+            "expected limits that a count can satisfy, got at least 2 MAC and 1 MAC",
+        ),
         ((), {"modules": ["a"]}, "expected limits by module, such as"),
         (("1 MAC",), {"phase": ""}, "expected a phase such as 'forward' or 'training', got ''"),
         (("1 MAC",), {"phase": 3}, "got 3 of type int"),

@@ -63,13 +63,13 @@ def test_an_integer_needs_a_metric_and_may_not_be_negative_nor_nan():
 
 
 def test_the_unit_has_to_be_the_metrics():
-    with pytest.raises(BudgetError, match="expected a quantity such as '4.2 GFLOP', got '1 MAC'.*which counts macs"):
+    with pytest.raises(BudgetError, match=r"expected a quantity such as '4.2 GFLOP', got '1 MAC'.*which counts macs"):
         read_quantity("1 MAC", "flops")
 
 
 @pytest.mark.parametrize("rtol", [-0.1, float("nan"), float("inf"), "1 %", True, None])
 def test_a_tolerance_is_a_number_from_0_up(rtol):
-    with pytest.raises(BudgetError, match="expected an rtol such as 0.01"):
+    with pytest.raises(BudgetError, match=r"expected an rtol such as 0.01"):
         read_rtol(rtol, "flop_budget")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import numpy as np  # noqa: F401  (an inner run forgets what it imports first: torch and numpy cannot begin again)
 import pytest
@@ -11,6 +12,7 @@ import opcount.counter
 import opcount.formulas
 import opcount.pytest_plugin  # noqa: F401
 
+ROOT = Path(__file__).resolve().parents[2]
 INSTALLED = bool(entry_points(group="pytest11", name="opcount"))
 PLUGIN = () if INSTALLED else ("-p", "opcount.pytest_plugin")
 
@@ -35,15 +37,31 @@ def run(net):
 """
 
 
+INI = """
+[pytest]
+filterwarnings =
+    error
+    ignore:Module already imported:pytest.PytestAssertRewriteWarning
+"""
+"""The second line: runs in this process share its modules."""
+
+
+@pytest.fixture
+def pytester(pytester, monkeypatch):
+    """Let child processes find opcount where it is not installed."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return pytester
+
+
 @pytest.fixture
 def check(pytester):
     """Run a test file below the definitions of NET; return the result."""
-    pytester.makeini("[pytest]\nfilterwarnings = error\n")
+    pytester.makeini(INI)
 
-    def run(source="", *args, subprocess=False, name="test_it"):
+    def run(source="", *args, subprocess=False, name="test_it", benchmark=False):
         if source:
             pytester.makepyfile(**{name: NET + source})
         runner = pytester.runpytest_subprocess if subprocess else pytester.runpytest_inprocess
-        return runner(*PLUGIN, "-p", "no:randomly", *args)
+        return runner(*PLUGIN, *(() if benchmark else ("-p", "no:benchmark")), *args)  # it warns under xdist
 
     return run
