@@ -149,22 +149,26 @@ def test_it(net):
 """
 
 
-@pytest.mark.parametrize("args", [(), ("-n1",)], ids=["alone", "xdist"])
-def test_an_increase_over_the_last_run_fails_until_it_is_accepted(check, args):
+def test_an_increase_over_the_last_run_fails_on_a_worker_too(check):
+    assert check(GROWING.format(rows=2), "-n1").ret == 0
+    assert check(GROWING.format(rows=3), "-n1", "--flops-fail-on-increase").ret == 1
+
+
+def test_an_increase_over_the_last_run_fails_until_it_is_accepted(check):
     fail = "--flops-fail-on-increase"
-    assert check(GROWING.format(rows=2), fail, *args).ret == 0  # nothing to compare with yet
+    assert check(GROWING.format(rows=2), fail).ret == 0  # nothing to compare with yet
     for _ in range(2):  # a failure does not become the last run
-        result = check(GROWING.format(rows=3), *args, fail)
+        result = check(GROWING.format(rows=3), fail)
         assert result.ret == 1
         result.assert_outcomes(passed=1)
         result.stdout.fnmatch_lines(
             ["test_it.py::test_it: 450 MAC, 50.0 % more than in its last run (300 MAC). Changed most: 0: 200 MAC -> *"]
         )
-    assert check(GROWING.format(rows=3), f"{fail}=50", *args).ret == 0
-    assert check(GROWING.format(rows=3), fail, *args).ret == 0  # it passed, and is the last run now
-    assert check(GROWING.format(rows=1), fail, *args).ret == 0
-    assert check(GROWING.format(rows=3), fail, "--flops-update", *args).ret == 0
-    assert check(GROWING.format(rows=3), fail, *args).ret == 0
+    assert check(GROWING.format(rows=3), f"{fail}=50").ret == 0
+    assert check(GROWING.format(rows=3), fail).ret == 0  # it passed, and is the last run now
+    assert check(GROWING.format(rows=1), fail).ret == 0
+    assert check(GROWING.format(rows=3), fail, "--flops-update").ret == 0
+    assert check(GROWING.format(rows=3), fail).ret == 0
 
 
 def test_the_evidence_of_a_budget_shows_what_changed_since_the_last_run(check):
