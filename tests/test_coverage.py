@@ -1,0 +1,133 @@
+"""Coverage: what was counted, declared free or is unknown, by name, calls and bytes; one verdict, one warning."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+
+from opcount import OpCounter
+from opcount.coverage import Coverage, Share
+from opcount.errors import UncountedOperatorError, UncountedOperatorWarning
+from opcount.profile import Profile
+
+
+def through_numpy(x: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(x.numpy() * 2)
+
+
+first = torch.library.custom_op("coverage::first", through_numpy, mutates_args=())
+second = torch.library.custom_op("coverage::second", through_numpy, mutates_args=())
+X = torch.ones(4, 4)  # 64 bytes
+
+
+def program():
+    y = X @ X
+    first(y.t())
+    first(y)
+    second(y)
+
+
+def both():
+    first(X)
+    second(X)
+
+
+def fail():
+    first(X)
+    raise KeyError("of the block")
+
+
+@pytest.fixture
+def coverage():
+    with pytest.warns(UncountedOperatorWarning), OpCounter() as c:
+        program()
+    return c.coverage
+
+
+def test_every_operator_is_in_one_group_with_its_calls_and_bytes(coverage):
+    assert coverage.counted == {"aten.mm.default": Share(1, 64)}
+    assert coverage.free == {"aten.t.default": Share(1, 0)}  # a view writes nothing
+    assert coverage.uncounted == {"coverage.first.default": Share(2, 128), "coverage.second.default": Share(1, 64)}
+    assert not coverage.complete
+
+
+def test_the_shares_are_those_of_what_is_explained(coverage):
+    assert coverage.calls == pytest.approx(2 / 5)  # mm and t, of five calls
+    assert coverage.bytes == pytest.approx(64 / 256)  # mm's, of four results
+
+
+def test_the_verdict_is_one_line(coverage):
+    assert coverage.verdict() == (
+        "2 operators have no formula, so the total is a lower bound: "
+        "coverage.first.default (2 calls), coverage.second.default (1 call)"
+    )
+    one = Coverage.of([("lib.f.default", "uncounted", 1, 0)], {})
+    assert one.verdict().startswith("1 operator has no formula")
+
+
+def test_nothing_at_all_is_accounted_for():
+    nothing = Profile().coverage
+    assert nothing.complete
+    assert (nothing.calls, nothing.bytes) == (1.0, 1.0)
+    assert nothing.verdict() == "every operator is accounted for"
+
+
+def test_work_of_unknown_modules_is_part_of_the_verdict():
+    coverage = Coverage.of([], {"forward was not observed": 3})
+    assert coverage.verdict() == (
+        "every operator is accounted for; 3 calls charged to the root: forward was not observed"
+    )
+
+
+def test_one_warning_names_all_operators_and_a_second_count_only_new_ones():
+    counter = OpCounter()
+    with pytest.warns(UncountedOperatorWarning) as caught, counter:
+        both()
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert "coverage.first.default (1 call), coverage.second.default (1 call)" in str(caught[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with counter:
+            first(X)
+    counter.reset()
+    with pytest.warns(UncountedOperatorWarning, match=r"coverage\.first\.default \(1 call\)"), counter:
+        first(X)
+
+
+def test_strict_raises_at_the_end_and_the_count_can_still_be_read():
+    counter = OpCounter(strict=True)
+    with pytest.raises(UncountedOperatorError, match="2 operators have no formula"), counter:
+        program()
+    assert sum(counter.coverage.uncounted["coverage.second.default"]) == 1 + 64  # the last call of the block
+    assert counter.macs == 4 * 4 * 4
+
+
+def test_strict_never_hides_an_exception_of_the_block():
+    with pytest.raises(KeyError, match="of the block"), OpCounter(strict=True):
+        fail()
+
+
+def test_a_block_that_fails_warns_of_nothing():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(KeyError), OpCounter():
+            fail()
+
+
+def test_a_formula_completes_the_coverage():
+    ignored = {"coverage::first": None, "coverage::second": None}
+    with OpCounter(strict=True, formulas=ignored) as c:
+        program()
+    assert c.coverage.complete
+    assert c.coverage.free["coverage.first.default"] == Share(2, 128)
+
+
+def test_every_report_of_a_profile_says_the_verdict(coverage):
+    with pytest.warns(UncountedOperatorWarning), OpCounter() as c:
+        program()
+    assert f"coverage: {coverage.verdict()}" in str(c)
+    assert Profile.from_json(c.profile.to_json()).coverage == c.coverage
+    assert (c.profile + c.profile).coverage.uncounted["coverage.first.default"] == Share(4, 256)
