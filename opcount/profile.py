@@ -29,6 +29,10 @@ ROOT = ""
 """The path of the model itself, and of operators outside any of its modules."""
 
 
+_PHASE_ORDER = {"forward": 0, "backward": 2, "recompute": 3, "optimizer": 4}
+"""The user's own phases come second."""
+
+
 class Record(NamedTuple):
     """All calls of one operator in one place.
 
@@ -186,8 +190,9 @@ class Profile:
         return self._group(lambda r: r.family)
 
     def by_phase(self) -> dict[str, Total]:
-        """Return the total of every phase."""
-        return self._group(lambda r: r.phase)
+        """Return the total of every phase: forward, the user's own, backward, recompute, optimizer."""
+        phases = self._group(lambda r: r.phase)
+        return {phase: phases[phase] for phase in sorted(phases, key=lambda p: _PHASE_ORDER.get(p, 1))}
 
     def by_dtype(self) -> dict[str, Total]:
         """Return the total of every dtype that computes."""

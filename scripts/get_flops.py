@@ -28,9 +28,7 @@ if (_CHECKOUT / "opcount").is_dir():
     sys.path.insert(0, str(_CHECKOUT))
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from torch import Tensor
+    from collections.abc import Sequence
 
     from opcount import Profile
     from opcount.loaders import Loaded
@@ -102,40 +100,12 @@ def _report(loaded: Loaded, options: argparse.Namespace) -> str:
 
 def _step(loaded: Loaded) -> Profile:
     """Count a forward pass, and a backward pass from everything that it returned."""
-    import torch  # noqa: PLC0415
-
     from opcount import OpCounter  # noqa: PLC0415
-    from opcount.errors import InputError  # noqa: PLC0415
+    from opcount.loaders.step import backward, forward  # noqa: PLC0415
 
-    args, kwargs = _arguments(loaded)
     with OpCounter(loaded.model) as counter:
-        outputs = [tensor for tensor in _tensors(loaded.model(*args, **kwargs)) if tensor.requires_grad]
-        if not outputs:
-            raise InputError(
-                "get_flops.py: expected an output with a gradient for --train, got none. Leave --train out."
-            )
-        torch.autograd.backward(outputs, [torch.ones_like(tensor) for tensor in outputs])
+        backward(forward(loaded))
     return counter.profile
-
-
-def _arguments(loaded: Loaded) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if isinstance(loaded.inputs, dict):
-        return (), loaded.inputs
-    return (loaded.inputs if isinstance(loaded.inputs, tuple) else (loaded.inputs,)), {}
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors in nested lists, tuples, dicts and objects with attributes."""
-    if hasattr(value, "requires_grad"):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _tensors(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item)
-    elif hasattr(value, "__dict__") and not isinstance(value, type):
-        yield from _tensors(vars(value))
 
 
 def _phases(profile: Profile) -> str:

@@ -24,7 +24,9 @@ class Twins:
         self._twins: dict[int, tuple[Tensor, Tensor]] = {}
 
     def of(self, tensor: Tensor) -> Tensor:
-        """Return the twin of a tensor, made at its first use; meta tensors get one on the CPU."""
+        """Return the twin of a tensor, made at its first use; a fake tensor is its own."""
+        if isinstance(tensor, FakeTensor):
+            return tensor
         known = self._twins.get(id(tensor))
         if known is None or known[0] is not tensor:
             known = self._twins[id(tensor)] = (tensor, self._fakes.like(tensor))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     Inputs: TypeAlias = "Tensor | tuple[object, ...] | dict[str, object]"
-    Style: TypeAlias = Literal["file", "classifier", "detector"]
+    Style: TypeAlias = Literal["file", "classifier", "detector", "library"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,10 @@ class Request:
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"meta"``.
         train: Train mode; and no block is replaced by its inference form.
         options: ``"key=value"`` settings of a config.
+        sequence: Tokens in a text; None: the loader's default.
+        inputs: ``"name=1x3x224x224:float32"``: what the model is called with, in place of the loader's own idea.
+        arguments: ``"key=value"`` arguments of what builds the model.
+        dtype: Of the parameters and of floating-point inputs, ``"bfloat16"``; empty: as the model is made.
     """
 
     sizes: tuple[int, ...] = ()
@@ -31,6 +35,10 @@ class Request:
     device: str = "cpu"
     train: bool = False
     options: tuple[str, ...] = ()
+    sequence: int | None = None
+    inputs: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    dtype: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,9 @@ from torch import nn
 
 from opcount.errors import InputError, LoadError
 from opcount.loaders.blame import blame
+from opcount.loaders.build import on_device
 from opcount.loaders.factory import choose
+from opcount.loaders.given import arguments, dtype_of, given_inputs
 from opcount.loaders.loaded import Loaded
 from opcount.loaders.shapes import IMAGE, check_shape, image_shape, random_inputs
 
@@ -45,7 +48,11 @@ def load(path: Path, factory: str, request: Request) -> Loaded:
             f"{str(path)!r}. Set it in the file."
         )
     module = _import(path)
-    model = _build(choose(module, factory, path), path, request.device).to(request.device).train(request.train)
+    model = _build(choose(module, factory, path), path, request).to(request.device).train(request.train)
+    if request.dtype:
+        model = model.to(dtype_of(request.dtype))
+    if request.inputs:
+        return Loaded(model, given_inputs(request), "file", ", ".join(request.inputs))
     if hasattr(module, "inputs"):
         inputs = _own_inputs(module, request, path)
         return Loaded(model, inputs, "file", _describe(inputs))
@@ -81,13 +88,13 @@ def _first_on_path(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
 
 
-def _build(made: Maker, path: Path, device: str) -> nn.Module:
+def _build(made: Maker, path: Path, request: Request) -> nn.Module:
     if isinstance(made, nn.Module):
         return made
     name = getattr(made, "__name__", repr(made))
     try:
         with _first_on_path(path.resolve().parent):
-            model = _call(made, device)
+            model = on_device(partial(made, **arguments(request.arguments)), request.device)
     except (Exception, SystemExit) as error:
         raise LoadError(f"load: {path}:{name} raised when it was called: {blame(error)}") from error
     if not isinstance(model, nn.Module):
@@ -96,17 +103,6 @@ def _build(made: Maker, path: Path, device: str) -> nn.Module:
             "Return the model."
         )
     return model
-
-
-def _call(made: Callable[[], object], device: str) -> object:
-    """Call the factory; for the meta device without ever allocating the weights, where the factory bears that."""
-    if device == "meta":
-        try:
-            with torch.device(device):
-                return made()
-        except (RuntimeError, NotImplementedError):  # a constructor that reads a value, such as .item()
-            return made()
-    return made()
 
 
 def _shapes(module: ModuleType, request: Request, path: Path) -> list[tuple[int, ...]]:

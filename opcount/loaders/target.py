@@ -1,4 +1,4 @@
-"""What a target names: a plain Python file, or an OpenMMLab config by path or by name."""
+"""What a target names: a plain Python file, something to import, a library's model, or an OpenMMLab config."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING
 import torch
 
 from opcount.errors import LoadError
-from opcount.loaders import openmmlab, pyfile
+from opcount.loaders import hugging_face, importable, openmmlab, pyfile, vision
 from opcount.loaders.loaded import Request
 
 if TYPE_CHECKING:
     from opcount.loaders.loaded import Loaded
 
+_LIBRARIES = {
+    "torchvision": vision.load_torchvision,
+    "timm": vision.load_timm,
+    "transformers": hugging_face.load,
+}
+_IMPORTABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_][\w.]*")
 _CONFIG_SUFFIXES = {".py", ".json", ".yaml", ".yml"}
 
 
-def load(
+def load(  # noqa: PLR0913  (one for each option of the command line)
     target: str,
     *,
     sizes: tuple[int, ...] = (),
@@ -27,25 +33,40 @@ def load(
     device: str = "cpu",
     train: bool = False,
     options: tuple[str, ...] = (),
+    sequence: int | None = None,
+    inputs: tuple[str, ...] = (),
+    arguments: tuple[str, ...] = (),
+    dtype: str = "",
 ) -> Loaded:
     """Build the model that ``target`` names, and inputs for it.
 
     Args:
-        target: ``FILE.py`` or ``FILE.py:factory``, the path of an OpenMMLab config, or a model name of mmpretrain,
-            mmdet or mmyolo, with ``package::`` before it where two packages know it.
+        target: ``FILE.py`` or ``FILE.py:factory``; ``package.module:factory``; ``torchvision/NAME``, ``timm/NAME``;
+            ``transformers/`` with a folder, a ``config.json`` or a model type behind it; the path of an OpenMMLab
+            config, or a model name of mmpretrain, mmdet or mmyolo, with ``package::`` before it where two packages
+            know it.
         sizes: One size for a square image, two for height and width, or a whole shape without the batch. Default: what
             the file says; 224 x 224 for mmpretrain, 640 x 640 for mmdet and mmyolo.
         batch_size: The number of samples.
         device: Where the model and its inputs are put.
         train: Train mode instead of eval mode.
         options: ``key=value`` settings that override those of a config.
+        sequence: Tokens in a text.
+        inputs: ``name=1x3x224x224:float32``: the model's inputs, where the default ones do not suit it.
+        arguments: ``key=value`` arguments of what builds the model.
+        dtype: Of the parameters and the floating-point inputs.
 
     Raises:
         LoadError: The target names nothing, or what it names does not build a model.
         InputError: The shape does not suit the model.
     """
     _check_device(device)
-    request = Request(sizes, batch_size, device, train, options)
+    request = Request(sizes, batch_size, device, train, options, sequence, inputs, arguments, dtype)
+    library, slash, name = target.partition("/")
+    if slash and library in _LIBRARIES and not Path(target).exists():
+        return _LIBRARIES[library](name, request)
+    if _IMPORTABLE.fullmatch(target):
+        return importable.load(target, request)
     file, colon, factory = _split(target)
     path = Path(file)
     if colon or (path.suffix == ".py" and path.is_file() and not is_config(path)):

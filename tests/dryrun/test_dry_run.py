@@ -65,6 +65,15 @@ def test_a_dry_training_step_counts_what_a_real_one_does() -> None:
     assert dry.by_phase()["optimizer"].arith > 0
 
 
+def test_an_optimizer_made_inside_a_dry_run_steps() -> None:
+    model = nn.Linear(3, 2)
+    with OpCounter(model, dry_run=True) as c:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        model(torch.randn(1, 3)).sum().backward()
+        optimizer.step()
+    assert c.by_phase()["optimizer"].arith == 2 * (3 * 2 + 2)  # scaled and added, for each element
+
+
 def test_the_model_is_as_it_was() -> None:
     model = Block()
     model(torch.randn(2, 3, 6, 6)).sum().backward()

@@ -108,7 +108,7 @@ def test_a_model_without_a_gradient_cannot_be_trained(get_flops, write):
     status, _, errors = get_flops(write("model = nn.ReLU()"), "--train")
     assert (status, errors) == (
         1,
-        "get_flops.py: get_flops.py: expected an output with a gradient for --train, got none. Leave --train out.\n",
+        "get_flops.py: train: expected an output with a gradient, got none. Count forward alone, without --train.\n",
     )
 
 

@@ -1,0 +1,41 @@
+"""``opcount diff A.json B.json``."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from opcount.cli.output import read, write
+from opcount.cli.parser import warn
+from opcount.profile import Profile
+from opcount.reporter import diff as reporter
+
+if TYPE_CHECKING:
+    import argparse
+
+    from opcount.diff import Diff
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what changed; return 1 if it is more than allowed."""
+    before, after = (Profile.from_json(read(file)) for file in (options.before, options.after))
+    if options.convention:
+        before, after = (profile.with_convention(options.convention) for profile in (before, after))
+    diff = before.diff(after)
+    if options.format == "html":
+        text = import_module("opcount.reporter.html").render(after, baseline=before)
+    else:
+        render = reporter.render_markdown if options.format == "markdown" else reporter.render
+        text = render(diff, options.metric)
+    write(f"{text.rstrip()}\n", options.output)
+    failures = [text for metric, percent in options.fail if (text := _exceeded(diff, metric, percent))]
+    for failure in failures:
+        warn(failure)
+    return 1 if failures else 0
+
+
+def _exceeded(diff: Diff, metric: str, percent: float) -> str:
+    old, new = diff.total.values(metric)
+    if 100 * (new - old) <= percent * old:
+        return ""
+    return f"{metric} grew by {reporter.relative(old, new)}, and --fail allows {percent:g} %"

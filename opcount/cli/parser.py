@@ -1,0 +1,179 @@
+"""The command line's grammar."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opcount import __version__
+from opcount.cli.formats import FORMATS
+from opcount.convention import CONVENTIONS
+from opcount.reporter.diff import METRICS
+from opcount.reporter.outline import SORT_KEYS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_EXAMPLES = """examples:
+  opcount count timm/vit_base_patch16_224
+  opcount count transformers/llama --seq 2048 --format tree --depth 3
+  opcount count model.py:build --shape 3 256 256 --train -o profile.json
+  opcount count mylib.models:Net --input x=1x3x64x64 --input mask=1x64:bool
+  opcount show profile.json --format operators
+  opcount diff before.json after.json --format markdown --fail macs:1%
+  opcount run train.py --epochs 1
+"""
+_TARGET = (
+    "FILE.py[:factory], package.module:factory, torchvision/NAME, timm/NAME, transformers/DIR, "
+    "transformers/config.json, transformers/MODEL-TYPE, or a config of mmpretrain, mmdet or mmyolo, by path or by name"
+)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of one command line; ``options.command`` runs it."""
+    return parser().parse_args(arguments)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command."""
+    top = argparse.ArgumentParser(
+        "opcount",
+        description="What a PyTorch program computes: FLOPs, MACs, activations and parameters.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"opcount {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND", dest="name")
+    _count(commands.add_parser("count", help="count a model", description=f"Count a model. TARGET: {_TARGET}."))
+    _show(commands.add_parser("show", help="print a stored profile", description="Print a stored profile."))
+    _diff(commands.add_parser("diff", help="compare two stored profiles", description="Compare two stored profiles."))
+    _operators(commands.add_parser("operators", help="list what is priced, and by which formula"))
+    _run(commands.add_parser("run", help="count a Python program, whole", description="Count a Python program, whole."))
+    _completion(commands.add_parser("completion", help="print a completion script for a shell"))
+    return top
+
+
+def _lazily(module: str) -> Callable[[argparse.Namespace], int]:
+    """Return a command that is imported when it runs: ``--help`` does not wait for torch."""
+
+    def command(options: argparse.Namespace) -> int:
+        status: int = import_module(f"opcount.cli.{module}").run(options)
+        return status
+
+    return command
+
+
+def _count(sub: argparse.ArgumentParser) -> None:
+    add = sub.add_argument
+    add("target", metavar="TARGET", help="what to count; see above")
+    add(
+        "--shape",
+        nargs="+",
+        type=_positive,
+        default=[],
+        metavar="N",
+        help="S, or H W, or a whole shape without the batch",
+    )
+    add("--input", action="append", default=[], metavar="NAME=1x3x224x224:float32", help="an input, by name or not")
+    add("--seq", type=_positive, metavar="N", help="tokens in a text")
+    add("--batch-size", type=_positive, default=1, metavar="N", help="samples (default: 1)")
+    add("--kwargs", nargs="+", default=[], metavar="K=V", help="arguments of what builds the model")
+    add("--cfg-options", nargs="+", default=[], metavar="K=V", help="override settings of an OpenMMLab config")
+    add("--train", action="store_true", help="forward, backward and an optimizer's step, in train mode")
+    add("--optimizer", default="AdamW", metavar="NAME", help="of torch.optim for --train, or none (default: AdamW)")
+    add("--dtype", default="", metavar="D", help="of parameters and inputs, such as bfloat16")
+    add("--device", default="cpu", type=_device, help="cpu (default), cuda, cuda:N, or meta")
+    add(
+        "--real", dest="dry_run", action="store_false", help="compute; the default is a dry run, where that is possible"
+    )
+    add("--dry-run", action="store_true", default=None, help="never compute: fail where a dry run is not possible")
+    _report(sub)
+    sub.set_defaults(command=_lazily("count"), dry_run=None)
+
+
+def _show(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("file", metavar="FILE.json", type=Path)
+    _report(sub)
+    sub.set_defaults(command=_lazily("show"))
+
+
+def _diff(sub: argparse.ArgumentParser) -> None:
+    add = sub.add_argument
+    add("before", metavar="A.json", type=Path)
+    add("after", metavar="B.json", type=Path)
+    add("--metric", choices=METRICS, default="macs")
+    add("--format", choices=("table", "markdown", "html"), default="table")
+    add("--convention", choices=sorted(CONVENTIONS), help="how MACs and arithmetic are read as FLOPs")
+    add(
+        "--fail", type=_limit, action="append", default=[], metavar="METRIC:PCT%", help="exit with 1 if it grew by more"
+    )
+    _output(sub)
+    sub.set_defaults(command=_lazily("diff"))
+
+
+def _operators(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("pattern", nargs="?", default="*", metavar="GLOB", help="only operators whose name matches")
+    _output(sub)
+    sub.set_defaults(command=_lazily("operators"))
+
+
+def _run(sub: argparse.ArgumentParser) -> None:
+    _report(sub)
+    sub.add_argument("script", metavar="SCRIPT", type=Path)
+    sub.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGS")
+    sub.set_defaults(command=_lazily("program"))
+
+
+def _completion(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("shell", choices=("bash", "zsh", "fish"))
+    sub.set_defaults(command=lambda options: import_module("opcount.cli.completion").run(options, parser()))
+
+
+def _report(sub: argparse.ArgumentParser) -> None:
+    add = sub.add_argument
+    add("--convention", choices=sorted(CONVENTIONS), help="how MACs and arithmetic are read as FLOPs (default: fvcore)")
+    add("--format", choices=FORMATS, help="default: table, or what the name of the output file says")
+    add("--depth", type=_natural, metavar="N", help="modules below this depth are left out")
+    add("--sort", choices=SORT_KEYS, help="children in descending order, in place of the model's order")
+    add("--modules", metavar="GLOB", help="only modules whose path matches")
+    add("--unfold", action="store_true", help="show each of several equal blocks")
+    _output(sub)
+
+
+def _output(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("-o", "--output", type=Path, metavar="FILE", help="write there, all or nothing")
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"expected a positive whole number, got {text!r}. TARGET comes first.")
+    return int(text)
+
+
+def _natural(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text!r}.")
+    return int(text)
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"cpu|meta|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"expected cpu, cuda, cuda:N or meta, got {text!r}.")
+    return text
+
+
+def _limit(text: str) -> tuple[str, float]:
+    metric, _, percent = text.partition(":")
+    number = percent.removesuffix("%")
+    if metric not in METRICS or not re.fullmatch(r"\d+(\.\d+)?", number):
+        raise argparse.ArgumentTypeError(f"expected a metric and a percentage such as macs:1%, got {text!r}.")
+    return metric, float(number)
+
+
+def warn(message: str) -> None:
+    """Tell the user something that is no part of the report."""
+    print(f"opcount: {message}", file=sys.stderr)

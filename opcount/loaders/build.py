@@ -1,0 +1,75 @@
+"""Building a model on a device, without its weights where there is no need for them."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from opcount.errors import LoadError
+from opcount.loaders.blame import blame
+from opcount.loaders.given import dtype_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import ModuleType
+
+    from torch import nn
+
+    from opcount.loaders.loaded import Request
+
+
+def on_device(make: Callable[[], Any], device: str) -> Any:
+    """Call what builds a model; for the meta device without ever allocating weights, where the builder bears that."""
+    if device == "meta":
+        try:
+            with torch.device(device):
+                return make()
+        except (RuntimeError, NotImplementedError):  # a constructor that reads a value, such as .item()
+            return make()
+    return make()
+
+
+def build(target: str, make: Callable[[], Any], request: Request) -> nn.Module:
+    """Build a model as it was asked for: device, dtype, mode.
+
+    Raises:
+        LoadError: It cannot be built.
+    """
+    try:
+        model = on_device(make, request.device)
+    except Exception as error:
+        raise LoadError(f"load: {target} cannot be built: {blame(error)}") from error
+    if not isinstance(model, torch.nn.Module):
+        raise LoadError(
+            f"load: expected {target} to build an nn.Module, got {model!r} of type {type(model).__name__}. "
+            "Name a function or class that returns one."
+        )
+    model = model.to(request.device)
+    return (model.to(dtype_of(request.dtype)) if request.dtype else model).train(request.train)
+
+
+def library(name: str, extra: str = "models") -> ModuleType:
+    """Import an optional library.
+
+    Raises:
+        LoadError: It is not installed, or does not import; says what to install.
+    """
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.partition(".")[0] == name.partition(".")[0]:
+            raise LoadError(f"load: {name} is not installed. Run: pip install 'opcount[{extra}]'") from error
+        raise LoadError(f"load: {name} does not import: {error}. Repair its installation.") from error
+    except (ImportError, RuntimeError) as error:
+        raise LoadError(f"load: {name} does not import: {error}. Repair its installation.") from error
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> LoadError:
+    """Return the error for a name that is not known, with the names that are near."""
+    names = list(known)
+    near = get_close_matches(name, names, n=3) or [n for n in names if name.lower() in n.lower()][:3]
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"There are {len(names)} others."
+    return LoadError(f"load: {what} knows no model {name!r}. {hint}")

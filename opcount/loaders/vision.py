@@ -1,0 +1,91 @@
+"""Models of torchvision and timm by name, with images of the size that they were made for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from opcount.loaders.build import build, library, unknown
+from opcount.loaders.given import arguments, given_inputs
+from opcount.loaders.loaded import Loaded
+from opcount.loaders.shapes import image_shape, random_inputs, suited
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from opcount.loaders.loaded import Inputs, Request
+
+_FRAMES = 16
+_FLOW = (3, 368, 768)
+"""Of each of two frames: whole multiples of 8, as optical flow needs them."""
+
+_DETECTED = 800
+"""Height and width of an image for a detector, near what its own transform makes of one."""
+
+
+def load_timm(name: str, request: Request) -> Loaded:
+    """Build a model of timm without pretrained weights.
+
+    Raises:
+        LoadError: timm is not installed, or does not know the name.
+    """
+    timm = library("timm")
+    if not timm.is_model(name.partition(".")[0]):
+        raise unknown("timm", name, timm.list_models())
+    target = f"timm/{name}"
+    model = build(target, lambda: timm.create_model(name, pretrained=False, **arguments(request.arguments)), request)
+    config: Any = getattr(model, "default_cfg", {})
+    return _with_images(model, tuple(config.get("input_size", (3, 224, 224))), request)
+
+
+def load_torchvision(name: str, request: Request) -> Loaded:
+    """Build a model of torchvision without pretrained weights.
+
+    Raises:
+        LoadError: torchvision is not installed, or does not know the name.
+    """
+    models = library("torchvision.models")
+    if name not in models.list_models():
+        raise unknown("torchvision", name, models.list_models())
+    backbone = {"weights_backbone": None} if _home(models, name) in {"detection", "segmentation"} else {}
+    options = {**backbone, **arguments(request.arguments)}
+    model = build(f"torchvision/{name}", lambda: models.get_model(name, weights=None, **options), request)
+    if _home(models, name) == "detection" and not request.inputs:
+        return _with_list_of_images(model, request)
+    if _home(models, name) == "optical_flow" and not request.inputs:
+        shape = image_shape(request.sizes, _FLOW)
+        return Loaded(model, random_inputs(model, [shape, shape], request), "library", (shape, shape))
+    size = getattr(model, "image_size", None)  # of vision transformers, whose best weights want another
+    return _with_images(model, (3, size, size) if isinstance(size, int) else _default_shape(models, name), request)
+
+
+def _home(models: Any, name: str) -> str:
+    """Return the part of torchvision that a model is of: ``"resnet"``, ``"video"``, ``"detection"``."""
+    parts = models.get_model_builder(name).__module__.split(".")
+    return str(parts[2]) if len(parts) > 2 else ""
+
+
+def _default_shape(models: Any, name: str) -> tuple[int, ...]:
+    """Return the shape that the model's own preprocessing ends with, read from its weights' description."""
+    try:
+        transforms = models.get_model_weights(name).DEFAULT.transforms()
+    except (AttributeError, ValueError):  # no weights were ever published
+        return (3, 224, 224)
+    sizes = list(getattr(transforms, "crop_size", None) or getattr(transforms, "resize_size", None) or [224])
+    height, width = sizes[0], sizes[-1]
+    return (3, _FRAMES, height, width) if _home(models, name) == "video" else (3, height, width)
+
+
+def _with_images(model: nn.Module, default: tuple[int, ...], request: Request) -> Loaded:
+    if request.inputs:
+        return Loaded(model, given_inputs(request), "library", ", ".join(request.inputs))
+    shape = image_shape(request.sizes, default)
+    return Loaded(model, random_inputs(model, [shape], request), "library", shape)
+
+
+def _with_list_of_images(model: nn.Module, request: Request) -> Loaded:
+    shape = image_shape(request.sizes, (3, _DETECTED, _DETECTED))
+    images = [suited(torch.rand(shape), model, request.device) for _ in range(request.batch_size)]
+    inputs: Inputs = (images,)
+    return Loaded(model, inputs, "library", shape)

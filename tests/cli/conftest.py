@@ -1,0 +1,63 @@
+"""Run the command line: in this process, which is quick, or as a process of its own."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from opcount.cli import main
+from tests.shims import ROOT, STARTUP, child_environment, install
+
+PATH = os.pathsep.join([str(STARTUP), str(ROOT)])
+"""The shims, and this checkout: children run in folders of their own."""
+
+
+@pytest.fixture(autouse=True)
+def libraries():
+    install()
+
+
+@pytest.fixture
+def opcount(capsys):
+    """Return a function that runs a command line and returns status, standard output and standard error."""
+
+    def run(*arguments):
+        try:
+            status = main([str(a) for a in arguments])
+        except SystemExit as end:
+            status = end.code
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+@pytest.fixture
+def process(tmp_path):
+    """Return a function that starts ``python -m opcount`` and waits for it."""
+
+    def run(*arguments, **options):
+        command = [sys.executable, "-m", "opcount", *map(str, arguments)]
+        settings = {
+            "capture_output": True,
+            "text": True,
+            "env": child_environment(PYTHONPATH=PATH),
+            "cwd": tmp_path,
+            "timeout": 300,
+        }
+        return subprocess.run(command, check=False, **{**settings, **options})
+
+    return run
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Return a function that writes a file and returns its path."""
+
+    def to(text, name="net.py"):
+        file = tmp_path / name
+        file.write_text(text)
+        return file
+
+    return to
