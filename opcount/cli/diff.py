@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from opcount.cli.output import read, write
@@ -22,11 +21,8 @@ def run(options: argparse.Namespace) -> int:
     if options.convention:
         before, after = (profile.with_convention(options.convention) for profile in (before, after))
     diff = before.diff(after)
-    if options.format == "html":
-        text = import_module("opcount.reporter.html").render(after, baseline=before)
-    else:
-        render = reporter.render_markdown if options.format == "markdown" else reporter.render
-        text = render(diff, options.metric)
+    render = reporter.render_markdown if options.format == "markdown" else reporter.render
+    text = render(diff, options.metric)
     write(f"{text.rstrip()}\n", options.output)
     failures = [text for metric, percent in options.fail if (text := _exceeded(diff, metric, percent))]
     for failure in failures:
