@@ -218,13 +218,16 @@ class _Conditional:
         self._conditions = conditions
 
     def __call__(self, mode: Interceptor, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        out = func(*args, **kwargs)
+        out = func(*args, **kwargs) if kwargs else func(*args)
         mode.charge(self.settled(out, args, kwargs), out, args, kwargs)
         return out
 
     def settled(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
         """Return the plan of the first formula that is meant for the call."""
-        return next(plan for when, plan in self._conditions if when is None or when(out, *args, **kwargs))
+        for when, plan in self._conditions:  # the hot path of matrix products: a generator would cost a formula's time
+            if when is not None and when(out, *args, **kwargs):
+                return plan
+        return plan
 
 
 _METADATA_QUESTION = _Unseen()
