@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from opcount import Cost, OpCounter, formula
 from opcount.errors import FormulaError
+from opcount.profile import Profile
 from opcount.registry import BUILTIN, USER, Formula, Registry, builtin
 
 W = torch.ones(4, 4)
@@ -107,6 +109,23 @@ def test_a_formula_that_returns_no_cost_is_an_error_that_names_the_operator(valu
         W @ W
     assert counter.macs == 64
     assert set(counter.by_operator()) == {"aten.mm.default"}
+
+
+@pytest.mark.parametrize("value", [1.5, -1, torch.tensor(2.5), "3", None])
+def test_a_cost_that_is_no_whole_number_is_an_error_that_names_the_operator(value):
+    wrong = pytest.raises(FormulaError, match=r"registry\.twice\.default: .* whole numbers from 0 on, got Cost\(macs=")
+    with OpCounter(formulas={PACKET: lambda out, x: Cost(macs=value)}) as c, wrong:
+        twice(W)
+    assert (c.macs, c.profile.records) == (0, ())
+
+
+@pytest.mark.parametrize("value", [np.int64(5), np.prod((1, 5)), torch.tensor(5), True + 4])
+def test_integers_of_other_libraries_are_counted_as_plain_ones(value):
+    with OpCounter(formulas={PACKET: lambda out, x: Cost(macs=value)}) as c:
+        twice(W)
+    assert type(c.macs) is int
+    assert c.macs == 5
+    assert Profile.from_json(c.profile.to_json()).macs == 5
 
 
 def test_a_formula_that_fails_is_an_error_that_names_the_operator_and_keeps_the_cause():

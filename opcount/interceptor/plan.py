@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -175,9 +176,23 @@ def _checked(name: str, price: Pricing) -> Pricing:
                 f"formula: {name}: expected its formula to return an opcount.Cost, got {cost!r} of type "
                 f"{type(cost).__name__}. Return Cost(macs=..., arith=..., activations=...)."
             )
-        return cost
+        return cost if all(type(count) is int and count >= 0 for count in cost) else _in_whole_numbers(name, cost)
 
     return checked
+
+
+def _in_whole_numbers(name: str, cost: Cost) -> Cost:
+    """Return a cost of NumPy's or PyTorch's integers as plain ones; a profile is to be stored and added up."""
+    try:
+        counts = [count if isinstance(count, torch.SymInt) else index(count) for count in cost]
+    except TypeError:
+        counts = []
+    if not counts or any(type(count) is int and count < 0 for count in counts):
+        raise FormulaError(
+            f"formula: {name}: expected its formula to count in whole numbers from 0 on, got {cost!r}. "
+            f"Round with int(...) or divide with //."
+        )
+    return Cost(*counts)
 
 
 def _overload(name: str) -> OpOverload:

@@ -71,6 +71,12 @@ def flex():
     return flex_attention(q, q, q)
 
 
+def scan():
+    from torch._higher_order_ops.scan import scan  # noqa: PLC0415  (takes a second)
+
+    return scan(lambda state, x: (state @ x, state @ x), torch.eye(3), randn(4, 3, 3))
+
+
 def gradient_of_a_leaf():
     x = randn(3, 4, requires_grad=True)
     return torch.autograd.grad(nn.Linear(4, 5)(x).sum(), x)
@@ -119,6 +125,7 @@ ROWS = {
     "nested linear": Row(lambda: F.linear(ragged(), randn(6, 4)), (3 + 5) * 4 * 6, wrong=RAISES),
     "nested attention": Row(ragged_attention, 2 * (3 * 3 + 5 * 5) * (2 + 2), wrong=RAISES),
     "flex_attention": Row(flex, 2 * 16 * 16 * (8 + 8), wrong=RAISES),
+    "scan": Row(scan, 4 * 2 * 3 * 3 * 3, wrong=RAISES),
     "autograd.grad to a leaf": Row(gradient_of_a_leaf, 2 * 3 * 4 * 5, wrong=RAISES),
     "jacrev": Row(lambda: torch.func.jacrev(nn.Linear(4, 5))(randn(3, 4)), 3 * 4 * 5 * (1 + 3 * 5), wrong=RAISES),
 }
