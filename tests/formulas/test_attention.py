@@ -45,7 +45,7 @@ def test_attention_counts_its_two_products_and_six_operations_for_each_score(sha
     q, k, v = operands(*shape)
     expected, products, rest = attend(q, k, v)
     b, h, l, s, _, ev = shape  # noqa: E741
-    assert torch.allclose(F.scaled_dot_product_attention(q, k, v), expected)
+    assert torch.allclose(F.scaled_dot_product_attention(q, k, v), expected, atol=1e-5)  # elements near zero
     cost = price_of(aten._scaled_dot_product_fused_attention_overrideable.default, None, q, k, v)
     assert cost == Cost(products.products, rest.operations, b * h * l * s + b * h * l * ev)
 
