@@ -87,7 +87,7 @@ class Composite:
         if key not in self._kernels:
             self._kernels[key] = self._kernel_for(key)
         kernel = self._kernels[key]
-        if kernel is None:
+        if kernel is None or not all(map(_is_transparent, _modes_below())):
             return mode.run(self._whole, func, args, kwargs)
         # A composite operator that arrives whole was called below autograd.
         with as_without_modes(func, _AUTOGRAD_AND_VIEWS), mode.reentered():
@@ -164,6 +164,14 @@ def _takes(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> b
 def _is_last_mode() -> bool:
     """Tell whether nobody else waits to see the operator itself: a tracer, a fake tensor mode, ..."""
     return all(getattr(mode, "is_interceptor", False) for mode in _modes_below())
+
+
+def _is_transparent(mode: Any) -> bool:
+    """Tell whether a mode does with a composite operator what it does with its parts: counters and fake tensors do.
+
+    Anybody else's mode is to see the operator that it would see without us.
+    """
+    return type(mode).__module__.startswith(("opcount.", "torch._subclasses."))
 
 
 @cache
