@@ -124,6 +124,9 @@ def formula(*targets: object) -> Callable[[P], P]:
             (``"mylib.f"``), higher-order operators, Triton kernels, or `nn.Module` classes, which are then
             priced as a whole.
 
+    A composite operator such as ``aten.linear`` reaches a counter under inference_mode alone; elsewhere PyTorch has
+    taken it apart before. For the same count everywhere price what it is made of, or the module class that calls it.
+
     Raises:
         FormulaError: A target is none of these, or a formula for it was registered before.
 
