@@ -94,7 +94,7 @@ def test_patterns_may_leave_out_the_class_that_begins_each_path_without_a_model(
     with flop_budget(modules={"0": "100 MAC", "Sequential.2": "50 MAC"}):
         MODEL(ONE)
     with (
-        pytest.raises(BudgetExceededError, match=r"flop_budget: Sequential.0 limited to 99 MAC"),
+        pytest.raises(BudgetExceededError, match=r"Sequential.0 limited to 99 MAC"),
         flop_budget(modules={"0": "99 MAC"}),
     ):
         MODEL(ONE)
