@@ -54,8 +54,8 @@ class flop_budget:  # noqa: N801  (used as a decorator and a context manager, ne
         ...     return model(torch.ones(5, 10))
         >>> forward()  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        opcount.errors.BudgetExceededError: ...forward: limited to 400 MAC, counted 500 MAC (+25.0 %). Biggest spenders: \
-Linear: 500 MAC (100.0 %).
+        opcount.errors.BudgetExceededError: ...forward: limited to 400 MAC, counted 500 MAC (+25.0 %). Biggest \
+spenders: Linear: 500 MAC (100.0 %).
     """
 
     scaling = staticmethod(scaling)

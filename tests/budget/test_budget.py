@@ -6,6 +6,7 @@ import pytest
 
 from opcount import Budget, Profile
 from opcount.budget.enforce import enforce
+from opcount.budget.watch import Watcher, watching
 from opcount.errors import BudgetError, BudgetExceededError, ConventionError, UncountedOperatorWarning
 from tests.budget.profiles import profile, row, texts
 
@@ -56,7 +57,7 @@ def test_what_depends_on_a_convention_names_it():
 
 
 def test_the_sentence_of_the_error_names_the_test_and_the_biggest_spenders():
-    with pytest.raises(BudgetExceededError) as caught:
+    with watching(Watcher("test_x", verbosity=0)), pytest.raises(BudgetExceededError) as caught:
         enforce(Budget.of("600 MAC"), NET, who="test_x")
     assert str(caught.value) == (
         "test_x: limited to 600 MAC, counted 750 MAC (+25.0 %). "
