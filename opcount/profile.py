@@ -237,6 +237,12 @@ class Profile:
 
         return render(self)
 
+    def _repr_html_(self) -> str:
+        """Return the page that explores the count, for notebooks."""
+        from opcount.reporter.html import frame  # noqa: PLC0415  (reporters read profiles)
+
+        return frame(self)
+
     def __add__(self, other: object) -> Profile:
         """Add the records of two counts; the modules of both are kept, by path.
 

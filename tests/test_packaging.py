@@ -87,7 +87,9 @@ def test_a_name_that_does_not_exist_is_an_attribute_error_that_names_it():
 
 
 def test_the_wheel_holds_every_source_file_and_says_that_it_is_typed(wheel):
-    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "opcount").rglob("*.py")}
+    folder = ROOT / "opcount"
+    files = (path for path in folder.rglob("*") if path.suffix in {".py", ".js", ".css", ".html"})
+    sources = {str(path.relative_to(ROOT)) for path in files}
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert packed == sources | {"opcount/py.typed"}
 

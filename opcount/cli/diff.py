@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opcount.cli.formats import chosen
 from opcount.cli.output import read, write
 from opcount.cli.parser import warn
 from opcount.profile import Profile
 from opcount.reporter import diff as reporter
+from opcount.reporter import html
 
 if TYPE_CHECKING:
     import argparse
@@ -21,13 +23,19 @@ def run(options: argparse.Namespace) -> int:
     if options.convention:
         before, after = (profile.with_convention(options.convention) for profile in (before, after))
     diff = before.diff(after)
-    render = reporter.render_markdown if options.format == "markdown" else reporter.render
-    text = render(diff, options.metric)
-    write(f"{text.rstrip()}\n", options.output)
+    write(f"{_render(diff, before, after, options).rstrip()}\n", options.output)
     failures = [text for metric, percent in options.fail if (text := _exceeded(diff, metric, percent))]
     for failure in failures:
         warn(failure)
     return 1 if failures else 0
+
+
+def _render(diff: Diff, before: Profile, after: Profile, options: argparse.Namespace) -> str:
+    name = chosen(options)
+    if name == "html":
+        return html.render(after, baseline=before)
+    render = reporter.render_markdown if name == "markdown" else reporter.render
+    return render(diff, options.metric)
 
 
 def _exceeded(diff: Diff, metric: str, percent: float) -> str:

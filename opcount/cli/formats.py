@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
     from opcount.profile import Profile
 
-FORMATS = ("table", "arch", "tree", "operators", "markdown", "json", "csv", "speedscope", "folded")
+FORMATS = ("table", "arch", "tree", "operators", "markdown", "json", "csv", "html", "speedscope", "folded")
 
 _OUTLINED = ("table", "tree", "markdown")
-_BY_SUFFIX = {".json": "json", ".csv": "csv", ".md": "markdown", ".folded": "folded"}
+_BY_SUFFIX = {".json": "json", ".csv": "csv", ".md": "markdown", ".html": "html", ".folded": "folded"}
 
 
 def render(profile: Profile, options: argparse.Namespace) -> str:

@@ -106,7 +106,7 @@ def _diff(sub: argparse.ArgumentParser) -> None:
     add("before", metavar="A.json", type=Path)
     add("after", metavar="B.json", type=Path)
     add("--metric", choices=METRICS, default="macs")
-    add("--format", choices=("table", "markdown"), default="table")
+    add("--format", choices=("table", "markdown", "html"), help="default: table, or what the output file's name says")
     add("--convention", choices=sorted(CONVENTIONS), help="how MACs and arithmetic are read as FLOPs")
     add(
         "--fail", type=_limit, action="append", default=[], metavar="METRIC:PCT%", help="exit with 1 if it grew by more"

@@ -70,7 +70,7 @@ class _Outline:
         self._known = profile.modules
         self._totals = profile.by_module()
         self._totals.setdefault(ROOT, Total())
-        paths = _in_order(self._totals)
+        paths = in_order(self._totals)
         kept = self._kept(paths, modules)
         self._children = children_of({path: None for path in paths if path in kept})
         if sort is not None:
@@ -154,8 +154,8 @@ def _with_parents(path: str, known: set[str] | Mapping[str, None]) -> Iterator[s
         path = path.rpartition(".")[0]
 
 
-def _in_order(totals: Mapping[str, Total]) -> dict[str, None]:
-    """Return all paths, and their parents before them where a count knows of none."""
+def in_order(totals: Mapping[str, Total]) -> dict[str, None]:
+    """Return all paths, the root first, and before each its parents, those too of which a count knows nothing."""
     paths: dict[str, None] = {ROOT: None}
     for path in totals:
         paths.update(dict.fromkeys(reversed(list(_with_parents(path, paths)))))

@@ -48,6 +48,16 @@ def test_diff_writes_the_comment_of_a_pull_request(opcount, profiles, tmp_path):
     assert "| `body.0` | 128 | 192 | +64 | +50.0 % |" in (tmp_path / "diff.md").read_text()
 
 
+@pytest.mark.parametrize(("command", "words"), [(["show"], "Net</h1>"), (["diff"], "Net: what changed</h1>")])
+def test_the_name_of_the_output_file_asks_for_a_page(opcount, profiles, tmp_path, command, words):
+    files = profiles if command == ["diff"] else profiles[:1]
+    assert opcount(*command, *files, "-o", tmp_path / "page.html")[0] == 0
+    page = (tmp_path / "page.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert words in page
+    assert opcount(*command, *files, "--format", "html")[1] == page
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

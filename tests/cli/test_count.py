@@ -161,7 +161,7 @@ def test_what_needs_values_is_computed_and_that_is_said(opcount, write):
 
 
 @pytest.mark.parametrize(
-    "name", ["table", "arch", "tree", "operators", "markdown", "json", "csv", "speedscope", "folded"]
+    "name", ["table", "arch", "tree", "operators", "markdown", "json", "csv", "html", "speedscope", "folded"]
 )
 def test_formats(opcount, write, name):
     status, out, err = opcount("count", write(NET), "--format", name)

@@ -1,0 +1,47 @@
+"""A page that explores a count: an icicle of modules, tables, what changed. One file, which fetches nothing."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from opcount.reporter.page import assemble
+from opcount.reporter.page.pack import pack, pack_diff
+from opcount.reporter.table import render as render_table
+from opcount.reporter.table import summary
+
+if TYPE_CHECKING:
+    from opcount.profile import Profile
+
+_HEIGHT = 760
+
+
+def render(profile: Profile, *, baseline: Profile | None = None, title: str = "") -> str:
+    """Return the profile as a page of HTML.
+
+    Args:
+        profile: What to show.
+        baseline: An earlier count to compare with; modules are coloured by how they changed.
+        title: Of the page; by default the type of the model.
+
+    Raises:
+        ConventionError: The profile and its baseline are read under different conventions.
+    """
+    data = pack(profile) if baseline is None else pack_diff(baseline, profile)
+    return assemble(title or _title(profile, baseline), "\n".join(summary(profile)), data)
+
+
+def frame(profile: Profile) -> str:
+    """Return the page for a cell of a notebook; where it is not allowed to run, the table remains."""
+    page, table = escape(render(profile)), escape(render_table(profile))
+    return (
+        f'<iframe srcdoc="{page}" sandbox="allow-scripts" title="opcount" loading="lazy" '
+        f'style="width: 100%; height: {_HEIGHT}px; border: 0"></iframe>'
+        f"<details><summary>As a table</summary><pre>{table}</pre></details>"
+    )
+
+
+def _title(profile: Profile, baseline: Profile | None) -> str:
+    root = profile.modules.get("")
+    name = root.type if root and root.type else "opcount"
+    return name if baseline is None else f"{name}: what changed"

@@ -1,0 +1,28 @@
+// Everything, in the order in which it reacts: the search first, since what is drawn asks for its matches.
+
+import { followAddress, readAddress } from "./address.js";
+import { showDetails } from "./details.js";
+import { showFooter } from "./footer.js";
+import { showHeader } from "./header.js";
+import { showIcicle } from "./icicle.js";
+import { followKeys } from "./keyboard.js";
+import { showLegend } from "./legend.js";
+import { showMatrix } from "./matrix.js";
+import { followQuery } from "./search.js";
+import { drawAll } from "./state.js";
+import { showTable } from "./table.js";
+import { followTheme } from "./theme.js";
+
+readAddress();
+followQuery();
+showHeader();
+showIcicle();
+showLegend();
+showDetails();
+showTable();
+showMatrix();
+showFooter();
+followTheme();
+followKeys();
+drawAll();
+followAddress();

@@ -1,0 +1,61 @@
+// Modules whose path or type contains the query; with * or ? in it, whose whole path it describes.
+
+import { report } from "./data.js";
+import { byId } from "./dom.js";
+import { percent, plural } from "./numbers.js";
+import { state, subscribe, update } from "./state.js";
+import { totals } from "./totals.js";
+
+let matches = null; // null: nothing is searched for
+
+export function isMatch(index) {
+  return matches === null || matches[index];
+}
+
+export function isSearching() {
+  return matches !== null;
+}
+
+export function followQuery() {
+  const input = byId("query");
+  input.addEventListener("input", () => update({ query: input.value }));
+  input.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") update({ query: "" });
+  });
+  subscribe(["query"], () => {
+    if (input.value !== state.query) input.value = state.query;
+    matches = match(state.query.trim());
+  });
+  subscribe(["query", "metric", "phase"], showFound);
+}
+
+function match(query) {
+  if (!query) return null;
+  const fits = /[*?]/.test(query) ? glob(query) : contains(query.toLowerCase());
+  return report.modules.map(fits);
+}
+
+function contains(words) {
+  return (module) => `${module.path}\n${module.type}`.toLowerCase().includes(words);
+}
+
+function glob(pattern) {
+  const escaped = pattern.replace(/[.+^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*").replaceAll("?", ".");
+  const expression = new RegExp(`^${escaped}$`, "i");
+  return (module) => expression.test(module.path);
+}
+
+function showFound() {
+  const output = byId("found");
+  output.textContent = "";
+  if (matches === null) return;
+  const { total } = totals(state.metric, state.phase);
+  const top = report.modules.filter((module) => matches[module.index] && !hasMatchAbove(module));
+  const sum = top.reduce((all, module) => all + total[module.index], 0);
+  output.textContent = `${plural(matches.filter(Boolean).length, "module")}, ${percent(sum, total[0])}`;
+}
+
+function hasMatchAbove(module) {
+  for (let at = module.parent; at !== null; at = report.modules[at].parent) if (matches[at]) return true;
+  return false;
+}
