@@ -348,6 +348,8 @@ def test_six_thousand_modules(page, wide):
     assert 0 < len(shown.all(".cell")) < 3000
     shown.search("body.777.*")
     assert shown.rows() == [f"body.777.{leaf}" for leaf in ("q", "k", "v", "o", "mlp")]
+    assert shown.all(".rest.matching")  # too thin for a cell of its own, and found all the same
+    assert shown.all(".rest.dimmed")
     shown.click('tr[data-path="body.777.v"] button')
     shown.search("")
     assert shown.texts("#trail button") == ["model", "body", "777", "v"]

@@ -6,7 +6,7 @@ import { byId, element } from "./dom.js";
 import { layout } from "./layout.js";
 import { metricOf } from "./metrics.js";
 import { percent, plural, relative, si } from "./numbers.js";
-import { isMatch, isSearching } from "./search.js";
+import { hasMatch, isMatch, isSearching } from "./search.js";
 import { state, subscribe, update } from "./state.js";
 import { sizes, totals } from "./totals.js";
 
@@ -75,8 +75,7 @@ function show(box, cell, pixels, height) {
   const number = describe(module);
   const narrow = cell.width * pixels < NARROW;
   node.classList.toggle("narrow", narrow);
-  node.classList.toggle("dimmed", !isMatch(module.index));
-  node.classList.toggle("matching", isSearching() && isMatch(module.index));
+  mark(node, isMatch(module.index));
   node.style.setProperty("background", colorOf(module, state.metric, state.phase));
   node.replaceChildren(
     ...(narrow ? [] : [element("span", { class: "name" }, name), element("span", { class: "value" }, number)]),
@@ -103,11 +102,17 @@ function make(box, module) {
 }
 
 function showRest(cell, height) {
-  const what = `${plural(cell.count, "small module")} of ${cell.parent.path || "model"}`;
+  const what = `${plural(cell.thin.length, "small module")} of ${cell.parent.path || "model"}`;
   const node = element("div", { class: "cell rest", title: what, role: "presentation" });
+  mark(node, cell.thin.some(({ index }) => hasMatch(index)));
   place(node, cell, height);
   rests.push(node);
   return node;
+}
+
+function mark(node, isFound) {
+  node.classList.toggle("dimmed", !isFound);
+  node.classList.toggle("matching", isSearching() && isFound);
 }
 
 function place(node, cell, height) {

@@ -3,8 +3,9 @@
 import { report } from "./data.js";
 
 const THINNEST = 2; // pixels
+const TOGETHER = 8; // pixels of what is thinner, in one cell
 
-// Returns cells {module, left, width, row}, shares of the width; {count} in place of a module stands for thin ones.
+// Returns cells {module, left, width, row}, shares of the width; thin ones beside one another are one cell, {thin}.
 export function layout(size, zoom, pixels) {
   const cells = [];
   if (!size[zoom]) return cells;
@@ -28,9 +29,10 @@ function below(cell, size, pixels, cells) {
       wide.push({ module, left, width, row });
       rest = null;
     } else if (width > 0) {
-      if (!rest) cells.push((rest = { count: 0, parent: cell.module, left, width: 0, row }));
-      rest.count += 1;
+      if (!rest) cells.push((rest = { thin: [], parent: cell.module, left, width: 0, row }));
+      rest.thin.push(module);
       rest.width += width;
+      if (rest.width * pixels >= TOGETHER) rest = null;
     }
     left += width;
   }

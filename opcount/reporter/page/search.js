@@ -7,9 +7,14 @@ import { state, subscribe, update } from "./state.js";
 import { totals } from "./totals.js";
 
 let matches = null; // null: nothing is searched for
+let within = null; // whether a module or any below it matches
 
 export function isMatch(index) {
   return matches === null || matches[index];
+}
+
+export function hasMatch(index) {
+  return within === null || within[index];
 }
 
 export function isSearching() {
@@ -25,6 +30,7 @@ export function followQuery() {
   subscribe(["query"], () => {
     if (input.value !== state.query) input.value = state.query;
     matches = match(state.query.trim());
+    within = matches && spread(matches);
   });
   subscribe(["query", "metric", "phase"], showFound);
 }
@@ -33,6 +39,12 @@ function match(query) {
   if (!query) return null;
   const fits = /[*?]/.test(query) ? glob(query) : contains(query.toLowerCase());
   return report.modules.map(fits);
+}
+
+function spread(found) {
+  const all = [...found];
+  for (let i = all.length - 1; i > 0; i -= 1) if (all[i]) all[report.modules[i].parent] = true;
+  return all;
 }
 
 function contains(words) {
