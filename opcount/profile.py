@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from opcount.convention import FVCORE, Convention, find_convention
 from opcount.coverage import FREE, UNCOUNTED, Coverage
 from opcount.errors import ConventionError
+from opcount.records import Module, Record, Total, merge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Literal
 
-    from opcount.cost import Cost
     from opcount.diff import Diff
 
     Ancestors = Literal["owner", "caller"]
+
+__all__ = ["ROOT", "ROW_COLUMNS", "Module", "Profile", "Record", "Total", "merge", "parents"]
 
 ROW_COLUMNS = (
     "path", "stack", "operator", "family", "phase", "dtype",
@@ -31,85 +33,6 @@ ROOT = ""
 
 _PHASE_ORDER = {"forward": 0, "backward": 2, "recompute": 3, "optimizer": 4}
 """The user's own phases come second."""
-
-
-class Record(NamedTuple):
-    """All calls of one operator in one place.
-
-    Attributes:
-        stack: Paths of the modules that were running, the root ``""`` first.
-        operator: The overload, ``"aten.mm.default"``.
-        family: The formula's file, ``"matmul"``; or ``"free"``, or ``"uncounted"``.
-        phase: ``"forward"``, ``"backward"``, ``"recompute"``, ``"optimizer"``, or the user's.
-        dtype: The dtype that computes, ``"float32"``.
-        calls: How often.
-        cost: Of all calls together.
-        bytes: Written by all calls together; 0 for views.
-        shapes: Of the first call, for people: ``"(8x16, 16x4) -> 8x4"``.
-    """
-
-    stack: tuple[str, ...]
-    operator: str
-    family: str
-    phase: str
-    dtype: str
-    calls: int
-    cost: Cost
-    bytes: int = 0
-    shapes: str = ""
-
-    @property
-    def path(self) -> str:
-        """The module that ran the operator: the innermost of the stack."""
-        return self.stack[-1]
-
-    @property
-    def key(self) -> tuple[tuple[str, ...], str, str, str, str]:
-        """What makes two records the same row."""
-        return self[:5]
-
-
-class Total(NamedTuple):
-    """A sum over records.
-
-    Attributes:
-        macs: Multiply-accumulates.
-        arith: Other scalar operations.
-        flops: Under the profile's convention.
-        activations: Elements of the outputs of convolution- and matmul-like operators, forward only.
-        calls: Operator calls.
-        bytes: Written.
-    """
-
-    macs: int = 0
-    arith: int = 0
-    flops: int = 0
-    activations: int = 0
-    calls: int = 0
-    bytes: int = 0
-
-    def __add__(self, other: object) -> Total:
-        if not isinstance(other, Total):
-            return NotImplemented
-        return Total(*(a + b for a, b in zip(self, other, strict=True)))
-
-
-class Module(NamedTuple):
-    """What a profile knows of one module.
-
-    Attributes:
-        path: Dotted, as in ``state_dict``; the root is ``""``.
-        type: Its class's name.
-        params: Elements of its parameters, children included, a tied one once under its first name.
-        calls: How often it was called.
-        aliases: Further paths of the same module.
-    """
-
-    path: str
-    type: str
-    params: int = 0
-    calls: int = 0
-    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -341,19 +264,6 @@ class Profile:
         for record in self._counted():
             totals[key(record)] = totals.get(key(record), Total()) + self.read(record)
         return totals
-
-
-def merge(records: Iterable[Record]) -> tuple[Record, ...]:
-    """Add up the records that differ in nothing but their numbers."""
-    rows: dict[Hashable, Record] = {}
-    for record in records:
-        row = rows.get(record.key)
-        if row is not None:
-            record = row._replace(  # noqa: PLW2901  (the sum takes the record's place)
-                calls=row.calls + record.calls, cost=row.cost + record.cost, bytes=row.bytes + record.bytes
-            )
-        rows[record.key] = record
-    return tuple(rows.values())
 
 
 def parents(path: str) -> list[str]:
