@@ -8,12 +8,15 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import sys
 from pathlib import Path
 
 import torch
 from measure import table
 
-SUITES = ("imports", "formulas", "overhead", "analyses", "dryruns", "scale")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's opcount
+
+SUITES = ("imports", "formulas", "overhead", "analyses", "training", "dryruns", "memory", "scale")
 
 
 def main() -> None:

@@ -107,22 +107,25 @@ def run(names: list[str] | None = None) -> list[measure.Result]:
     for name in names or MODELS:
         model, x = positional(name)
         for label, mine in (("opcount", ours), ("opcount dry run", dry)):
-            peers = {peer: _quietly(count, model, x) for peer, count in PEERS.items() if _works(count, model, x)}
-            peers["bare forward"] = _quietly(lambda model, x: model(x), model, x)
-            results += measure.compare("analyses", name, (label, _quietly(mine, model, x)), peers, pairs=3)
+            peers = {peer: quietly(count, *positional(name)) for peer, count in PEERS.items() if works(count, name)}
+            peers["bare forward"] = quietly(lambda model, x: model(x), model, x)
+            results += measure.compare("analyses", name, (label, quietly(mine, model, x)), peers, pairs=3)
     return results
 
 
-def _works(count: Callable[[nn.Module, Tensor], object], model: nn.Module, x: Tensor) -> bool:
+def works(count: Callable[[nn.Module, Tensor], object], name: str) -> bool:
+    """Tell whether a tool is installed and can count a model, of its own: some leave hooks behind when they fail."""
     try:
-        _quietly(count, model, x)()
+        quietly(count, *positional(name))()
     except Exception as error:  # noqa: BLE001  (a peer that is absent, or cannot count this, is left out)
         logging.getLogger("bench").info("%s: %s", getattr(count, "__name__", ""), error)
         return False
     return True
 
 
-def _quietly(count: Callable[[nn.Module, Tensor], object], model: nn.Module, x: Tensor) -> Callable[[], Any]:
+def quietly(count: Callable[[nn.Module, Tensor], object], model: nn.Module, x: Tensor) -> Callable[[], Any]:
+    """Return an analysis without gradients that prints nothing."""
+
     def program() -> object:
         with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")

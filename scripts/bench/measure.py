@@ -21,16 +21,18 @@ class Result(NamedTuple):
         case: What was run.
         subject: What is measured.
         reference: What it is compared with.
-        seconds: Median of the subject.
-        ratio: Median of ``reference / subject``, pair by pair: above 1 the subject is faster.
+        value: Median of the subject, in seconds; of memory, in bytes.
+        ratio: Median of ``reference / subject``, pair by pair: above 1 the subject is faster, or smaller.
+        unit: Of the value.
     """
 
     suite: str
     case: str
     subject: str
     reference: str
-    seconds: float
+    value: float
     ratio: float
+    unit: str = "s"
 
 
 def seconds(program: Callable[[], object]) -> float:
@@ -76,9 +78,13 @@ def compare(
 
 def table(results: Iterable[Result]) -> str:
     """Return results as text."""
-    shown = PrettyTable(["suite", "case", "subject", "ms", "compared with", "ratio"])
+    shown = PrettyTable(["suite", "case", "subject", "median", "compared with", "ratio"])
     shown.align = "l"
-    shown.align["ms"] = shown.align["ratio"] = "r"
+    shown.align["median"] = shown.align["ratio"] = "r"
     for r in results:
-        shown.add_row([r.suite, r.case, r.subject, f"{1e3 * r.seconds:.2f}", r.reference, f"{r.ratio:.2f} x"])
+        shown.add_row([r.suite, r.case, r.subject, _text(r), r.reference, f"{r.ratio:.2f} x"])
     return str(shown)
+
+
+def _text(result: Result) -> str:
+    return f"{result.value / 1e6:.1f} MB" if result.unit == "B" else f"{1e3 * result.value:.2f} ms"

@@ -1,9 +1,8 @@
-"""How time and memory grow: with modules, with operators, with training steps. A doubling should take twice as long."""
+"""How time grows: with modules, with operators, with training steps. A doubling should take twice as long."""
 
 from __future__ import annotations
 
 import itertools
-import tracemalloc
 from typing import TYPE_CHECKING
 
 import measure
@@ -105,14 +104,3 @@ def run(names: list[str] | None = None) -> list[measure.Result]:
             (result,) = measure.compare("scale", name, subject, {f"{small:,}": make(small)}, pairs=3)
             results.append(result._replace(ratio=result.ratio * large / small))
     return results
-
-
-def memory(calls: int) -> int:
-    """Return the bytes that Python holds at the peak of a loop over one operator."""
-    program = operators(calls)
-    program()
-    tracemalloc.start()
-    program()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return peak
