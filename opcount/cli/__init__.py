@@ -1,6 +1,7 @@
 """The ``opcount`` command.
 
-Exit codes: 0, all well; 1, a check failed or the model could not be counted; 2, bad usage; 130, interrupted.
+Exit codes: 0, all well; 1, a check failed; 2, what was asked for cannot be done; 130, interrupted. `opcount run` ends
+with the exit code of the program that it counts.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from opcount.cli.output import check
 from opcount.cli.parser import parse
 from opcount.errors import OpcountError
 
@@ -22,12 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; return its exit status."""
     options = parse(arguments)
     try:
+        if getattr(options, "output", None) is not None:
+            check(options.output)  # before a count that takes long
         status: int = options.command(options)
     except (OpcountError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise
         print(f"opcount: {error}", file=sys.stderr)
-        return 1
+        return 2
     return status
 
 

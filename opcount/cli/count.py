@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from opcount.cli.formats import chosen, render
-from opcount.cli.output import write
-from opcount.cli.parser import warn
+from opcount.cli.formats import chosen, read_as, render
+from opcount.cli.output import warn, write
 from opcount.cli.progress import progress
 from opcount.counter import OpCounter
 from opcount.errors import DryRunError, InputError, OpcountError, UncountedOperatorWarning
@@ -36,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     if chosen(options) == "arch":
         from opcount.cli.arch import render_arch  # noqa: PLC0415
 
-        write(render_arch(loaded.model, profile), options.output)
+        write(render_arch(loaded.model, read_as(profile, options)), options.output)
     else:
         write(render(profile, options), options.output)
     return 0
@@ -88,7 +87,7 @@ def _profile(loaded: Loaded, options: argparse.Namespace, *, dry: bool) -> Profi
         raise
     except Exception as error:
         hint = " Say what it takes with --shape or --input." if not options.input else ""
-        raise InputError(f"the model raised {blame(error, loaded.model)}.{hint}") from error
+        raise InputError(f"the model raised {blame(error, loaded.model).rstrip('.')}.{hint}") from error
     return counter.profile
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opcount.cli.formats import chosen
-from opcount.cli.output import read, write
-from opcount.cli.parser import warn
+from opcount.cli.output import read, warn, write
 from opcount.profile import Profile
 from opcount.reporter import diff as reporter
 from opcount.reporter import html

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from opcount.cli.output import warn
+from opcount.errors import InputError
 
 if TYPE_CHECKING:
     import argparse
@@ -14,14 +18,21 @@ if TYPE_CHECKING:
 FORMATS = ("table", "arch", "tree", "operators", "markdown", "json", "csv", "html", "speedscope", "folded")
 
 _OUTLINED = ("table", "tree", "markdown")
-_BY_SUFFIX = {".json": "json", ".csv": "csv", ".md": "markdown", ".html": "html", ".folded": "folded"}
+_OUTLINING = ("depth", "modules", "sort", "unfold")
+_BY_SUFFIX = {
+    ".speedscope.json": "speedscope",
+    ".json": "json",
+    ".csv": "csv",
+    ".md": "markdown",
+    ".html": "html",
+    ".folded": "folded",
+}
 
 
 def render(profile: Profile, options: argparse.Namespace) -> str:
     """Return a profile in the format that was asked for; ``arch`` needs the model, and is not made here."""
     name = chosen(options)
-    if options.convention:
-        profile = profile.with_convention(options.convention)
+    profile = read_as(profile, options)
     if name == "json":
         return profile.to_json(indent=1) + "\n"
     reporter = import_module(f"opcount.reporter.{name}")
@@ -30,12 +41,29 @@ def render(profile: Profile, options: argparse.Namespace) -> str:
         settings = {"fold": not options.unfold, "sort": options.sort, "modules": options.modules}
         if options.depth is not None:
             settings["depth"] = options.depth
+        _check_modules(profile, options.modules)
     text: str = reporter.render(profile, **settings)
     return text if text.endswith("\n") else f"{text}\n"
+
+
+def read_as(profile: Profile, options: argparse.Namespace) -> Profile:
+    """Return a profile under the convention that was asked for; say which other options a report does not heed."""
+    name = chosen(options)
+    for option in _OUTLINING if name not in _OUTLINED else ():
+        if (value := getattr(options, option)) is not None and value is not False:
+            warn(f"--{option}: heeded by {', '.join(_OUTLINED)}, not by {name}.")
+    return profile.with_convention(options.convention) if options.convention else profile
+
+
+def _check_modules(profile: Profile, glob: str | None) -> None:
+    if glob is not None and not any(fnmatchcase(path, glob) for path in (*profile.modules, *profile.by_module())):
+        some = ", ".join(repr(path) for path in list(profile.by_module())[1:4])
+        raise InputError(f"--modules: expected a glob that matches a module's path, such as {some}; got {glob!r}.")
 
 
 def chosen(options: argparse.Namespace) -> str:
     """Return the format: what was asked for, else what the output file's name says, else the table."""
     output: Path | None = options.output
-    name: str = options.format or (_BY_SUFFIX.get(output.suffix, "table") if output else "table")
+    suffix = next((suffix for suffix in _BY_SUFFIX if output and output.name.endswith(suffix)), "")
+    name: str = options.format or _BY_SUFFIX.get(suffix, "table")
     return name

@@ -1,4 +1,4 @@
-"""Where a report goes: standard output, or a file that is written whole or not at all."""
+"""Where a report goes: standard output, or a file that is written whole or not at all; and what stands beside it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def warn(message: str) -> None:
+    """Tell the user something that is no part of the report."""
+    print(f"opcount: {message}", file=sys.stderr)
+
+
+def check(output: Path) -> None:
+    """Refuse a file that cannot be written, before there is anything to write.
+
+    Raises:
+        OpcountError: It is a folder, or its folder does not exist or is not writable.
+    """
+    folder = output.resolve().parent
+    if output.is_dir():
+        why = "Is a directory"
+    elif not folder.is_dir():
+        why = "No such file or directory"
+    elif not os.access(folder, os.W_OK):
+        why = "Permission denied"
+    else:
+        return
+    raise _unwritable(output, why)
+
+
 def write(text: str, output: Path | None) -> None:
     """Write a report.
 
@@ -28,7 +51,11 @@ def write(text: str, output: Path | None) -> None:
         with _whole(output) as draft:
             draft.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise OpcountError(f"-o: {str(output)!r} cannot be written: {error.strerror}. Name another file.") from error
+        raise _unwritable(output, error.strerror) from error
+
+
+def _unwritable(output: Path, why: str | None) -> OpcountError:
+    return OpcountError(f"-o: {str(output)!r} cannot be written: {why}. Name another file.")
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,19 +17,46 @@ from opcount.reporter.outline import SORT_KEYS
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_EXAMPLES = """examples:
+_EXAMPLES = {
+    "count": """\
   opcount count timm/vit_base_patch16_224
   opcount count transformers/llama --seq 2048 --format tree --depth 3
   opcount count model.py:build --shape 3 256 256 --train -o profile.json
   opcount count mylib.models:Net --input x=1x3x64x64 --input mask=1x64:bool
+""",
+    "show": """\
   opcount show profile.json --format operators
+  opcount show profile.json --modules '*.attn' --sort flops
+  opcount show profile.json -o report.html
+""",
+    "diff": """\
   opcount diff before.json after.json --format markdown --fail macs:1%
+""",
+    "operators": """\
+  opcount operators 'aten.*attention*'
+""",
+    "run": """\
   opcount run train.py --epochs 1
+  opcount run -o whole.json -m mylib.train --epochs 1
+""",
+    "completion": """\
+  eval "$(opcount completion bash)"                                     in ~/.bashrc
+  eval "$(opcount completion zsh)"                                      in ~/.zshrc, after compinit
+  opcount completion fish > ~/.config/fish/completions/opcount.fish
+""",
+}
+_CODES = "exit codes: 0, all well; 1, a check failed; 2, what was asked for cannot be done; of run: the program's own"
+_TARGET = """
+TARGET is one of
+  FILE.py[:factory]            a function, a class or an object in a Python file
+  package.module:factory       the same, of anything that can be imported
+  timm/NAME, torchvision/NAME  a model of these libraries
+  transformers/CONFIG          a folder with a config.json, such a file, or a model type such as bert
+  CONFIG.py, CONFIG            a config of mmpretrain, mmdet or mmyolo, by path or by name
 """
-_TARGET = (
-    "FILE.py[:factory], package.module:factory, torchvision/NAME, timm/NAME, transformers/DIR, "
-    "transformers/config.json, transformers/MODEL-TYPE, or a config of mmpretrain, mmdet or mmyolo, by path or by name"
-)
+_PROGRAM = """
+The report goes to standard error, or to the file after -o. What child processes compute is not counted.
+"""
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -43,17 +69,28 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         "opcount",
         description="What a PyTorch program computes: FLOPs, MACs, activations and parameters.",
-        epilog=_EXAMPLES,
+        epilog=f"examples:\n{''.join(_EXAMPLES.values())}\n{_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"opcount {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND", dest="name")
-    _count(commands.add_parser("count", help="count a model", description=f"Count a model. TARGET: {_TARGET}."))
-    _show(commands.add_parser("show", help="print a stored profile", description="Print a stored profile."))
-    _diff(commands.add_parser("diff", help="compare two stored profiles", description="Compare two stored profiles."))
-    _operators(commands.add_parser("operators", help="list what is priced, and by which formula"))
-    _run(commands.add_parser("run", help="count a Python program, whole", description="Count a Python program, whole."))
-    _completion(commands.add_parser("completion", help="print a completion script for a shell"))
+
+    def add(name: str, usage: str, words: str, more: str = "") -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=words,
+            usage=f"opcount {name} {usage}",
+            description=f"{words[0].upper()}{words[1:]}.\n{more}",
+            epilog=f"examples:\n{_EXAMPLES[name]}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    _count(add("count", "TARGET [OPTIONS]", "count a model", _TARGET))
+    _show(add("show", "FILE.json [OPTIONS]", "print a stored profile"))
+    _diff(add("diff", "A.json B.json [OPTIONS]", "compare two stored profiles"))
+    _operators(add("operators", "[GLOB] [-o FILE]", "list what is priced, and by which formula"))
+    _run(add("run", "[OPTIONS] SCRIPT [ARGS]", "count a Python program, whole", _PROGRAM))
+    _completion(add("completion", "bash|zsh|fish", "print a completion script for a shell"))
     return top
 
 
@@ -81,8 +118,15 @@ def _count(sub: argparse.ArgumentParser) -> None:
     add("--input", action="append", default=[], metavar="NAME=1x3x224x224:float32", help="an input, by name or not")
     add("--seq", type=_positive, metavar="N", help="tokens in a text")
     add("--batch-size", type=_positive, default=1, metavar="N", help="samples (default: 1)")
-    add("--kwargs", nargs="+", default=[], metavar="K=V", help="arguments of what builds the model")
-    add("--cfg-options", nargs="+", default=[], metavar="K=V", help="override settings of an OpenMMLab config")
+    add("--kwargs", nargs="+", action="extend", default=[], metavar="K=V", help="arguments of what builds the model")
+    add(
+        "--cfg-options",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="K=V",
+        help="override settings of an OpenMMLab config",
+    )
     add("--train", action="store_true", help="forward, backward and an optimizer's step, in train mode")
     add("--optimizer", default="AdamW", metavar="NAME", help="of torch.optim for --train, or none (default: AdamW)")
     add("--dtype", default="", metavar="D", help="of parameters and inputs, such as bfloat16")
@@ -123,8 +167,9 @@ def _operators(sub: argparse.ArgumentParser) -> None:
 
 def _run(sub: argparse.ArgumentParser) -> None:
     _report(sub)
-    sub.add_argument("script", metavar="SCRIPT", type=Path)
-    sub.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGS")
+    sub.add_argument("-m", dest="module", action="store_true", help="SCRIPT is a module's name, as for python -m")
+    sub.add_argument("script", metavar="SCRIPT", help="the program; options of opcount stand before it")
+    sub.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGS", help="of the program")
     sub.set_defaults(command=_lazily("program"))
 
 
@@ -172,8 +217,3 @@ def _limit(text: str) -> tuple[str, float]:
     if metric not in METRICS or not re.fullmatch(r"\d+(\.\d+)?", number):
         raise argparse.ArgumentTypeError(f"expected a metric and a percentage such as macs:1%, got {text!r}.")
     return metric, float(number)
-
-
-def warn(message: str) -> None:
-    """Tell the user something that is no part of the report."""
-    print(f"opcount: {message}", file=sys.stderr)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
-import traceback
 import warnings
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from opcount.cli.formats import chosen, render
@@ -15,30 +17,27 @@ from opcount.errors import InputError, UncountedOperatorWarning
 
 if TYPE_CHECKING:
     import argparse
-    from pathlib import Path
+    from types import TracebackType
+
+_OURS = (str(Path(__file__).parents[1]) + os.sep, "<frozen runpy>", "<frozen importlib", str(runpy.__file__))
+"""Where the frames are that a program does not have when Python runs it."""
 
 
 def run(options: argparse.Namespace) -> int:
     """Run a program as Python does, count it, and end with its own exit code.
 
-    What the program prints stays where it prints it; the report goes to standard error, or to a file.
+    What the program prints stays where it prints it; the report goes to standard error, or to a file. Its child
+    processes are not counted.
     """
-    script: Path = options.script
-    if not script.is_file():
-        raise InputError(f"run: expected a Python program, got {str(script)!r}, which does not exist. Check the path.")
+    if not options.module and not Path(options.script).is_file():
+        raise InputError(f"run: expected a Python program, got {options.script!r}, which is no file. Check the path.")
     if chosen(options) == "arch":
         raise InputError("--format: arch needs one model, and a program has any number. Use tree.")
-    before = sys.argv, sys.path[:]
-    sys.argv = [str(script), *options.arguments]
-    sys.path.insert(0, str(script.resolve().parent))
     counter = OpCounter()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UncountedOperatorWarning)  # the report says it
-            with counter:
-                status = _status(script)
-    finally:
-        sys.argv, sys.path[:] = before
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UncountedOperatorWarning)  # the report says it
+        with counter:
+            status = _status(options)
     text = render(counter.profile, options)
     if options.output is None:
         sys.stdout.flush()
@@ -48,16 +47,51 @@ def run(options: argparse.Namespace) -> int:
     return status
 
 
-def _status(script: Path) -> int:
+def _status(options: argparse.Namespace) -> int:
     """Run a program; return what the interpreter would exit with."""
     try:
-        runpy.run_path(str(script), run_name="__main__")
+        if options.module:
+            _run_module(options.script, options.arguments)
+        else:
+            _run_script(Path(options.script), options.arguments)
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
             return end.code or 0
         print(end.code, file=sys.stderr)
         return 1
-    except Exception:  # noqa: BLE001  (the program's own errors end it as they would have)
-        traceback.print_exc()
+    except Exception as error:
+        trace = _without_ours(error.__traceback__)
+        if trace is None and isinstance(error, InputError):
+            raise  # nothing of the program ran
+        sys.excepthook(type(error), error.with_traceback(trace), trace)
         return 1
     return 0
+
+
+def _run_script(script: Path, arguments: list[str]) -> None:
+    """Run a file as ``__main__``, which it stays: what it leaves for the exit of the process finds itself there."""
+    sys.argv = [str(script), *arguments]
+    sys.path[0] = str(script.resolve().parent)
+    code = compile(script.read_bytes(), str(script.absolute()), "exec", dont_inherit=True)
+    main = ModuleType("__main__")
+    main.__dict__.update(__file__=str(script.absolute()), __builtins__=sys.modules["builtins"], __cached__=None)
+    sys.modules["__main__"] = main
+    exec(code, main.__dict__)  # noqa: S102  (running it is what was asked for)
+
+
+def _run_module(name: str, arguments: list[str]) -> None:
+    sys.argv = [name, *arguments]
+    sys.path[0] = str(Path.cwd())
+    try:
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
+    except ImportError as error:
+        if _without_ours(error.__traceback__) is not None:
+            raise
+        raise InputError(f"run: expected a module that Python can run, got {name!r}: {error}.") from error
+
+
+def _without_ours(trace: TracebackType | None) -> TracebackType | None:
+    """Return a traceback from the program's own first frame on."""
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
+        trace = trace.tb_next
+    return trace

@@ -14,6 +14,7 @@ import torch
 from opcount.dryrun.fakes import Fakes
 from opcount.dryrun.memo import Memo
 from opcount.dryrun.optimizers import paired_optimizers
+from opcount.dryrun.quiet import errors_raised_only
 from opcount.dryrun.twins import Twins
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> I
         restore.enter_context(fakes.mode)
         restore.enter_context(Memo(fakes, twins, where))
         restore.enter_context(_attention_in_the_open())
+        restore.enter_context(errors_raised_only())
         yield
 
 

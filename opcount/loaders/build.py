@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opcount.errors import LoadError
+from opcount.errors import InputError, LoadError
 from opcount.loaders.blame import blame
 from opcount.loaders.given import dtype_of
 
@@ -40,15 +40,32 @@ def build(target: str, make: Callable[[], Any], request: Request) -> nn.Module:
     """
     try:
         model = on_device(make, request.device)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise LoadError(f"load: {target} cannot be built: {blame(error)}") from error
     if not isinstance(model, torch.nn.Module):
         raise LoadError(
             f"load: expected {target} to build an nn.Module, got {model!r} of type {type(model).__name__}. "
             "Name a function or class that returns one."
         )
+    return prepared(model, request)
+
+
+def prepared(model: nn.Module, request: Request) -> nn.Module:
+    """Return a model on the device, in the dtype and in the mode that were asked for."""
     model = model.to(request.device)
-    return (model.to(dtype_of(request.dtype)) if request.dtype else model).train(request.train)
+    if request.dtype:
+        model = model.to(_number_of_a_weight(request.dtype))
+    return model.train(request.train)
+
+
+def _number_of_a_weight(name: str) -> torch.dtype:
+    dtype = dtype_of(name)
+    if not (dtype.is_floating_point or dtype.is_complex):
+        raise InputError(
+            f"load: expected a dtype that weights can have, such as float32 or bfloat16, got {name!r}. "
+            "The dtype of an input is said with --input."
+        )
+    return dtype
 
 
 def library(name: str, extra: str = "models") -> ModuleType:
@@ -70,6 +87,12 @@ def library(name: str, extra: str = "models") -> ModuleType:
 def unknown(what: str, name: str, known: Iterable[str]) -> LoadError:
     """Return the error for a name that is not known, with the names that are near."""
     names = list(known)
-    near = get_close_matches(name, names, n=3) or [n for n in names if name.lower() in n.lower()][:3]
-    hint = f"Did you mean {' or '.join(near)}?" if near else f"There are {len(names)} others."
+    hint = near(name, names) or f"There are {len(names)} others."
     return LoadError(f"load: {what} knows no model {name!r}. {hint}")
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """Return ``"Did you mean a or b?"``; nothing where no known name is near."""
+    names = list(known)
+    found = get_close_matches(name, names, n=3) or [n for n in names if name and name.lower() in n.lower()][:3]
+    return f"Did you mean {' or '.join(found)}?" if found else ""

@@ -95,7 +95,10 @@ def _none(target: str, name: str, folders: dict[str, Path]) -> str:
     known = {file.stem for root in folders.values() for file in _files(root / "configs")}
     known |= {model for root in folders.values() for model in _index(root)}
     near = get_close_matches(Path(name).name.removesuffix(".py"), sorted(known), n=3, cutoff=0.7)
+    near += get_close_matches(Path(name).name, [file.name for file in Path(target).parent.glob("*.py")], cutoff=0.75)
     advice = f"Did you mean {', '.join(near)}?" if near else "Check the path, or the spelling of the name."
+    if not near and "/" not in name:
+        advice += f" Another library's model has its name before it: timm/{name}, torchvision/{name}."
     return (
         f"load: expected a file or a model name of {', '.join(folders)}, got {target!r}, which does not exist. {advice}"
     )

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import pkgutil
+import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from opcount.errors import LoadError
 from opcount.loaders.blame import blame
-from opcount.loaders.build import build
+from opcount.loaders.build import build, near
 from opcount.loaders.given import arguments, given_inputs
 from opcount.loaders.loaded import Loaded
 from opcount.loaders.shapes import image_shape, random_inputs
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from opcount.loaders.loaded import Request
 
 
@@ -25,17 +30,38 @@ def load(target: str, request: Request) -> Loaded:
         LoadError: There is no such module or name, or it raises.
     """
     module_name, _, factory = target.partition(":")
-    try:
-        found: Any = import_module(module_name)
-    except Exception as error:
-        raise LoadError(f"load: {module_name} cannot be imported: {blame(error)}") from error
+    found: Any = _import(module_name)
     for part in factory.split("."):
         if not hasattr(found, part):
-            raise LoadError(f"load: expected a name in {module_name}, got {factory!r}. Name a function or a class.")
+            advice = near(part, [name for name in dir(found) if not name.startswith("_")])
+            raise LoadError(
+                f"load: expected a name in {module_name}, got {factory!r}. {advice or 'Name a function or a class.'}"
+            )
         found = getattr(found, part)
-    make = (lambda: found) if isinstance(found, nn.Module) else lambda: found(**arguments(request.arguments))
+    given = arguments(request.arguments)
+    make = (lambda: found) if isinstance(found, nn.Module) else lambda: found(**given)
     model = build(target, make, request)
     if request.inputs:
         return Loaded(model, given_inputs(request), "library", ", ".join(request.inputs))
     shape = image_shape(request.sizes)
     return Loaded(model, random_inputs(model, [shape], request), "library", shape)
+
+
+def _import(name: str) -> ModuleType:
+    """Import what Python can import here: the working folder comes first, as it does for ``python -m``."""
+    if str(Path.cwd()) not in sys.path and "" not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return import_module(name)
+    except (Exception, SystemExit) as error:
+        advice = f" {near(name, _siblings(name))}".rstrip() if isinstance(error, ModuleNotFoundError) else ""
+        raise LoadError(f"load: {name} cannot be imported: {blame(error).rstrip('.')}.{advice}") from error
+
+
+def _siblings(name: str) -> list[str]:
+    """Return the modules beside one that does not exist."""
+    parent = name.rpartition(".")[0]
+    if not parent:
+        return [module.name for module in pkgutil.iter_modules()]
+    path = getattr(sys.modules.get(parent), "__path__", None)
+    return [f"{parent}.{module.name}" for module in pkgutil.iter_modules(path)] if path is not None else []

@@ -13,9 +13,9 @@ from torch import nn
 
 from opcount.errors import InputError, LoadError
 from opcount.loaders.blame import blame
-from opcount.loaders.build import on_device
+from opcount.loaders.build import near, on_device, prepared
 from opcount.loaders.factory import choose
-from opcount.loaders.given import arguments, dtype_of, given_inputs
+from opcount.loaders.given import arguments, given_inputs
 from opcount.loaders.loaded import Loaded
 from opcount.loaders.shapes import IMAGE, check_shape, image_shape, random_inputs
 
@@ -48,9 +48,7 @@ def load(path: Path, factory: str, request: Request) -> Loaded:
             f"{str(path)!r}. Set it in the file."
         )
     module = _import(path)
-    model = _build(choose(module, factory, path), path, request).to(request.device).train(request.train)
-    if request.dtype:
-        model = model.to(dtype_of(request.dtype))
+    model = prepared(_build(choose(module, factory, path), path, request), request)
     if request.inputs:
         return Loaded(model, given_inputs(request), "file", ", ".join(request.inputs))
     if hasattr(module, "inputs"):
@@ -62,7 +60,8 @@ def load(path: Path, factory: str, request: Request) -> Loaded:
 
 def _import(path: Path) -> ModuleType:
     if not path.is_file():
-        raise LoadError(f"load: expected a Python file, got {str(path)!r}, which does not exist. Check the path.")
+        advice = near(path.name, [file.name for file in path.parent.glob("*.py")]) or "Check the path."
+        raise LoadError(f"load: expected a Python file, got {str(path)!r}, which does not exist. {advice}")
     name = f"opcount_file_{path.stem}"
     spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -92,9 +91,10 @@ def _build(made: Maker, path: Path, request: Request) -> nn.Module:
     if isinstance(made, nn.Module):
         return made
     name = getattr(made, "__name__", repr(made))
+    given = arguments(request.arguments)
     try:
         with _first_on_path(path.resolve().parent):
-            model = on_device(partial(made, **arguments(request.arguments)), request.device)
+            model = on_device(partial(made, **given), request.device)
     except (Exception, SystemExit) as error:
         raise LoadError(f"load: {path}:{name} raised when it was called: {blame(error)}") from error
     if not isinstance(model, nn.Module):

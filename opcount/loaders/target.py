@@ -60,14 +60,16 @@ def load(  # noqa: PLR0913  (one for each option of the command line)
         LoadError: The target names nothing, or what it names does not build a model.
         InputError: The shape does not suit the model.
     """
+    if not target:
+        raise LoadError("load: expected a target, got ''. Name a file, a config or a model.")
     _check_device(device)
     request = Request(sizes, batch_size, device, train, options, sequence, inputs, arguments, dtype)
     library, slash, name = target.partition("/")
     if slash and library in _LIBRARIES and not Path(target).exists():
         return _LIBRARIES[library](name, request)
-    if _IMPORTABLE.fullmatch(target):
-        return importable.load(target, request)
     file, colon, factory = _split(target)
+    if not colon and _IMPORTABLE.fullmatch(target):
+        return importable.load(target, request)
     path = Path(file)
     if colon or (path.suffix == ".py" and path.is_file() and not is_config(path)):
         return pyfile.load(path, factory, request)

@@ -33,8 +33,8 @@ def load_timm(name: str, request: Request) -> Loaded:
     timm = library("timm")
     if not timm.is_model(name.partition(".")[0]):
         raise unknown("timm", name, timm.list_models())
-    target = f"timm/{name}"
-    model = build(target, lambda: timm.create_model(name, pretrained=False, **arguments(request.arguments)), request)
+    given = arguments(request.arguments)
+    model = build(f"timm/{name}", lambda: timm.create_model(name, pretrained=False, **given), request)
     config: Any = getattr(model, "default_cfg", {})
     return _with_images(model, tuple(config.get("input_size", (3, 224, 224))), request)
 

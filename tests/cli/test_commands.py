@@ -30,7 +30,7 @@ def test_show_prints_what_was_stored(opcount, profiles):
 
 def test_show_refuses_an_arch_and_says_what_to_use(opcount, profiles):
     status, _, err = opcount("show", profiles[0], "--format", "arch")
-    assert status == 1
+    assert status == 2
     assert "arch needs the model" in err
 
 
@@ -69,13 +69,13 @@ def test_the_name_of_the_output_file_asks_for_a_page(opcount, profiles, tmp_path
 )
 def test_a_stored_profile_that_is_corrupt_or_newer(opcount, write, text, message):
     status, out, err = opcount("show", write(text, "bad.json"))
-    assert (status, out) == (1, "")
+    assert (status, out) == (2, "")
     assert message in err
 
 
 def test_a_stored_profile_that_is_not_there(opcount):
     status, _, err = opcount("show", "nothing.json")
-    assert status == 1
+    assert status == 2
     assert "'nothing.json' cannot be read: No such file or directory" in err
 
 
@@ -83,7 +83,7 @@ def test_operators_lists_formulas(opcount):
     status, out, _ = opcount("operators", "aten.mm")
     assert status == 0
     assert "out[..., m, n] = sum(a[..., m, k] * b[..., k, n] for k)" in out
-    assert opcount("operators", "aten.nothing*")[0] == 1
+    assert opcount("operators", "aten.nothing*")[0] == 2
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -124,12 +124,6 @@ def test_run_passes_the_exit_code_on_and_reports_all_the_same(process, write, en
     assert done.returncode == status
     assert words in done.stderr
     assert "total: 24 MAC" in done.stderr
-
-
-def test_run_of_nothing(process):
-    done = process("run", "nothing.py")
-    assert done.returncode == 1
-    assert "which does not exist" in done.stderr
 
 
 def test_help_does_not_wait_for_torch(tmp_path):

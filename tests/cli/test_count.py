@@ -156,7 +156,7 @@ def test_what_needs_values_is_computed_and_that_is_said(opcount, write):
     assert "needs the values" in err
     assert "Computing instead." in err
     status, _, err = opcount("count", write(net), "--dry-run")
-    assert status == 1
+    assert status == 2
     assert "needs the values" in err
 
 
@@ -197,7 +197,7 @@ def test_the_name_of_the_output_tells_the_format(opcount, write, tmp_path):
 )
 def test_what_cannot_be_counted_says_why(opcount, arguments, message):
     status, out, err = opcount("count", *arguments)
-    assert (status, out) == (1, "")
+    assert (status, out) == (2, "")
     assert message in err
 
 
@@ -215,7 +215,7 @@ def test_bad_usage_exits_with_2(opcount, arguments):
 
 def test_an_output_that_cannot_be_written(opcount, write, tmp_path):
     status, _, err = opcount("count", write(NET), "-o", tmp_path / "no" / "net.json")
-    assert status == 1
+    assert status == 2
     assert "cannot be written: No such file or directory" in err
 
 
@@ -223,7 +223,7 @@ def test_an_output_is_whole_or_as_it_was(opcount, write, tmp_path, monkeypatch):
     target = write("before", "out.json")
     monkeypatch.setattr("pathlib.Path.replace", _fail)
     status, _, err = opcount("count", write(NET), "-o", target)
-    assert status == 1
+    assert status == 2
     assert "cannot be written" in err
     assert target.read_text() == "before"
     assert sorted(file.name for file in tmp_path.iterdir() if file.is_file()) == ["net.py", "out.json"]
