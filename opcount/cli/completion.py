@@ -4,48 +4,102 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _BASH = """_opcount() {{
-    local words
-    case "${{COMP_WORDS[1]}}" in
-{cases}
-        *) words="{commands}" ;;
+    local words cur=${{COMP_WORDS[COMP_CWORD]}}
+    case "${{COMP_WORDS[1]}} ${{COMP_WORDS[COMP_CWORD - 1]}}" in
+{values}
+        *) case "$COMP_CWORD ${{COMP_WORDS[1]}} $cur" in
+            "1 "*) words="{commands}" ;;
+{options}
+        esac ;;
     esac
-    COMPREPLY=($(compgen -W "$words" -- "${{COMP_WORDS[COMP_CWORD]}}") $(compgen -f -- "${{COMP_WORDS[COMP_CWORD]}}"))
+    COMPREPLY=($(compgen -W "$words" -- "$cur"))
 }}
-complete -F _opcount opcount
+complete -o bashdefault -o default -F _opcount opcount
 """
+_ZSH = """(( $+functions[compdef] )) || {{ autoload -Uz compinit && compinit -u }}
+_opcount() {{
+    local -a words_
+    case "$words[2] $words[CURRENT-1]" in
+{values}
+        *) case "$CURRENT $words[2] $PREFIX" in
+            "2 "*) words_=({commands}) ;;
+{options}
+        esac ;;
+    esac
+    if (( $#words_ )); then compadd -- $words_; else _files; fi
+}}
+compdef _opcount opcount
+"""
+
+
+class _Option(NamedTuple):
+    """What a subcommand takes; without names it is told by its place."""
+
+    names: list[str]
+    help: str
+    choices: list[str]
+    takes_value: bool
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Print the script; ``eval "$(opcount completion bash)"`` loads it."""
-    commands = _commands(parser)
-    sys.stdout.write({"bash": _bash, "zsh": _zsh, "fish": _fish}[options.shell](commands))
+    commands = dict(_commands(parser))
+    if options.shell == "fish":
+        sys.stdout.write("".join(f"{line}\n" for line in _fish(commands)))
+        return 0
+    script, quoted = {"bash": (_BASH, 'words="{}"'), "zsh": (_ZSH, "words_=({})")}[options.shell]
+    sys.stdout.write(script.format(**_cases(commands, quoted)))
     return 0
 
 
-def _commands(parser: argparse.ArgumentParser) -> dict[str, list[str]]:
-    """Return the options of each subcommand."""
+def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, list[_Option]]]:
+    """Yield each subcommand's name and what it takes."""
     subs = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))  # noqa: SLF001
-    return {
-        name: sorted(option for action in sub._actions for option in action.option_strings)  # noqa: SLF001
-        for name, sub in subs.choices.items()
-    }
+    for name, sub in subs.choices.items():
+        yield (
+            name,
+            [
+                _Option(
+                    sorted(action.option_strings),
+                    action.help or "",
+                    [str(choice) for choice in action.choices or ()],
+                    action.nargs != 0,
+                )
+                for action in sub._actions  # noqa: SLF001
+            ],
+        )
 
 
-def _bash(commands: dict[str, list[str]]) -> str:
-    cases = "\n".join(f'        {name}) words="{" ".join(options)}" ;;' for name, options in commands.items())
-    return _BASH.format(cases=cases, commands=" ".join(commands))
-
-
-def _zsh(commands: dict[str, list[str]]) -> str:
-    return f"autoload -U +X bashcompinit && bashcompinit\n{_bash(commands)}"
-
-
-def _fish(commands: dict[str, list[str]]) -> str:
-    lines = [f"complete -c opcount -n __fish_use_subcommand -a '{' '.join(commands)}'"]
-    for name, options in commands.items():
+def _cases(commands: dict[str, list[_Option]], quoted: str) -> dict[str, str]:
+    """Return the words of a shell's ``case``: values after an option, options after a subcommand."""
+    values, names = [], []
+    for command, options in commands.items():
+        for start, words in (
+            ("-", [name for option in options for name in option.names]),
+            ("", [choice for option in options if not option.names for choice in option.choices]),
+        ):
+            names.append(f'            *" {command} {start}"*) {quoted.format(" ".join(sorted(words)))} ;;')
         for option in options:
-            kind = f"-l {option[2:]}" if option.startswith("--") else f"-s {option[1:]}"
-            lines.append(f"complete -c opcount -n '__fish_seen_subcommand_from {name}' {kind}")
-    return "\n".join(lines) + "\n"
+            patterns = "|".join(f'"{command} {name}"' for name in option.names)
+            if option.takes_value and patterns:
+                values.append(f"        {patterns}) {quoted.format(' '.join(option.choices))} ;;")
+    return {"values": "\n".join(values), "options": "\n".join(names), "commands": " ".join(commands)}
+
+
+def _fish(commands: dict[str, list[_Option]]) -> Iterator[str]:
+    yield f"complete -c opcount -n __fish_use_subcommand -f -a '{' '.join(commands)}'"
+    for command, options in commands.items():
+        base = f"complete -c opcount -n '__fish_seen_subcommand_from {command}'"
+        for option in options:
+            kinds = "".join(f" -l {name[2:]}" if name.startswith("--") else f" -s {name[1:]}" for name in option.names)
+            values = f" -f -a '{' '.join(option.choices)}'" if option.choices else ""
+            required = " -r" if kinds and option.takes_value else ""
+            words = option.help.replace("\\", "\\\\").replace("'", "\\'")
+            if kinds or values:
+                yield f"{base}{kinds}{required}{values} -d '{words}'"

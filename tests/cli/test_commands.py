@@ -86,21 +86,6 @@ def test_operators_lists_formulas(opcount):
     assert opcount("operators", "aten.nothing*")[0] == 2
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_knows_commands_and_options(opcount, shell):
-    status, out, _ = opcount("completion", shell)
-    assert status == 0
-    assert "count" in out
-    assert "batch-size" in out
-
-
-def test_completion_works_in_bash():
-    script = subprocess.run([sys.executable, "-m", "opcount", "completion", "bash"], capture_output=True, check=True)
-    ask = b"COMP_WORDS=(opcount count --bat); COMP_CWORD=2; _opcount; echo ${COMPREPLY[@]}"
-    shell = subprocess.run(["bash", "-s"], input=script.stdout + ask, capture_output=True, check=True)  # noqa: S607
-    assert shell.stdout.strip() == b"--batch-size"
-
-
 PROGRAM = """
 import sys, torch
 print("hello", sys.argv[1:])
