@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from opcount.errors import ConventionError
-from opcount.profile import ROOT, Total
+from opcount.profile import ROOT, Total, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -114,8 +114,14 @@ class _Side:
     def __init__(self, profile: Profile) -> None:
         self.totals = {ROOT: Total(), **profile.by_module()}
         self.modules = profile.modules
-        phases = dict.fromkeys(record.phase for record in profile.records)
-        self.phases = {phase: profile.select(lambda r, p=phase: r.phase == p).by_module() for phase in phases}  # type: ignore[misc]
+        self.phases = {
+            phase: profile.select(lambda r, p=phase: r.phase == p).by_module()  # type: ignore[misc]
+            for phase in profile.by_phase()
+        }
+        self._inside: dict[str, list[str]] = {path: [] for path in self.totals}
+        for path in self.totals:
+            if path:
+                self._inside.setdefault(path.rpartition(".")[0], []).append(path)
 
     def type(self, path: str) -> str:
         return self.modules[path].type if path in self.modules else ""
@@ -127,32 +133,65 @@ class _Side:
         totals = self.totals if phase is None else self.phases.get(phase, {})
         return totals.get(path, Total()) if path is not None else Total()
 
+    def children(self, path: str) -> list[str]:
+        return self._inside.get(path, [])
+
+    def below(self, path: str) -> list[str]:
+        """Return a path and all below it, parents first."""
+        found = [path]
+        for each in found:
+            found += self.children(each)
+        return found
+
     def signature(self, path: str) -> tuple[object, ...]:
         return self.type(path), self.params(path), self.totals[path]
+
+    def plan(self, path: str) -> tuple[str, frozenset[tuple[str, str]]]:
+        """Return what a module is made of, whatever the sizes: the classes of all below it, and its own."""
+        parts = frozenset((each[len(path) :], self.type(each)) for each in self.below(path)[1:])
+        return self.type(path), parts
 
 
 def _match(old: _Side, new: _Side) -> dict[str, str]:
     """Return the old path of each new module that was there before, under that name or another."""
     was = {path: path for path in new.totals if path in old.totals}
-    lost = _tops([path for path in old.totals if path not in new.totals])
-    for path in _tops([path for path in new.totals if path not in old.totals]):
-        twin = _twin(old, new, path, lost)
+    gone = [path for path in old.totals if path not in new.totals]
+    tops = set(_tops(gone))
+    lost = [path for path in gone if path in tops or old.children(path)]
+    replaced = [path for path in was if old.type(path) != new.type(path) and old.signature(path) != new.signature(path)]
+    pending = _tops([path for path in new.totals if path not in old.totals])
+    while pending:
+        path = pending.pop(0)
+        twin = _twin(old, new, path, lost, replaced)
         if twin is None:
+            pending[:0] = new.children(path)
             continue
-        lost.remove(twin)
-        for below in new.totals:
-            if below == path or below.startswith(f"{path}."):
-                origin = twin + below[len(path) :]
-                if origin in old.totals:
-                    was[below] = origin
+        if twin in lost:
+            lost = [other for other in lost if not (f"{other}.".startswith(f"{twin}.") or twin.startswith(f"{other}."))]
+        else:  # it moved, and another one has its place
+            replaced.remove(twin)
+            for below in new.below(twin):
+                was.pop(below, None)
+        for below in new.below(path):
+            origin = twin + below[len(path) :]
+            if origin in old.totals:
+                was[below] = origin
     return was
 
 
-def _twin(old: _Side, new: _Side, path: str, lost: list[str]) -> str | None:
-    """Return the lost module that a new one was: equal in type and numbers, else the one that left its place."""
-    equal = [other for other in lost if old.signature(other) == new.signature(path)]
+def _twin(old: _Side, new: _Side, path: str, lost: list[str], replaced: list[str]) -> str | None:
+    """Return the module that a new one was before.
+
+    It is equal in type and numbers; else the only one made of the same parts; else the one that left its place.
+    """
+    moved = [other for other in replaced if not path.startswith(f"{other}.")]  # what it wraps now has its place still
+    equal = [other for other in (*lost, *moved) if old.signature(other) == new.signature(path)]
     if equal:
         return equal[0]
+    if new.children(path):
+        alike = [other for other in lost if old.plan(other) == new.plan(path)]
+        if len(alike) == 1:
+            return alike[0]
     parent = path.rpartition(".")[0]
     alike = [o for o in lost if old.type(o) == new.type(path) and o.rpartition(".")[0] == parent]
     return alike[0] if len(alike) == 1 else None
@@ -170,7 +209,6 @@ def _tops(paths: Iterable[str]) -> list[str]:
 
 def _change(old: _Side, new: _Side, before: str | None, after: str | None) -> Change:
     phases = {
-        phase: (old.total(before, phase), new.total(after, phase))
-        for phase in dict.fromkeys([*old.phases, *new.phases])
+        phase: (old.total(before, phase), new.total(after, phase)) for phase in in_order([*old.phases, *new.phases])
     }
     return Change(before, after, old.total(before), new.total(after), old.params(before), new.params(after), phases)

@@ -35,6 +35,11 @@ _PHASE_ORDER = {"forward": 0, "backward": 2, "recompute": 3, "optimizer": 4}
 """The user's own phases come second."""
 
 
+def in_order(phases: Iterable[str]) -> list[str]:
+    """Return phases once each, in the order in which a training step goes through them."""
+    return sorted(dict.fromkeys(phases), key=lambda phase: _PHASE_ORDER.get(phase, 1))
+
+
 @dataclass(frozen=True)
 class Profile:
     """One finished count.
@@ -115,7 +120,7 @@ class Profile:
     def by_phase(self) -> dict[str, Total]:
         """Return the total of every phase: forward, the user's own, backward, recompute, optimizer."""
         phases = self._group(lambda r: r.phase)
-        return {phase: phases[phase] for phase in sorted(phases, key=lambda p: _PHASE_ORDER.get(p, 1))}
+        return {phase: phases[phase] for phase in in_order(phases)}
 
     def by_dtype(self) -> dict[str, Total]:
         """Return the total of every dtype that computes."""

@@ -34,7 +34,7 @@ def _render(diff: Diff, before: Profile, after: Profile, options: argparse.Names
     if name == "html":
         return html.render(after, baseline=before)
     render = reporter.render_markdown if name == "markdown" else reporter.render
-    return render(diff, options.metric)
+    return render(diff, options.metric, fold=not options.unfold)
 
 
 def _exceeded(diff: Diff, metric: str, percent: float) -> str:

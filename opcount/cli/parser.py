@@ -155,6 +155,7 @@ def _diff(sub: argparse.ArgumentParser) -> None:
     add(
         "--fail", type=_limit, action="append", default=[], metavar="METRIC:PCT%", help="exit with 1 if it grew by more"
     )
+    add("--unfold", action="store_true", help="show each of several modules that changed alike, and all that is new")
     _output(sub)
     sub.set_defaults(command=_lazily("diff"))
 

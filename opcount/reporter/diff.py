@@ -4,35 +4,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from opcount.profile import ROOT
+from opcount.reporter.changes import lines
 from opcount.reporter.markdown import code, table
 from opcount.reporter.numbers import si
 from opcount.reporter.table import plain
 
 if TYPE_CHECKING:
     from opcount.diff import Change, Diff
+    from opcount.reporter.changes import Line
 
 METRICS = ("macs", "flops", "arith", "activations", "params", "calls", "bytes")
 
 
-def render(diff: Diff, metric: str = "macs") -> str:
+def render(diff: Diff, metric: str = "macs", *, fold: bool = True) -> str:
     """Return a diff as text: the changed modules, old and new, in total and by phase.
 
     Args:
         diff: What `Profile.diff` returned.
         metric: ``"macs"``, ``"flops"``, ``"arith"``, ``"activations"``, ``"params"``, ``"calls"`` or ``"bytes"``.
+        fold: Whether modules with consecutive numbers that changed alike share a line, ``0-31 x32``, that shows their
+            sum; and whether a module that is new or gone stands for all inside it.
     """
-    rows = [[_name(change), *numbers(change, metric)] for change in _shown(diff, metric)]
+    rows = [[line.name, *numbers(line.change, metric)] for line in _shown(diff, metric, fold=fold)]
     body = list(plain(_headers(diff, metric), rows, words=1)) if len(rows) > 1 else [f"no module's {metric} changed"]
     return "\n".join([*body, "", *_summary(diff, metric)])
 
 
-def render_markdown(diff: Diff, metric: str = "macs") -> str:
+def render_markdown(diff: Diff, metric: str = "macs", *, fold: bool = True) -> str:
     """Return a diff as GitHub's Markdown; `render` explains the arguments."""
-    rows = [[code(_name(change)), *numbers(change, metric)] for change in _shown(diff, metric)]
-    lines = list(table(_headers(diff, metric), rows, words=1)) if len(rows) > 1 else [f"No module's {metric} changed."]
+    rows = [[code(line.name), *numbers(line.change, metric)] for line in _shown(diff, metric, fold=fold)]
+    body = list(table(_headers(diff, metric), rows, words=1)) if len(rows) > 1 else [f"No module's {metric} changed."]
     return "\n".join(
-        [f"**{_headline(diff, metric)}**", "", *lines, "", *(f"* {line}" for line in _summary(diff, metric)[1:])]
+        [f"**{_headline(diff, metric)}**", "", *body, "", *(f"* {line}" for line in _summary(diff, metric)[1:])]
     )
 
 
@@ -71,15 +74,9 @@ def _headers(diff: Diff, metric: str) -> list[str]:
     return ["module", f"{metric} before", "after", "change", "change %", *phases]
 
 
-def _shown(diff: Diff, metric: str) -> list[Change]:
+def _shown(diff: Diff, metric: str, *, fold: bool) -> list[Line]:
     """Return the whole, and the modules whose number is another."""
-    return [diff.total, *(c for c in diff.changed if c.path != ROOT and len(set(c.values(metric))) > 1)]
-
-
-def _name(change: Change) -> str:
-    if change.path == ROOT:
-        return "model"
-    return f"{change.before} -> {change.after}" if change.renamed else change.path
+    return lines(diff, lambda change: len(set(change.values(metric))) > 1, fold=fold)
 
 
 def _headline(diff: Diff, metric: str) -> str:
@@ -89,8 +86,8 @@ def _headline(diff: Diff, metric: str) -> str:
 
 def _summary(diff: Diff, metric: str) -> list[str]:
     renamed = sum(change.renamed for change in diff.changes)
-    lines = [_headline(diff, metric), f"convention: {diff.convention}"]
+    facts = [_headline(diff, metric), f"convention: {diff.convention}"]
     if renamed:
-        lines.append(f"renamed modules: {renamed}")
+        facts.append(f"renamed modules: {renamed}")
     before, after = diff.verdicts
-    return [*lines, f"coverage: {after}" if before == after else f"coverage before: {before}; after: {after}"]
+    return [*facts, f"coverage: {after}" if before == after else f"coverage before: {before}; after: {after}"]
