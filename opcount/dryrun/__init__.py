@@ -9,13 +9,12 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-import torch
-
 from opcount.dryrun.fakes import Fakes
 from opcount.dryrun.memo import Memo
 from opcount.dryrun.optimizers import paired_optimizers
 from opcount.dryrun.quiet import errors_raised_only
 from opcount.dryrun.twins import Twins
+from opcount.interceptor import attention_in_the_open
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,17 +47,6 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> I
         restore.enter_context(paired_optimizers(twins))
         restore.enter_context(fakes.mode)
         restore.enter_context(Memo(fakes, twins, where))
-        restore.enter_context(_attention_in_the_open())
+        restore.enter_context(attention_in_the_open())
         restore.enter_context(errors_raised_only())
         yield
-
-
-@contextmanager
-def _attention_in_the_open() -> Iterator[None]:
-    """Keep PyTorch from its encoder fast path, which is one operator that cannot be opened on fake tensors."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)

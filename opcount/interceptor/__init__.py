@@ -3,6 +3,17 @@
 from opcount.interceptor.crew import Crew
 from opcount.interceptor.mode import Interceptor
 from opcount.interceptor.plan import PassThrough, Plan, Planner
-from opcount.interceptor.surroundings import undisturbed
+from opcount.interceptor.surroundings import attention_in_the_open, undisturbed
+from opcount.interceptor.whole import Call, whole_calls
 
-__all__ = ["Crew", "Interceptor", "PassThrough", "Plan", "Planner", "undisturbed"]
+__all__ = [
+    "Call",
+    "Crew",
+    "Interceptor",
+    "PassThrough",
+    "Plan",
+    "Planner",
+    "attention_in_the_open",
+    "undisturbed",
+    "whole_calls",
+]

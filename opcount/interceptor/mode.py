@@ -207,10 +207,7 @@ class Watch(Interceptor):
         """Charge, and note it."""
         if plan.family != FREE:
             self.priced = True
-        if isinstance(self._outer, Watch):
-            self._outer.charge_frame(frame, phase, plan, out, args, kwargs)
-        else:
-            super().charge_frame(frame, phase, plan, out, args, kwargs)
+        self._outer.charge_frame(frame, phase, plan, out, args, kwargs)
 
 
 def _fake_mode() -> Any:

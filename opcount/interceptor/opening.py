@@ -87,7 +87,7 @@ class Composite:
         if key not in self._kernels:
             self._kernels[key] = self._kernel_for(key)
         kernel = self._kernels[key]
-        if kernel is None or not all(map(_is_transparent, _modes_below())):
+        if kernel is None or not all(map(_is_transparent, modes_below())):
             return mode.run(self._whole, func, args, kwargs)
         # A composite operator that arrives whole was called below autograd.
         with as_without_modes(func, _AUTOGRAD_AND_VIEWS), mode.reentered():
@@ -129,12 +129,13 @@ def charge_unopened(
 ) -> None:
     """Charge an operator in which nothing was seen, in the counters around this one too: they saw no more."""
     mode.charge(plan, out, args, kwargs)
-    for other in _modes_below():
+    for other in modes_below():
         if getattr(other, "is_interceptor", False):
             other.charge_whole(func, out, args, kwargs)
 
 
-def _modes_below() -> list[Any]:
+def modes_below() -> list[Any]:
+    """Return the dispatch modes of this thread that an operator is still to pass, the last to see it first."""
     return [torch._C._get_dispatch_stack_at(i) for i in range(torch._C._len_torch_dispatch_stack())]
 
 
@@ -163,7 +164,7 @@ def _takes(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> b
 
 def _is_last_mode() -> bool:
     """Tell whether nobody else waits to see the operator itself: a tracer, a fake tensor mode, ..."""
-    return all(getattr(mode, "is_interceptor", False) for mode in _modes_below())
+    return all(getattr(mode, "is_interceptor", False) for mode in modes_below())
 
 
 def _is_transparent(mode: Any) -> bool:

@@ -87,3 +87,14 @@ def undisturbed() -> Iterator[None]:
     finally:
         _SINGLE_THREAD.leave()
         _STANCE.leave()
+
+
+@contextmanager
+def attention_in_the_open() -> Iterator[None]:
+    """Keep PyTorch from its attention and encoder fast paths, in which one operator stands for many modules."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)

@@ -1,0 +1,203 @@
+"""Operators as they were called: ``aten.linear``, where an interceptor sees the ``addmm`` that it becomes.
+
+Autograd takes composite operators apart before a dispatch mode sees them. Here it is passed over, so that they arrive
+whole; what runs inside is priced as in every count, and told of in one sum.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from opcount.convention import FVCORE
+from opcount.cost import Cost
+from opcount.coverage import UNCOUNTED
+from opcount.interceptor.functions import functions_watched
+from opcount.interceptor.mode import Interceptor
+from opcount.interceptor.opening import modes_below, tensors
+from opcount.interceptor.plan import Planner
+from opcount.interceptor.surroundings import undisturbed
+from opcount.scope import Frame, Scopes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from torch import nn
+
+    from opcount.interceptor.plan import Plan
+    from opcount.scope import Scope
+
+
+class Call(NamedTuple):
+    """One operator that ran.
+
+    Attributes:
+        operator: The overload's name, ``"aten.linear.default"``.
+        func: The overload itself; None if the call is known by its name only.
+        stack: Paths of the modules that were running, the root ``""`` first.
+        args: Its arguments.
+        kwargs: Its keyword arguments.
+        out: What it returned.
+        flops: Of all that ran inside, under the fvcore convention.
+        macs: Of all that ran inside.
+        activations: Elements of the outputs of the convolutions and products inside.
+        priced: False if something ran inside that nothing explains.
+    """
+
+    operator: str
+    func: Any
+    stack: tuple[str, ...]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    out: Any
+    flops: int
+    macs: int
+    activations: int
+    priced: bool
+
+
+@contextmanager
+def whole_calls(
+    model: nn.Module,
+    tell: Callable[[Call], None],
+    parts_of: Collection[str],
+    functions: Collection[str] = (),
+    *,
+    with_autograd: bool = False,
+) -> Iterator[None]:
+    """Tell of every operator that returns a tensor, whole, while the block runs.
+
+    Args:
+        model: Gives modules their paths.
+        tell: Called after each operator, while its arguments are alive.
+        parts_of: Packets, ``"aten.conv2d"``, whose parts are told of in their place.
+        functions: Names of classes of ``autograd.Function`` that are told of, whole, as ``"prim::PythonOp.Name"``.
+        with_autograd: Let autograd record, and so take composite operators apart: their parts are told of.
+    """
+    planner = Planner()
+    plans: dict[Any, Plan] = {}
+
+    def mode_for(scope: Scope) -> _Whole:
+        return _Whole(planner, scope, plans, tell, parts_of)
+
+    def adopt(scope: Scope) -> Callable[[], object]:
+        return mode_for(scope).push_here()
+
+    def charge_module(
+        module: nn.Module, frame: Frame, _phase: str, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        mode.tell_of(planner.module_plan(type(module)), frame, out, args, kwargs)
+
+    def watch(function: type, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        top = next(reversed(modes_below()), None)
+        if not isinstance(top, _Whole) or function.__name__ not in functions:
+            return run()
+        return top.run_function(function, args, run)
+
+    scopes = Scopes(model, adopt, planner.priced_modules(), charge_module)
+    with ExitStack() as undo:
+        undo.enter_context(undisturbed())
+        if functions:
+            undo.enter_context(functions_watched(watch))
+        scope = scopes.open()
+        undo.callback(scopes.close)
+        mode = mode_for(scope)
+        undo.enter_context(mode.pushed())
+        if not with_autograd:
+            undo.enter_context(torch._C._AutoDispatchBelowAutograd())
+        yield
+
+
+class _Whole(Interceptor):
+    """Tells of operators instead of charging them."""
+
+    def __init__(
+        self,
+        planner: Planner,
+        scope: Scope,
+        plans: dict[Any, Plan],
+        tell: Callable[[Call], None],
+        parts_of: Collection[str],
+    ) -> None:
+        super().__init__(planner, scope, plans)
+        self._tell = tell
+        self._parts_of = parts_of
+        self._inside = _Inside(planner, scope, plans)
+        self._functions = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self._is_told_in_parts(func, types):
+            return super().__torch_dispatch__(func, types, args, kwargs)
+        with self._inside.reentered():
+            out = func(*args, **kwargs)
+        self._tell_of_sum(str(func), func, self.scope.locate()[0], out, args, kwargs)
+        return out
+
+    def _is_told_in_parts(self, func: Any, types: Any) -> bool:
+        if isinstance(func, torch._ops.HigherOrderOperator) or (types and self._has_handler(types)):
+            return True
+        return str(func).rpartition(".")[0] in self._parts_of
+
+    def charge_frame(
+        self, frame: Frame, phase: str, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Tell of an operator that was not seen from outside: of a tensor subclass, of a higher-order one's body."""
+        del phase
+        self.tell_of(plan, frame, out, args, kwargs)
+
+    def tell_of(self, plan: Plan, frame: Frame, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Tell of a call that has run, by its plan alone."""
+        self._inside.charge_frame(frame, "", plan, out, args, kwargs)
+        self._tell_of_sum(plan.operator, None, frame, out, args, kwargs)
+
+    def run_function(self, function: type, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        """Run an ``autograd.Function``, and tell of it and not of what it does."""
+        self._functions += 1
+        try:
+            out = run()
+        finally:
+            self._functions -= 1
+        given = tuple(tensors(args))
+        self._tell_of_sum(f"prim::PythonOp.{function.__name__}", None, self.scope.locate()[0], out, given, {})
+        return out
+
+    def _tell_of_sum(
+        self, operator: str, func: Any, frame: Frame, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        if self._functions:
+            return
+        flops, macs, activations, priced = self._inside.take()
+        if not self.scope.muted and next(tensors((out,)), None) is not None:
+            self._tell(Call(operator, func, frame.stack(), args, kwargs, out, flops, macs, activations, priced))
+
+
+class _Inside(Interceptor):
+    """Adds up what runs inside one operator."""
+
+    def __init__(self, planner: Planner, scope: Scope, plans: dict[Any, Plan]) -> None:
+        super().__init__(planner, scope, plans)
+        self._tally = Frame("")
+
+    def charge_frame(
+        self, frame: Frame, phase: str, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Charge the sum in the frame's place."""
+        del frame
+        super().charge_frame(self._tally, phase, plan, out, args, kwargs)
+
+    def take(self) -> tuple[int, int, int, bool]:
+        """Return FLOPs, MACs, activations, and whether all was priced; begin anew."""
+        flops = macs = activations = 0
+        priced = True
+        for (plan, *_), row in self._tally.rows.items():
+            flops += FVCORE.flops(plan.operator, plan.family, Cost(row.macs, row.arith))
+            macs += row.macs
+            activations += row.activations
+            priced &= plan.family != UNCOUNTED
+        self._tally.rows.clear()
+        return flops, macs, activations, priced
