@@ -6,29 +6,26 @@ import logging
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
+from opcount.compat.answers import ANCESTORS, TRACER_WARNINGS, Answers, one_of, pairs_of
 from opcount.compat.handles import Handle, arrivals, formulas_of
 from opcount.compat.inputs import Inputs
 from opcount.compat.run import Run, run
-from opcount.compat.structure import canonical_names, forward_of
+from opcount.compat.structure import is_meant_to_be_called
 from opcount.cost import Cost
 from opcount.coverage import UNCOUNTED
 
 if TYPE_CHECKING:
+    from torch import nn
     from typing_extensions import Self
 
     from opcount.profile import Record
 
 
 _log = logging.getLogger("opcount")
-_CONTAINERS = (nn.ModuleList.forward, nn.ModuleDict.forward, nn.Module.forward, nn.Identity.forward)
 
 
-class Analyzer:
+class Analyzer(Answers):
     """Runs a model once, when first asked, and answers by module and operator.
-
-    Modules go by their full names, the model by ``""``; a shared module by the first of its names.
 
     Args:
         model: Run as it is: in train or eval as the caller left it. Its buffers, mode and random numbers are put back.
@@ -36,13 +33,7 @@ class Analyzer:
     """
 
     def __init__(self, model: nn.Module, inputs: object) -> None:
-        if not isinstance(model, nn.Module):
-            raise TypeError(
-                f"{type(self).__name__}: expected an nn.Module, got {model!r} of type {type(model).__name__}. "
-                f"Wrap a function in a module's forward."
-            )
-        self._model = model
-        self._inputs = inputs
+        super().__init__(model, inputs)
         self._handles: dict[str, Handle] = {}
         self._ignored: set[str] = set()
         self._words: dict[str, str] = {}
@@ -50,23 +41,6 @@ class Analyzer:
         self._ancestors = "owner"
         self._warns_unsupported = True
         self._warns_uncalled = True
-
-    @property
-    def model(self) -> nn.Module:
-        """What is analyzed."""
-        return self._model
-
-    def total(self, module_name: str = "") -> int:
-        """Return the number of the whole module, all operators."""
-        return sum(self.by_operator(module_name).values())
-
-    def by_operator(self, module_name: str = "") -> Counter[str]:
-        """Return the numbers of one module, children included, by operator, in mmengine's words: ``conv``."""
-        return self.by_module_and_operator()[self.canonical_module_name(module_name)]
-
-    def by_module(self) -> Counter[str]:
-        """Return the number of every module, children included; 0 for those that computed nothing."""
-        return Counter({name: sum(words.values()) for name, words in self.by_module_and_operator().items()})
 
     def by_module_and_operator(self) -> dict[str, Counter[str]]:
         """Return the numbers of every module, children included, by operator."""
@@ -85,20 +59,6 @@ class Analyzer:
         """Return the modules that no operator ran under: unused, or used by other means than a call."""
         return self._run().uncalled(self._ancestors)
 
-    def canonical_module_name(self, name: str) -> str:
-        """Return the name that a module is counted under: the first of a shared module's.
-
-        Raises:
-            KeyError: The model has no such module.
-        """
-        names = canonical_names(self._model)
-        if name not in names:
-            raise KeyError(
-                f"{type(self).__name__}: expected the name of a module of the model, got {name!r} of type "
-                f"{type(name).__name__}. Names are those of named_modules(), the model itself is ''."
-            )
-        return names[name]
-
     def set_op_handle(self, *args: Any, **kwargs: Handle | None) -> Self:
         """Set handles for operators: pairs of name and handle, or keywords; None ignores the operator.
 
@@ -109,12 +69,7 @@ class Analyzer:
             TypeError: A name has no handle.
             FormulaError: There is no such operator, or it arrives as others with other arguments.
         """
-        if len(args) % 2:
-            raise TypeError(
-                f"set_op_handle: expected pairs of an operator's name and a handle, got {len(args)} arguments, "
-                f"the last {args[-1]!r} of type {type(args[-1]).__name__}. Pass a handle for it, or None."
-            )
-        for name, handle in {**dict(zip(args[::2], args[1::2], strict=True)), **kwargs}.items():
+        for name, handle in pairs_of(args, kwargs).items():
             if handle is None:
                 self._ignored.add(name)
             else:
@@ -145,7 +100,7 @@ class Analyzer:
             mode: ``"owner"``: the module that ran it and the dotted parents of that module's name. ``"caller"``: every
                 module that was running.
         """
-        self._ancestors = _one_of("ancestor_mode", mode, ("owner", "caller"))
+        self._ancestors = one_of("ancestor_mode", mode, ANCESTORS)
         return self
 
     def unsupported_ops_warnings(self, enabled: bool) -> Self:  # noqa: FBT001  (the reference's signature)
@@ -160,7 +115,7 @@ class Analyzer:
 
     def tracer_warnings(self, mode: str) -> Self:
         """Accept what the reference takes; nothing is traced here, so there is nothing to warn of."""
-        _one_of("tracer_warnings", mode, ("all", "no_tracer_warning", "none"))
+        one_of("tracer_warnings", mode, TRACER_WARNINGS)
         return self
 
     def share_run(self, other: Analyzer) -> Self:
@@ -182,7 +137,7 @@ class Analyzer:
 
     def _log_uncalled(self) -> None:
         modules = self._run().modules
-        names = sorted(n for n in self.uncalled_modules() if forward_of(modules[n]) not in _CONTAINERS)
+        names = sorted(name for name in self.uncalled_modules() if is_meant_to_be_called(modules[name]))
         if self._warns_uncalled and names:
             _log.warning(
                 "no operator ran in a call of these modules; their parents include what ran: %s", ", ".join(names)
@@ -274,10 +229,3 @@ def _uncounted_calls(record: Record) -> int:
 def _name_in_a_trace(record: Record) -> str:
     """Return ``aten::mm`` for ``aten.mm.default``."""
     return "::".join(record.operator.split(".")[:2])
-
-
-def _one_of(who: str, mode: str, known: tuple[str, ...]) -> str:
-    if mode not in known:
-        names = " or ".join(map(repr, known))
-        raise ValueError(f"{who}: expected {names}, got {mode!r} of type {type(mode).__name__}. Pass one of these.")
-    return mode

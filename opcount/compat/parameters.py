@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+PARAMETER_HEADERS = ["name", "#elements or shape"]
+
+
 def parameter_count(model: nn.Module) -> defaultdict[str, int]:
     """Return the elements of every parameter and every module that has any; the model is ``""``.
 
@@ -33,6 +36,14 @@ def parameter_count(model: nn.Module) -> defaultdict[str, int]:
 
 def parameter_count_table(model: nn.Module, max_depth: int = 3) -> str:
     """Return the parameters as a table, modules to ``max_depth`` levels and shapes of parameters; a newline ends it."""
+    table = framed(PARAMETER_HEADERS, parameter_rows(model, max_depth))
+    width = table.index("\n")
+    title = textwrap.wrap(f"parameter count of {type(model).__name__}", width)
+    return "".join(f"{line:^{width}}\n" for line in title) + table
+
+
+def parameter_rows(model: nn.Module, max_depth: int) -> list[list[str]]:
+    """Return the rows of the table, names and cells indented by their depth."""
     counts = parameter_count(model)
     shapes = {name: str(tuple(parameter.shape)) for name, parameter in model.named_parameters()}
     children = children_of(counts)
@@ -43,10 +54,7 @@ def parameter_count_table(model: nn.Module, max_depth: int = 3) -> str:
         if depth <= max_depth:
             rows.append([" " * depth + name, " " * depth + shapes.get(name, _size(counts[name]))])
             pending += [(depth + 1, child) for child in reversed(children.get(name, ()))]
-    table = framed(["name", "#elements or shape"], rows)
-    width = table.index("\n")
-    title = textwrap.wrap(f"parameter count of {type(model).__name__}", width)
-    return "".join(f"{line:^{width}}\n" for line in title) + table
+    return rows
 
 
 def _size(elements: int) -> str:

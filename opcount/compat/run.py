@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from opcount.compat import words
-from opcount.compat.structure import forward_of, walk
+from opcount.compat.structure import ancestors_of, forward_of, walk
 from opcount.compat.untouched import untouched
 from opcount.counter import OpCounter
 from opcount.errors import UncountedOperatorWarning
-from opcount.profile import ROOT, parents
+from opcount.profile import parents
 from opcount.scope.names import Names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from opcount.compat.inputs import Inputs
     from opcount.profile import Profile, Record
@@ -86,7 +86,7 @@ class Run:
             number = value(record)
             if number:
                 term = word(record)
-                for path in _ancestors(record, ancestors):
+                for path in ancestors_of(record.stack, ancestors):
                     totals.setdefault(path, Counter())[term] += number
         return {name: Counter(totals.get(path, ())) for name, path in self._path_of.items()}
 
@@ -116,7 +116,3 @@ class Run:
         if path not in self.profile.modules or not self.profile.modules[path].calls:
             return False
         return getattr(forward, "__module__", "").startswith("torch.nn.") and forward not in _LEAVE_NO_OPERATOR
-
-
-def _ancestors(record: Record, mode: str) -> Iterable[str]:
-    return parents(record.path) if mode == "owner" else dict.fromkeys((ROOT, *record.stack))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING
 
+from torch import nn
+
+from opcount.profile import ROOT, parents
 from opcount.reporter.structure import Node, Structure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from torch import nn
+_NEVER_CALLED = (nn.ModuleList.forward, nn.ModuleDict.forward, nn.Module.forward, nn.Identity.forward)
 
 
 def structure_of(model: nn.Module) -> Structure:
@@ -48,6 +51,11 @@ def forward_of(module: nn.Module) -> object:
     return inspect.getattr_static(type(module), "forward", None)
 
 
+def is_meant_to_be_called(module: nn.Module) -> bool:
+    """Tell whether a call of the module would do something: not of containers, nor of an identity."""
+    return forward_of(module) not in _NEVER_CALLED
+
+
 def canonical_names(model: nn.Module) -> dict[str, str]:
     """Return for every name that a module can be reached by the name that it is counted under."""
     first: dict[int, str] = {}
@@ -64,6 +72,18 @@ def canonical_names(model: nn.Module) -> dict[str, str]:
         ]
         pending += ((name, child, below) for name, child in reversed(children))
     return names
+
+
+def ancestors_of(stack: tuple[str, ...], mode: str) -> Iterable[str]:
+    """Return the paths of the modules that an operator counts for, by the paths of those that were running.
+
+    Example:
+        >>> list(ancestors_of(("", "head", "stem.conv"), "owner"))
+        ['', 'stem', 'stem.conv']
+        >>> list(ancestors_of(("", "head", "stem.conv"), "caller"))
+        ['', 'head', 'stem.conv']
+    """
+    return parents(stack[-1]) if mode == "owner" else dict.fromkeys((ROOT, *stack))
 
 
 class _Reader:

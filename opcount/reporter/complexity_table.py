@@ -30,12 +30,17 @@ def complexity_table(complexity: Complexity, max_depth: int = 3, *, show_param_s
         max_depth: Rows below this depth are left out; a row that stands for its only child uses up no depth.
         show_param_shapes: Show parameters, with their shapes.
     """
+    return framed(*complexity_rows(complexity, max_depth, show_param_shapes=show_param_shapes))
+
+
+def complexity_rows(
+    complexity: Complexity, max_depth: int = 3, *, show_param_shapes: bool = True
+) -> tuple[list[str], list[list[str]]]:
+    """Return the headers and the rows of the table, names and cells indented by their depth."""
     params = "#parameters or shape" if show_param_shapes else "#parameters"
     headers = [params, *(_HEADERS[column] for column in complexity.columns)]
     rows = _pick_rows(_cells(complexity, params, show_param_shapes=show_param_shapes), max_depth)
-    return framed(
-        ["module", *headers], ([" " * depth + name, *_row(cells, headers, depth)] for depth, name, cells in rows)
-    )
+    return ["module", *headers], [[" " * depth + name, *_row(cells, headers, depth)] for depth, name, cells in rows]
 
 
 def framed(headers: list[str], rows: Iterable[list[str]]) -> str:
