@@ -32,6 +32,7 @@ _ARRIVES_AS: dict[str, tuple[str, ...]] = {
     "_convolution": ("convolution", "_convolution"),
     "batch_norm": ("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm"),
     "layer_norm": ("native_layer_norm",),
+    "group_norm": ("native_group_norm",),
     "softmax": ("_softmax",),
     "log_softmax": ("_log_softmax",),
     "adaptive_avg_pool2d": ("_adaptive_avg_pool2d",),
@@ -41,11 +42,17 @@ _ARRIVES_AS: dict[str, tuple[str, ...]] = {
     "max_pool3d": ("max_pool3d_with_indices",),
     "scaled_dot_product_attention": _ATTENTION,
 }
+CALLED_AS = {packet: name for name, packets in _ARRIVES_AS.items() for packet in packets}
+"""The name in a traced graph of what arrives under another."""
+
 _BECOMES_PRODUCTS = ("linear", "matmul", "einsum", "tensordot", "inner", "bilinear")
 
 
 class Value:
-    """One argument or output, with the questions that a handle asks of a value in a traced graph."""
+    """One argument or output, with the questions that a handle asks of a value in a traced graph.
+
+    What asks of a tensor's type answers None for anything else.
+    """
 
     def __init__(self, value: object) -> None:
         self._value = value
@@ -55,16 +62,30 @@ class Value:
         return isinstance(self._value, torch.Tensor)
 
     def type(self) -> Value:
-        """Return what answers `sizes`, `dim` and `scalarType`."""
+        """Return what answers `sizes`, `dim`, `dtype`, `scalarType` and `kind`."""
         return self
 
     def sizes(self) -> list[int] | None:
-        """Return the shape; None for what is no tensor."""
+        """Return the shape."""
         return list(self._value.shape) if isinstance(self._value, torch.Tensor) else None
 
     def dim(self) -> int | None:
-        """Return the rank; None for what is no tensor."""
+        """Return the rank."""
         return self._value.dim() if isinstance(self._value, torch.Tensor) else None
+
+    def dtype(self) -> torch.dtype | None:
+        """Return the dtype."""
+        return self._value.dtype if isinstance(self._value, torch.Tensor) else None
+
+    def scalarType(self) -> str | None:  # noqa: N802  (the name in torch._C.TensorType)
+        """Return the dtype by its name in C++, ``"Float"``."""
+        return (
+            self._value.type().split(".")[-1].removesuffix("Tensor") if isinstance(self._value, torch.Tensor) else None
+        )
+
+    def kind(self) -> str:
+        """Return ``"TensorType"``, or the name of the class of anything else."""
+        return "TensorType" if isinstance(self._value, torch.Tensor) else type(self._value).__name__
 
     def toIValue(self) -> object:  # noqa: N802  (the name in torch._C.Value)
         """Return the argument itself."""
@@ -136,7 +157,7 @@ def _formula(
 ) -> Callable[..., Cost]:
     def price(out: object, /, *args: object, **kwargs: object) -> Cost:
         """What a handle says."""
-        inputs = list(map(Value, _complete(overload, args, kwargs)))
+        inputs = list(map(Value, complete(overload, args, kwargs)))
         outputs = list(map(Value, out if isinstance(out, (tuple, list)) else (out,)))
         priced = handle(inputs, outputs)
         named = priced if isinstance(priced, Mapping) else {simple: priced}
@@ -146,7 +167,7 @@ def _formula(
     return price
 
 
-def _complete(overload: Any, args: Sequence[object], kwargs: Mapping[str, object]) -> list[object]:
+def complete(overload: Any, args: Sequence[object], kwargs: Mapping[str, object]) -> list[object]:
     """Return every argument in the order of the schema, defaults included, as a traced graph has them."""
     rest = overload._schema.arguments[len(args) :]
     return [*args, *(kwargs.get(argument.name, argument.default_value) for argument in rest)]

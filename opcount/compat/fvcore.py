@@ -1,0 +1,151 @@
+"""A drop-in for ``fvcore.nn``: the same names, numbers and texts, from a run of the model instead of a trace.
+
+Numbers differ from fvcore's where those leave work out or misread a shape:
+
+* Work whose result nobody uses, or decides only what runs next, is cut from a trace; here it ran, and counts.
+* Attention, recurrent layers, ``padding="same"``, ``baddbmm``, ``bilinear``, quantized and sparse products, and what
+  runs inside an ``autograd.Function``, count 0 in fvcore, and here for their products. ``mm`` has activations, too.
+* Of a matrix times a batch of matrices fvcore counts one product, and it fails on a matrix times a vector. It misreads
+  the shape of an image without a batch.
+* ``einsum`` counts the products that ran. fvcore counts those of the best order that NumPy finds, to four digits, and
+  half an outer product, which is elementwise: here that is 0, as any elementwise product.
+* An operator whose handle is None is ignored, also where fvcore has a handle of its own and counts it nevertheless.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from opcount.compat.jit_analysis import JitModelAnalysis
+from opcount.compat.parameters import PARAMETER_HEADERS, parameter_count, parameter_rows
+from opcount.compat.structure import structure_of
+from opcount.reporter.arch import arch
+from opcount.reporter.complexity_table import complexity_rows
+from opcount.reporter.pipe import piped
+from opcount.reporter.structure import Complexity
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from torch import Tensor, nn
+
+    from opcount.compat.handles import Handle
+    from opcount.interceptor import Call
+
+__all__ = [
+    "ActivationCountAnalysis",
+    "FlopCountAnalysis",
+    "JitModelAnalysis",
+    "activation_count",
+    "flop_count",
+    "flop_count_str",
+    "flop_count_table",
+    "parameter_count",
+    "parameter_count_table",
+]
+
+
+class FlopCountAnalysis(JitModelAnalysis):
+    """Counts FLOPs: one multiply-accumulate is one.
+
+    Example:
+        >>> import torch
+        >>> flops = FlopCountAnalysis(torch.nn.Sequential(torch.nn.Conv2d(3, 10, 1)), torch.ones(1, 3, 10, 10))
+        >>> flops.total(), flops.by_module(), flops.by_operator()
+        (3000, Counter({'': 3000, '0': 3000}), Counter({'conv': 3000}))
+    """
+
+    _prices = frozenset(
+        f"aten::{name}"
+        for name in (
+            "_convolution adaptive_avg_pool2d addmm batch_norm bmm einsum grid_sampler group_norm instance_norm "
+            "layer_norm linear matmul mm upsample_bilinear2d upsample_nearest2d"
+        ).split()
+    )
+
+    def _price(self, kind: str, call: Call) -> int:
+        if kind == "aten::instance_norm":  # by one rule, be the statistics the input's or those that were kept
+            return _elements(call.args[0]) * (4 if call.args[1] is None else 5)
+        return call.flops if kind in self._prices else call.macs
+
+
+class ActivationCountAnalysis(JitModelAnalysis):
+    """Counts the elements of the outputs of convolutions and products."""
+
+    _prices = frozenset(f"aten::{name}" for name in "_convolution addmm bmm einsum linear matmul mm".split())
+
+    def _price(self, kind: str, call: Call) -> int:
+        return _elements(call.out) if kind in self._prices else call.activations
+
+
+def _elements(tensor: Tensor) -> int:
+    return tensor.numel()
+
+
+def flop_count(
+    model: nn.Module, inputs: Any, supported_ops: dict[str, Handle] | None = None
+) -> tuple[defaultdict[str, float], Counter[str]]:
+    """Return giga-FLOPs by operator, and how often operators ran that have no handle and no price."""
+    return _count(FlopCountAnalysis(model, inputs), supported_ops, 1e9)
+
+
+def activation_count(
+    model: nn.Module, inputs: Any, supported_ops: dict[str, Handle] | None = None
+) -> tuple[defaultdict[str, float], Counter[str]]:
+    """Return mega-activations by operator, and how often operators ran that have no handle and no price."""
+    return _count(ActivationCountAnalysis(model, inputs), supported_ops, 1e6)
+
+
+def _count(
+    analysis: JitModelAnalysis, supported_ops: dict[str, Handle] | None, scale: float
+) -> tuple[defaultdict[str, float], Counter[str]]:
+    analysis.set_op_handle(**(supported_ops or {}))
+    counts = defaultdict(float, {word: number / scale for word, number in analysis.by_operator().items()})
+    return counts, analysis.unsupported_ops()
+
+
+def flop_count_table(
+    flops: FlopCountAnalysis,
+    max_depth: int = 3,
+    activations: ActivationCountAnalysis | None = None,
+    show_param_shapes: bool = True,  # noqa: FBT001, FBT002  (the reference's signature)
+) -> str:
+    """Return modules and parameters to ``max_depth`` as a table; the analyses' warnings are off from then on.
+
+    A row that says nothing more than its only child gives way to it; names without any number are left out.
+    """
+    return piped(*complexity_rows(_complexity(flops, activations), max_depth, show_param_shapes=show_param_shapes))
+
+
+def flop_count_str(flops: FlopCountAnalysis, activations: ActivationCountAnalysis | None = None) -> str:
+    """Return the model as ``repr`` does, with statistics of every module; the analyses' warnings are off from then on.
+
+    Example:
+        >>> import torch
+        >>> print(flop_count_str(FlopCountAnalysis(torch.nn.Linear(10, 10), torch.ones(1, 10))))
+        Linear(
+          in_features=10, out_features=10, bias=True
+          #params: 0.11K, #flops: 100
+        )
+    """
+    return arch(_complexity(flops, activations))
+
+
+def parameter_count_table(model: nn.Module, max_depth: int = 3) -> str:
+    """Return the parameters as a table: modules to ``max_depth`` levels, and shapes of parameters."""
+    return piped(PARAMETER_HEADERS, parameter_rows(model, max_depth))
+
+
+def _complexity(flops: JitModelAnalysis, activations: JitModelAnalysis | None) -> Complexity:
+    analyses = {"flops": flops} if activations is None else {"flops": flops, "acts": activations}
+    for analysis in analyses.values():
+        analysis.unsupported_ops_warnings(enabled=False).uncalled_modules_warnings(enabled=False).tracer_warnings(
+            "none"
+        )
+    return Complexity(
+        structure_of(flops.model),
+        parameter_count(flops.model),
+        {column: analysis.by_module() for column, analysis in analyses.items()},
+        {column: analysis.uncalled_modules() for column, analysis in analyses.items()},
+    )

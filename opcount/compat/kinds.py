@@ -1,0 +1,106 @@
+"""What a graph traced by ``torch.jit.trace`` calls operators, and which of them fvcore takes to cost nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from opcount.compat.handles import CALLED_AS, Value, complete
+
+if TYPE_CHECKING:
+    from opcount.interceptor import Call
+
+TRACED_IN_PARTS = frozenset(
+    f"aten.{name}"
+    for name in (
+        "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d "
+        "gru_cell lstm_cell rnn_relu_cell rnn_tanh_cell"
+    ).split()
+)
+"""Packets that a trace has no entry for, but for what they call."""
+
+COSTS_NOTHING = frozenset(
+    f"aten::{name}"
+    for name in (
+        "Int ScalarImplicit __and__ arange bitwise_not cat chunk clamp clamp_ constant_pad_nd contiguous copy_ detach "
+        "dropout empty eq expand flatten floor floor_divide full full_like gather ge gt index index_put_ masked_fill "
+        "max narrow new_empty new_full new_zeros nonzero ones permute relu relu_ remainder reshape roll select size "
+        "slice split split_with_sizes squeeze stack t to transpose type_as unbind unsqueeze unsqueeze_ view zeros "
+        "zeros_like"
+    ).split()
+)
+"""What fvcore leaves out of its list of unsupported operators."""
+
+_ALIASES = {
+    "absolute": "abs",
+    "alias": "detach",
+    "arccos": "acos",
+    "arccosh": "acosh",
+    "arcsin": "asin",
+    "arcsinh": "asinh",
+    "arctan": "atan",
+    "arctanh": "atanh",
+    "clip": "clamp",
+    "concat": "cat",
+    "concatenate": "cat",
+    "convolution": "_convolution",
+    "detach_": "detach",
+    "divide": "div",
+    "fix": "trunc",
+    "ger": "outer",
+    "greater": "gt",
+    "greater_equal": "ge",
+    "less": "lt",
+    "less_equal": "le",
+    "lift_fresh": "detach",
+    "moveaxis": "movedim",
+    "multiply": "mul",
+    "negative": "neg",
+    "not_equal": "ne",
+    "row_stack": "vstack",
+    "subtract": "sub",
+    "swapaxes": "transpose",
+    "swapdims": "transpose",
+    "true_divide": "div",
+}
+"""Names that a trace replaces by others; aliases and constants are of those that cost nothing."""
+
+
+def kind_of(operator: str) -> str:
+    """Return the name in a trace.
+
+    Example:
+        >>> kind_of("aten.convolution.default"), kind_of("aten.clip_.default"), kind_of("mylib.scan.default")
+        ('aten::_convolution', 'aten::clamp_', 'mylib::scan')
+    """
+    if "::" in operator:
+        return operator
+    namespace, name = operator.split(".")[:2]
+    if namespace != "aten":
+        return f"{namespace}::{name}"
+    in_place = "_" if name not in _ALIASES and name.endswith("_") else ""
+    return f"aten::{_ALIASES.get(name.removesuffix(in_place), name.removesuffix(in_place))}{in_place}"
+
+
+def kind_of_whole(call: Call) -> str:
+    """Return the name in a trace of what autograd took apart; products keep the names of what they became."""
+    packet = call.operator.split(".")[1]
+    if packet == "mean" and call.flops:
+        return "aten::adaptive_avg_pool2d"
+    return f"aten::{CALLED_AS[packet]}" if packet in CALLED_AS else kind_of(call.operator)
+
+
+def values_of(call: Call) -> tuple[list[Value], list[Value]]:
+    """Return inputs and outputs as a handle gets them: all arguments of the schema, defaults included."""
+    inputs = list(call.args) if call.func is None else complete(call.func, call.args, call.kwargs)
+    if call.operator.startswith("aten.convolution."):
+        inputs += _flags_of_convolutions()
+    outputs = call.out if isinstance(call.out, (tuple, list)) else (call.out,)
+    return list(map(Value, inputs)), list(map(Value, outputs))
+
+
+def _flags_of_convolutions() -> list[Any]:
+    """Return what ``aten::_convolution`` takes and ``aten::convolution`` does not."""
+    cudnn = torch.backends.cudnn
+    return [cudnn.benchmark, cudnn.deterministic, cudnn.enabled, cudnn.allow_tf32]
