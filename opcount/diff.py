@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from opcount.errors import ConventionError
 from opcount.profile import ROOT, Total, in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from opcount.profile import Profile
 
@@ -152,49 +154,74 @@ class _Side:
         return self.type(path), parts
 
 
+class _Lost:
+    """Modules of the first count that a module of the second may have been: those whose path is free."""
+
+    def __init__(self, old: _Side, new: _Side, replaced: Iterable[str]) -> None:
+        gone = [path for path in old.totals if path not in new.totals]
+        tops = set(_tops(gone))
+        self._old = old
+        self._gone = dict.fromkeys(path for path in gone if path in tops or old.children(path))
+        self._replaced = dict.fromkeys(replaced)
+        self._by: dict[object, list[str]] = defaultdict(list)
+        for path in (*self._gone, *self._replaced):
+            for key in self._keys(old, path):
+                self._by[key].append(path)
+
+    def twin(self, new: _Side, path: str) -> str | None:
+        """Return the module that a new one was before.
+
+        It is equal in type and numbers; else the only one made of the same parts; else the one that left its place.
+        """
+        equal, *others = self._keys(new, path)
+        for other in self._free(equal):
+            if other in self._gone or not path.startswith(f"{other}."):  # what it wraps now has its place still
+                return other
+        for key in others:
+            alike = list(islice((other for other in self._free(key) if other in self._gone), 2))
+            if len(alike) == 1:
+                return alike[0]
+        return None
+
+    def take(self, twin: str) -> bool:
+        """Offer a module, what is inside it and what it is in no more; tell whether another one has its place."""
+        moved = twin in self._replaced
+        parts = twin.split(".")
+        for path in (*self._old.below(twin), *(".".join(parts[:i]) for i in range(1, len(parts)))):
+            self._gone.pop(path, None)
+            self._replaced.pop(path, None)
+        return moved
+
+    def _free(self, key: object) -> Iterator[str]:
+        return (path for path in self._by.get(key, ()) if path in self._gone or path in self._replaced)
+
+    @staticmethod
+    def _keys(side: _Side, path: str) -> Iterator[object]:
+        yield "equal", side.signature(path)
+        if side.children(path):
+            yield "parts", side.plan(path)
+        yield "place", side.type(path), path.rpartition(".")[0]
+
+
 def _match(old: _Side, new: _Side) -> dict[str, str]:
     """Return the old path of each new module that was there before, under that name or another."""
     was = {path: path for path in new.totals if path in old.totals}
-    gone = [path for path in old.totals if path not in new.totals]
-    tops = set(_tops(gone))
-    lost = [path for path in gone if path in tops or old.children(path)]
-    replaced = [path for path in was if old.type(path) != new.type(path) and old.signature(path) != new.signature(path)]
-    pending = _tops([path for path in new.totals if path not in old.totals])
+    other = [path for path in was if old.type(path) != new.type(path) and old.signature(path) != new.signature(path)]
+    lost = _Lost(old, new, other)
+    taken = set(was)
+    pending = _tops([path for path in new.totals if path not in old.totals])[::-1]
     while pending:
-        path = pending.pop(0)
-        twin = _twin(old, new, path, lost, replaced)
+        path = pending.pop()
+        twin = lost.twin(new, path)
         if twin is None:
-            pending[:0] = new.children(path)
+            pending += reversed(new.children(path))
             continue
-        if twin in lost:
-            lost = [other for other in lost if not (f"{other}.".startswith(f"{twin}.") or twin.startswith(f"{other}."))]
-        else:  # it moved, and another one has its place
-            replaced.remove(twin)
-            for below in new.below(twin):
-                was.pop(below, None)
-        for below in new.below(path):
-            origin = twin + below[len(path) :]
-            if origin in old.totals:
-                was[below] = origin
+        if lost.take(twin):
+            taken.difference_update(was.pop(below, "") for below in new.below(twin))
+        origins = {below: twin + below[len(path) :] for below in new.below(path)}
+        was |= {below: origin for below, origin in origins.items() if origin in old.totals and origin not in taken}
+        taken.update(origins.values())
     return was
-
-
-def _twin(old: _Side, new: _Side, path: str, lost: list[str], replaced: list[str]) -> str | None:
-    """Return the module that a new one was before.
-
-    It is equal in type and numbers; else the only one made of the same parts; else the one that left its place.
-    """
-    moved = [other for other in replaced if not path.startswith(f"{other}.")]  # what it wraps now has its place still
-    equal = [other for other in (*lost, *moved) if old.signature(other) == new.signature(path)]
-    if equal:
-        return equal[0]
-    if new.children(path):
-        alike = [other for other in lost if old.plan(other) == new.plan(path)]
-        if len(alike) == 1:
-            return alike[0]
-    parent = path.rpartition(".")[0]
-    alike = [o for o in lost if old.type(o) == new.type(path) and o.rpartition(".")[0] == parent]
-    return alike[0] if len(alike) == 1 else None
 
 
 def _tops(paths: Iterable[str]) -> list[str]:
