@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Cost(NamedTuple):
@@ -38,3 +42,7 @@ class Cost(NamedTuple):
 
     def __rmul__(self, times: object) -> Cost:
         return self * times
+
+
+cost_of: Callable[[tuple[int, int, int]], Cost] = partial(tuple.__new__, Cost)
+"""Makes a cost of ``(macs, arith, activations)`` in two thirds of the time, for operators that are called often."""

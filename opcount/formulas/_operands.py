@@ -15,7 +15,7 @@ _TWO_IN_A_BYTE = getattr(torch, "float4_e2m1fn_x2", None)
 
 def real_macs(macs: int, operand: Tensor) -> int:
     """Return the real MACs: ``(a + bi) * (c + di)`` takes four."""
-    return 4 * macs if operand.is_complex() else macs
+    return 4 * macs if operand.dtype.is_complex else macs
 
 
 def has_data(x: Tensor) -> bool:

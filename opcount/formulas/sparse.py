@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 _STRIDED = torch.strided
 
 
-def _mm_is_sparse(_out: Any, a: Tensor, b: Tensor, /, **_: Any) -> bool:
+def _mm_is_sparse(_out: Any, a: Tensor, b: Tensor, /, *_: Any, **__: Any) -> bool:
     return (a.layout is not _STRIDED or b.layout is not _STRIDED) and (is_sparse(a) or is_sparse(b))
 
 
-def _addmm_is_sparse(_out: Any, _bias: Any, a: Tensor, b: Tensor, /, **_: Any) -> bool:
+def _addmm_is_sparse(_out: Any, _bias: Any, a: Tensor, b: Tensor, /, *_: Any, **__: Any) -> bool:
     return (a.layout is not _STRIDED or b.layout is not _STRIDED) and (is_sparse(a) or is_sparse(b))
 
 
 @formula(aten.mm, aten.bmm, aten.mv, when=_mm_is_sparse)
-def mm(out: Tensor, a: Tensor, b: Tensor, /, **_: object) -> Cost:
+def mm(out: Tensor, a: Tensor, b: Tensor, /, *_: object, **__: object) -> Cost:
     """``out[i, j] = sum(a[i, k] * b[k, j] for stored a[i, k], b[k, j])``: nnz x n, or m x nnz."""
     return Cost(_product(a, b), 0, scalars(out))
 
@@ -41,7 +41,7 @@ def sparse_mm(out: Tensor, a: Tensor, b: Tensor, /, **_: object) -> Cost:
 
 
 @formula(aten.addmm, aten.baddbmm, aten.addmv, when=_addmm_is_sparse)
-def addmm(out: Tensor, _bias: Tensor, a: Tensor, b: Tensor, /, **_: object) -> Cost:
+def addmm(out: Tensor, _bias: Tensor, a: Tensor, b: Tensor, /, *_: object, **__: object) -> Cost:
     """``out = bias + a @ b`` over the stored values; the bias is arithmetic."""
     outputs = scalars(out)
     return Cost(_product(a, b), outputs, outputs)

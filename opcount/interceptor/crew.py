@@ -58,4 +58,4 @@ class Crew:
         """Charge the forward of a module that is priced as a whole."""
         if self._paused is None:
             plan = self._planner.module_plan(type(module))
-            next(iter(self._modes)).charge_frame(frame, phase, plan, out, args, kwargs)
+            next(iter(self._modes)).charge(plan, out, args, kwargs, (frame, phase))

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from opcount.coverage import FREE, UNCOUNTED
 from opcount.errors import CounterStateError
 from opcount.interceptor.opening import is_fake, tensors
-from opcount.interceptor.plan import Plan, Planner
+from opcount.interceptor.plan import Plan, Planner, unwrapped
 from opcount.scope import Row
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from opcount.scope import Frame, Scope
     from opcount.scope.frame import Shapes
+
+    Place = tuple[Frame, str]
 
 _graph_task: Callable[[], int] = torch._C._current_graph_task_id
 _NO_TASK = -1
@@ -33,7 +35,7 @@ class Interceptor(TorchDispatchMode):
     Args:
         planner: Decides how.
         scope: Where operators are charged.
-        plans: What was decided, shared by the threads of a count.
+        plans: What was decided, by the operator's ``id``, shared by the threads of a count.
     """
 
     supports_higher_order_operators = True
@@ -60,15 +62,18 @@ class Interceptor(TorchDispatchMode):
     ) -> Any:
         if types and self._has_handler(types):
             return self._run_by_subclass(func, args, kwargs or {})
-        plan = self.plans.get(func)
-        if plan is None:
-            plan = self.plans[func] = self.planner.plan(func)
+        plan = self.plans.get(id(func)) or self._decide(func)
         handle = plan.handle
         if handle is not None:
             return handle(self, plan, func, args, kwargs or {})
-        out = func(*args, **kwargs) if kwargs else func(*args)
-        self.charge(plan, out, args, kwargs or {})
+        out = plan.run(*args, **kwargs) if kwargs else plan.run(*args)
+        self.charge(plan, out, args, kwargs)
         return out
+
+    def _decide(self, func: Any) -> Plan:
+        plan = self.planner.plan(func)
+        plan.func, plan.run = func, unwrapped(func)
+        return self.plans.setdefault(id(func), plan)
 
     def run(self, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operator by a plan that is not the one remembered for it."""
@@ -88,24 +93,35 @@ class Interceptor(TorchDispatchMode):
 
     def charge_whole(self, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Charge an operator that has run without us."""
-        plan = (self.plans.get(func) or self.planner.plan(func)).settled(out, args, kwargs)
+        plan = (self.plans.get(id(func)) or self.planner.plan(func)).settled(out, args, kwargs)
         if plan is not None:
             self.charge(self.plans.setdefault((plan.operator, plan.family), plan), out, args, kwargs)
 
-    def charge(self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Price a call that has run, and add it to the tally of the frame that it belongs to."""
-        scope = self.scope
-        if scope.settled and _graph_task() == _NO_TASK:
-            self.charge_frame(scope.top, scope.phase, plan, out, args, kwargs)
-        else:
-            self.charge_frame(*scope.locate(), plan, out, args, kwargs)
-
-    def charge_frame(
-        self, frame: Frame, phase: str, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    def charge(  # noqa: C901  (in parts, each would cost a call)
+        self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, at: Place | None = None
     ) -> None:
-        """Price a call that has run, and add it to the tally of a frame."""
+        """Price a call that has run, and add it to the tally of a frame.
+
+        Args:
+            plan: How.
+            out: What the call returned.
+            args: What it was given.
+            kwargs: What it was given by name.
+            at: The frame and the phase; None: those that the operator belongs to.
+        """
+        if at is not None:
+            frame, phase = at
+        else:
+            scope = self.scope
+            if scope.settled and _graph_task() == _NO_TASK:
+                frame, phase = scope.top, scope.phase
+            else:
+                frame, phase = scope.locate()
         try:
-            macs, arith, activations = plan.price(out, *args, **kwargs)
+            while plan.when is not None:
+                meets = plan.when(out, *args, **kwargs) if kwargs else plan.when(out, *args)
+                plan = plan.special if meets else plan.otherwise
+            macs, arith, activations = plan.price(out, *args, **kwargs) if kwargs else plan.price(out, *args)
         except Exception:
             if plan.from_user:
                 raise
@@ -117,11 +133,11 @@ class Interceptor(TorchDispatchMode):
         except (AttributeError, IndexError):
             dtype = None
         if dtype not in _COMPUTING:
-            dtype = _computing_dtype(dtype, out, args, kwargs)
+            dtype = _computing_dtype(dtype, out, args, kwargs or {})
         key = (plan, phase, dtype)
         row = frame.rows.get(key)
         if row is None:
-            row = frame.rows[key] = Row(_shapes(out, args, kwargs))
+            row = frame.rows[key] = Row(_shapes(out, args, kwargs or {}))
         row.calls += 1
         row.macs += macs
         row.arith += arith
@@ -201,13 +217,13 @@ class Watch(Interceptor):
         self.priced = False
         self._outer = outer
 
-    def charge_frame(
-        self, frame: Frame, phase: str, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    def charge(
+        self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, at: Place | None = None
     ) -> None:
         """Charge, and note it."""
         if plan.family != FREE:
             self.priced = True
-        self._outer.charge_frame(frame, phase, plan, out, args, kwargs)
+        self._outer.charge(plan, out, args, kwargs, at)
 
 
 def _fake_mode() -> Any:

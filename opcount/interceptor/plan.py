@@ -42,6 +42,18 @@ def price_nothing(_out: object, /, *_args: object, **_kwargs: object) -> Cost:
     return _NOTHING
 
 
+def unwrapped(func: OpOverload | HigherOrderOperator) -> Callable[..., Any]:
+    """Return what an operator calls when it is called; its ``__call__`` is a Python function that does nothing else."""
+    return func._op if type(func) is torch._ops.OpOverload and _CALLS_ITS_OP else func
+
+
+_CALLS_ITS_OP = torch._ops.OpOverload.__call__.__code__.co_names == ("_op",)
+
+
+def _not_set(*_args: object, **_kwargs: object) -> None:
+    raise AssertionError("the plan is not one that the interceptor decided on")
+
+
 class Plan:
     """What to do with one operator.
 
@@ -49,19 +61,25 @@ class Plan:
         operator: The overload's name, ``"aten.mm.default"``.
         family: What records of it bear.
         price: The formula.
+        when: A condition: calls that meet it are priced by the plan ``special``, others by ``otherwise``.
         handle: Does the call, where a plain one and then the price are not all there is to do.
+        func: The operator that it was made for, so that its ``id`` stays its own.
+        run: What runs it.
         text: The formula's mathematics.
         writes: Whether outputs are memory of their own, and not views.
         from_user: Whether the formula is not opcount's own, so that its failure is an error.
     """
 
-    __slots__ = ("family", "from_user", "handle", "operator", "price", "text", "writes")
+    __slots__ = (
+        "family", "from_user", "func", "handle", "operator", "otherwise", "price", "run", "special", "text",
+        "when", "writes",
+    )  # fmt: skip
 
     def __init__(
         self,
         operator: str,
         family: str,
-        price: Callable[..., Cost] = price_nothing,
+        price: Pricing = price_nothing,
         handle: Handler | None = None,
         text: str = "",
     ) -> None:
@@ -70,13 +88,24 @@ class Plan:
         self.price = price
         self.handle = handle
         self.text = text
+        self.when: Callable[..., bool] | None = None
+        self.special = self.otherwise = self
+        self.func: Any = None
+        self.run: Callable[..., Any] = _not_set
         self.writes = True
         self.from_user = False
+
+    def chosen(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Plan:
+        """Return the plan whose condition a call meets."""
+        plan = self
+        while plan.when is not None:
+            plan = plan.special if plan.when(out, *args, **kwargs or {}) else plan.otherwise
+        return plan
 
     def settled(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
         """Return the plan that charges a call that has run already; None for a question about metadata."""
         settle = getattr(self.handle, "settled", None)
-        return self if settle is None else settle(out, args, kwargs)
+        return self.chosen(out, args, kwargs) if settle is None else settle(out, args, kwargs)
 
 
 class Planner:
@@ -140,13 +169,16 @@ class Planner:
     def _by_formula(self, name: str, formulas: list[Formula]) -> Plan | None:
         if not formulas:
             return None
-        plans = [self._of(name, formula) for formula in formulas]
-        if formulas[0].when is None:
-            return plans[0]
-        conditions = [(formula.when, plan) for formula, plan in zip(formulas, plans, strict=True)]
-        if conditions[-1][0] is not None:
-            conditions.append((None, self._otherwise(name)))
-        return Plan(name, plans[-1].family, handle=_Conditional(conditions))
+        *conditional, last = formulas
+        if last.when is None:
+            plan = self._of(name, last)
+        else:
+            conditional, plan = formulas, self._otherwise(name)
+        for formula in reversed(conditional):
+            choice = Plan(name, plan.family)
+            choice.when, choice.special, choice.otherwise = formula.when, self._of(name, formula), plan
+            plan = choice
+        return plan
 
     def _of(self, name: str, formula: Formula) -> Plan:
         price = _checked(name, formula.price) if formula.from_user else formula.price
@@ -224,25 +256,6 @@ class _Unseen:
 
     def settled(self, _out: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
         """Charge nothing."""
-
-
-class _Conditional:
-    """Runs the operator, then charges it by the first formula that is meant for the call."""
-
-    def __init__(self, conditions: list[tuple[Callable[..., bool] | None, Plan]]) -> None:
-        self._conditions = conditions
-
-    def __call__(self, mode: Interceptor, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        out = func(*args, **kwargs) if kwargs else func(*args)
-        mode.charge(self.settled(out, args, kwargs), out, args, kwargs)
-        return out
-
-    def settled(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
-        """Return the plan of the first formula that is meant for the call."""
-        for when, plan in self._conditions:  # the hot path of matrix products: a generator would cost a formula's time
-            if when is not None and when(out, *args, **kwargs):
-                return plan
-        return plan
 
 
 _METADATA_QUESTION = _Unseen()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from opcount.interceptor.mode import Place
     from opcount.interceptor.plan import Plan
     from opcount.scope import Scope
 
@@ -143,16 +144,16 @@ class _Whole(Interceptor):
             return True
         return str(func).rpartition(".")[0] in self._parts_of
 
-    def charge_frame(
-        self, frame: Frame, phase: str, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    def charge(
+        self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, at: Place | None = None
     ) -> None:
         """Tell of an operator that was not seen from outside: of a tensor subclass, of a higher-order one's body."""
-        del phase
-        self.tell_of(plan, frame, out, args, kwargs)
+        frame, _ = at or self.scope.locate()
+        self.tell_of(plan, frame, out, args, kwargs or {})
 
     def tell_of(self, plan: Plan, frame: Frame, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Tell of a call that has run, by its plan alone."""
-        self._inside.charge_frame(frame, "", plan, out, args, kwargs)
+        self._inside.charge(plan, out, args, kwargs)
         self._tell_of_sum(plan.operator, None, frame, out, args, kwargs)
 
     def run_function(self, function: type, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
@@ -182,13 +183,14 @@ class _Inside(Interceptor):
     def __init__(self, planner: Planner, scope: Scope, plans: dict[Any, Plan]) -> None:
         super().__init__(planner, scope, plans)
         self._tally = Frame("")
+        self._at = (self._tally, "")
 
-    def charge_frame(
-        self, frame: Frame, phase: str, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    def charge(
+        self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, at: Place | None = None
     ) -> None:
-        """Charge the sum in the frame's place."""
-        del frame
-        super().charge_frame(self._tally, phase, plan, out, args, kwargs)
+        """Charge the sum in the place of any frame."""
+        del at
+        super().charge(plan, out, args, kwargs, self._at)
 
     def take(self) -> tuple[int, int, int, bool]:
         """Return FLOPs, MACs, activations, and whether all was priced; begin anew."""

@@ -51,6 +51,8 @@ class Scopes:
         charge_module: Callable[..., None],
     ) -> None:
         self.names = Names(model)
+        self._paths = self.names.paths
+        self._wrappers = self.names.wrappers
         self._threads = Threads(self.names.owner_of)
         self._scope_of = self._threads.by_ident
         self._adopt = adopt
@@ -122,17 +124,23 @@ class Scopes:
             if scope is None:
                 return
         task = _graph_task()
-        plain = task == scope.task and module is not scope.first and not scope.optimizing
-        caller = scope.frame if plain else scope.caller(task)
-        names = self.names
-        path = names.paths.get(id(module))
+        if task == scope.task and module is not scope.first and not scope.optimizing:
+            caller = scope.frame
+        else:
+            caller = scope.caller(task)
+        key = id(module)
+        path = self._paths.get(key)
         if path is None:
-            path = names.path_of_new(module, caller.path)
-        frame = caller if path == caller.path else caller.children.get(path) or caller.child(path)
-        if id(module) not in names.wrappers:
+            path = self.names.path_of_new(module, caller.path)
+        frame = caller.children.get(path)
+        if frame is None:
+            frame = caller if path == caller.path else caller.child(path)
+        if key not in self._wrappers:
             frame.calls += 1
-        mute = bool(self._priced) and type(module) in self._priced
-        scope.push(module, frame, task, caller, mute)
+        if self._priced and type(module) in self._priced:
+            scope.push(module, frame, task, caller, True)  # noqa: FBT003
+        else:
+            scope.push(module, frame, task, caller)
 
     def _leave(self, module: nn.Module, args: Any, *rest: Any) -> None:
         """Run after a module; ``rest`` is ``(kwargs, out)``, or one item after an exception."""

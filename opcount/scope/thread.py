@@ -151,32 +151,57 @@ class Scope:
         if hooks is not None:
             self._note_checkpoint(hooks[0], caller)
         stack.append((owner, self.frame, self.task, self.optimizing, self.muted, guard))
-        self.frame = self.top = frame
+        self.frame = frame
         self.task = task
-        self.optimizing = optimizing
-        self.phase = OPTIMIZER if optimizing else self._shared.phase
+        if optimizing or self.optimizing:
+            self.optimizing = optimizing
+            self.phase = OPTIMIZER if optimizing else self._shared.phase
         if mute or self.muted:
             self.muted = True
             self.top = self._sink
-        self._mark(frame)
+        else:
+            self.top = frame
+        self._seen = number = _sequence_number()
+        timeline = self.timeline
+        if number == timeline.last:  # no node was created: most calls without gradients
+            timeline.frames[-1] = frame
+        else:
+            timeline.mark(number, frame)
 
     def pop(self, owner: object) -> None:
         """Leave a module, and whatever an exception left above it; nothing if it was never entered."""
         stack = self._stack
-        for index in range(len(stack) - 1, -1, -1):
+        if stack and stack[-1][0] is owner:
+            self._leave()
+            return
+        for index in range(len(stack) - 2, -1, -1):
             if stack[index][0] is owner:
                 self._cut(index)
                 return
 
     def _cut(self, index: int) -> None:
         """Leave all entries from one on."""
-        _, self.frame, self.task, self.optimizing, self.muted, _ = self._stack[index]
-        del self._stack[index:]
-        if not index:
-            self.first = None
-        self.phase = OPTIMIZER if self.optimizing else self._shared.phase
+        del self._stack[index + 1 :]
+        self._leave()
+
+    def _leave(self) -> None:
+        """Leave the innermost entry."""
+        stack = self._stack
+        was_optimizing = self.optimizing
+        _, self.frame, self.task, self.optimizing, self.muted, _ = stack.pop()
+        if was_optimizing or self.optimizing:
+            self.phase = OPTIMIZER if self.optimizing else self._shared.phase
         self.top = self._sink if self.muted else self.frame
-        self._mark(self.frame if index else self._at_rest)
+        frame: Frame | None = self.frame
+        if not stack:
+            self.first = None
+            frame = self._at_rest
+        self._seen = number = _sequence_number()
+        timeline = self.timeline
+        if number == timeline.last:
+            timeline.frames[-1] = frame
+        else:
+            timeline.mark(number, frame)
 
     def _desert(self, _token: object) -> None:
         """Take note that an entry's Python frame is gone although nothing has popped the entry."""

@@ -18,21 +18,27 @@ CAPACITY = 1 << 20
 
 
 class Timeline:
-    """Intervals of autograd sequence numbers, each with the frame that was on top."""
+    """Intervals of autograd sequence numbers, each with the frame that was on top.
 
-    __slots__ = ("bounds", "capacity", "frames")
+    Attributes:
+        last: Where the last interval begins; -1 before the first.
+    """
+
+    __slots__ = ("bounds", "capacity", "frames", "last")
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self.capacity = capacity
+        self.last = -1
         self.bounds: list[int] = []
         self.frames: list[Frame | None] = []
 
     def mark(self, number: int, frame: Frame | None) -> None:
         """Note that nodes from ``number`` on belong to ``frame``; None: that nobody looks."""
         bounds, frames = self.bounds, self.frames
-        if bounds and bounds[-1] >= number:
+        if self.last >= number:
             frames[-1] = frame
             return
+        self.last = number
         bounds.append(number)
         frames.append(frame)
         if len(bounds) > self.capacity:
