@@ -65,6 +65,7 @@ class Registry:
     def __init__(self, parent: Registry | None = None) -> None:
         self._parent = parent
         self._formulas: dict[object, list[Formula]] = {}
+        self._modules: set[type] = set()
 
     def add(self, target: object, formula: Formula, *, replace: bool = False) -> None:
         """Register a formula.
@@ -79,6 +80,8 @@ class Registry:
                 f"formula: {key} has a formula already, {'.'.join(_origin(clash))}. "
                 f"Pass OpCounter(formulas={{...}}) to replace it for one count."
             )
+        if isinstance(key, type):
+            self._modules.add(key)
         kept = [f for f in self._formulas.get(key, ()) if f.when is not formula.when]
         self._formulas[key] = sorted([*kept, formula], key=lambda f: f.when is None)
 
@@ -89,9 +92,9 @@ class Registry:
                 return self._formulas[key]
         return self._parent.find(keys) if self._parent is not None else []
 
-    def all_targets(self) -> set[object]:
-        """Return the keys of all formulas, the parent's included."""
-        return {*self._formulas, *(self._parent.all_targets() if self._parent is not None else ())}
+    def modules(self) -> set[type]:
+        """Return the module classes that have a formula, the parent's included."""
+        return self._modules | (self._parent.modules() if self._parent is not None else set())
 
     def targets(self) -> Mapping[object, list[Formula]]:
         """Return all that is registered here, by key."""

@@ -137,7 +137,7 @@ class Planner:
 
     def priced_modules(self) -> set[type]:
         """Return the module classes that are priced as a whole."""
-        return {target for target in self.registry.all_targets() if isinstance(target, type)}
+        return self.registry.modules()
 
     def module_plan(self, kind: type) -> Plan:
         """Return the plan of a module class that is priced as a whole."""

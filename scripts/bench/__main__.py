@@ -16,7 +16,18 @@ from measure import table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's opcount
 
-SUITES = ("imports", "formulas", "overhead", "analyses", "training", "dryruns", "memory", "scale")
+SUITES = (
+    "imports",
+    "formulas",
+    "overhead",
+    "modules",
+    "afterwards",
+    "analyses",
+    "training",
+    "dryruns",
+    "memory",
+    "scale",
+)
 
 
 def main() -> None:

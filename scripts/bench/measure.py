@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-import statistics
 import time
+from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 from prettytable import PrettyTable
@@ -55,13 +55,7 @@ def compare(
     pairs: int = 7,
 ) -> list[Result]:
     """Run a subject and its references in turn, ``pairs`` times after one that does not count."""
-    programs = {subject[0]: subject[1], **references}
-    times: dict[str, list[float]] = {name: [] for name in programs}
-    for turn in range(pairs + 1):
-        for name, program in programs.items():
-            elapsed = seconds(program)
-            if turn:
-                times[name].append(elapsed)
+    times = _in_turn({subject[0]: subject[1], **references}, pairs)
     own = times[subject[0]]
     return [
         Result(
@@ -69,11 +63,49 @@ def compare(
             case,
             subject[0],
             name,
-            statistics.median(own),
-            statistics.median(theirs / ours for theirs, ours in zip(times[name], own, strict=True)),
+            median(own),
+            median(theirs / ours for theirs, ours in zip(times[name], own, strict=True)),
         )
         for name in references
     ]
+
+
+def compare_added(
+    suite: str,
+    case: str,
+    subject: tuple[str, Callable[[], object]],
+    bare: Callable[[], object],
+    references: dict[str, Callable[[], object]],
+    pairs: int = 31,
+) -> list[Result]:
+    """Compare what a subject and its references add to a bare program: differences, and the ratios of differences."""
+    times = _in_turn({"": bare, subject[0]: subject[1], **references}, pairs)
+    added = {
+        name: [time - floor for time, floor in zip(of_one, times[""], strict=True)] for name, of_one in times.items()
+    }
+    own = added[subject[0]]
+    return [
+        Result(
+            suite,
+            case,
+            subject[0],
+            f"{name}, both beyond bare",
+            median(own),
+            median(theirs / ours for theirs, ours in zip(added[name], own, strict=True)),
+        )
+        for name in references
+    ]
+
+
+def _in_turn(programs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Return the times of each program, run in turn, after a round that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for turn in range(rounds + 1):
+        for name, program in programs.items():
+            elapsed = seconds(program)
+            if turn:
+                times[name].append(elapsed)
+    return times
 
 
 def table(results: Iterable[Result]) -> str:

@@ -10,7 +10,7 @@ from tests.shims import ROOT, STARTUP, child_environment
 
 
 @pytest.mark.parametrize(
-    ("suite", "case"), [("overhead", "mm"), ("training", "LSTM"), ("dryruns", "LSTM"), ("memory", "LSTM")]
+    ("suite", "case"), [("overhead", "mm"), ("modules", "module call"), ("training", "LSTM"), ("dryruns", "LSTM"), ("memory", "LSTM")]
 )
 def test_a_suite_runs_and_writes_its_results(tmp_path, suite, case):
     if suite == "memory" and not sys.platform.startswith("linux"):
