@@ -9,9 +9,16 @@ import pytest
 from tests.shims import ROOT, STARTUP, child_environment
 
 
-@pytest.mark.parametrize(
-    ("suite", "case"), [("overhead", "mm"), ("modules", "module call"), ("training", "LSTM"), ("dryruns", "LSTM"), ("memory", "LSTM")]
-)
+CASES = [
+    ("overhead", "mm"),
+    ("modules", "module call"),
+    ("training", "LSTM"),
+    ("dryruns", "LSTM"),
+    ("memory", "LSTM"),
+]
+
+
+@pytest.mark.parametrize(("suite", "case"), CASES)
 def test_a_suite_runs_and_writes_its_results(tmp_path, suite, case):
     if suite == "memory" and not sys.platform.startswith("linux"):
         pytest.skip("the peak of a process is read from /proc")
