@@ -8,7 +8,6 @@ import pytest
 
 from tests.shims import ROOT, STARTUP, child_environment
 
-
 CASES = [
     ("overhead", "mm"),
     ("modules", "module call"),
