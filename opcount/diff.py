@@ -67,11 +67,13 @@ class Diff:
         changes: All modules of both counts, the second's in its order, then those that are gone.
         convention: Of both counts.
         verdicts: The coverage of both counts, a line each.
+        steps: Which steps of a loop both counts are of, a line each; ``""`` where everything was counted.
     """
 
     changes: tuple[Change, ...]
     convention: str
     verdicts: tuple[str, str]
+    steps: tuple[str, str] = ("", "")
 
     @property
     def total(self) -> Change:
@@ -107,7 +109,13 @@ def compare(before: Profile, after: Profile) -> Diff:
     gone = [path for path in old.totals if path not in set(was.values())]
     pairs = [(was.get(path), path) for path in new.totals] + [(path, None) for path in gone]
     changes = tuple(_change(old, new, path, now) for path, now in pairs)
-    return Diff(changes, after.convention.name, (before.coverage.verdict(), after.coverage.verdict()))
+    verdicts = before.coverage.verdict(), after.coverage.verdict()
+    steps = _steps(before), _steps(after)
+    return Diff(changes, after.convention.name, verdicts, steps)
+
+
+def _steps(profile: Profile) -> str:
+    return "" if profile.steps is None else profile.steps.verdict()
 
 
 class _Side:

@@ -55,6 +55,10 @@ class ProfileFormatError(OpcountError, ValueError):
     """A stored profile is corrupt, or of a schema that this version does not read."""
 
 
+class SamplingError(OpcountError, ValueError):
+    """What some steps of a loop measured was taken for all of it, or combined with what is extrapolated."""
+
+
 class UncountedOperatorError(OpcountError):
     """With ``strict=True``: operators ran that no formula, rule or declaration explains."""
 

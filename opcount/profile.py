@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from opcount.convention import FVCORE, Convention, find_convention
+from opcount.cost import Cost
 from opcount.coverage import FREE, UNCOUNTED, Coverage
-from opcount.errors import ConventionError
+from opcount.errors import ConventionError, SamplingError
 from opcount.records import Module, Record, Total, merge
+from opcount.steps import Amount, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -51,6 +53,8 @@ class Profile:
         provenance: Where the count comes from: versions, device, modes.
         unattributed: Operator calls charged to the root because their module is unknown, by reason.
         formulas: The mathematics of each operator counted.
+        steps: Of a loop of which some steps were counted: which, and what all of them come to; all other attributes
+            are of those that were counted. None if all that ran was counted.
     """
 
     records: tuple[Record, ...] = ()
@@ -59,6 +63,7 @@ class Profile:
     provenance: Mapping[str, str] = field(default_factory=dict)
     unattributed: Mapping[str, int] = field(default_factory=dict)
     formulas: Mapping[str, str] = field(default_factory=dict)
+    steps: Steps | None = None
 
     @property
     def total(self) -> Total:
@@ -143,11 +148,33 @@ class Profile:
             >>> Profile().select(lambda r: r.phase == "backward").flops
             0
         """
-        return replace(self, records=tuple(filter(keep, self.records)))
+        steps = None if self.steps is None else self.steps.select(keep)
+        return replace(self, records=tuple(filter(keep, self.records)), steps=steps)
 
     def with_convention(self, convention: str | Convention) -> Profile:
         """Return the same count, read under another convention."""
         return replace(self, convention=find_convention(convention))
+
+    def extrapolated(self) -> Profile:
+        """Return what all steps of a loop come to, estimated from those that were counted.
+
+        Every report of it says so. A profile of which nothing was left out is its own estimate.
+
+        Example:
+            >>> Profile().extrapolated() == Profile()
+            True
+        """
+        if self.steps is None or self.steps.whole is None:
+            return self
+        whole = self.steps.whole
+        modules = {path: module._replace(calls=whole.calls.get(path, 0)) for path, module in self.modules.items()}
+        return replace(
+            self,
+            records=whole.records,
+            modules=modules,
+            unattributed=whole.unattributed,
+            steps=replace(self.steps, whole=None),
+        )
 
     def explain(self, path: str = ROOT) -> str:
         """Return why a module costs what it costs: its own operators with formulas, shapes and exact numbers.
@@ -176,6 +203,7 @@ class Profile:
 
         Raises:
             ConventionError: They are read under different conventions.
+            SamplingError: One was measured, the other is extrapolated.
         """
         if not isinstance(other, Profile):
             return NotImplemented
@@ -191,13 +219,18 @@ class Profile:
             provenance=_merge_provenance(self.provenance, other.provenance),
             unattributed=_merge_counts(self.unattributed, other.unattributed),
             formulas={**other.formulas, **self.formulas},
+            steps=_add_steps(self, other),
         )
 
     def __radd__(self, other: object) -> Profile:
         return self if other == 0 else NotImplemented
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return the records as flat rows of names and numbers; a stack's paths are joined by ``;``."""
+        """Return the records as flat rows of names and numbers; a stack's paths are joined by ``;``.
+
+        Where not all steps of a loop were counted, a last column says whether the numbers were measured.
+        """
+        steps = {} if self.steps is None else {"steps": self.steps.verdict()}
         return [
             {
                 "path": record.path,
@@ -208,9 +241,15 @@ class Profile:
                 "dtype": record.dtype,
                 **self.read(record)._asdict(),
                 "shapes": record.shapes,
+                **steps,
             }
             for record in self.records
         ]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns of `to_rows`."""
+        return ROW_COLUMNS if self.steps is None else (*ROW_COLUMNS, "steps")
 
     def to_dataframe(self) -> Any:
         """Return the rows as a pandas DataFrame.
@@ -225,7 +264,7 @@ class Profile:
                 "Profile.to_dataframe: expected pandas to be installed, and it is not. Run `pip install pandas`, "
                 "or use to_rows()."
             ) from error
-        return pd.DataFrame(self.to_rows(), columns=ROW_COLUMNS)
+        return pd.DataFrame(self.to_rows(), columns=self.columns)
 
     def diff(self, other: Profile) -> Diff:
         """Compare with a later count, module by module; renamed modules are recognised.
@@ -310,6 +349,22 @@ def _merge_modules(left: Mapping[str, Module], right: Mapping[str, Module]) -> d
         same = modules.get(path)
         modules[path] = module if same is None else same._replace(calls=same.calls + module.calls)
     return modules
+
+
+def _add_steps(left: Profile, right: Profile) -> Steps | None:
+    """Add up the steps of two profiles; one without steps was measured whole."""
+    if left.steps is None and right.steps is None:
+        return None
+    first, second = (
+        Steps(whole=Amount.of(side), error=Cost()) if side.steps is None else side.steps for side in (left, right)
+    )
+    if first.extrapolated != second.extrapolated:
+        estimate = first if first.extrapolated else second
+        raise SamplingError(
+            f"Profile: expected two profiles that were measured, or two that are extrapolated, got one that was "
+            f"measured and one {estimate.verdict()}. Add what was measured, and extrapolate the sum."
+        )
+    return first.plus(second)
 
 
 def _merge_provenance(left: Mapping[str, str], right: Mapping[str, str]) -> dict[str, str]:

@@ -9,26 +9,45 @@ from opcount.convention import find_convention
 from opcount.cost import Cost
 from opcount.errors import ConventionError, ProfileFormatError
 from opcount.profile import Module, Profile, Record
+from opcount.steps import Amount, Spread, Steps
 
-SCHEMA = 1
-"""Raised when older versions could misread a file."""
+SCHEMA = 2
+"""Raised when older versions could misread a file; one that they could not misread says 1."""
 
 
 def dump(profile: Profile, *, indent: int | None = None) -> str:
     """Return the profile as JSON text."""
+    steps = {} if profile.steps is None else {"steps": _dump_steps(profile.steps)}
     return json.dumps(
         {
             "format": "opcount.profile",
-            "schema": SCHEMA,
+            "schema": SCHEMA if steps else 1,
             "convention": profile.convention.name,
             "provenance": dict(profile.provenance),
             "unattributed": dict(profile.unattributed),
             "formulas": dict(profile.formulas),
             "modules": [module._asdict() for module in profile.modules.values()],
-            "records": [{**record._asdict(), "cost": record.cost._asdict()} for record in profile.records],
+            "records": _dump_records(profile.records),
+            **steps,
         },
         indent=indent,
     )
+
+
+def _dump_records(records: tuple[Record, ...]) -> list[dict[str, Any]]:
+    return [{**record._asdict(), "cost": record.cost._asdict()} for record in records]
+
+
+def _dump_steps(steps: Steps) -> dict[str, Any]:
+    spread, whole = steps.spread, steps.whole
+    return {
+        "total": steps.total,
+        "measured": steps.measured,
+        "interrupted": steps.interrupted,
+        "spread": spread and {name: cost._asdict() for name, cost in spread._asdict().items()},
+        "extrapolated": whole and {**whole._asdict(), "records": _dump_records(whole.records)},
+        "error": steps.error and steps.error._asdict(),
+    }
 
 
 def load(text: str) -> Profile:
@@ -64,14 +83,30 @@ def load(text: str) -> Profile:
 
 def _build(data: dict[str, Any]) -> Profile:
     modules = (Module(**{**row, "aliases": tuple(row["aliases"])}) for row in data["modules"])
-    records = (Record(**{**row, "stack": tuple(row["stack"]), "cost": Cost(**row["cost"])}) for row in data["records"])
     return Profile(
-        records=tuple(records),
+        records=_build_records(data["records"]),
         modules={module.path: module for module in modules},
         convention=find_convention(data["convention"]),
         provenance=data["provenance"],
         unattributed=data["unattributed"],
         formulas=data["formulas"],
+        steps=_build_steps(data["steps"]) if data["schema"] > 1 else None,
+    )
+
+
+def _build_records(rows: list[dict[str, Any]]) -> tuple[Record, ...]:
+    return tuple(Record(**{**row, "stack": tuple(row["stack"]), "cost": Cost(**row["cost"])}) for row in rows)
+
+
+def _build_steps(data: dict[str, Any]) -> Steps:
+    spread, whole, error = data["spread"], data["extrapolated"], data["error"]
+    return Steps(
+        data["total"],
+        data["measured"],
+        data["interrupted"],
+        spread and Spread(**{name: Cost(**cost) for name, cost in spread.items()}),
+        whole and Amount(**{**whole, "records": _build_records(whole["records"])}),
+        error and Cost(**error),
     )
 
 

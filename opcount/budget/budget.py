@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
 from opcount.budget.limit import Limit, read_limits, read_module_limits, read_writing
-from opcount.budget.places import below, find_modules, label, params_of
+from opcount.budget.places import below, find_modules, label, need_all_steps, params_of
 from opcount.budget.units import count_of
 from opcount.convention import Convention, find_convention
 from opcount.coverage import plural
@@ -104,8 +104,9 @@ class Budget:
         """Return all ways in which a profile is not within the budget; none if it is.
 
         Raises:
-            BudgetError: A pattern matches no module of the profile.
+            BudgetError: A pattern matches no module of the profile, or the profile is of some steps of a loop.
         """
+        need_all_steps(profile, "Budget.check")
         profile = profile if self.convention is None else profile.with_convention(self.convention)
         selected = self.select(profile)
         if not selected.records and any(limit.metric != "params" for limit in self.limits):

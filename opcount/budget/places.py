@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from opcount.profile import Record
 
 
+def need_all_steps(profile: Profile, who: str) -> None:
+    """Refuse a count of some steps of a loop: what it measured is too little, and what it extrapolates is not exact.
+
+    Raises:
+        BudgetError: Some steps were not counted.
+    """
+    if profile.steps is not None and profile.steps.partial:
+        raise BudgetError(
+            f"{who}: expected a count of all that ran, got one {profile.steps.verdict()}. "
+            f"Count a step without every=, or all of them with every=1."
+        )
+
+
 def find_modules(profile: Profile, pattern: str, who: str = "flop_budget") -> list[str]:
     """Return the paths that a pattern matches: ``*`` stands for one name of a path, or a part of it, ``**`` for any.
 

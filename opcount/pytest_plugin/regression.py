@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from opcount.budget import baseline
 from opcount.budget.enforce import report
 from opcount.budget.evidence import explain, summarize
-from opcount.budget.places import label
+from opcount.budget.places import label, need_all_steps
 from opcount.budget.snapshot import take
 from opcount.budget.units import read_rtol, show_apart, show_change
 from opcount.coverage import plural
@@ -53,6 +53,7 @@ class FlopRegression:
         Raises:
             BudgetExceededError: A count differs, or there is no baseline yet.
             BaselineError: The file is corrupt, or of a newer format.
+            BudgetError: The count is of some steps of a loop.
         """
         __tracebackhide__ = True
         who = ", ".join(filter(None, (self._item.name, name)))
@@ -119,6 +120,7 @@ def _profile(counter: object, who: str) -> Profile:
             f"{who}: flop_regression.check: expected an OpCounter or a Profile, got {counter!r} "
             f"of type {type(counter).__name__}. Pass the `c` of `with OpCounter(model) as c`."
         )
+    need_all_steps(profile, f"{who}: flop_regression.check")
     return profile
 
 

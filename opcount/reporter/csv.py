@@ -6,8 +6,6 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from opcount.profile import ROW_COLUMNS
-
 if TYPE_CHECKING:
     from opcount.profile import Profile
 
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
 def render(profile: Profile) -> str:
     """Return the records of a profile as CSV with a header; `Profile.to_rows` explains the columns."""
     file = io.StringIO()
-    writer = csv.DictWriter(file, ROW_COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(file, profile.columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(profile.to_rows())
     return file.getvalue()

@@ -89,5 +89,7 @@ def _summary(diff: Diff, metric: str) -> list[str]:
     facts = [_headline(diff, metric), f"convention: {diff.convention}"]
     if renamed:
         facts.append(f"renamed modules: {renamed}")
+    if any(diff.steps):
+        facts.append("steps before: {}; after: {}".format(*(text or "all were counted" for text in diff.steps)))
     before, after = diff.verdicts
     return [*facts, f"coverage: {after}" if before == after else f"coverage before: {before}; after: {after}"]

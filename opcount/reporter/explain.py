@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from opcount.coverage import FREE, UNCOUNTED, plural
 from opcount.errors import InputError
 from opcount.profile import ROOT, Total
+from opcount.reporter.steps import heading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -55,7 +56,7 @@ def render(profile: Profile, path: str) -> str:
     path = _resolve(profile, path)
     own = [record for record in profile.records if record.path == path]
     lines = [_title(path, profile.modules.get(path)), *_entries(profile, own), *_children(profile, path)]
-    lines.append(f"total: {_numbers(profile.by_module().get(path, Total()))}")
+    lines.append(f"{heading(profile)}: {_numbers(profile.by_module().get(path, Total()))}")
     lines.append(f"convention: {profile.convention.name} ({profile.convention.summary})")
     return "\n".join(lines)
 

@@ -22,15 +22,16 @@ def stacks(profile: Profile, metric: str = "flops") -> Iterator[tuple[list[str],
     """
     if metric not in METRICS:
         raise ValueError(f"metric: expected one of {', '.join(METRICS)}, got {metric!r}. Pass one of these names.")
+    root = "model" if profile.steps is None else f"model, {profile.steps.verdict()}"
     for record in profile.records:
         number = getattr(profile.read(record), metric)
         if number:
-            yield _names(record), number
+            yield [root, *_names(record)], number
 
 
 def _names(record: Record) -> list[str]:
     """Return what is called by what; a module's name is what it adds to its caller's path."""
-    names = ["model"]
+    names: list[str] = []
     above = ROOT
     for path in record.stack:
         if path != above or path != ROOT:

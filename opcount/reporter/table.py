@@ -8,6 +8,7 @@ from prettytable import PrettyTable
 
 from opcount.reporter.numbers import percent, si
 from opcount.reporter.outline import outline
+from opcount.reporter.steps import facts, heading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,12 +74,13 @@ def cells(line: Line, profile: Profile) -> list[str]:
 
 
 def summary(profile: Profile) -> Iterator[str]:
-    """Yield the totals, the phases, the convention and the coverage, a line each."""
+    """Yield the totals, the steps of a loop, the phases, the convention and the coverage, a line each."""
     total = profile.total
     yield (
-        f"total: {si(total.macs, 'MAC')}, {si(total.flops, 'FLOP')}, {si(total.activations)} activations, "
+        f"{heading(profile)}: {si(total.macs, 'MAC')}, {si(total.flops, 'FLOP')}, {si(total.activations)} activations, "
         f"{si(profile.params)} parameters"
     )
+    yield from facts(profile)
     phases = profile.by_phase()
     if len(phases) > 1:
         yield "phases: " + ", ".join(f"{phase} {si(part.flops, 'FLOP')}" for phase, part in phases.items())

@@ -130,12 +130,19 @@ def _parent(path: str, places: Mapping[str, int]) -> int | None:
 
 
 def _coverage(sides: Sequence[Profile]) -> list[dict[str, Any]]:
-    verdicts = [
-        {"complete": p.coverage.complete and not p.unattributed, "verdict": p.coverage.verdict()} for p in sides
-    ]
+    verdicts = [_verdict(profile) for profile in sides]
     if len(verdicts) == 1 or verdicts[0] == verdicts[1]:
         return verdicts[:1]
     return [{**verdict, "side": side} for side, verdict in zip(("before", "now"), verdicts, strict=True)]
+
+
+def _verdict(profile: Profile) -> dict[str, Any]:
+    coverage, steps = profile.coverage, profile.steps
+    words = coverage.verdict() if steps is None else f"{steps.verdict()}; {coverage.verdict()}"
+    return {
+        "complete": coverage.complete and not profile.unattributed and not (steps and steps.partial),
+        "verdict": words,
+    }
 
 
 def _subtitle(profile: Profile) -> str:
