@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from threading import current_thread
 from typing import TYPE_CHECKING, Any
 from warnings import warn
@@ -14,6 +15,7 @@ from opcount.errors import CounterStateError, UncountedOperatorError, UncountedO
 from opcount.interceptor import Crew, Planner, undisturbed
 from opcount.overrides import registry_with
 from opcount.provenance import describe
+from opcount.sampling import Sampling
 from opcount.scope import Scopes
 from opcount.tally import profile_of
 
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
     from opcount.coverage import Coverage
     from opcount.profile import Ancestors, Profile, Total
     from opcount.registry import Pricing
+
+
+_NOTHING = ExitStack()
+"""What a step that is not counted has entered."""
 
 
 class OpCounter:
@@ -47,8 +53,12 @@ class OpCounter:
         dry_run: Compute nothing: fake tensors stand for weights, inputs and results inside the block, so that a
             model of any size, on the ``meta`` device too, can be counted; see `opcount.dryrun`.
         formulas: For this count alone: ``{operator: formula}``; None as a formula declares the operator free.
+        every: For loops that run for days: each block is a step, of which the first is counted, and then one of every
+            so many, at a place among them that varies. The others run as if there were no counter. Everything that
+            can be read is what was measured; `extrapolated` tells what all steps come to.
 
     Raises:
+        ValueError: ``every`` is no whole number from 1 on, or stands beside ``dry_run``.
         ConventionError: There is no such convention.
         FormulaError: A key of ``formulas`` is no operator.
         UncountedOperatorError: On leaving the block, with ``strict``.
@@ -70,11 +80,17 @@ class OpCounter:
         strict: bool = False,
         dry_run: bool = False,
         formulas: Mapping[Any, Pricing | None] | None = None,
+        every: int | None = None,
     ) -> None:
         if model is not None and not isinstance(model, nn.Module):
             raise TypeError(
                 f"OpCounter: expected an nn.Module or None, got {model!r} of type {type(model).__name__}. "
                 f"Count a function as `with OpCounter(): function()`."
+            )
+        if dry_run and every is not None:
+            raise ValueError(
+                f"OpCounter: expected dry_run or every, got dry_run={dry_run!r} and every={every!r}: steps that are "
+                f"not counted would compute, the others not. Count one step dry, or leave dry_run out."
             )
         self._convention = find_convention(convention)
         self._strict = strict
@@ -83,6 +99,7 @@ class OpCounter:
         planner = Planner(registry_with(formulas))
         self._crew = Crew(planner)
         self._scopes = Scopes(model, self._crew.adopt, planner.priced_modules(), self._crew.charge_module)
+        self._sampling = None if every is None else Sampling(every)
         self._entered: ExitStack | None = None
         self._ran = False
         self._provenance: dict[str, str] = {}
@@ -93,6 +110,11 @@ class OpCounter:
             raise CounterStateError(
                 "OpCounter: this counter is counting already. Use a second OpCounter for a nested region, or pause()."
             )
+        if self._sampling is not None and self._sampling.skips():
+            self._thread = current_thread()
+            self._scopes.hold_thread()
+            self._entered = _NOTHING
+            return self
         self._provenance = describe(self._model, self._provenance, dry_run=self._dry)
         with ExitStack() as undo:
             undo.enter_context(undisturbed())
@@ -117,15 +139,28 @@ class OpCounter:
                 f"counting. Enter and leave a counter on one thread; it counts the model's modules on the others, too."
             )
         entered, self._entered = self._entered, None
+        if self._sampling is not None and entered is _NOTHING:
+            self._scopes.free_thread()
+            self._sampling.end_skipped(complete=error is None)
+            return
         self._scopes.names.refresh()
         entered.__exit__(kind, error, trace)
+        if self._sampling is None and error is not None:
+            return
+        measured = self._measured()
+        if self._sampling is not None:
+            self._sampling.end_measured(measured, complete=error is None)
+            if self._sampling.pauses:
+                self._scopes.forget_graphs()
         if error is None:
-            self._report_uncounted()
+            self._report_uncounted(measured.coverage)
 
     def __del__(self) -> None:
         entered = getattr(self, "_entered", None)
         if entered is not None and self._thread is current_thread():
             entered.close()
+            if entered is _NOTHING:
+                self._scopes.free_thread()
             warn("OpCounter: dropped while it was counting. Use it in a `with` block.", ResourceWarning, stacklevel=2)
 
     def pause(self) -> None:
@@ -139,7 +174,14 @@ class OpCounter:
         self._crew.resume()
 
     def reset(self) -> None:
-        """Forget what was counted, inside the block or after it."""
+        """Forget what was counted, inside the block or after it; with ``every``, between two steps."""
+        if self._sampling is not None:
+            if self._entered is not None:
+                raise CounterStateError(
+                    "OpCounter.reset: a step is running, and the rest of it would be taken for a whole one. "
+                    "Call it between two blocks."
+                )
+            self._sampling.clear()
         self._scopes.clear()
         self._reported.clear()
 
@@ -170,7 +212,12 @@ class OpCounter:
             raise CounterStateError(
                 "OpCounter: nothing was counted yet. Run the code inside `with OpCounter(model) as c:` first."
             )
-        return profile_of(self._scopes, self._convention, self._provenance)
+        profile = self._measured()
+        return profile if self._sampling is None else replace(profile, steps=self._sampling.steps())
+
+    def extrapolated(self) -> Profile:
+        """See `Profile.extrapolated`."""
+        return self.profile.extrapolated()
 
     def __str__(self) -> str:
         """Return the table of what was counted so far."""
@@ -231,12 +278,14 @@ class OpCounter:
 
         return dry_run(self._model, self._scopes.running_path)
 
+    def _measured(self) -> Profile:
+        return profile_of(self._scopes, self._convention, self._provenance)
+
     def _need_entered(self, what: str) -> None:
         if self._entered is None:
             raise CounterStateError(f"OpCounter.{what}: this counter is not counting. Call it inside the `with` block.")
 
-    def _report_uncounted(self) -> None:
-        coverage = self.profile.coverage
+    def _report_uncounted(self, coverage: Coverage) -> None:
         new = set(coverage.uncounted) - self._reported
         if not new:
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import ExitStack
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from opcount.scope.thread import NO_TASK, RECOMPUTE, Scope
 from opcount.scope.threads import Threads
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Collection, Iterator
 
     from torch import nn
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _graph_task: Callable[[], int] = torch._C._current_graph_task_id
 
-_COUNTING: Counter[int] = Counter()
+_COUNTING: dict[int, int] = {}
 """How many counters each thread has entered itself; such a thread is never adopted by another's."""
 
 
@@ -65,8 +65,7 @@ class Scopes:
 
     def open(self) -> Scope:
         """Begin to observe on this thread, and register the hooks."""
-        self._home = get_ident()
-        _COUNTING[self._home] += 1
+        self.hold_thread()
         scope = self._threads.join()
         scope.open()
         if self._leave_handle is None:
@@ -85,10 +84,21 @@ class Scopes:
         while self._handles:
             self._handles.pop().remove()
         self._release_leave()
-        _COUNTING[self._home] -= 1
-        if not _COUNTING[self._home]:
-            del _COUNTING[self._home]
+        self.free_thread()
         self._threads.by_ident[self._home].close()
+
+    def hold_thread(self) -> None:
+        """Keep other counters from adopting this thread, whether or not this one counts on it."""
+        self._home = home = get_ident()
+        _COUNTING[home] = _COUNTING.get(home, 0) + 1
+
+    def free_thread(self) -> None:
+        """Let other counters adopt the thread again."""
+        others = _COUNTING[self._home] - 1
+        if others:
+            _COUNTING[self._home] = others
+        else:
+            del _COUNTING[self._home]
 
     def _release_leave(self) -> None:
         if not self._handles and not self._adopted and self._leave_handle is not None:
@@ -112,6 +122,10 @@ class Scopes:
     def unattributed(self) -> Counter[str]:
         """Return the operator calls whose module is unknown, by reason."""
         return self._threads.unattributed()
+
+    def forget_graphs(self) -> None:
+        """Forget which modules made the autograd graphs of up to now: a backward through them is unattributed."""
+        self._threads.forget_graphs()
 
     def clear(self) -> None:
         """Forget all that was tallied."""

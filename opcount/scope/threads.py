@@ -88,6 +88,12 @@ class Threads:
             reasons.update(scope.unattributed)
         return reasons
 
+    def forget_graphs(self) -> None:
+        """Forget which frames made the autograd graphs of up to now, on the threads that are at rest."""
+        for scope in self._all():
+            if not scope.observing:
+                scope.timeline.forget()
+
     def clear(self) -> None:
         """Forget all that was tallied; the frames stay, a backward may need them."""
         self._merged = Frame("")

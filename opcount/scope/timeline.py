@@ -44,6 +44,11 @@ class Timeline:
         if len(bounds) > self.capacity:
             del bounds[: self.capacity // 2], frames[: self.capacity // 2]
 
+    def forget(self) -> None:
+        """Forget all nodes created up to now."""
+        self.bounds.clear()
+        self.frames.clear()
+
     def find(self, number: int) -> Frame | None:
         """Return the frame in whose interval ``number`` lies, or None if it was not observed."""
         index = bisect_right(self.bounds, number)

@@ -135,6 +135,27 @@ def test_it(flop_regression, op_counter, net):
     result.stdout.fnmatch_lines([message])
 
 
+def test_a_count_of_some_steps_of_a_loop_is_no_baseline(check, pytester):
+    result = check(
+        """
+from opcount import OpCounter
+
+def test_it(flop_regression, net):
+    c = OpCounter(net, every=3)
+    for _ in range(7):
+        with c:
+            run(net)
+    flop_regression.check(c)
+""",
+        "--flops-update",
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*flop_regression.check: expected a count of all that ran, got one measured in 3 of 7*"]
+    )
+    assert not folder(pytester).exists()
+
+
 def test_nothing_counted_writes_no_baseline(check, pytester):
     check(
         "def test_it(flop_regression, op_counter): flop_regression.check(op_counter)", "--flops-update"

@@ -1,0 +1,138 @@
+"""Which steps of a loop are counted, and what is concluded from them."""
+
+from __future__ import annotations
+
+from math import sqrt
+from operator import index
+from random import Random
+from typing import TYPE_CHECKING
+
+from opcount.cost import Cost
+from opcount.steps import Amount, Spread, Steps
+
+if TYPE_CHECKING:
+    from opcount.profile import Profile
+
+
+class Sampling:
+    """Counts the first step, and one of every so many that follow, at a place among them that varies.
+
+    So what recurs every few steps, such as an optimizer that waits for several batches, is met on average as often as
+    it occurs; and the first step, which may be unlike the others, stands for itself alone. The places are the same in
+    every run and on every rank, and drawing them leaves Python's and PyTorch's generators alone.
+
+    Args:
+        every: One step of so many is counted.
+
+    Raises:
+        ValueError: It is no whole number from 1 on.
+    """
+
+    def __init__(self, every: object) -> None:
+        self._every = _whole_number(every)
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew: the next step is the first."""
+        self._places = Random(0)  # noqa: S311  (places in a loop are no secrets)
+        self._skip = 0
+        self._rest = 0
+        self._total = self._measured = self._interrupted = 0
+        self._first = self._seen = self._broken = Amount()
+        self._spread: Spread | None = None
+        self._sum = self._squares = (0, 0)
+
+    @property
+    def pauses(self) -> bool:
+        """Whether the next step is not to be counted."""
+        return self._skip > 0
+
+    def skips(self) -> bool:
+        """Begin a step; tell whether it is not to be counted."""
+        if not self._skip:
+            return False
+        self._skip -= 1
+        return True
+
+    def end_skipped(self, *, complete: bool) -> None:
+        """End a step that was not counted."""
+        if complete:
+            self._total += 1
+        else:
+            self._interrupted += 1
+
+    def end_measured(self, profile: Profile, *, complete: bool) -> None:
+        """End a step that was counted; after one that an exception ended, the next is counted in its place.
+
+        Args:
+            profile: What was counted up to now, of all steps.
+            complete: Whether the step ran to its end.
+        """
+        now = Amount.of(profile)
+        before, self._seen = self._seen, now
+        if not complete:
+            self._interrupted += 1
+            self._broken = self._broken.plus(now.minus(before))
+            return
+        cost = now.cost + -1 * before.cost
+        if not self._measured:
+            self._first = now.minus(before)
+            self._spread = Spread(cost, cost, cost)
+        else:
+            self._note(cost)
+        self._total += 1
+        self._measured += 1
+        place = self._places.randrange(self._every)
+        self._skip = self._rest + place
+        self._rest = self._every - 1 - place
+
+    def _note(self, cost: Cost) -> None:
+        if self._spread is not None:
+            self._spread = self._spread.widened(cost, cost)
+        self._sum = self._sum[0] + cost.macs, self._sum[1] + cost.arith
+        self._squares = self._squares[0] + cost.macs**2, self._squares[1] + cost.arith**2
+
+    def steps(self) -> Steps:
+        """Return the steps up to now, and what all that ended come to."""
+        return Steps(self._total, self._measured, self._interrupted, self._spread, self._whole(), self._error())
+
+    def _whole(self) -> Amount:
+        """Add to the first step as many others as there were, each like the mean of those that were counted.
+
+        If there were others and none was counted yet, they are taken to be like the first.
+        """
+        if not self._measured:
+            return Amount()
+        if self._measured == 1:
+            return self._first.times(self._total, 1)
+        later = self._seen.minus(self._broken).minus(self._first)
+        return self._first.plus(later.times(self._total - 1, self._measured - 1))
+
+    def _error(self) -> Cost | None:
+        """Return how far off the extrapolation is likely to be: of steps that are alike, not at all."""
+        if self._measured == self._total:
+            return Cost()
+        counted, steps = self._measured - 1, self._total - 1
+        if counted < 2:
+            return None
+        pairs = zip(self._sum, self._squares, strict=True)
+        return Cost(*(_standard_error(total, squares, counted, steps) for total, squares in pairs))
+
+
+def _standard_error(total: int, squares: int, counted: int, steps: int) -> int:
+    """Return the standard error of the sum over all steps, from those that were drawn from among them."""
+    variance = (counted * squares - total**2) / (counted * (counted - 1))
+    return round(sqrt(variance / counted * steps * (steps - counted)))
+
+
+def _whole_number(every: object) -> int:
+    try:
+        number = 0 if isinstance(every, bool) else index(every)  # type: ignore[arg-type]  # whether it is one is asked
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(
+            f"OpCounter: expected every to be a whole number from 1 on, got {every!r} of type {type(every).__name__}. "
+            f"Pass 100 to count one step of a hundred, or leave it out to count all that runs."
+        )
+    return number
