@@ -24,6 +24,7 @@ SUITES = (
     "afterwards",
     "analyses",
     "training",
+    "every",
     "dryruns",
     "memory",
     "scale",

@@ -12,6 +12,7 @@ CASES = [
     ("overhead", "mm"),
     ("modules", "module call"),
     ("training", "LSTM"),
+    ("every", "2 small layers"),
     ("dryruns", "LSTM"),
     ("memory", "LSTM"),
 ]
