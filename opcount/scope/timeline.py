@@ -46,6 +46,7 @@ class Timeline:
 
     def forget(self) -> None:
         """Forget all nodes created up to now."""
+        self.last = -1
         self.bounds.clear()
         self.frames.clear()
 
