@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from hypothesis import settings
+from torch.autograd.variable import Variable
 from torch.nn.modules import module as modules
 from torch.optim import optimizer as optimizers
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytest_plugins = ["pytester"]
+
+_CLASSES = (torch.nn.Module, torch.Tensor, torch.optim.Optimizer, torch.autograd.Function)
+"""Classes that every program runs; what libraries add to them when they are first used is theirs."""
 
 torch.set_num_threads(1)
 settings.register_profile("opcount", settings.default, deadline=None)
@@ -43,8 +47,27 @@ def traces() -> dict[str, object]:
         "default device": torch.get_default_device(),
         "threads": torch.get_num_threads(),
         "compile stance": _compile_stance(),
+        "autograd's engine": Variable._execution_engine,
+        "Python's profiler": sys.getprofile(),
         **{name: list(hooks) for name, hooks in _global_hooks().items()},
+        **{f"{kind.__name__}.{name}": value for kind in _CLASSES for name, value in vars(kind).items()},
     }
+
+
+def differences(before: dict[str, object]) -> dict[str, str]:
+    """Return what has changed since, as text; a value that was put in another's place is a change though it equals."""
+    after = traces()
+    pairs = {name: (old, after.get(name, "absent")) for name, old in before.items()}
+    return {
+        name: f"{old} -> {new}"
+        for name, (old, new) in pairs.items()
+        if (old != new or (callable(old) and old is not new)) and not _is_dynamos(new)
+    }
+
+
+def _is_dynamos(value: object) -> bool:
+    """Tell whether dynamo put it there: it replaces ``nn.Module.__init__`` for good when it first compiles a module."""
+    return (getattr(value, "__module__", None) or "").startswith("torch._dynamo")
 
 
 def _global_hooks() -> dict[str, dict[int, object]]:
@@ -67,8 +90,7 @@ def no_trace_left() -> Iterator[None]:
     torch.manual_seed(0)
     before = traces()
     yield
-    after = traces()
-    changed = {name: f"{before[name]} -> {after[name]}" for name in before if before[name] != after[name]}
+    changed = differences(before)
     assert not changed, f"the test left traces: {changed}"
-    assert after["dispatch modes"] == 0
-    assert after["compile stance"] == "default"
+    assert before["dispatch modes"] == 0
+    assert before["compile stance"] == "default"

@@ -74,6 +74,22 @@ def test_importing_opcount_imports_no_torch():
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "False\n"
 
 
+SLOW = ("torch._dynamo", "torch._inductor", "sympy", "pandas")
+"""What takes longer to import than most programs to count."""
+
+
+@pytest.mark.parametrize("module", ["opcount.counter", "opcount.compat.mmengine", "opcount.budget"])
+def test_importing_and_counting_loads_nothing_slow(module):
+    code = (
+        "import sys, torch, opcount; from torch import nn\n"
+        f"before = set(sys.modules); import {module}\n"
+        "model = nn.Linear(2, 3)\n"
+        "with opcount.OpCounter(model): model(torch.ones(1, 2)).sum().backward()\n"
+        f"print([name for name in {SLOW} if name in set(sys.modules) - before])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "[]\n"
+
+
 def test_every_public_name_can_be_imported():
     assert sorted(set(opcount.__all__)) == sorted(opcount.__all__)
     for name in opcount.__all__:

@@ -9,12 +9,11 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from opcount import OpCounter
-from tests.conftest import traces
+from tests.conftest import differences, traces
 
 
 def changed(before):
-    after = traces()
-    return {name for name in before if before[name] != after[name]}
+    return set(differences(before))
 
 
 @pytest.mark.parametrize(
@@ -40,6 +39,17 @@ def test_a_dispatch_mode_left_behind_is_a_trace():
         assert changed(before) == {"dispatch modes"}
 
 
+@pytest.mark.parametrize(
+    ("owner", "name"), [(torch.nn.Module, "__call__"), (torch.Tensor, "backward"), (torch.optim.Optimizer, "step")]
+)
+def test_a_patched_class_is_a_trace(monkeypatch, owner, name):
+    before = traces()
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, lambda *_: None)
+        assert changed(before) == {f"{owner.__name__}.{name}"}
+    assert changed(before) == set()
+
+
 def test_every_mode_that_a_counter_could_forget_to_restore_is_a_trace():
     before = traces()
     with torch.no_grad():
@@ -56,7 +66,8 @@ def test_a_running_counter_is_seen_and_a_finished_one_is_not():
     model = torch.nn.Linear(2, 3)
     before = traces()
     with OpCounter(model):
-        assert {"dispatch modes", "_global_forward_pre_hooks", "_global_forward_hooks"} <= changed(before)
+        seen = {"dispatch modes", "autograd's engine", "_global_forward_pre_hooks", "_global_forward_hooks"}
+        assert seen <= changed(before)
         model(torch.ones(1, 2)).sum().backward()
     assert changed(before) == set()
 
