@@ -86,7 +86,8 @@ def _profile(loaded: Loaded, options: argparse.Namespace, *, dry: bool) -> Profi
     except OpcountError:
         raise
     except Exception as error:
-        hint = " Say what it takes with --shape or --input." if not options.input else ""
+        hint = " Say what it takes with --shape or --input" if not options.input else " Check --input"
+        hint += ", or compute it with --real." if dry else "."
         raise InputError(f"the model raised {blame(error, loaded.model).rstrip('.')}.{hint}") from error
     return counter.profile
 

@@ -52,6 +52,7 @@ TARGET is one of
   package.module:factory       the same, of anything that can be imported
   timm/NAME, torchvision/NAME  a model of these libraries
   transformers/CONFIG          a folder with a config.json, such a file, or a model type such as bert
+  diffusers/CONFIG             the same, or a class such as DiTTransformer2DModel
   CONFIG.py, CONFIG            a config of mmpretrain, mmdet or mmyolo, by path or by name
 """
 _PROGRAM = """

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from opcount.errors import InputError, LoadError
 from opcount.loaders.build import build, library, unknown
@@ -16,13 +20,20 @@ from opcount.loaders.loaded import Loaded
 from opcount.loaders.shapes import suited
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from collections.abc import Callable
+
+    from torch import Tensor
 
     from opcount.loaders.loaded import Request
 
 _TOKENS = 128
 _SAMPLES = 16_000
 """One second of speech."""
+
+_BINS = ("num_mel_bins", "input_feat_per_channel", "feature_size", "feature_projection_input_dim", "input_dim")
+"""Settings that tell how many numbers describe a moment of sound."""
+
+_WARNING = "warn_if_padding_and_no_attention_mask"
 
 
 def load(name: str, request: Request) -> Loaded:
@@ -38,7 +49,8 @@ def load(name: str, request: Request) -> Loaded:
     """
     transformers = library("transformers")
     config = _config(transformers, name, arguments(request.arguments))
-    model = build(f"transformers/{name}", lambda: _make(transformers, config), request)
+    model = build(f"transformers/{name}", partial(_maker(transformers, config, name), config), request)
+    _look_at_no_values(model)
     if request.inputs:
         return Loaded(model, given_inputs(request), "library", ", ".join(request.inputs))
     inputs = _Inputs(model, config, request).all()
@@ -69,14 +81,50 @@ def _config(transformers: Any, name: str, overrides: dict[str, Any]) -> Any:
     return types[name].from_dict(overrides) if file.is_file() else types[name](**overrides)
 
 
-def _make(transformers: Any, config: Any) -> nn.Module:
-    """Build the class that the configuration names, else the plain model of its type."""
-    for architecture in getattr(config, "architectures", None) or []:
-        if hasattr(transformers, architecture):
-            model: nn.Module = getattr(transformers, architecture)._from_config(config)  # noqa: SLF001
-            return model
-    plain: nn.Module = transformers.AutoModel.from_config(config)
-    return plain
+def _maker(transformers: Any, config: Any, name: str) -> Callable[[Any], nn.Module]:
+    """Return what builds the class that a configuration names, else the plain model of its type.
+
+    Raises:
+        LoadError: transformers has no such class.
+    """
+    named = getattr(config, "architectures", None) or []
+    found = next((getattr(transformers, each) for each in named if hasattr(transformers, each)), None)
+    if named and found is None:
+        raise LoadError(
+            f"load: expected a class of transformers among the architectures of {name}, got {named!r}. "
+            "Remove them from the file to count the plain model of its type."
+        )
+    if found is None and type(config) in transformers.AutoModel._model_mapping:  # noqa: SLF001
+        make: Callable[[Any], nn.Module] = transformers.AutoModel.from_config
+        return make
+    made: Callable[[Any], nn.Module] = (found or _class_of(transformers, config, name))._from_config  # noqa: SLF001
+    return made
+
+
+def _class_of(transformers: Any, config: Any, name: str) -> Any:
+    """Return the model of a configuration that no auto class knows, such as a part of a larger model."""
+    home = type(config).__module__.replace(".configuration_", ".modeling_")
+    try:
+        module = import_module(home)
+    except ImportError:
+        module = ModuleType(home)
+    base = transformers.PreTrainedModel
+    known: list[Any] = [each for each in vars(module).values() if isinstance(each, type) and issubclass(each, base)]
+    models = [each for each in known if each.config_class is type(config) and each.forward is not base.forward]
+    if not models:
+        raise LoadError(f"load: transformers has no model for {name} alone. Count the model that it is a part of.")
+    return next((each for each in reversed(models) if each.__name__.endswith("Model")), models[-1])
+
+
+def _look_at_no_values(model: nn.Module) -> None:
+    """Leave out a warning for which language models look for padding in what they get,."""
+    for module in model.modules():
+        if hasattr(module, _WARNING):
+            setattr(module, _WARNING, _say_nothing)
+
+
+def _say_nothing(*_args: object, **_kwargs: object) -> None:
+    pass
 
 
 class _Inputs:
@@ -86,11 +134,19 @@ class _Inputs:
         self._model = model
         self._config = config
         self._request = request
-        self._names = list(inspect.signature(model.forward).parameters)
+        parameters = inspect.signature(model.forward).parameters
+        self._names = list(parameters)
+        self._needed = [
+            name
+            for name, each in parameters.items()
+            if each.default is each.empty and each.kind in {each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY}
+        ]
 
     def all(self) -> dict[str, Any]:
         made: dict[str, Any] = {}
         main = str(getattr(self._model, "main_input_name", "input_ids"))
+        if main not in self._names and self._needed:
+            main = self._needed[0]
         for name in dict.fromkeys([main, *self._beside(main)]):
             made[name] = self._make(name)
         if "use_cache" in self._names and getattr(self._config, "use_cache", False):
@@ -110,21 +166,23 @@ class _Inputs:
         ):
             wanted = ("input_ids", "pixel_values") if towers or main == "input_ids" else ()
             names += [n for n in wanted if n != main and n in self._names]
-        return names
+        return [*names, *self._needed]
 
     def _make(self, name: str) -> Tensor:
         makers = {
             "input_ids": self._tokens,
             "decoder_input_ids": self._tokens,
+            "qformer_input_ids": self._tokens,
             "pixel_values": self._pixels,
             "pixel_values_videos": self._video,
             "input_features": self._features,
             "input_values": self._waveform,
         }
         if name not in makers:
+            known = ", ".join(self._needed) or name
             raise InputError(
-                f"load: the main input of {type(self._model).__name__} is {name!r}, and its shape is not known here. "
-                f"Say it: --input {name}=1x3x224x224:float32"
+                f"load: {type(self._model).__name__} is called with {known}, and the shape of {name} is not known "
+                f"here. Say all of them: --input {name}=1x3x224x224:float32"
             )
         tensor = makers[name]()
         return (
@@ -164,9 +222,10 @@ class _Inputs:
         return torch.rand((self._request.batch_size, frames, self._look("num_channels", default=3), *self._image()))
 
     def _features(self) -> Tensor:
-        bins = self._look("num_mel_bins", "input_feat_per_channel", "feature_size", default=80)
+        bins = self._look(*_BINS, default=80)
         positions = self._look("max_source_positions", default=1500)
-        if hasattr(self._config, "input_feat_per_channel"):
+        convolved = any(isinstance(m, nn.Conv1d) and m.in_channels == bins for m in self._model.modules())
+        if hasattr(self._config, "input_feat_per_channel") or not convolved:
             return torch.rand((self._request.batch_size, self._request.sequence or 4 * _TOKENS, bins))
         return torch.rand((self._request.batch_size, bins, 2 * positions))
 
@@ -174,4 +233,6 @@ class _Inputs:
         bins = getattr(self._config, "num_mel_bins", None)
         if bins:
             return torch.rand((self._request.batch_size, getattr(self._config, "max_length", 1024), bins))
-        return torch.rand((self._request.batch_size, self._request.sequence or _SAMPLES))
+        codec = hasattr(self._config, "codebook_size")
+        channels = [getattr(self._config, "audio_channels", 1)] if codec else []
+        return torch.rand((self._request.batch_size, *channels, self._request.sequence or _SAMPLES))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from opcount.errors import LoadError
-from opcount.loaders import hugging_face, importable, openmmlab, pyfile, vision
+from opcount.loaders import diffusion, hugging_face, importable, openmmlab, pyfile, vision
 from opcount.loaders.loaded import Request
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ _LIBRARIES = {
     "torchvision": vision.load_torchvision,
     "timm": vision.load_timm,
     "transformers": hugging_face.load,
+    "diffusers": diffusion.load,
 }
 _IMPORTABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_][\w.]*")
 _CONFIG_SUFFIXES = {".py", ".json", ".yaml", ".yml"}
@@ -42,7 +43,8 @@ def load(  # noqa: PLR0913  (one for each option of the command line)
 
     Args:
         target: ``FILE.py`` or ``FILE.py:factory``; ``package.module:factory``; ``torchvision/NAME``, ``timm/NAME``;
-            ``transformers/`` with a folder, a ``config.json`` or a model type behind it; the path of an OpenMMLab
+            ``transformers/`` with a folder, a ``config.json`` or a model type behind it, and ``diffusers/`` with one of
+            these or a class; the path of an OpenMMLab
             config, or a model name of mmpretrain, mmdet or mmyolo, with ``package::`` before it where two packages
             know it.
         sizes: One size for a square image, two for height and width, or a whole shape without the batch. Default: what

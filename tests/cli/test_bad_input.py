@@ -96,7 +96,7 @@ def test_a_wrong_shape_is_the_models_own_error_with_the_module_where_it_happened
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1] == (
         "opcount: the model raised RuntimeError in b (Linear) at net.py:11: a and b must have same reduction dim, but "
-        "got [1, 8] X [4, 2]. Say what it takes with --shape or --input."
+        "got [1, 8] X [4, 2]. Say what it takes with --shape or --input, or compute it with --real."
     )
     assert "Traceback" not in done.stderr  # PyTorch logs one for errors of fake tensors
     assert not (here / "net.json").exists()
