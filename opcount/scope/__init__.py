@@ -1,7 +1,8 @@
 """Where an operator runs: which module called it, in which phase."""
 
+from opcount.scope.class_names import ClassNames
 from opcount.scope.frame import Frame, Row
 from opcount.scope.hooks import Scopes
 from opcount.scope.thread import BACKWARD, FORWARD, OPTIMIZER, RECOMPUTE, Scope
 
-__all__ = ["BACKWARD", "FORWARD", "OPTIMIZER", "RECOMPUTE", "Frame", "Row", "Scope", "Scopes"]
+__all__ = ["BACKWARD", "FORWARD", "OPTIMIZER", "RECOMPUTE", "ClassNames", "Frame", "Row", "Scope", "Scopes"]

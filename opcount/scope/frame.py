@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,17 +13,26 @@ Shapes = tuple[tuple["tuple[int, ...] | None", ...], tuple["tuple[int, ...] | No
 """Of the arguments and of the results of a call; None for a nested tensor."""
 
 
-class Row:
-    """The running sum of one operator in one frame; the mutable twin of `opcount.profile.Record`."""
+_ORDER = count()
 
-    __slots__ = ("activations", "arith", "bytes", "calls", "macs", "shapes")
+
+class Row:
+    """The running sum of one operator in one frame; the mutable twin of `opcount.profile.Record`.
+
+    Attributes:
+        order: Grows from each row to the next that is made, in whatever frame.
+    """
+
+    __slots__ = ("activations", "arith", "bytes", "calls", "macs", "order", "shapes")
 
     def __init__(self, shapes: Shapes = ((), ())) -> None:
         self.calls = self.macs = self.arith = self.activations = self.bytes = 0
         self.shapes = shapes
+        self.order = next(_ORDER)
 
     def absorb(self, other: Row) -> None:
         """Add another row's sums to this one's."""
+        self.order = min(self.order, other.order)
         self.calls += other.calls
         self.macs += other.macs
         self.arith += other.arith

@@ -41,6 +41,7 @@ class Scopes:
         adopt: Called on a thread that runs a module of ours without our mode; returns what undoes it.
         priced_modules: Module classes that are priced as a whole.
         charge_module: ``(module, frame, phase, out, args, kwargs)`` of such a module, after its forward.
+        names: Gives modules other paths than those in the model.
     """
 
     def __init__(
@@ -49,8 +50,9 @@ class Scopes:
         adopt: Callable[[Scope], Callable[[], object]],
         priced_modules: Collection[object],
         charge_module: Callable[..., None],
+        names: Names | None = None,
     ) -> None:
-        self.names = Names(model)
+        self.names = Names(model) if names is None else names
         self._paths = self.names.paths
         self._wrappers = self.names.wrappers
         self._threads = Threads(self.names.owner_of)
