@@ -78,7 +78,8 @@ def library(name: str, extra: str = "models") -> ModuleType:
         return import_module(name)
     except ModuleNotFoundError as error:
         if error.name and error.name.partition(".")[0] == name.partition(".")[0]:
-            raise LoadError(f"load: {name} is not installed. Run: pip install 'opcount[{extra}]'") from error
+            package = name.partition(".")[0]
+            raise LoadError(f"load: {package} is not installed. Run: pip install 'opcount[{extra}]'") from error
         raise LoadError(f"load: {name} does not import: {error}. Repair its installation.") from error
     except (ImportError, RuntimeError) as error:
         raise LoadError(f"load: {name} does not import: {error}. Repair its installation.") from error

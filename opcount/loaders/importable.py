@@ -13,14 +13,13 @@ from torch import nn
 from opcount.errors import LoadError
 from opcount.loaders.blame import blame
 from opcount.loaders.build import build, near
-from opcount.loaders.given import arguments, given_inputs
-from opcount.loaders.loaded import Loaded
-from opcount.loaders.shapes import image_shape, random_inputs
+from opcount.loaders.given import arguments
+from opcount.loaders.pyfile import with_inputs
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from opcount.loaders.loaded import Request
+    from opcount.loaders.loaded import Loaded, Request
 
 
 def load(target: str, request: Request) -> Loaded:
@@ -30,7 +29,8 @@ def load(target: str, request: Request) -> Loaded:
         LoadError: There is no such module or name, or it raises.
     """
     module_name, _, factory = target.partition(":")
-    found: Any = _import(module_name)
+    module = _import(module_name)
+    found: Any = module
     for part in factory.split("."):
         if not hasattr(found, part):
             advice = near(part, [name for name in dir(found) if not name.startswith("_")])
@@ -41,10 +41,7 @@ def load(target: str, request: Request) -> Loaded:
     given = arguments(request.arguments)
     make = (lambda: found) if isinstance(found, nn.Module) else lambda: found(**given)
     model = build(target, make, request)
-    if request.inputs:
-        return Loaded(model, given_inputs(request), "library", ", ".join(request.inputs))
-    shape = image_shape(request.sizes)
-    return Loaded(model, random_inputs(model, [shape], request), "library", shape)
+    return with_inputs(model, module, request, module_name)
 
 
 def _import(name: str) -> ModuleType:

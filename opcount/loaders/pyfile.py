@@ -6,6 +6,7 @@ import sys
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
+from types import ModuleType, NoneType
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,7 +23,6 @@ from opcount.loaders.shapes import IMAGE, check_shape, image_shape, random_input
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-    from types import ModuleType
     from typing import TypeAlias
 
     from opcount.loaders.loaded import Inputs, Request
@@ -49,12 +49,21 @@ def load(path: Path, factory: str, request: Request) -> Loaded:
         )
     module = _import(path)
     model = prepared(_build(choose(module, factory, path), path, request), request)
+    return with_inputs(model, module, request, path)
+
+
+def with_inputs(model: nn.Module, module: ModuleType, request: Request, name: object) -> Loaded:
+    """Return a model with the inputs asked for, else with those that its module says it takes.
+
+    Raises:
+        InputError: The module's ``input_shape`` or ``inputs`` are unusable.
+    """
     if request.inputs:
         return Loaded(model, given_inputs(request), "file", ", ".join(request.inputs))
-    if hasattr(module, "inputs"):
-        inputs = _own_inputs(module, request, path)
+    if not isinstance(getattr(module, "inputs", None), (ModuleType, NoneType)):
+        inputs = _own_inputs(module, request, name)
         return Loaded(model, inputs, "file", _describe(inputs))
-    shapes = _shapes(module, request, path)
+    shapes = _shapes(module, request, name)
     return Loaded(model, random_inputs(model, shapes, request), "file", shapes[0] if len(shapes) == 1 else shapes)
 
 
@@ -105,7 +114,7 @@ def _build(made: Maker, path: Path, request: Request) -> nn.Module:
     return model
 
 
-def _shapes(module: ModuleType, request: Request, path: Path) -> list[tuple[int, ...]]:
+def _shapes(module: ModuleType, request: Request, path: object) -> list[tuple[int, ...]]:
     given = getattr(module, "input_shape", IMAGE)
     who = f"load: input_shape of {path}"
     several = isinstance(given, (tuple, list)) and bool(given) and all(isinstance(s, (tuple, list)) for s in given)
@@ -119,7 +128,7 @@ def _shapes(module: ModuleType, request: Request, path: Path) -> list[tuple[int,
     return [check_shape(shape, who) for shape in given]
 
 
-def _own_inputs(module: ModuleType, request: Request, path: Path) -> Inputs:
+def _own_inputs(module: ModuleType, request: Request, path: object) -> Inputs:
     if request.sizes or request.batch_size != 1:
         raise InputError(
             f"load: expected neither --shape nor --batch-size, got them for {str(path)!r}, "

@@ -231,3 +231,9 @@ def test_an_output_is_whole_or_as_it_was(opcount, write, tmp_path, monkeypatch):
 
 def _fail(*_):
     raise OSError(28, "No space left on device")
+
+
+def test_something_to_import_is_called_with_the_inputs_that_its_module_states(opcount, write, monkeypatch):
+    monkeypatch.syspath_prepend(write(NET, "stated_net.py").parent)
+    assert counted(opcount, "stated_net:Net").macs == 16 * 8 + 8 * 2
+    assert counted(opcount, "stated_net:Net", "--batch-size", 5).macs == 5 * (16 * 8 + 8 * 2)
