@@ -11,7 +11,8 @@ from warnings import warn
 from torch import nn
 
 from opcount.convention import Convention, find_convention
-from opcount.errors import CounterStateError, UncountedOperatorError, UncountedOperatorWarning
+from opcount.coverage import UNCOUNTED
+from opcount.errors import CounterStateError, DryRunError, UncountedOperatorError, UncountedOperatorWarning
 from opcount.interceptor import Crew, Planner, undisturbed
 from opcount.overrides import registry_with
 from opcount.provenance import describe
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from opcount.coverage import Coverage
+    from opcount.dryrun import Memo
     from opcount.profile import Ancestors, Profile, Total
     from opcount.registry import Pricing
 
@@ -62,6 +64,7 @@ class OpCounter:
         ConventionError: There is no such convention.
         FormulaError: A key of ``formulas`` is no operator.
         UncountedOperatorError: On leaving the block, with ``strict``.
+        DryRunError: An operator of a dry run needs values; on leaving the block, if it was caught inside.
 
     Example:
         >>> import torch
@@ -102,6 +105,7 @@ class OpCounter:
         self._sampling = None if every is None else Sampling(every)
         self._entered: ExitStack | None = None
         self._ran = False
+        self._memo: Memo | None = None
         self._provenance: dict[str, str] = {}
         self._reported: set[str] = set()
 
@@ -119,7 +123,7 @@ class OpCounter:
         with ExitStack() as undo:
             undo.enter_context(undisturbed())
             if self._dry:
-                undo.enter_context(self._without_computing())
+                self._memo = undo.enter_context(self._without_computing())
             scope = self._scopes.open()
             undo.callback(self._scopes.close)
             undo.enter_context(self._crew.enlist(scope).pushed())
@@ -145,15 +149,13 @@ class OpCounter:
             return
         self._scopes.names.refresh()
         entered.__exit__(kind, error, trace)
-        if self._sampling is None and error is not None:
-            return
-        measured = self._measured()
         if self._sampling is not None:
-            self._sampling.end_measured(measured, complete=error is None)
+            self._sampling.end_measured(self._measured(), complete=error is None)
             if self._sampling.pauses:
                 self._scopes.forget_graphs()
         if error is None:
-            self._report_uncounted(measured.coverage)
+            self._refuse_guesses()
+            self._report_uncounted()
 
     def __del__(self) -> None:
         entered = getattr(self, "_entered", None)
@@ -273,7 +275,12 @@ class OpCounter:
         """See `Profile.by_dtype`."""
         return self.profile.by_dtype()
 
-    def _without_computing(self) -> AbstractContextManager[None]:
+    def _refuse_guesses(self) -> None:
+        """Raise what an operator of a dry run raised, where the program caught it and went on without values."""
+        if self._memo is not None and self._memo.refused:
+            raise DryRunError(f"{self._memo.refused} The error was caught inside; what followed is no real run's.")
+
+    def _without_computing(self) -> AbstractContextManager[Memo]:
         from opcount.dryrun import dry_run  # noqa: PLC0415  (fake tensors take a second to import)
 
         return dry_run(self._model, self._scopes.running_path)
@@ -285,7 +292,10 @@ class OpCounter:
         if self._entered is None:
             raise CounterStateError(f"OpCounter.{what}: this counter is not counting. Call it inside the `with` block.")
 
-    def _report_uncounted(self, coverage: Coverage) -> None:
+    def _report_uncounted(self) -> None:
+        if not any(plan.family == UNCOUNTED for frame in self._scopes.frames() for plan, _, _ in list(frame.rows)):
+            return
+        coverage = self._measured().coverage
         new = set(coverage.uncounted) - self._reported
         if not new:
             return

@@ -41,6 +41,7 @@ class Analyzer(Answers):
         self._ancestors = "owner"
         self._warns_unsupported = True
         self._warns_uncalled = True
+        self._computes = True
 
     def by_module_and_operator(self) -> dict[str, Counter[str]]:
         """Return the numbers of every module, children included, by operator."""
@@ -123,11 +124,17 @@ class Analyzer(Answers):
         self._ran = other._run()
         return self
 
+    def compute_only_if_needed(self) -> Self:
+        """Answer from a dry run, where that is sure to give the same numbers."""
+        self._computes = False
+        return self
+
     def _run(self) -> Run:
         if self._ran is None:
             formulas = formulas_of(self._handles, self._cost, self._words)
             inputs = Inputs.of(self._inputs)
-            self._ran = run(self._model, inputs, formulas, quiet=not self._warns_unsupported)
+            quiet, dry = not self._warns_unsupported, not self._computes
+            self._ran = run(self._model, inputs, formulas, quiet=quiet, dry=dry)
             self._log_uncalled()
         return self._ran
 

@@ -78,7 +78,7 @@ def get_model_complexity_info(
                 "Pass input_shape=(3, 224, 224), or inputs=model_inputs."
             )
         inputs = random_inputs(model, input_shape)
-    flops = FlopAnalyzer(model, inputs).uncalled_modules_warnings(enabled=False)
+    flops = FlopAnalyzer(model, inputs).uncalled_modules_warnings(enabled=False).compute_only_if_needed()
     activations = ActivationAnalyzer(model, inputs).share_run(flops)
     complexity = _complexity(flops, activations)
     numbers = {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from opcount.compat import words
+from opcount.compat.dry import Refusal, computed, dry_profile
 from opcount.compat.structure import ancestors_of, forward_of, walk
 from opcount.compat.untouched import untouched
 from opcount.counter import OpCounter
@@ -34,6 +35,7 @@ def run(
     formulas: Mapping[Any, Any] | None = None,
     *,
     quiet: bool = False,
+    dry: bool = False,
 ) -> Run:
     """Call the model once, as it is, and leave it as it was.
 
@@ -42,15 +44,28 @@ def run(
         inputs: Its arguments.
         formulas: For this run alone.
         quiet: Do not warn of operators that nothing explains.
+        dry: Compute nothing, where that is sure to give the same numbers; else compute, and log why if it was tried.
     """
+    refusal = None
+    if dry and not formulas:
+        try:
+            return _run_of(dry_profile(model, inputs), model)
+        except Refusal as reason:
+            refusal = reason
     with ExitStack() as undo:
+        if dry:
+            undo.enter_context(computed(refusal))
         undo.enter_context(untouched(model, *inputs.args, *inputs.kwargs.values()))
         if quiet:
             undo.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore", UncountedOperatorWarning)
         with OpCounter(model, formulas=formulas) as counter:
             model(*inputs.args, **inputs.kwargs)
-    return Run(counter.profile, dict(walk(model)), Names(model).paths)
+    return _run_of(counter.profile, model)
+
+
+def _run_of(profile: Profile, model: nn.Module) -> Run:
+    return Run(profile, dict(walk(model)), Names(model).paths)
 
 
 @dataclass(frozen=True)
@@ -66,6 +81,10 @@ class Run:
     profile: Profile
     modules: Mapping[str, nn.Module]
     paths: Mapping[int, str]
+
+    @cached_property
+    def _uncalled(self) -> dict[str, set[str]]:
+        return {}
 
     @cached_property
     def _path_of(self) -> dict[str, str]:
@@ -97,9 +116,15 @@ class Run:
 
     def uncalled(self, ancestors: str) -> set[str]:
         """Return the full names of the modules that no operator ran under, be it as caller or as owner."""
-        seen = {path for record in self.profile.records for path in record.stack}
+        if ancestors not in self._uncalled:
+            self._uncalled[ancestors] = self._find_uncalled(ancestors)
+        return set(self._uncalled[ancestors])
+
+    def _find_uncalled(self, ancestors: str) -> set[str]:
+        stacks = {record.stack for record in self.profile.records}
+        seen = {path for stack in stacks for path in stack}
         if ancestors == "owner":
-            seen.update(path for record in self.profile.records for path in parents(record.path))
+            seen.update(path for owner in {stack[-1] for stack in stacks} for path in parents(owner))
         for name, module in self.modules.items():
             path = self._path_of[name]
             if path not in seen and self._ran_without_operator(path, module):

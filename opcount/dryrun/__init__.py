@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["dry_run"]
+__all__ = ["Memo", "dry_run"]
 
 
 @contextmanager
-def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> Iterator[None]:
+def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> Iterator[Memo]:
     """Compute nothing inside the block: every operator answers with shapes alone.
 
     The model's parameters and buffers are replaced by fake ones and are themselves again afterwards, untouched;
@@ -35,6 +35,9 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> I
     Args:
         model: Whose parameters are replaced; tensors on the ``meta`` device count as being on the CPU.
         where: Tells the path of the running module, for errors.
+
+    Yields:
+        What answers the operators; it knows whether one was refused.
 
     Raises:
         DryRunError: An operator needs the values of its inputs, such as ``x.item()`` or ``x.nonzero()``.
@@ -46,7 +49,8 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> I
             restore.enter_context(twins.replacing(model))
         restore.enter_context(paired_optimizers(twins))
         restore.enter_context(fakes.mode)
-        restore.enter_context(Memo(fakes, twins, where))
+        memo = Memo(fakes, twins, where)
+        restore.enter_context(memo)
         restore.enter_context(attention_in_the_open())
         restore.enter_context(errors_raised_only())
-        yield
+        yield memo

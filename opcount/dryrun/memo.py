@@ -75,6 +75,10 @@ class Memo(TorchDispatchMode):
         fakes: Make the tensors that are answered.
         twins: Stand for tensors on the meta device.
         where: Tells the path of the running module.
+
+    Attributes:
+        refused: Why an operator was refused, the first of them; empty: none was. A model may catch that error and go
+            on in a way of its own, which a real run would not take.
     """
 
     supports_higher_order_operators = True
@@ -93,6 +97,7 @@ class Memo(TorchDispatchMode):
         self._make = fakes.make
         self._twins = twins
         self._where = where
+        self.refused = ""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -124,7 +129,9 @@ class Memo(TorchDispatchMode):
         try:
             out = lenient(func)(*args, **kwargs)
         except _NEEDS_VALUES as error:
-            raise self._needs_values(func) from error
+            refusal = self._needs_values(func)
+            self.refused = self.refused or str(refusal)
+            raise refusal from error
         if kind is not Kind.OTHER:
             answer = True if kind is Kind.IN_PLACE and out is args[0] else _remember(out)
             if answer is not None and kind is not Kind.IN_PLACE and _shares_memory(out, args) != (kind is Kind.VIEW):

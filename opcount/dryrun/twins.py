@@ -5,15 +5,16 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torch import nn
-
     from opcount.dryrun.fakes import Fakes
+
+_OF_EVERY_MODULE = vars(nn.Module()).keys()
+"""Attributes in which a module keeps no tensors of its own, or that are seen to apart."""
 
 
 class Twins:
@@ -50,11 +51,13 @@ class Twins:
             for name, tensor in group.items():
                 if tensor is not None and not isinstance(tensor, FakeTensor):
                     group[name] = self.of(tensor)  # type: ignore[assignment]
-        for name, value in vars(module).items():
+        attributes = vars(module)
+        for name in attributes.keys() - _OF_EVERY_MODULE:
+            value = attributes[name]
             if isinstance(value, Tensor) and not isinstance(value, FakeTensor):
-                vars(module)[name] = self.of(value)
+                attributes[name] = self.of(value)
             elif isinstance(value, list) and any(isinstance(v, Tensor) for v in value):
-                vars(module)[name] = [self.of(v) if isinstance(v, Tensor) else v for v in value]
+                attributes[name] = [self.of(v) if isinstance(v, Tensor) else v for v in value]
 
 
 class _Before:
@@ -70,12 +73,14 @@ class _Before:
         """Put back parameters and buffers, and every attribute that now holds something fake."""
         _refill(self._module._parameters, self._parameters)
         _refill(self._module._buffers, self._buffers)
-        attributes = vars(self._module)
-        for name in [name for name, value in attributes.items() if _is_fake(value)]:
-            if name in self._attributes:
-                attributes[name] = self._attributes[name]
-            else:
-                del attributes[name]
+        attributes, before = vars(self._module), self._attributes
+        changed = [name for name, value in attributes.items() if before.get(name, self) is not value]
+        for name in changed:
+            if _is_fake(attributes[name]):
+                if name in before:
+                    attributes[name] = before[name]
+                else:
+                    del attributes[name]
 
 
 def _refill(group: dict[str, Any], before: dict[str, Any]) -> None:
