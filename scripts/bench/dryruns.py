@@ -1,7 +1,10 @@
-"""Dry runs against torch's own counter under FakeTensorMode."""
+"""Dry runs against torch's own counter under FakeTensorMode; of the largest model, a process's memory too."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import measure
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+LARGEST = "Llama-3.1-405B"
+TORCHS = "FlopCounterMode on fake tensors"
 LLAMA_405B = {
     "hidden_size": 16384,
     "intermediate_size": 53248,
@@ -64,9 +69,29 @@ def theirs(model: nn.Module, inputs: dict[str, Any]) -> Callable[[], object]:
 def run(names: list[str] | None = None) -> list[measure.Result]:
     """Time both on each model, warm."""
     results = []
-    for name in names or [*MODELS, "Llama-3.1-405B"]:
-        model, inputs = llama() if name == "Llama-3.1-405B" else MODELS[name]()
+    for name in names or [*MODELS, LARGEST]:
+        model, inputs = llama() if name == LARGEST else MODELS[name]()
         model.eval()
-        reference = {"FlopCounterMode on fake tensors": theirs(model, inputs)}
-        results += measure.compare("dryruns", name, ("opcount dry run", ours(model, inputs)), reference, pairs=3)
+        results += measure.compare(
+            "dryruns", name, ("opcount dry run", ours(model, inputs)), {TORCHS: theirs(model, inputs)}, pairs=3
+        )
+        if name == LARGEST and sys.platform.startswith("linux"):
+            mine, other = (_peak_of_a_process(who) for who in ("ours", "theirs"))
+            results.append(measure.Result("dryruns", name, "opcount dry run", TORCHS, mine, other / mine, "B"))
     return results
+
+
+def _peak_of_a_process(who: str) -> int:
+    """Return the most memory that a process has which counts the largest model and does nothing else, in bytes."""
+    done = subprocess.run([sys.executable, __file__, who], capture_output=True, text=True, check=True)  # noqa: S603
+    return int(done.stdout.splitlines()[-1])
+
+
+def _peak() -> int:
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+
+
+if __name__ == "__main__":
+    {"ours": ours, "theirs": theirs}[sys.argv[1]](*llama())()
+    print(_peak())

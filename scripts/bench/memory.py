@@ -9,11 +9,11 @@ from pathlib import Path
 
 import measure
 import torch
-from analyses import PEERS, dry, ours, quietly
+from analyses import PEERS, dry, quietly, real
 from models import MODELS, positional
 from torch import nn
 
-TOOLS = {"opcount": ours, "opcount dry run": dry, **PEERS}
+TOOLS = {"opcount": real, "opcount dry run": dry, **PEERS}
 
 
 def run(names: list[str] | None = None) -> list[measure.Result]:
