@@ -18,6 +18,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from opcount.compat.jit_analysis import JitModelAnalysis
+from opcount.compat.jit_handles import FLOP_HANDLES
 from opcount.compat.parameters import PARAMETER_HEADERS, parameter_count, parameter_rows
 from opcount.compat.structure import structure_of
 from opcount.reporter.arch import arch
@@ -45,6 +46,9 @@ __all__ = [
     "parameter_count_table",
 ]
 
+_DEFAULT_SUPPORTED_OPS = FLOP_HANDLES
+"""The name that programs know, which look up a handle to build on."""
+
 
 class FlopCountAnalysis(JitModelAnalysis):
     """Counts FLOPs: one multiply-accumulate is one.
@@ -56,13 +60,7 @@ class FlopCountAnalysis(JitModelAnalysis):
         (3000, Counter({'': 3000, '0': 3000}), Counter({'conv': 3000}))
     """
 
-    _prices = frozenset(
-        f"aten::{name}"
-        for name in (
-            "_convolution adaptive_avg_pool2d addmm batch_norm bmm einsum grid_sampler group_norm instance_norm "
-            "layer_norm linear matmul mm upsample_bilinear2d upsample_nearest2d"
-        ).split()
-    )
+    _prices = frozenset(FLOP_HANDLES)
 
     def _price(self, kind: str, call: Call) -> int:
         if kind == "aten::instance_norm":  # by one rule, be the statistics the input's or those that were kept

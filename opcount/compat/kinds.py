@@ -84,10 +84,12 @@ def kind_of(operator: str) -> str:
 
 
 def kind_of_whole(call: Call) -> str:
-    """Return the name in a trace of what autograd took apart; products keep the names of what they became."""
+    """Return the name in a trace of what autograd took apart: a product with a bias was a linear layer, mostly."""
     packet = call.operator.split(".")[1]
     if packet == "mean" and call.flops:
         return "aten::adaptive_avg_pool2d"
+    if packet == "addmm":
+        return "aten::linear"
     return f"aten::{CALLED_AS[packet]}" if packet in CALLED_AS else kind_of(call.operator)
 
 

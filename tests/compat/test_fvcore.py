@@ -242,6 +242,8 @@ def test_a_forward_that_differentiates_is_counted_with_its_backward():
     assert flops.total("energy") == counter.by_module()["energy"].macs == 2 * 3 * 5 * 7
     assert flops.by_module()["norm"] == 3 * 5 * 5
     assert flops.by_operator()["conv"] == 3 * 5 * 2 * 4
+    assert flops.by_operator("energy")["linear"] == 3 * 5 * 7
+    assert flops.by_operator("energy")["mm"] == 3 * 5 * 7
     with pytest.raises(
         RuntimeError, match=r"expected a forward that differentiates nothing, for the handles of aten::x"
     ):

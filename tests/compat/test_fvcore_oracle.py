@@ -111,7 +111,6 @@ def test_callers_are_counted_as_fvcore_counts_them(model):
 MODELS = {
     "resnet18": (3, 64, 64),
     "mobilenet_v3_small": (3, 64, 64),
-    "densenet121": (3, 64, 64),
     "shufflenet_v2_x0_5": (3, 64, 64),
     "squeezenet1_0": (3, 64, 64),
     "convnext_tiny": (3, 64, 64),
@@ -208,3 +207,30 @@ def test_fvcores_numbers_are_wrong_where_ours_differ():
         "aten::batch_norm", None
     )
     assert ours_ignored.total() == 0
+
+
+@pytest.mark.parametrize("name", ["levit_128s", "mixer_s16_224", "efficientformer_l1", "regnety_002"])
+def test_models_of_timm_count_and_print_as_fvcore_has_them(name):
+    install()
+    model = pytest.importorskip("timm").create_model(name).eval()
+    with torch.no_grad():
+        assert_same(model, torch.ones(1, 3, 224, 224))
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "llama", "distilbert", "mamba"])
+def test_language_models_count_as_fvcore_has_them_but_for_attention_in_one_operator(kind):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    if kind in {"gpt2", "distilbert"}:
+        sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}
+    config = transformers.AutoConfig.for_model(kind, **sizes, vocab_size=100)
+    config.return_dict = config.use_cache = False
+    words = torch.zeros(1, 16, dtype=torch.long)
+    model = transformers.AutoModel.from_config(config, attn_implementation="eager").eval()
+    mine, their = answers(ours, model, words), ask_fvcore(answers, theirs, model, words)
+    assert [*mine[:4], *mine[5:9]] == [*their[:4], *their[5:9]]
+    assert texts(ours, model, words) == ask_fvcore(texts, theirs, model, words)
+    if kind != "mamba":
+        fused = transformers.AutoModel.from_config(config, attn_implementation="sdpa").eval()
+        assert answers(ours, fused, words)[2] == mine[2]
+        assert ask_fvcore(answers, theirs, fused, words)[2] < mine[2]
