@@ -40,7 +40,8 @@ class JitModelAnalysis(Answers):
     """Runs a model once, when first asked, and answers by module and operator.
 
     Operators go by the names that a trace of ``torch.jit.trace`` gives them, ``aten::linear``, though nothing is
-    traced: the model runs. So work is counted whose result nobody uses, or that a trace cannot follow.
+    traced: the model runs. So work is counted whose result nobody uses, or that a trace cannot follow. Autograd records
+    nothing meanwhile; a model that needs it in its forward runs a second time, with it.
 
     Args:
         model: Run as it is: in train or eval as the caller left it. Its buffers, mode and random numbers are put back.

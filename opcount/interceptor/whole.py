@@ -134,6 +134,8 @@ class _Whole(Interceptor):
         kwargs = kwargs or {}
         if self._is_told_in_parts(func, types):
             return super().__torch_dispatch__(func, types, args, kwargs)
+        if not self._functions:
+            self._inside.forget()
         with self._inside.reentered():
             out = func(*args, **kwargs)
         self._tell_of_sum(str(func), func, self.scope.locate()[0], out, args, kwargs)
@@ -192,6 +194,10 @@ class _Inside(Interceptor):
         del at
         super().charge(plan, out, args, kwargs, self._at)
 
+    def forget(self) -> None:
+        """Begin anew: an operator that failed leaves the sum of what it did before."""
+        self._tally.rows.clear()
+
     def take(self) -> tuple[int, int, int, bool]:
         """Return FLOPs, MACs, activations, and whether all was priced; begin anew."""
         flops = macs = activations = 0
@@ -201,5 +207,5 @@ class _Inside(Interceptor):
             macs += row.macs
             activations += row.activations
             priced &= plan.family != UNCOUNTED
-        self._tally.rows.clear()
+        self.forget()
         return flops, macs, activations, priced

@@ -125,6 +125,23 @@ def test_what_an_opened_operator_does_inside_is_in_its_sum():
     assert (call.operator, call.macs, call.priced) == ("opcount_whole_test.square.default", 27, True)
 
 
+def test_an_operator_that_fails_leaves_nothing_in_the_sum_of_the_next():
+    def half(x):
+        x @ x
+        raise KeyError("on purpose")
+
+    def forward(x):
+        with pytest.raises(KeyError, match="on purpose"):
+            torch.ops.opcount_whole_test.half(x)
+        return x.relu()
+
+    with torch.library._scoped_library("opcount_whole_test", "DEF") as library:
+        library.define("half(Tensor x) -> Tensor")
+        library.impl("half", half, "CompositeExplicitAutograd")
+        (call,) = told(forward, torch.ones(3, 3))
+    assert (call.operator, call.macs) == ("aten.relu.default", 0)
+
+
 def test_an_outer_counter_counts_on():
     x = torch.ones(3, 3)
     with OpCounter() as counter:
