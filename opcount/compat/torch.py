@@ -13,7 +13,11 @@ FLOPs are two for each multiply-accumulate of a contraction. Numbers differ from
   ``autograd.grad`` to a leaf, ``jacrev``.
 * A backward operator belongs to the module whose forward made it, and to its callers. torch keeps a module in whose
   inputs no gradient flows open to the end of the backward, and loses track in checkpoints and of shared modules.
+* Of packed sequences whose lengths are in fake or meta tensors, torch takes each to be of the greatest length. Here
+  there are no more rows than the tensor has, each against the greatest length.
 * A formula for an operator prices the in-place variant, too.
+* The formula of a Triton kernel gets the kernel's arguments, not those of the operator that launches it, and its
+  FLOPs go under the kernel's name.
 
 What nothing explains is named in a warning. A counter that nothing was counted by has an empty ``"Global"``.
 The indentation of tables is that of tabulate up to 0.9, which torch asks for; tabulate 0.10 drops it.

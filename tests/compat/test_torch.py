@@ -370,3 +370,22 @@ def test_meta_tensors_count_as_real_ones():
         ).sum().backward()
 
     assert counted(lambda: program("cpu")).get_table(9) == counted(lambda: program("meta")).get_table(9)
+
+
+def test_packed_sequences_of_unknown_lengths_have_no_more_rows_than_there_are():
+    x = torch.empty(20, 8, 16, device="meta", dtype=torch.float16)
+    offsets = torch.empty(4, device="meta", dtype=torch.int32)
+    flops = total(lambda: aten._flash_attention_forward(x, x, x, offsets, offsets, 10, 10, 0.0, False, False))
+    assert flops == 2 * 20 * 10 * 8 * (16 + 16)
+
+
+def test_an_in_place_operator_is_priced_by_the_formula_of_the_other():
+    x = torch.randn(4)
+    counts = counted(lambda: x.add_(x), custom_mapping={aten.add: lambda *_, out_shape: 9}).get_flop_counts()
+    assert counts == {"Global": {aten.add_: 9}}
+
+
+def test_a_module_bears_the_name_of_its_class_however_many_there_are():
+    x = torch.randn(2, 4)
+    counts = counted(lambda: [nn.Linear(4, 4)(x), nn.Linear(4, 4)(x)]).get_flop_counts()
+    assert set(counts) == {"Global", "Linear"}
