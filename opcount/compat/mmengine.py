@@ -40,7 +40,9 @@ def get_model_complexity_info(
     """Run a model once and return its FLOPs, activations and parameters, as numbers and as text.
 
     The model runs as it is, in train or eval, and is left as it was: its buffers, its mode, its hooks and the random
-    numbers; also when its forward raises.
+    numbers; also when its forward raises. Nothing is computed where a dry run is sure to give the same numbers: a model
+    of plain Python on the CPU or the meta device, without hooks of its own. If it then asks for values it is computed
+    after all, as if nothing had been tried, and the logger `opcount` says why, once.
 
     Args:
         model: What to run.

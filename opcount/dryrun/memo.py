@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from opcount.dryrun.twins import Twins
 
 _NEEDS_VALUES = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
-_SCALARS = (int, float, bool, str, torch.dtype, torch.device, torch.layout, torch.memory_format, type(None))
+_SCALARS = {int, float, bool, str, torch.dtype, torch.device, torch.layout, torch.memory_format, type(None)}
 _LOOKS_AT_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 _DEVICE = torch.ops.prim.device.default
 
@@ -184,7 +184,7 @@ def _key(values: tuple[Any, ...] | list[Any], of: Kind) -> Hashable:
             if value.constant is not None or value.layout is not torch.strided or value.dtype.is_complex:
                 raise _NotRememberedError
             offset = value.storage_offset() if of is Kind.VIEW else 0
-            parts.append((_sizes(value.shape), value.stride(), value.dtype, value.fake_device, offset))
+            parts.append((value.shape, value.stride(), value.dtype, value.fake_device, offset))
         elif kind in _SCALARS:
             parts.append((kind, value))
         elif isinstance(value, (list, tuple)):
@@ -192,14 +192,10 @@ def _key(values: tuple[Any, ...] | list[Any], of: Kind) -> Hashable:
         elif isinstance(value, Tensor):
             if of is not Kind.FRESH or value.layout != torch.strided or value.dtype.is_complex or value.is_nested:
                 raise _NotRememberedError
-            parts.append((_sizes(value.shape), value.stride(), value.dtype, value.device))
+            parts.append((value.shape, value.stride(), value.dtype, value.device))
         else:
             raise _NotRememberedError
     return tuple(parts)
-
-
-def _sizes(shape: torch.Size) -> tuple[int, ...]:
-    return tuple(shape)
 
 
 def _remember(out: Any) -> Any:
