@@ -34,9 +34,13 @@ class Rerun(NamedTuple):
     checkpoint: object | None
 
 
-def find_rerun() -> Rerun | None:
-    """Return the innermost checkpoint that is running again in the innermost backward of this thread."""
-    frame: Any = sys._getframe(1)
+def find_rerun(depth: int = 1) -> Rerun | None:
+    """Return the innermost checkpoint that is running again in the innermost backward of this thread.
+
+    Args:
+        depth: Of the Python frame to begin with, seen from here.
+    """
+    frame: Any = sys._getframe(depth)
     while frame is not None and frame.f_code is not RUN_BACKWARD:
         code = frame.f_code
         if code.co_filename == _FILE:

@@ -22,6 +22,7 @@ OPTIMIZER = "optimizer"
 
 _graph_task: Callable[[], int] = torch._C._current_graph_task_id
 _sequence_number: Callable[[], int] = torch._C._autograd._get_sequence_nr
+_is_grad_enabled: Callable[[], bool] = torch.is_grad_enabled
 _running_node: Callable[[], Any] = torch._C._current_autograd_node
 
 _LEAF = 1 << 63
@@ -33,6 +34,9 @@ NO_TASK = -1
 _DESERTED = -2
 """No graph task: what was running has ended without a word."""
 
+
+_CHARGED = 2
+"""From `find_rerun` up to whoever called `Scope.locate`; a checkpoint may be running above."""
 
 _HOOKED = 2
 """From `Scope.push` up to the Python frame that called the hook that called it."""
@@ -171,22 +175,8 @@ class Scope:
     def pop(self, owner: object) -> None:
         """Leave a module, and whatever an exception left above it; nothing if it was never entered."""
         stack = self._stack
-        if stack and stack[-1][0] is owner:
-            self._leave()
+        if (not stack or stack[-1][0] is not owner) and not self._uncover(owner):
             return
-        for index in range(len(stack) - 2, -1, -1):
-            if stack[index][0] is owner:
-                self._cut(index)
-                return
-
-    def _cut(self, index: int) -> None:
-        """Leave all entries from one on."""
-        del self._stack[index + 1 :]
-        self._leave()
-
-    def _leave(self) -> None:
-        """Leave the innermost entry."""
-        stack = self._stack
         was_optimizing = self.optimizing
         _, self.frame, self.task, self.optimizing, self.muted, _ = stack.pop()
         if was_optimizing or self.optimizing:
@@ -202,6 +192,20 @@ class Scope:
             timeline.frames[-1] = frame
         else:
             timeline.mark(number, frame)
+
+    def _uncover(self, owner: object) -> bool:
+        """Drop the entries above an owner's innermost one; False if it has none."""
+        stack = self._stack
+        for index in range(len(stack) - 1, -1, -1):
+            if stack[index][0] is owner:
+                del stack[index + 1 :]
+                return True
+        return False
+
+    def _cut(self, index: int) -> None:
+        """Leave all entries from one on."""
+        del self._stack[index + 1 :]
+        self.pop(self._stack[index][0])
 
     def _desert(self, _token: object) -> None:
         """Take note that an entry's Python frame is gone although nothing has popped the entry."""
@@ -260,8 +264,8 @@ class Scope:
             return self.top, OPTIMIZER if self.optimizing else RECOMPUTE
         self.settled = False
         node = _running_node()
-        rerun = find_rerun()
-        creating = torch.is_grad_enabled()
+        rerun = find_rerun(_CHARGED)
+        creating = _is_grad_enabled()
         if rerun is not None or (creating and node is not None and not self.creates_graph):
             frame, phase = self._frame_of_rerun(rerun, node), RECOMPUTE
         else:
