@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import time
+from contextlib import nullcontext
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +13,7 @@ from prettytable import PrettyTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
 
 
 class Result(NamedTuple):
@@ -47,6 +50,21 @@ def seconds(program: Callable[[], object]) -> float:
         gc.enable()
 
 
+def processor_seconds(mode: AbstractContextManager[object], program: Callable[[], object]) -> float:
+    """Run a program once under a mode, without garbage collection, and return for how long this thread was running.
+
+    To enter and to leave the mode is not timed.
+    """
+    with mode:
+        gc.disable()
+        try:
+            start = time.thread_time()
+            program()
+            return time.thread_time() - start
+        finally:
+            gc.enable()
+
+
 def compare(
     suite: str,
     case: str,
@@ -55,7 +73,8 @@ def compare(
     pairs: int = 7,
 ) -> list[Result]:
     """Run a subject and its references in turn, ``pairs`` times after one that does not count."""
-    times = _in_turn({subject[0]: subject[1], **references}, pairs)
+    programs = {subject[0]: subject[1], **references}
+    times = _in_turn({name: partial(seconds, program) for name, program in programs.items()}, pairs)
     own = times[subject[0]]
     return [
         Result(
@@ -73,13 +92,18 @@ def compare(
 def compare_added(
     suite: str,
     case: str,
-    subject: tuple[str, Callable[[], object]],
-    bare: Callable[[], object],
-    references: dict[str, Callable[[], object]],
+    program: Callable[[], object],
+    subject: tuple[str, AbstractContextManager[object]],
+    references: dict[str, AbstractContextManager[object]],
     pairs: int = 31,
 ) -> list[Result]:
-    """Compare what a subject and its references add to a bare program: differences, and the ratios of differences."""
-    times = _in_turn({"": bare, subject[0]: subject[1], **references}, pairs)
+    """Compare what a mode and its references add to a program: differences, and the ratios of differences.
+
+    Differences of microseconds drown in what else the machine does: they are of this thread's processor time.
+    """
+    gc.collect()
+    modes = {"": nullcontext(), subject[0]: subject[1], **references}
+    times = _in_turn({name: partial(processor_seconds, mode, program) for name, mode in modes.items()}, pairs)
     added = {
         name: [time - floor for time, floor in zip(of_one, times[""], strict=True)] for name, of_one in times.items()
     }
@@ -97,12 +121,12 @@ def compare_added(
     ]
 
 
-def _in_turn(programs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def _in_turn(timed: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """Return the times of each program, run in turn, after a round that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in programs}
+    times: dict[str, list[float]] = {name: [] for name in timed}
     for turn in range(rounds + 1):
-        for name, program in programs.items():
-            elapsed = seconds(program)
+        for name, run in timed.items():
+            elapsed = run()
             if turn:
                 times[name].append(elapsed)
     return times

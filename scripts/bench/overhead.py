@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import measure
@@ -14,9 +13,8 @@ from opcount import OpCounter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
 
-CALLS = 2000
+CALLS = 1000
 
 
 class Empty(TorchDispatchMode):
@@ -43,25 +41,30 @@ class Unwatched(TorchDispatchMode):
 
 
 def programs() -> dict[str, Callable[[], object]]:
-    """Return one operator of each kind: elementwise, a product, a convolution, a view."""
+    """Return one operator of each kind: elementwise, products, a convolution, a view; and some of them in training."""
     a, b, image, kernel = torch.ones(4, 4), torch.ones(4, 4), torch.ones(1, 2, 4, 4), torch.ones(2, 2, 3, 3)
+    weight = torch.ones(4, 4, requires_grad=True)
+
+    @torch.enable_grad()
+    def train() -> None:
+        torch.add(torch.mm(weight, a), b).sum().backward()
+
     return {
         "add": lambda: torch.add(a, b),
         "mm": lambda: torch.mm(a, b),
+        "addmm": lambda: torch.addmm(b, a, b),
+        "training": train,
         "conv2d": lambda: torch.conv2d(image, kernel),
         "view": lambda: a.view(16),
     }
 
 
-def under(
-    mode: AbstractContextManager[object], program: Callable[[], object], calls: int = CALLS
-) -> Callable[[], None]:
-    """Return calls under a mode that is entered again and again; entering it is timed, once for all of them."""
+def times(program: Callable[[], object], calls: int = CALLS) -> Callable[[], None]:
+    """Return a program that runs another so many times."""
 
     def run() -> None:
-        with mode:
-            for _ in range(calls):
-                program()
+        for _ in range(calls):
+            program()
 
     return run
 
@@ -73,13 +76,12 @@ def run(cases: list[str] | None) -> list[measure.Result]:
         if cases and name not in cases:
             continue
         references = {
-            "an empty mode": under(Empty(), program),
-            "an empty mode that dynamo may see": under(Unwatched(), program),
-            "FlopCounterMode": under(FlopCounterMode(display=False), program),
+            "an empty mode": Empty(),
+            "an empty mode that dynamo may see": Unwatched(),
+            "FlopCounterMode": FlopCounterMode(display=False),
         }
         with torch.no_grad():
-            subject = ("OpCounter", under(OpCounter(), program))
             results += measure.compare_added(
-                "overhead", f"{name} x {CALLS}", subject, under(nullcontext(), program), references
+                "overhead", f"{name} x {CALLS}", times(program), ("OpCounter", OpCounter()), references
             )
     return results
