@@ -84,7 +84,9 @@ class FlopCounterMode:
         custom_mapping: Mapping[Any, Callable[..., Any]] | None = None,
     ) -> None:
         if mods is not None:
-            warnings.warn("FlopCounterMode: mods is not needed: modules are known when they run. Leave it out.", stacklevel=2)
+            warnings.warn(
+                "FlopCounterMode: mods is not needed, modules are known when they run. Leave it out.", stacklevel=2
+            )
         self.depth = depth
         self.display = display
         custom = {
