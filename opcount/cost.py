@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -44,5 +43,5 @@ class Cost(NamedTuple):
         return self * times
 
 
-cost_of: Callable[[tuple[int, int, int]], Cost] = partial(tuple.__new__, Cost)
-"""Makes a cost of ``(macs, arith, activations)`` in two thirds of the time, for operators that are called often."""
+new_cost: Callable[[type[Cost], tuple[int, int, int]], Cost] = tuple.__new__
+"""``new_cost(Cost, (macs, arith, activations))`` takes half the time of ``Cost(...)``: for what is called often."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from opcount.cost import Cost, cost_of
+from opcount.cost import Cost, new_cost
 from opcount.formulas._operands import real_macs
 from opcount.registry import Names, aten
 from opcount.registry import builtin as formula
@@ -31,7 +31,7 @@ def _taps(weight: Tensor) -> int:
 
 def _cost(out: Tensor, driver: Tensor, weight: Tensor, epilogue: int) -> Cost:
     outputs = out.numel()
-    return cost_of((real_macs(driver.numel() * _taps(weight), out), outputs * epilogue, outputs))
+    return new_cost(Cost, (real_macs(driver.numel() * _taps(weight), out), outputs * epilogue, outputs))
 
 
 @formula(aten.convolution, aten._convolution, aten.convolution_overrideable)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opcount.cost import Cost, cost_of
+from opcount.cost import Cost, new_cost
 from opcount.formulas.sizes import per_output, register, scalars
 from opcount.registry import aten
 from opcount.registry import builtin as formula
@@ -26,7 +26,7 @@ _STRIDED = torch.strided
 def add(out: Tensor, _a: object, _b: object, /, alpha: object = 1, **_: object) -> Cost:
     """``out = a + alpha * b``: one operation for each output element, two with an ``alpha``."""
     outputs = out.numel() if out.layout is _STRIDED else scalars(out)
-    return cost_of((0, outputs if alpha == 1 else 2 * outputs, 0))
+    return new_cost(Cost, (0, outputs if alpha == 1 else 2 * outputs, 0))
 
 
 @formula(aten._foreach_add, aten._foreach_sub)

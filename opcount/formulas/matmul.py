@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from opcount.cost import Cost, cost_of
+from opcount.cost import Cost, new_cost
 from opcount.formulas._operands import depth, host_ints, nested_sizes, real_macs
 from opcount.registry import Names, aten
 from opcount.registry import builtin as formula
@@ -32,7 +32,7 @@ def mm(out: Tensor, a: Tensor, _b: object = None, /, *_: object, **__: object) -
     """
     outputs = out.numel()
     macs = outputs * a.shape[-1]
-    return cost_of((4 * macs if out.dtype.is_complex else macs, 0, outputs))  # real_macs, without the call
+    return new_cost(Cost, (4 * macs if out.dtype.is_complex else macs, 0, outputs))  # real_macs, without the call
 
 
 @formula(aten.addmm, aten.baddbmm, aten.addmv)
@@ -43,7 +43,7 @@ def addmm(out: Tensor, _bias: Tensor, a: Tensor, /, *_: object, beta: float = 1,
     """
     outputs = out.numel()
     macs = outputs * a.shape[-1]
-    return cost_of((4 * macs if out.dtype.is_complex else macs, outputs if beta else 0, outputs))
+    return new_cost(Cost, (4 * macs if out.dtype.is_complex else macs, outputs if beta else 0, outputs))
 
 
 @formula(aten._addmm_activation)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opcount.cost import Cost, cost_of
+from opcount.cost import Cost, new_cost
 from opcount.coverage import FREE
 from opcount.formulas.free import FREE_NAMES, is_free, packet_base
 from opcount.formulas.sizes import scalars
@@ -61,7 +61,7 @@ def free(_out: Any, /, *_: Any, **__: Any) -> Cost:
 
 def each_output(out: Any, /, *_: Any, **__: Any) -> Cost:
     """One operation for each output element."""
-    return cost_of((0, out.numel() if out.layout is _STRIDED else scalars(out), 0))
+    return new_cost(Cost, (0, out.numel() if out.layout is _STRIDED else scalars(out), 0))
 
 
 def each_of_the_outputs(out: Any, /, *args: Any, **_: Any) -> Cost:

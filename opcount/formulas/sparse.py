@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 _STRIDED = torch.strided
 
 
-def _mm_is_sparse(_out: Any, a: Tensor, b: Tensor, /, *_: Any, **__: Any) -> bool:
+def _mm_is_sparse(_out: Any, a: Tensor, b: Tensor, *_: Any, out: Any = None) -> bool:
+    del out  # named, since a dict for whatever else is given would take time in every product
     return (a.layout is not _STRIDED or b.layout is not _STRIDED) and (is_sparse(a) or is_sparse(b))
 
 
-def _addmm_is_sparse(_out: Any, _bias: Any, a: Tensor, b: Tensor, /, *_: Any, **__: Any) -> bool:
+def _addmm_is_sparse(
+    _out: Any, _bias: Any, a: Tensor, b: Tensor, *_: Any, beta: Any = 1, alpha: Any = 1, out: Any = None
+) -> bool:
+    del beta, alpha, out
     return (a.layout is not _STRIDED or b.layout is not _STRIDED) and (is_sparse(a) or is_sparse(b))
 
 

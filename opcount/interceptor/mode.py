@@ -62,7 +62,10 @@ class Interceptor(TorchDispatchMode):
     ) -> Any:
         if types and self._has_handler(types):
             return self._run_by_subclass(func, args, kwargs or {})
-        plan = self.plans.get(id(func)) or self._decide(func)
+        try:
+            plan = self.plans[id(func)]
+        except KeyError:
+            plan = self._decide(func)
         handle = plan.handle
         if handle is not None:
             return handle(self, plan, func, args, kwargs or {})
@@ -93,7 +96,10 @@ class Interceptor(TorchDispatchMode):
 
     def charge_whole(self, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Charge an operator that has run without us."""
-        plan = (self.plans.get(id(func)) or self.planner.plan(func)).settled(out, args, kwargs)
+        try:
+            plan = self.plans[id(func)].settled(out, args, kwargs)
+        except KeyError:
+            plan = self.planner.plan(func).settled(out, args, kwargs)
         if plan is not None:
             self.charge(self.plans.setdefault((plan.operator, plan.family), plan), out, args, kwargs)
 
@@ -135,8 +141,9 @@ class Interceptor(TorchDispatchMode):
         if dtype not in _COMPUTING:
             dtype = _computing_dtype(dtype, out, args, kwargs or {})
         key = (plan, phase, dtype)
-        row = frame.rows.get(key)
-        if row is None:
+        try:
+            row = frame.rows[key]
+        except KeyError:
             row = frame.rows[key] = Row(_shapes(out, args, kwargs or {}))
         row.calls += 1
         row.macs += macs

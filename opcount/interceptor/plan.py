@@ -243,7 +243,7 @@ def _is_view(name: str) -> bool:
 class PassThrough(dict[Any, Plan]):
     """Plans of a paused counter."""
 
-    def get(self, _key: Any, _default: Any = None) -> Plan:
+    def __missing__(self, _key: Any) -> Plan:
         """Return the plan that charges nothing, for every operator."""
         return _PASS
 

@@ -102,7 +102,7 @@ class Frame:
 class _Discard(dict[Any, Row]):
     """A tally that keeps nothing."""
 
-    def get(self, _key: Any, _default: Any = None) -> Row:
+    def __missing__(self, _key: Any) -> Row:
         return Row()
 
 
