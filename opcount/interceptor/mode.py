@@ -12,8 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from opcount.coverage import FREE, UNCOUNTED
 from opcount.errors import CounterStateError
-from opcount.interceptor.opening import is_fake, tensors
-from opcount.interceptor.plan import Plan, Planner, unwrapped
+from opcount.interceptor.direct import direct
+from opcount.interceptor.opening import is_fake, takes, tensors
+from opcount.interceptor.plan import Plan, Planner
 from opcount.scope import Row
 
 if TYPE_CHECKING:
@@ -69,13 +70,18 @@ class Interceptor(TorchDispatchMode):
         handle = plan.handle
         if handle is not None:
             return handle(self, plan, func, args, kwargs or {})
-        out = plan.run(*args, **kwargs) if kwargs else plan.run(*args)
+        try:
+            out = plan.run(*args, **kwargs) if kwargs else plan.run(*args)
+        except TypeError:
+            if takes(func, args, kwargs or {}):
+                raise
+            out = func(*args, **kwargs or {})
         self.charge(plan, out, args, kwargs)
         return out
 
     def _decide(self, func: Any) -> Plan:
         plan = self.planner.plan(func)
-        plan.func, plan.run = func, unwrapped(func)
+        plan.func, plan.run = func, direct(func)
         return self.plans.setdefault(id(func), plan)
 
     def run(self, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -127,13 +133,15 @@ class Interceptor(TorchDispatchMode):
             while plan.when is not None:
                 meets = plan.when(out, *args, **kwargs) if kwargs else plan.when(out, *args)
                 plan = plan.special if meets else plan.otherwise
-            macs, arith, activations = plan.price(out, *args, **kwargs) if kwargs else plan.price(out, *args)
+            price = plan.price
+            if price is not None:
+                macs, arith, activations = price(out, *args, **kwargs) if kwargs else price(out, *args)
         except Exception:
             if plan.from_user:
                 raise
             # The user's program must not fail for a formula of ours.
             plan = self._unpriced(plan)
-            macs = arith = activations = 0
+            price = None
         try:
             dtype = args[0].dtype
         except (AttributeError, IndexError):
@@ -146,9 +154,10 @@ class Interceptor(TorchDispatchMode):
         except KeyError:
             row = frame.rows[key] = Row(_shapes(out, args, kwargs or {}))
         row.calls += 1
-        row.macs += macs
-        row.arith += arith
-        row.activations += activations
+        if price is not None:
+            row.macs += macs
+            row.arith += arith
+            row.activations += activations
         if plan.writes:
             try:
                 row.bytes += out.nbytes

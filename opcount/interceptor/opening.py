@@ -144,7 +144,7 @@ def _can_be_opened(func: OpOverload, keys: DispatchKeySet, args: tuple[Any, ...]
         return False
     key = _name(keys.highestPriorityTypeId())
     known = torch._C._dispatch_has_computed_kernel_for_dispatch_key(func.name(), key)
-    return bool(known) and _takes(func, args, kwargs) and _is_last_mode()
+    return bool(known) and takes(func, args, kwargs) and _is_last_mode()
 
 
 _FAKE = {"FakeTensor", "FunctionalTensor"}
@@ -155,8 +155,8 @@ def is_fake(kind: type) -> bool:
     return kind.__name__ in _FAKE and kind.__module__.startswith("torch._subclasses.")
 
 
-def _takes(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Tell whether redispatch takes the arguments: it refuses Python numbers in place of tensors."""
+def takes(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Tell whether redispatch takes the arguments, and so a function of PyTorch: not Python numbers for tensors."""
     arguments = func._schema.arguments
     given = [*zip(arguments, args, strict=False), *((a, kwargs[a.name]) for a in arguments if a.name in kwargs)]
     return not any(isinstance(value, (int, float, complex)) and "Tensor" in str(a.type) for a, value in given)

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     Handler = Callable[["Interceptor", "Plan", Any, tuple[Any, ...], dict[str, Any]], Any]
 
-_NOTHING = Cost()
-
 _METADATA_NAMESPACES = {"prim", "profiler"}
 _METADATA = {
     f"aten.{name}"
@@ -35,19 +33,6 @@ _METADATA = {
         "size storage_offset stride sym_is_contiguous sym_numel sym_size sym_storage_offset sym_stride _version"
     ).split()
 }
-
-
-def price_nothing(_out: object, /, *_args: object, **_kwargs: object) -> Cost:
-    """Nothing is known to be computed."""
-    return _NOTHING
-
-
-def unwrapped(func: OpOverload | HigherOrderOperator) -> Callable[..., Any]:
-    """Return what an operator calls when it is called; its ``__call__`` is a Python function that does nothing else."""
-    return func._op if type(func) is torch._ops.OpOverload and _CALLS_ITS_OP else func
-
-
-_CALLS_ITS_OP = torch._ops.OpOverload.__call__.__code__.co_names == ("_op",)
 
 
 def _not_set(*_args: object, **_kwargs: object) -> None:
@@ -60,7 +45,7 @@ class Plan:
     Attributes:
         operator: The overload's name, ``"aten.mm.default"``.
         family: What records of it bear.
-        price: The formula.
+        price: The formula; None: nothing is known to be computed.
         when: A condition: calls that meet it are priced by the plan ``special``, others by ``otherwise``.
         handle: Does the call, where a plain one and then the price are not all there is to do.
         func: The operator that it was made for, so that its ``id`` stays its own.
@@ -79,7 +64,7 @@ class Plan:
         self,
         operator: str,
         family: str,
-        price: Pricing = price_nothing,
+        price: Pricing | None = None,
         handle: Handler | None = None,
         text: str = "",
     ) -> None:
@@ -181,7 +166,9 @@ class Planner:
         return plan
 
     def _of(self, name: str, formula: Formula) -> Plan:
-        price = _checked(name, formula.price) if formula.from_user else formula.price
+        price = None if formula.family == FREE else formula.price
+        if formula.from_user:
+            price = _checked(name, formula.price)
         plan = Plan(name, formula.family, price, text=formula.text)
         plan.from_user = formula.from_user
         plan.writes = not _is_view(name)
@@ -251,12 +238,21 @@ class PassThrough(dict[Any, Plan]):
 class _Unseen:
     """Runs an operator and charges nothing."""
 
-    def __call__(self, _: Interceptor, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return func(*args, **kwargs)
+    def __call__(self, _: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        del func
+        return plan.run(*args, **kwargs)
 
     def settled(self, _out: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
         """Charge nothing."""
 
 
+class _Paused(_Unseen):
+    """Does so for all operators."""
+
+    def __call__(self, _: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        del plan
+        return func(*args, **kwargs)
+
+
 _METADATA_QUESTION = _Unseen()
-_PASS = Plan("", FREE, handle=_METADATA_QUESTION)
+_PASS = Plan("", FREE, handle=_Paused())

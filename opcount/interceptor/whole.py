@@ -138,8 +138,12 @@ class _Whole(Interceptor):
             self._inside.forget()
         with self._inside.reentered():
             out = func(*args, **kwargs)
-        self._tell_of_sum(str(func), func, self.scope.locate()[0], out, args, kwargs)
+        self._tell_of_sum(str(func), func, self._frame(), out, args, kwargs)
         return out
+
+    def _frame(self) -> Frame:
+        """Return where an operator runs; called from as far below the operator as `charge` calls `Scope.locate`."""
+        return self.scope.locate()[0]
 
     def _is_told_in_parts(self, func: Any, types: Any) -> bool:
         if isinstance(func, torch._ops.HigherOrderOperator) or (types and self._has_handler(types)):
@@ -166,7 +170,7 @@ class _Whole(Interceptor):
         finally:
             self._functions -= 1
         given = tuple(tensors(args))
-        self._tell_of_sum(f"prim::PythonOp.{function.__name__}", None, self.scope.locate()[0], out, given, {})
+        self._tell_of_sum(f"prim::PythonOp.{function.__name__}", None, self._frame(), out, given, {})
         return out
 
     def _tell_of_sum(

@@ -23,7 +23,7 @@ class Listener(Protocol):
         """Prepare for a backward on this thread; return what is to be done after it, if anything."""
 
 
-_LISTENERS: list[Listener] = []
+_listeners: tuple[Listener, ...] = ()
 _LOCK = Lock()
 _BEFORE: list[Any] = []
 
@@ -35,7 +35,7 @@ class _Engine(_ImperativeEngine):
         create_graph = bool(args[2] if len(args) > 2 else kwargs.get("create_graph", False))
         after: list[Callable[[], object]] = []
         try:
-            for listener in tuple(_LISTENERS):
+            for listener in _listeners:
                 done = listener.begin_backward(roots, create_graph=create_graph)
                 if done is not None:
                     after.append(done)
@@ -51,17 +51,19 @@ RUN_BACKWARD = _Engine.run_backward.__code__
 
 def listen(listener: Listener) -> None:
     """Tell a listener about the backwards of all threads."""
+    global _listeners  # noqa: PLW0603  (a tuple, so that a backward under way is not disturbed)
     with _LOCK:
-        if not _LISTENERS:
+        if not _listeners:
             _BEFORE.append(Variable._execution_engine)
             Variable._execution_engine = _Engine()
-        _LISTENERS.append(listener)
+        _listeners = (*_listeners, listener)
 
 
 def ignore(listener: Listener) -> None:
     """Stop telling it; the engine is PyTorch's own again after the last one."""
+    global _listeners  # noqa: PLW0603
     with _LOCK:
-        if listener in _LISTENERS:
-            _LISTENERS.remove(listener)
-            if not _LISTENERS:
+        if listener in _listeners:
+            _listeners = tuple(other for other in _listeners if other is not listener)
+            if not _listeners:
                 Variable._execution_engine = _BEFORE.pop()

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 _graph_task: Callable[[], int] = torch._C._current_graph_task_id
 
+_RAISED = object()
+"""In place of what a module returned."""
+
 _COUNTING: dict[int, int] = {}
 """How many counters each thread has entered itself; such a thread is never adopted by another's."""
 
@@ -158,18 +161,18 @@ class Scopes:
         else:
             scope.push(module, frame, task, caller)
 
-    def _leave(self, module: nn.Module, args: Any, *rest: Any) -> None:
-        """Run after a module; ``rest`` is ``(kwargs, out)``, or one item after an exception."""
+    def _leave(self, module: nn.Module, args: Any, kwargs: Any, out: Any = _RAISED) -> None:
+        """Run after a module; after an exception with one argument less."""
         ident = get_ident()
         scope = self._scope_of.get(ident)
         if scope is None or not scope.observing:
             return
-        if self._priced and len(rest) == 2 and type(module) in self._priced:
+        if self._priced and out is not _RAISED and type(module) in self._priced:
             frame = scope.frame
             phase = scope.phase if scope.task == NO_TASK else RECOMPUTE
             scope.pop(module)
             if not scope.muted:
-                self._charge_module(module, frame, phase, rest[1], args, rest[0])
+                self._charge_module(module, frame, phase, out, args, kwargs)
         else:
             scope.pop(module)
         if self._adopted and ident in self._adopted and scope.idle:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from sys import _getframe
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from opcount.scope.engine import RUN_BACKWARD
 from opcount.scope.frame import Frame, Sink
 from opcount.scope.guard import Guard
 from opcount.scope.recompute import Rerun, checkpoint_of, find_rerun, saved_tensor_hooks
@@ -35,8 +37,8 @@ _DESERTED = -2
 """No graph task: what was running has ended without a word."""
 
 
-_CHARGED = 2
-"""From `find_rerun` up to whoever called `Scope.locate`; a checkpoint may be running above."""
+_CALLER = 3
+"""From `Scope.locate` up to the Python frame that called the operator, past two methods of the mode."""
 
 _HOOKED = 2
 """From `Scope.push` up to the Python frame that called the hook that called it."""
@@ -46,6 +48,7 @@ class Shared(Protocol):
     """What the scopes of several threads share."""
 
     phase: str
+    single: bool
     checkpoints: MutableMapping[object, Frame]
 
     def owner_of(self, variable: object) -> str:
@@ -155,7 +158,7 @@ class Scope:
         if hooks is not None:
             self._note_checkpoint(hooks[0], caller)
         stack.append((owner, self.frame, self.task, self.optimizing, self.muted, guard))
-        self.frame = frame
+        self.frame = self.top = frame
         self.task = task
         if optimizing or self.optimizing:
             self.optimizing = optimizing
@@ -163,8 +166,6 @@ class Scope:
         if mute or self.muted:
             self.muted = True
             self.top = self._sink
-        else:
-            self.top = frame
         self._seen = number = _sequence_number()
         timeline = self.timeline
         if number == timeline.last:  # no node was created: most calls without gradients
@@ -178,11 +179,13 @@ class Scope:
         if (not stack or stack[-1][0] is not owner) and not self._uncover(owner):
             return
         was_optimizing = self.optimizing
-        _, self.frame, self.task, self.optimizing, self.muted, _ = stack.pop()
-        if was_optimizing or self.optimizing:
-            self.phase = OPTIMIZER if self.optimizing else self._shared.phase
-        self.top = self._sink if self.muted else self.frame
-        frame: Frame | None = self.frame
+        _, frame, self.task, optimizing, muted, _ = stack.pop()
+        self.frame = frame
+        self.top = self._sink if muted else frame
+        self.muted = muted
+        if was_optimizing or optimizing:
+            self.optimizing = optimizing
+            self.phase = OPTIMIZER if optimizing else self._shared.phase
         if not stack:
             self.first = None
             frame = self._at_rest
@@ -250,7 +253,8 @@ class Scope:
         self.creates_graph = creates_graph
         if len(self._stack) > height:  # an exception left modules that ran again
             self._cut(height)
-        self._mark(self.frame if self._stack else self._at_rest)
+        if self._seen != _sequence_number():
+            self._mark(self.frame if self._stack else self._at_rest)
 
     def locate(self) -> tuple[Frame, str]:
         """Return the frame and the phase of the operator that runs now."""
@@ -264,14 +268,23 @@ class Scope:
             return self.top, OPTIMIZER if self.optimizing else RECOMPUTE
         self.settled = False
         node = _running_node()
-        rerun = find_rerun(_CHARGED)
-        creating = _is_grad_enabled()
-        if rerun is not None or (creating and node is not None and not self.creates_graph):
+        try:
+            rerun = None if _getframe(_CALLER).f_code is RUN_BACKWARD else find_rerun(_CALLER + 1)
+        except ValueError:  # called by a thread of C++
+            rerun = None
+        if _is_grad_enabled():
+            return self._locate_creator(node, rerun)
+        if rerun is None:
+            return self._frame_of(node), BACKWARD
+        return self._frame_of_rerun(rerun, node), RECOMPUTE
+
+    def _locate_creator(self, node: Any, rerun: Rerun | None) -> tuple[Frame, str]:
+        """Return the frame and the phase of an operator of a backward that may create nodes of its own."""
+        if rerun is not None or (node is not None and not self.creates_graph):
             frame, phase = self._frame_of_rerun(rerun, node), RECOMPUTE
         else:
             frame, phase = self._frame_of(node), BACKWARD
-        if creating:
-            self._claim(frame)
+        self._claim(frame)
         return frame, phase
 
     def _claim(self, frame: Frame) -> None:
@@ -302,15 +315,16 @@ class Scope:
     def _frame_of(self, node: Any) -> Frame:
         if node is None:
             return self.root
-        number = node._sequence_nr()
+        number, timeline = node._sequence_nr(), self.timeline
+        if timeline.below <= number < timeline.above and self._shared.single:
+            return timeline.found
         if number >= _LEAF:
             path = self._shared.owner_of(getattr(node, "variable", None))
             return self.root.child(path) if path else self.root
-        own = self.timeline.find(number) if number < _sequence_number() else None
-        others = self._shared.others(self)
-        if own is not None and not others:
+        own = timeline.find(number) if number < _sequence_number() else None
+        if own is not None and self._shared.single:
             return own
-        found = (own, *(other.timeline.find(number) for other in others))
+        found = (own, *(other.timeline.find(number) for other in self._shared.others(self)))
         frames = {frame.stack(): frame for frame in reversed(found) if frame is not None}
         if len(frames) == 1:
             return next(iter(frames.values()))

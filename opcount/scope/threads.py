@@ -24,6 +24,7 @@ class Threads:
     Attributes:
         by_ident: The scope of each live thread, by its identifier.
         phase: Of forward operators.
+        single: Whether no second thread is known.
         checkpoints: The frames that called the non-reentrant checkpoints that may run again.
         owner_of: Returns the path of the module that owns a parameter.
     """
@@ -31,6 +32,7 @@ class Threads:
     def __init__(self, owner_of: Callable[[object], str]) -> None:
         self.by_ident: dict[int, Scope] = {}
         self.phase = FORWARD
+        self.single = True
         self.checkpoints: MutableMapping[object, Frame] = weakref.WeakKeyDictionary()
         self.owner_of = owner_of
         self._threads: dict[int, weakref.ref[threading.Thread]] = {}
@@ -49,6 +51,7 @@ class Threads:
             if scope is not None:
                 self._end(scope)
             scope = self.by_ident[ident] = Scope(self)
+            self.single = len(self.by_ident) == 1 and not self._ended
             self._threads[ident] = weakref.ref(thread)
             return scope
 
@@ -65,8 +68,6 @@ class Threads:
 
     def others(self, scope: Scope) -> list[Scope]:
         """Return the scopes of the other threads."""
-        if len(self.by_ident) == 1 and not self._ended:
-            return []
         return [other for other in self._all() if other is not scope]
 
     def set_phase(self, name: str) -> str:

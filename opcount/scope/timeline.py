@@ -16,27 +16,35 @@ if TYPE_CHECKING:
 CAPACITY = 1 << 20
 """Intervals kept. The oldest half is dropped beyond: only a graph that old would notice, and coverage says so."""
 
+_NEAR = 8
+"""Intervals among which the next node of a backward mostly lies."""
+
 
 class Timeline:
     """Intervals of autograd sequence numbers, each with the frame that was on top.
 
     Attributes:
         last: Where the last interval begins; -1 before the first.
+        below: Where the interval begins that was found last, if it is not the newest: it does not change any more.
+        above: Where that interval ends; 0 if there is none.
+        found: Its frame.
     """
 
-    __slots__ = ("bounds", "capacity", "frames", "last")
+    __slots__ = ("_index", "above", "below", "bounds", "capacity", "found", "frames", "last")
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self.capacity = capacity
-        self.last = -1
         self.bounds: list[int] = []
         self.frames: list[Frame | None] = []
+        self.forget()
 
     def mark(self, number: int, frame: Frame | None) -> None:
         """Note that nodes from ``number`` on belong to ``frame``; None: that nobody looks."""
         bounds, frames = self.bounds, self.frames
         if self.last >= number:
             frames[-1] = frame
+            return
+        if bounds and frames[-1] is frame:
             return
         self.last = number
         bounds.append(number)
@@ -49,8 +57,24 @@ class Timeline:
         self.last = -1
         self.bounds.clear()
         self.frames.clear()
+        self.below = self.above = self._index = 0
+        self.found: Frame | None = None
 
     def find(self, number: int) -> Frame | None:
-        """Return the frame in whose interval ``number`` lies, or None if it was not observed."""
-        index = bisect_right(self.bounds, number)
-        return self.frames[index - 1] if index else None
+        """Return the frame in whose interval ``number`` lies, or None if it was not observed.
+
+        A backward comes to the nodes one after the other: the next interval is looked for right before the last.
+        """
+        bounds = self.bounds
+        if number >= self.last:
+            return self.frames[-1] if bounds else None
+        near, end = self._index - _NEAR, self._index
+        if 0 <= near and end < len(bounds) and bounds[near] <= number < bounds[end]:
+            index = bisect_right(bounds, number, near, end)
+        else:
+            index = bisect_right(bounds, number)
+        if not index:
+            return None
+        self.below, self.above, self.found = bounds[index - 1], bounds[index], self.frames[index - 1]
+        self._index = index
+        return self.found

@@ -1,0 +1,50 @@
+"""What runs an operator in the least time, once a dispatch mode has seen it.
+
+An overload's ``__call__`` matches its arguments against a schema, boxes them and unboxes the results. The functions
+behind ``torch.mm`` and its like call the very same operator with arguments that they have parsed faster: that takes
+0.4 us less, and 4 us less for a convolution.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch._ops import HigherOrderOperator, OpOverload
+
+_FUNCTIONS: Any = torch._C._VariableFunctions
+_METHODS: Any = torch._C.TensorBase  # type: ignore[attr-defined]
+
+BOUND: dict[str, Callable[..., Any]] = {
+    f"aten.{name}": getattr(owner, name.split(".", maxsplit=1)[0])
+    for owner, names in (
+        (
+            _FUNCTIONS,
+            "add.Tensor sub.Tensor mul.Tensor div.Tensor neg.default exp.default sqrt.default rsqrt.default "
+            "relu.default relu_.default sigmoid.default tanh.default "
+            "mm.default bmm.default addmm.default baddbmm.default mv.default convolution.default embedding.default "
+            "native_batch_norm.default native_layer_norm.default native_group_norm.default _softmax.default "
+            "sum.default sum.dim_IntList mean.dim cat.default clone.default "
+            "t.default transpose.int permute.default unsqueeze.default",
+        ),
+        (_METHODS, "add_.Tensor sub_.Tensor mul_.Tensor div_.Tensor view.default expand.default"),
+    )
+    for name in names.split()
+}
+"""Functions that call one overload for all arguments that it takes, but for Python numbers in place of tensors.
+
+The tests hold each to its overload over PyTorch's own samples.
+"""
+
+_CALLS_ITS_OP = torch._ops.OpOverload.__call__.__code__.co_names == ("_op",)
+
+
+def direct(func: OpOverload | HigherOrderOperator) -> Callable[..., Any]:
+    """Return what is to be called in place of an operator."""
+    if type(func) is not torch._ops.OpOverload:
+        return func
+    return BOUND.get(str(func)) or (func._op if _CALLS_ITS_OP else func)
