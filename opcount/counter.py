@@ -13,7 +13,7 @@ from torch import nn
 from opcount.convention import Convention, find_convention
 from opcount.coverage import UNCOUNTED
 from opcount.errors import CounterStateError, DryRunError, UncountedOperatorError, UncountedOperatorWarning
-from opcount.interceptor import Crew, Planner, undisturbed
+from opcount.interceptor import Answers, Crew, Planner, undisturbed
 from opcount.overrides import registry_with
 from opcount.provenance import describe
 from opcount.sampling import Sampling
@@ -97,9 +97,9 @@ class OpCounter:
             )
         self._convention = find_convention(convention)
         self._strict = strict
-        self._dry = dry_run
         self._model = model
-        planner = Planner(registry_with(formulas))
+        self._answers = Answers() if dry_run else None
+        planner = Planner(registry_with(formulas), self._answers)
         self._crew = Crew(planner)
         self._scopes = Scopes(model, self._crew.adopt, planner.priced_modules(), self._crew.charge_module)
         self._sampling = None if every is None else Sampling(every)
@@ -119,11 +119,13 @@ class OpCounter:
             self._scopes.hold_thread()
             self._entered = _NOTHING
             return self
-        self._provenance = describe(self._model, self._provenance, dry_run=self._dry)
+        self._provenance = describe(self._model, self._provenance, dry_run=self._answers is not None)
         with ExitStack() as undo:
             undo.enter_context(undisturbed())
-            if self._dry:
+            if self._answers is not None:
                 self._memo = undo.enter_context(self._without_computing())
+                self._answers.begin(self._memo)
+                undo.callback(self._answers.end)
             scope = self._scopes.open()
             undo.callback(self._scopes.close)
             undo.enter_context(self._crew.enlist(scope).pushed())

@@ -145,10 +145,7 @@ def _not_worth_it(model: nn.Module) -> str:
 
 def _leave_nothing(modes: list[weakref.ref[Any]], snapshot: Snapshot, model: nn.Module) -> None:
     """Take away fake tensors that the model put where it will find them again: attributes of helpers, caches."""
-    if not _alive(modes):
-        return
-    gc.collect()
-    if not _alive(modes):
+    if not _alive(modes) or _collected(modes):
         return
     snapshot.rewind()
     for cache in gc.get_objects():
@@ -157,6 +154,15 @@ def _leave_nothing(modes: list[weakref.ref[Any]], snapshot: Snapshot, model: nn.
     gc.collect()
     if _alive(modes):
         _log.warning("dry run: %s put tensors that have no values where they stay.", type(model).__name__)
+
+
+def _collected(modes: list[weakref.ref[Any]]) -> bool:
+    """Tell whether garbage was all that held fake tensors; they are young, and to look at all objects takes long."""
+    for generation in range(3):
+        gc.collect(generation)
+        if not _alive(modes):
+            return True
+    return False
 
 
 def _alive(modes: list[weakref.ref[Any]]) -> bool:

@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from opcount.dryrun.fakes import CPU
 from opcount.dryrun.shapes import lenient
 from opcount.errors import DryRunError
+from opcount.interceptor import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -34,6 +35,7 @@ _NEEDS_VALUES = (DataDependentOutputException, DynamicOutputShapeException, Unsu
 _SCALARS = {int, float, bool, str, torch.dtype, torch.device, torch.layout, torch.memory_format, type(None)}
 _LOOKS_AT_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 _DEVICE = torch.ops.prim.device.default
+_LIFT = torch.ops.aten.lift_fresh.default
 
 
 class Kind(Enum):
@@ -42,8 +44,11 @@ class Kind(Enum):
     FRESH = "memory of their own"
     VIEW = "the first argument's memory"
     IN_PLACE = "the first argument itself"
+    LIFTED = "what ``torch.tensor`` made of numbers"
     OTHER = "not to be remembered"
 
+
+_NEVER = {Kind.LIFTED, Kind.OTHER}
 
 _KINDS: dict[Any, Kind] = {}
 """What is known of operators."""
@@ -95,6 +100,7 @@ class Memo(TorchDispatchMode):
     def __init__(self, fakes: Fakes, twins: Twins, where: Callable[[], str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._make = fakes.make
+        self._like = fakes.like
         self._twins = twins
         self._where = where
         self.refused = ""
@@ -102,20 +108,21 @@ class Memo(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        out = self.recall(func, args, kwargs)
+        return self._ask(func, args, kwargs or {}) if out is UNKNOWN else out
+
+    def recall(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
+        """Return what an operator returns, or `UNKNOWN` if PyTorch has to be asked."""
         if func is _DEVICE and type(args[0]) is FakeTensor:
             return args[0].fake_device
         kind = _KINDS.get(func)
         if kind is None:
             kind = _KINDS[func] = _kind(func)
-        key: Hashable = None
-        if kind is not Kind.OTHER:
-            try:
-                key = (func, _key(args, kind), _key(tuple(kwargs.items()), kind) if kwargs else None)
-            except _NotRememberedError:
-                kind = Kind.OTHER
-        answer = _ANSWERS.get(key)
+        if kind is Kind.LIFTED:
+            return self._lift(args[0]) if _is_liftable(args[0]) else UNKNOWN
+        answer = _ANSWERS.get(_key_of(func, kind, args, kwargs))
         if answer is None:
-            return self._ask(func, args, kwargs or {}, kind, key)
+            return UNKNOWN
         if kind is Kind.IN_PLACE:
             return args[0]
         with torch._C._DisableTorchDispatch():
@@ -124,7 +131,9 @@ class Memo(TorchDispatchMode):
                 return self._make(*answer, base)
             return type(answer)(self._make(*a, base) if type(a) is _Shape else a for a in answer)
 
-    def _ask(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], kind: Kind, key: Hashable) -> Any:
+    def _ask(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        kind = _KINDS[func]
+        key = _key_of(func, kind, args, kwargs)
         args, kwargs = self._off_meta(args), {k: self._off_meta(v) for k, v in kwargs.items()}
         try:
             out = lenient(func)(*args, **kwargs)
@@ -132,7 +141,7 @@ class Memo(TorchDispatchMode):
             refusal = self._needs_values(func)
             self.refused = self.refused or str(refusal)
             raise refusal from error
-        if kind is not Kind.OTHER:
+        if key is not None:
             answer = True if kind is Kind.IN_PLACE and out is args[0] else _remember(out)
             if answer is not None and kind is not Kind.IN_PLACE and _shares_memory(out, args) != (kind is Kind.VIEW):
                 answer = None
@@ -142,6 +151,14 @@ class Memo(TorchDispatchMode):
                     _ANSWERS.clear()
                 _ANSWERS[key] = answer
         return out
+
+    def _lift(self, tensor: Tensor) -> Tensor:
+        """Return a fake tensor for one that ``torch.tensor`` has made; an empty one remembers that it is constant."""
+        fake: Any = self._like(tensor)
+        if not tensor.numel():
+            fake.constant = tensor
+            fake.fake_mode.fake_tensor_converter.add_constant_storage_mapping(fake)
+        return fake  # type: ignore[no-any-return]
 
     def _needs_values(self, func: Any) -> DryRunError:
         path = self._where() or "the model itself"
@@ -164,6 +181,8 @@ class Memo(TorchDispatchMode):
 def _kind(func: Any) -> Kind:
     if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
         return Kind.OTHER
+    if func is _LIFT:
+        return Kind.LIFTED
     if _LOOKS_AT_VALUES.intersection(func.tags):
         return Kind.OTHER
     arguments, returns = func._schema.arguments, func._schema.returns
@@ -176,19 +195,45 @@ def _kind(func: Any) -> Kind:
     return Kind.IN_PLACE if results[0].is_write else Kind.VIEW
 
 
-def _key(values: tuple[Any, ...] | list[Any], of: Kind) -> Hashable:
+def _key_of(func: Any, kind: Kind, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Hashable:
+    """Return what a call is remembered by; None if it is not to be."""
+    if kind in _NEVER:
+        return None
+    constants: list[Tensor] = []
+    try:
+        key = (func, _key(args, kind, constants), _key(tuple(kwargs.items()), kind, constants) if kwargs else None)
+    except _NotRememberedError:
+        return None
+    if constants and (kind is not Kind.FRESH or _all_constant((*args, *(kwargs or {}).values()))):
+        return None
+    return key
+
+
+def _is_liftable(tensor: Tensor) -> bool:
+    """Tell whether nobody will ask for the value of a tensor: of one with a single number PyTorch keeps it."""
+    return type(tensor) is Tensor and tensor.device == CPU and tensor.layout is torch.strided and tensor.numel() != 1
+
+
+def _all_constant(values: tuple[Any, ...]) -> bool:
+    """Tell whether PyTorch computes a call on fake tensors after all, because it knows the values of each."""
+    return all(getattr(tensor, "constant", None) is not None for tensor in _tensors(values))
+
+
+def _key(values: tuple[Any, ...] | list[Any], of: Kind, constants: list[Tensor]) -> Hashable:
     parts: list[Hashable] = []
     for value in values:
         kind = type(value)
         if kind is FakeTensor:
-            if value.constant is not None or value.layout is not torch.strided or value.dtype.is_complex:
+            if value.layout is not torch.strided or value.dtype.is_complex:
                 raise _NotRememberedError
+            if value.constant is not None:
+                constants.append(value)
             offset = value.storage_offset() if of is Kind.VIEW else 0
             parts.append((value.shape, value.stride(), value.dtype, value.fake_device, offset))
         elif kind in _SCALARS:
             parts.append((kind, value))
         elif isinstance(value, (list, tuple)):
-            parts.append(_key(value, of))
+            parts.append(_key(value, of, constants))
         elif isinstance(value, Tensor):
             if of is not Kind.FRESH or value.layout != torch.strided or value.dtype.is_complex or value.is_nested:
                 raise _NotRememberedError

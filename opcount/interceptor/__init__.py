@@ -1,5 +1,6 @@
 """Sees every operator that runs, decides once how to price it, and charges it to the scope."""
 
+from opcount.interceptor.answers import UNKNOWN, Answers
 from opcount.interceptor.crew import Crew
 from opcount.interceptor.mode import Interceptor
 from opcount.interceptor.plan import PassThrough, Plan, Planner
@@ -7,6 +8,8 @@ from opcount.interceptor.surroundings import attention_in_the_open, undisturbed
 from opcount.interceptor.whole import Call, whole_calls
 
 __all__ = [
+    "UNKNOWN",
+    "Answers",
     "Call",
     "Crew",
     "Interceptor",

@@ -12,7 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from opcount.coverage import FREE, UNCOUNTED
 from opcount.errors import CounterStateError
-from opcount.interceptor.direct import direct
 from opcount.interceptor.opening import is_fake, takes, tensors
 from opcount.interceptor.plan import Plan, Planner
 from opcount.scope import Row
@@ -80,9 +79,7 @@ class Interceptor(TorchDispatchMode):
         return out
 
     def _decide(self, func: Any) -> Plan:
-        plan = self.planner.plan(func)
-        plan.func, plan.run = func, direct(func)
-        return self.plans.setdefault(id(func), plan)
+        return self.plans.setdefault(id(func), self.planner.plan(func))
 
     def run(self, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operator by a plan that is not the one remembered for it."""

@@ -12,13 +12,15 @@ from opcount.coverage import FREE, UNCOUNTED
 from opcount.errors import FormulaError
 from opcount.formulas import rule_for
 from opcount.interceptor import higher_order, opening
-from opcount.registry import USER, Formula, Registry, operator_keys
+from opcount.interceptor.direct import direct
+from opcount.registry import BUILTIN, USER, Formula, Registry, operator_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch._ops import HigherOrderOperator, OpOverload
 
+    from opcount.interceptor.answers import Answers
     from opcount.interceptor.mode import Interceptor
     from opcount.registry import Pricing
 
@@ -33,6 +35,10 @@ _METADATA = {
         "size storage_offset stride sym_is_contiguous sym_numel sym_size sym_storage_offset sym_stride _version"
     ).split()
 }
+
+
+_KNOWN: dict[Any, Plan] = {}
+"""Plans by opcount's own formulas, for all counts: a count of a small model would spend most of its time on them."""
 
 
 def _not_set(*_args: object, **_kwargs: object) -> None:
@@ -80,6 +86,13 @@ class Plan:
         self.writes = True
         self.from_user = False
 
+    def run_by(self, run: Callable[..., Any]) -> Plan:
+        """Return the same plan with another runner."""
+        plan = Plan(self.operator, self.family, self.price, self.handle, self.text)
+        plan.when, plan.special, plan.otherwise = self.when, self.special, self.otherwise
+        plan.func, plan.run, plan.writes, plan.from_user = self.func, run, self.writes, self.from_user
+        return plan
+
     def chosen(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Plan:
         """Return the plan whose condition a call meets."""
         plan = self
@@ -98,23 +111,39 @@ class Planner:
 
     Args:
         overrides: Formulas for this count alone; None in place of one declares an operator free.
+        answers: May know what operators return; None: they run.
     """
 
-    def __init__(self, overrides: Registry | None = None) -> None:
+    def __init__(self, overrides: Registry | None = None, answers: Answers | None = None) -> None:
+        self._answers = answers
         self.registry = USER if overrides is None else overrides
         self._modules: dict[type, Plan] = {}
         self._kernels: dict[Any, Plan] = {}
 
     def plan(self, func: OpOverload | HigherOrderOperator) -> Plan:
-        """Decide how to price an operator."""
+        """Decide how to price an operator, and how to run it."""
+        plan = self._plan(func)
+        if plan.func is None:
+            plan.func, plan.run = func, direct(func)
+        return plan if self._answers is None else plan.run_by(self._answers.runner(func))
+
+    def _plan(self, func: OpOverload | HigherOrderOperator) -> Plan:
         if isinstance(func, torch._ops.HigherOrderOperator):
             name = f"higher_order.{func.name()}"
             return self._by_formula(name, self.registry.find([name])) or higher_order.plan(func, name)
-        name = str(func)
         keys = operator_keys(func)
-        if func.namespace in _METADATA_NAMESPACES or keys[1] in _METADATA:
-            return Plan(name, FREE, handle=_METADATA_QUESTION)
         formulas = self.registry.find(keys)
+        if formulas and formulas is not BUILTIN.find(keys):
+            return self._plan_for(func, formulas)
+        plan = _KNOWN.get(func)
+        if plan is None:
+            plan = _KNOWN[func] = self._plan_for(func, formulas)
+        return plan
+
+    def _plan_for(self, func: OpOverload, formulas: list[Formula]) -> Plan:
+        name = str(func)
+        if func.namespace in _METADATA_NAMESPACES or name.rpartition(".")[0] in _METADATA:
+            return Plan(name, FREE, handle=_METADATA_QUESTION)
         own = self.backend_plan(func, name, formulas)
         if opening.is_composite(func) and not (formulas and formulas[0].from_user):
             return Plan(name, own.family, handle=opening.Composite(func, own))
