@@ -18,7 +18,7 @@ from opcount.overrides import registry_with
 from opcount.provenance import describe
 from opcount.sampling import Sampling
 from opcount.scope import Scopes
-from opcount.tally import profile_of
+from opcount.tally import profile_of, total_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -212,10 +212,7 @@ class OpCounter:
         Raises:
             CounterStateError: Nothing ran under the counter yet.
         """
-        if not self._ran:
-            raise CounterStateError(
-                "OpCounter: nothing was counted yet. Run the code inside `with OpCounter(model) as c:` first."
-            )
+        self._need_run()
         profile = self._measured()
         return profile if self._sampling is None else replace(profile, steps=self._sampling.steps())
 
@@ -230,22 +227,22 @@ class OpCounter:
     @property
     def flops(self) -> int:
         """FLOPs under the counter's convention."""
-        return self.profile.flops
+        return self._total().flops
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates."""
-        return self.profile.macs
+        return self._total().macs
 
     @property
     def arith(self) -> int:
         """Scalar operations that are not multiply-accumulates."""
-        return self.profile.arith
+        return self._total().arith
 
     @property
     def activations(self) -> int:
         """Elements of the outputs of convolution- and matmul-like operators, forward only."""
-        return self.profile.activations
+        return self._total().activations
 
     @property
     def params(self) -> int:
@@ -289,6 +286,16 @@ class OpCounter:
 
     def _measured(self) -> Profile:
         return profile_of(self._scopes, self._convention, self._provenance)
+
+    def _total(self) -> Total:
+        self._need_run()
+        return total_of(self._scopes, self._convention)
+
+    def _need_run(self) -> None:
+        if not self._ran:
+            raise CounterStateError(
+                "OpCounter: nothing was counted yet. Run the code inside `with OpCounter(model) as c:` first."
+            )
 
     def _need_entered(self, what: str) -> None:
         if self._entered is None:

@@ -73,22 +73,23 @@ class Profile:
     @property
     def flops(self) -> int:
         """FLOPs under the profile's convention."""
-        return self.total.flops
+        flops = self.convention.flops
+        return sum(flops(record.operator, record.family, record.cost) for record in self.records)
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates."""
-        return self.total.macs
+        return sum(record.cost.macs for record in self.records)
 
     @property
     def arith(self) -> int:
         """Scalar operations that are not multiply-accumulates."""
-        return self.total.arith
+        return sum(record.cost.arith for record in self.records)
 
     @property
     def activations(self) -> int:
         """Elements of the outputs of convolution- and matmul-like operators, forward only."""
-        return self.total.activations
+        return sum(record.cost.activations for record in self.records)
 
     @property
     def params(self) -> int:
@@ -332,7 +333,7 @@ def _ancestors(stack: tuple[str, ...], mode: Ancestors) -> Iterable[str]:
 
 
 def _sum(totals: Iterable[Total]) -> Total:
-    return sum(totals, Total())
+    return Total(*map(sum, zip(*totals, strict=True))) if (totals := list(totals)) else Total()
 
 
 def _merge_counts(left: Mapping[str, int], right: Mapping[str, int]) -> dict[str, int]:

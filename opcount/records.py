@@ -93,10 +93,11 @@ def merge(records: Iterable[Record]) -> tuple[Record, ...]:
     """Add up the records that differ in nothing but their numbers."""
     rows: dict[Hashable, Record] = {}
     for record in records:
-        row = rows.get(record.key)
+        key = record.key
+        row = rows.get(key)
         if row is not None:
             record = row._replace(  # noqa: PLW2901  (the sum takes the record's place)
                 calls=row.calls + record.calls, cost=row.cost + record.cost, bytes=row.bytes + record.bytes
             )
-        rows[record.key] = record
+        rows[key] = record
     return tuple(rows.values())

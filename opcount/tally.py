@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from opcount.cost import Cost
-from opcount.profile import Profile, Record, merge
+from opcount.profile import Profile, Record, Total, merge
 from opcount.scope import BACKWARD, OPTIMIZER, RECOMPUTE
 
 if TYPE_CHECKING:
@@ -38,6 +39,20 @@ def profile_of(scopes: Scopes, convention: Convention, provenance: Mapping[str, 
     )
 
 
+def total_of(scopes: Scopes, convention: Convention) -> Total:
+    """Return the sum of what the scopes of all threads have tallied so far, without a profile."""
+    macs = arith = flops = activations = calls = written = 0
+    for frame in list(scopes.frames()):
+        for (plan, phase, _), row in list(frame.rows.items()):
+            macs += row.macs
+            arith += row.arith
+            flops += convention.flops(plan.operator, plan.family, Cost(row.macs, row.arith))
+            activations += 0 if phase in _AFTER_FORWARD else row.activations
+            calls += row.calls
+            written += row.bytes
+    return Total(macs, arith, flops, activations, calls, written)
+
+
 def _records(frame: Frame, formulas: dict[str, str]) -> Iterator[Record]:
     if not frame.rows:
         return
@@ -58,6 +73,7 @@ def _text(shapes: Shapes) -> str:
     return f"({inputs}) -> {outputs or 'none'}"
 
 
+@lru_cache(4096)
 def _dimensions(shape: tuple[int, ...] | None) -> str:
     if shape is None:
         return "nested"

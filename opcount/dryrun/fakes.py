@@ -42,7 +42,7 @@ class Fakes:
         fake = Tensor._make_subclass(
             FakeTensor, elem, require_grad=False, dispatch_device=True, device_for_backend_keys=device
         )
-        vars(fake).update(state)
+        fake.__dict__ = state.copy()
         torch._C._set_throw_on_mutable_data_ptr(fake)
         return fake
 
@@ -53,7 +53,8 @@ class Fakes:
         device = CPU if tensor.is_meta else tensor.device
         with torch._C._DisableTorchDispatch():
             fake: Tensor = self.make(tensor.shape, tensor.stride(), tensor.dtype, device)
-            fake.requires_grad_(tensor.requires_grad)
-        if isinstance(tensor, torch.nn.Parameter):
+            if tensor.requires_grad:
+                fake.requires_grad_()
+        if type(tensor) is not Tensor and isinstance(tensor, torch.nn.Parameter):
             vars(fake)["_is_param"] = True
         return fake

@@ -26,7 +26,7 @@ from opcount.errors import DryRunError
 from opcount.interceptor import UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
     from opcount.dryrun.fakes import Fakes
     from opcount.dryrun.twins import Twins
@@ -50,8 +50,8 @@ class Kind(Enum):
 
 _NEVER = {Kind.LIFTED, Kind.OTHER}
 
-_KINDS: dict[Any, Kind] = {}
-"""What is known of operators."""
+_KINDS: dict[int, tuple[Kind, Any]] = {}
+"""What is known of operators, by ``id``, which is theirs as long as they are here: their own hash takes long."""
 
 _ANSWERS: dict[Hashable, Any] = {}
 """What calls returned; shapes alone, so that they serve every dry run of the process."""
@@ -115,9 +115,7 @@ class Memo(TorchDispatchMode):
         """Return what an operator returns, or `UNKNOWN` if PyTorch has to be asked."""
         if func is _DEVICE and type(args[0]) is FakeTensor:
             return args[0].fake_device
-        kind = _KINDS.get(func)
-        if kind is None:
-            kind = _KINDS[func] = _kind(func)
+        kind, _ = _KINDS.get(id(func)) or _classify(func)
         if kind is Kind.LIFTED:
             return self._lift(args[0]) if _is_liftable(args[0]) else UNKNOWN
         answer = _ANSWERS.get(_key_of(func, kind, args, kwargs))
@@ -129,10 +127,10 @@ class Memo(TorchDispatchMode):
             base = args[0].untyped_storage() if kind is Kind.VIEW else None
             if type(answer) is _Shape:
                 return self._make(*answer, base)
-            return type(answer)(self._make(*a, base) if type(a) is _Shape else a for a in answer)
+            return type(answer)([self._make(*a, base) if type(a) is _Shape else a for a in answer])
 
     def _ask(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        kind = _KINDS[func]
+        kind, _ = _KINDS[id(func)]
         key = _key_of(func, kind, args, kwargs)
         args, kwargs = self._off_meta(args), {k: self._off_meta(v) for k, v in kwargs.items()}
         try:
@@ -145,7 +143,7 @@ class Memo(TorchDispatchMode):
             answer = True if kind is Kind.IN_PLACE and out is args[0] else _remember(out)
             if answer is not None and kind is not Kind.IN_PLACE and _shares_memory(out, args) != (kind is Kind.VIEW):
                 answer = None
-                _KINDS[func] = Kind.VIEW if kind is Kind.FRESH else Kind.OTHER  # whatever its schema says: _unsafe_view
+                _classify(func, Kind.VIEW if kind is Kind.FRESH else Kind.OTHER)  # whatever its schema says: _unsafe_view
             if answer is not None:
                 if len(_ANSWERS) >= _CAPACITY:
                     _ANSWERS.clear()
@@ -178,6 +176,12 @@ class Memo(TorchDispatchMode):
         return value
 
 
+def _classify(func: Any, kind: Kind | None = None) -> tuple[Kind, Any]:
+    """Remember of which kind an operator is."""
+    known = _KINDS[id(func)] = (kind or _kind(func), func)
+    return known
+
+
 def _kind(func: Any) -> Kind:
     if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
         return Kind.OTHER
@@ -201,7 +205,9 @@ def _key_of(func: Any, kind: Kind, args: tuple[Any, ...], kwargs: dict[str, Any]
         return None
     constants: list[Tensor] = []
     try:
-        key = (func, _key(args, kind, constants), _key(tuple(kwargs.items()), kind, constants) if kwargs else None)
+        key: tuple[Hashable, ...] = (id(func), _key(args, kind, constants))
+        if kwargs:
+            key = (*key, *kwargs, _key(kwargs.values(), kind, constants))
     except _NotRememberedError:
         return None
     if constants and (kind is not Kind.FRESH or _all_constant((*args, *(kwargs or {}).values()))):
@@ -219,21 +225,23 @@ def _all_constant(values: tuple[Any, ...]) -> bool:
     return all(getattr(tensor, "constant", None) is not None for tensor in _tensors(values))
 
 
-def _key(values: tuple[Any, ...] | list[Any], of: Kind, constants: list[Tensor]) -> Hashable:
+def _key(values: Iterable[Any], of: Kind, constants: list[Tensor]) -> Hashable:
     parts: list[Hashable] = []
     for value in values:
         kind = type(value)
         if kind is FakeTensor:
-            if value.layout is not torch.strided or value.dtype.is_complex:
+            dtype = value.dtype
+            if value.layout is not torch.strided or dtype.is_complex:
                 raise _NotRememberedError
             if value.constant is not None:
                 constants.append(value)
             offset = value.storage_offset() if of is Kind.VIEW else 0
-            parts.append((value.shape, value.stride(), value.dtype, value.fake_device, offset))
+            parts.append((value.shape, value.stride(), dtype, value.fake_device, offset))
         elif kind in _SCALARS:
             parts.append((kind, value))
         elif isinstance(value, (list, tuple)):
-            parts.append(_key(value, of, constants))
+            kinds = tuple(map(type, value))
+            parts.append((kinds, tuple(value)) if _SCALARS.issuperset(kinds) else _key(value, of, constants))
         elif isinstance(value, Tensor):
             if of is not Kind.FRESH or value.layout != torch.strided or value.dtype.is_complex or value.is_nested:
                 raise _NotRememberedError

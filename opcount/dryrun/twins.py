@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from torch import nn
+
     from opcount.dryrun.fakes import Fakes
 
-_OF_EVERY_MODULE = vars(nn.Module()).keys()
-"""Attributes in which a module keeps no tensors of its own, or that are seen to apart."""
+
+_NO_TENSORS = {int, float, bool, str, tuple, set, dict, OrderedDict, type(None)}
+"""Types of attributes that are left as they are; the tables of parameters and buffers are seen to apart."""
 
 
 class Twins:
@@ -26,7 +30,7 @@ class Twins:
 
     def of(self, tensor: Tensor) -> Tensor:
         """Return the twin of a tensor, made at its first use; a fake tensor is its own."""
-        if isinstance(tensor, FakeTensor):
+        if type(tensor) is FakeTensor:
             return tensor
         known = self._twins.get(id(tensor))
         if known is None or known[0] is not tensor:
@@ -49,12 +53,13 @@ class Twins:
     def _replace(self, module: nn.Module) -> None:
         for group in (module._parameters, module._buffers):
             for name, tensor in group.items():
-                if tensor is not None and not isinstance(tensor, FakeTensor):
+                if tensor is not None:
                     group[name] = self.of(tensor)  # type: ignore[assignment]
         attributes = vars(module)
-        for name in attributes.keys() - _OF_EVERY_MODULE:
-            value = attributes[name]
-            if isinstance(value, Tensor) and not isinstance(value, FakeTensor):
+        for name, value in attributes.items():
+            if type(value) in _NO_TENSORS:
+                continue
+            if isinstance(value, Tensor):
                 attributes[name] = self.of(value)
             elif isinstance(value, list) and any(isinstance(v, Tensor) for v in value):
                 attributes[name] = [self.of(v) if isinstance(v, Tensor) else v for v in value]

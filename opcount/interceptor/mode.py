@@ -17,7 +17,7 @@ from opcount.interceptor.plan import Plan, Planner
 from opcount.scope import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from opcount.scope import Frame, Scope
     from opcount.scope.frame import Shapes
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _graph_task: Callable[[], int] = torch._C._current_graph_task_id
 _NO_TASK = -1
 _COMPUTING = {t for t in vars(torch).values() if isinstance(t, torch.dtype) and (t.is_floating_point or t.is_complex)}
+
+
+_NUMBERS = {int, float, bool}
 
 
 class Interceptor(TorchDispatchMode):
@@ -290,23 +293,32 @@ def _computing_dtype(dtype: torch.dtype | None, out: Any, args: tuple[Any, ...],
 def _written(out: Any) -> int:
     """Count the bytes of several outputs; sparse and nested ones that cannot say have none."""
     total = 0
-    for tensor in tensors((out,)):
-        try:
-            total += tensor.nbytes
-        except RuntimeError:
-            continue
+    for value in out if isinstance(out, (list, tuple)) else (out,):
+        if isinstance(value, Tensor):
+            try:
+                total += value.nbytes
+            except RuntimeError:
+                continue
+        elif isinstance(value, (list, tuple)):
+            total += _written(value)
     return total
 
 
 def _shapes(out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Shapes:
     """Return the shapes of a call's arguments and results."""
-    inputs = tuple(map(_shape, tensors((*args, *kwargs.values()))))
-    return inputs, tuple(map(_shape, tensors((out,))))
+    return tuple(_shapes_of((*args, *kwargs.values()) if kwargs else args)), tuple(_shapes_of((out,)))
 
 
-def _shape(tensor: Tensor) -> tuple[int, ...] | None:
-    """Return a tensor's shape; a nested one has none."""
-    try:
-        return tensor.shape
-    except RuntimeError:
-        return None
+def _shapes_of(values: Sequence[Any]) -> list[tuple[int, ...] | None]:
+    """Return the shapes of the tensors among values, those in lists included; a nested one has none."""
+    shapes: list[tuple[int, ...] | None] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            try:
+                shapes.append(value.shape)
+            except RuntimeError:
+                shapes.append(None)
+        elif type(value) not in _NUMBERS and isinstance(value, (list, tuple)) and value:
+            if type(value[0]) not in _NUMBERS:
+                shapes += _shapes_of(value)
+    return shapes

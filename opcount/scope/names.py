@@ -240,13 +240,19 @@ def _walk(model: nn.Module) -> list[tuple[str, nn.Module]]:
     found: list[tuple[str, nn.Module]] = []
     pending: list[tuple[str, nn.Module]] = [(ROOT, model)]
     seen: set[int] = set()
+    wrap: dict[type, bool] = {}
     while pending:
         path, module = pending.pop()
         found.append((path, module))
         if id(module) in seen:
             continue
         seen.add(id(module))
-        wraps = any(kind.__name__ in _WRAPPERS for kind in type(module).__mro__)
+        if not module._modules:
+            continue
+        kind = type(module)
+        if kind not in wrap:
+            wrap[kind] = any(base.__name__ in _WRAPPERS for base in kind.__mro__)
+        wraps = wrap[kind]
         for name, child in reversed(module._modules.items()):
             if child is not None:
                 hidden = name in _WRAPPED or (wraps and name == "module")
