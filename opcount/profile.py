@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from operator import add
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from opcount.convention import FVCORE, Convention, find_convention
 from opcount.cost import Cost
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from opcount.diff import Diff
 
     Ancestors = Literal["owner", "caller"]
+
+K = TypeVar("K")
 
 __all__ = ["ROOT", "ROW_COLUMNS", "Module", "Profile", "Record", "Total", "merge", "parents"]
 
@@ -65,7 +69,7 @@ class Profile:
     formulas: Mapping[str, str] = field(default_factory=dict)
     steps: Steps | None = None
 
-    @property
+    @cached_property
     def total(self) -> Total:
         """The sum of all records."""
         return _sum(map(self.read, self.records))
@@ -73,23 +77,22 @@ class Profile:
     @property
     def flops(self) -> int:
         """FLOPs under the profile's convention."""
-        flops = self.convention.flops
-        return sum(flops(record.operator, record.family, record.cost) for record in self.records)
+        return self.total.flops
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates."""
-        return sum(record.cost.macs for record in self.records)
+        return self.total.macs
 
     @property
     def arith(self) -> int:
         """Scalar operations that are not multiply-accumulates."""
-        return sum(record.cost.arith for record in self.records)
+        return self.total.arith
 
     @property
     def activations(self) -> int:
         """Elements of the outputs of convolution- and matmul-like operators, forward only."""
-        return sum(record.cost.activations for record in self.records)
+        return self.total.activations
 
     @property
     def params(self) -> int:
@@ -108,12 +111,14 @@ class Profile:
             ancestors: ``"owner"``: an operator counts for its module and the dotted parents of its path.
                 ``"caller"``: for every module that was running, which differs for shared modules.
         """
-        totals = dict.fromkeys(self.modules, Total())
+        own: dict[tuple[str, ...], list[int]] = {}
         for record in self.records:
-            read = self.read(record)
-            for path in _ancestors(record.stack, ancestors):
-                totals[path] = totals.get(path, Total()) + read
-        return totals
+            _add(own, record.stack, self.read(record))
+        totals = {path: list(Total()) for path in self.modules}
+        for stack, numbers in own.items():
+            for path in _ancestors(stack, ancestors):
+                _add(totals, path, numbers)
+        return _as_totals(totals)
 
     def by_operator(self) -> dict[str, Total]:
         """Return the total of every counted operator, such as ``"aten.mm.default"``."""
@@ -134,13 +139,12 @@ class Profile:
 
     def by_module_and_operator(self, ancestors: Ancestors = "owner") -> dict[str, dict[str, Total]]:
         """Return the totals of the operators of every module, children included; `by_module` explains."""
-        totals: dict[str, dict[str, Total]] = {path: {} for path in self.modules}
+        totals: dict[str, dict[str, list[int]]] = {path: {} for path in self.modules}
         for record in self._counted():
             read = self.read(record)
             for path in _ancestors(record.stack, ancestors):
-                row = totals.setdefault(path, {})
-                row[record.operator] = row.get(record.operator, Total()) + read
-        return totals
+                _add(totals.setdefault(path, {}), record.operator, read)
+        return {path: _as_totals(row) for path, row in totals.items()}
 
     def select(self, keep: Callable[[Record], bool]) -> Profile:
         """Return a profile of those records only.
@@ -305,10 +309,10 @@ class Profile:
         return (r for r in self.records if r.family not in (FREE, UNCOUNTED))
 
     def _group(self, key: Callable[[Record], str]) -> dict[str, Total]:
-        totals: dict[str, Total] = {}
+        totals: dict[str, list[int]] = {}
         for record in self._counted():
-            totals[key(record)] = totals.get(key(record), Total()) + self.read(record)
-        return totals
+            _add(totals, key(record), self.read(record))
+        return _as_totals(totals)
 
 
 def parents(path: str) -> list[str]:
@@ -330,6 +334,19 @@ def _ancestors(stack: tuple[str, ...], mode: Ancestors) -> Iterable[str]:
     if mode == "caller":
         return dict.fromkeys((ROOT, *stack))
     raise ValueError(f"by_module: expected 'owner' or 'caller', got {mode!r} of type {type(mode).__name__}.")
+
+
+def _add(sums: dict[K, list[int]], key: K, numbers: Iterable[int]) -> None:
+    """Add the six numbers of a `Total` to a sum, in place: every report adds up all records several times."""
+    row = sums.get(key)
+    if row is None:
+        sums[key] = list(numbers)
+    else:
+        row[:] = map(add, row, numbers)
+
+
+def _as_totals(sums: Mapping[K, list[int]]) -> dict[K, Total]:
+    return {key: Total(*numbers) for key, numbers in sums.items()}
 
 
 def _sum(totals: Iterable[Total]) -> Total:

@@ -95,8 +95,8 @@ def _attempt(model: nn.Module, inputs: Inputs, modes: list[weakref.ref[Any]]) ->
         warnings.simplefilter("ignore", UncountedOperatorWarning)
         with OpCounter(model, dry_run=True) as counter:
             counter.pause()
-            modes.append(weakref.ref(torch.empty(0).fake_mode))  # type: ignore[attr-defined]  # a fake tensor
             args, kwargs = _fake(inputs.args), _fake(inputs.kwargs)
+            modes.append(weakref.ref(torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)))  # noqa: SLF001
             counter.resume()
             model(*args, **kwargs)
             del args, kwargs

@@ -9,9 +9,17 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 CPU = torch.device("cpu")
+
+
+_REFUSE_DATA: Callable[[Tensor], object] = torch._C._set_throw_on_mutable_data_ptr
+_WARN_OF_DATA: Callable[[Tensor], object] = torch._C._set_warn_deprecated_on_mutable_data_ptr
+"""Who asks a fake tensor for its memory is warned, or refused, as PyTorch is configured."""
+
+_ATTRIBUTES: dict[torch.device, dict[str, Any]] = {}
+"""What every new fake tensor on a device has, whatever its mode."""
 
 
 class Fakes:
@@ -19,7 +27,11 @@ class Fakes:
 
     def __init__(self) -> None:
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
-        self._states: dict[torch.device, dict[str, Any]] = {}
+        refused = not getattr(self.mode, "_allow_unsafe_data_ptr_access", True)
+        self._guard_data = _REFUSE_DATA if refused else _WARN_OF_DATA
+        self._states: dict[torch.device, dict[str, Any]] = {
+            device: {**attributes, "fake_mode": self.mode} for device, attributes in _ATTRIBUTES.items()
+        }
 
     def make(
         self,
@@ -38,12 +50,13 @@ class Fakes:
         if state is None:
             fake = FakeTensor(self.mode, elem, device)
             self._states[device] = dict(vars(fake))
+            _ATTRIBUTES[device] = {**vars(fake), "fake_mode": None}
             return fake
         fake = Tensor._make_subclass(
             FakeTensor, elem, require_grad=False, dispatch_device=True, device_for_backend_keys=device
         )
         fake.__dict__ = state.copy()
-        torch._C._set_throw_on_mutable_data_ptr(fake)
+        self._guard_data(fake)
         return fake
 
     def like(self, tensor: Tensor) -> Tensor:

@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 _FUNCTIONS: Any = torch._C._VariableFunctions
 _METHODS: Any = torch._C.TensorBase  # type: ignore[attr-defined]
 
+_NAMES = {
+    _FUNCTIONS: """
+        add.Tensor sub.Tensor mul.Tensor div.Tensor neg.default exp.default sqrt.default rsqrt.default relu.default
+        relu_.default sigmoid.default tanh.default mm.default bmm.default addmm.default baddbmm.default mv.default
+        convolution.default embedding.default native_batch_norm.default native_layer_norm.default
+        native_group_norm.default _softmax.default sum.default sum.dim_IntList mean.dim cat.default clone.default
+        t.default transpose.int permute.default unsqueeze.default
+    """,
+    _METHODS: "add_.Tensor sub_.Tensor mul_.Tensor div_.Tensor view.default expand.default",
+}
+
 BOUND: dict[str, Callable[..., Any]] = {
     f"aten.{name}": getattr(owner, name.split(".", maxsplit=1)[0])
-    for owner, names in (
-        (
-            _FUNCTIONS,
-            "add.Tensor sub.Tensor mul.Tensor div.Tensor neg.default exp.default sqrt.default rsqrt.default "
-            "relu.default relu_.default sigmoid.default tanh.default "
-            "mm.default bmm.default addmm.default baddbmm.default mv.default convolution.default embedding.default "
-            "native_batch_norm.default native_layer_norm.default native_group_norm.default _softmax.default "
-            "sum.default sum.dim_IntList mean.dim cat.default clone.default "
-            "t.default transpose.int permute.default unsqueeze.default",
-        ),
-        (_METHODS, "add_.Tensor sub_.Tensor mul_.Tensor div_.Tensor view.default expand.default"),
-    )
+    for owner, names in _NAMES.items()
     for name in names.split()
 }
 """Functions that call one overload for all arguments that it takes, but for Python numbers in place of tensors.

@@ -109,7 +109,7 @@ class Interceptor(TorchDispatchMode):
         if plan is not None:
             self.charge(self.plans.setdefault((plan.operator, plan.family), plan), out, args, kwargs)
 
-    def charge(  # noqa: C901  (in parts, each would cost a call)
+    def charge(  # noqa: C901, PLR0912  (in parts, each would cost a call)
         self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, at: Place | None = None
     ) -> None:
         """Price a call that has run, and add it to the tally of a frame.
@@ -318,7 +318,8 @@ def _shapes_of(values: Sequence[Any]) -> list[tuple[int, ...] | None]:
                 shapes.append(value.shape)
             except RuntimeError:
                 shapes.append(None)
-        elif type(value) not in _NUMBERS and isinstance(value, (list, tuple)) and value:
-            if type(value[0]) not in _NUMBERS:
-                shapes += _shapes_of(value)
+        elif type(value) in _NUMBERS or not isinstance(value, (list, tuple)) or not value:
+            continue
+        elif type(value[0]) not in _NUMBERS:
+            shapes += _shapes_of(value)
     return shapes

@@ -69,7 +69,7 @@ class Timeline:
         if number >= self.last:
             return self.frames[-1] if bounds else None
         near, end = self._index - _NEAR, self._index
-        if 0 <= near and end < len(bounds) and bounds[near] <= number < bounds[end]:
+        if near >= 0 and end < len(bounds) and bounds[near] <= number < bounds[end]:
             index = bisect_right(bounds, number, near, end)
         else:
             index = bisect_right(bounds, number)

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
-from measure import table
+from measure import Result, line, table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's opcount
 
@@ -42,12 +42,16 @@ def main() -> None:
     if unknown:
         parser.error(f"expected suites of {', '.join(SUITES)}, got {', '.join(sorted(unknown))}")
     torch.set_num_threads(1)
-    results = []
-    for suite in options.suites or SUITES:
-        results += importlib.import_module(suite).run(options.case)
-    print(table(results))
-    if options.json:
-        options.json.write_text(json.dumps([r._asdict() for r in results], indent=1) + "\n")
+    results: list[Result] = []
+    try:
+        for suite in options.suites or SUITES:
+            for result in importlib.import_module(suite).run(options.case):
+                print(line(result), file=sys.stderr, flush=True)
+                results.append(result)
+    finally:  # what was measured is shown, whatever ends the rest
+        print(table(results))
+        if options.json:
+            options.json.write_text(json.dumps([r._asdict() for r in results], indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from opcount import OpCounter, get_model_complexity_info
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor, nn
 
@@ -89,6 +89,10 @@ PEERS: dict[str, Callable[[nn.Module, Tensor], object]] = {
 }
 
 
+PATCHED = (torch, torch.Tensor, torch.nn.functional)
+"""Where peers put functions of theirs in place of PyTorch's."""
+
+
 def ours(model: nn.Module, x: Tensor) -> object:
     """Answer as mmengine does: numbers, table and arch; nothing is computed where that makes no difference."""
     return get_model_complexity_info(model, inputs=(x,))
@@ -108,24 +112,27 @@ def dry(model: nn.Module, x: Tensor) -> object:
     return str(c)
 
 
-def run(names: list[str] | None = None) -> list[measure.Result]:
+def run(names: list[str] | None = None) -> Iterator[measure.Result]:
     """Time all peers that are installed and can count the model, without gradients."""
-    results = []
     for name in names or MODELS:
         model, x = positional(name)
-        for label, mine in (("opcount", ours), ("opcount real run", real)):
-            peers = {peer: quietly(count, *positional(name)) for peer, count in PEERS.items() if works(count, name)}
-            peers["bare forward"] = quietly(lambda model, x: model(x), model, x)
-            results += measure.compare("analyses", name, (label, quietly(mine, model, x)), peers, pairs=3)
-    return results
+        mine = {"opcount": quietly(ours, model, x), "opcount real run": quietly(real, model, x)}
+        peers = {peer: quietly(count, *positional(name)) for peer, count in PEERS.items() if works(count, name)}
+        peers["bare forward"] = quietly(lambda model, x: model(x), model, x)
+        yield from measure.compare_each("analyses", name, mine, peers, pairs=5)
 
 
 def works(count: Callable[[nn.Module, Tensor], object], name: str) -> bool:
     """Tell whether a tool is installed and can count a model, of its own: some leave hooks behind when they fail."""
+    before = [(owner, dict(vars(owner))) for owner in PATCHED]
     try:
         quietly(count, *positional(name))()
     except Exception as error:  # noqa: BLE001  (a peer that is absent, or cannot count this, is left out)
         logging.getLogger("bench").info("%s: %s", getattr(count, "__name__", ""), error)
+        for owner, attributes in before:  # some replace PyTorch's functions, and fail before they put them back
+            for attribute, value in attributes.items():
+                if vars(owner).get(attribute) is not value:
+                    setattr(owner, attribute, value)
         return False
     return True
 

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from opcount import OpCounter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import nn
 
@@ -66,19 +66,17 @@ def theirs(model: nn.Module, inputs: dict[str, Any]) -> Callable[[], object]:
     return program
 
 
-def run(names: list[str] | None = None) -> list[measure.Result]:
+def run(names: list[str] | None = None) -> Iterator[measure.Result]:
     """Time both on each model, warm."""
-    results = []
     for name in names or [*MODELS, LARGEST]:
         model, inputs = llama() if name == LARGEST else MODELS[name]()
         model.eval()
-        results += measure.compare(
+        yield from measure.compare(
             "dryruns", name, ("opcount dry run", ours(model, inputs)), {TORCHS: theirs(model, inputs)}, pairs=3
         )
         if name == LARGEST and sys.platform.startswith("linux"):
             mine, other = (_peak_of_a_process(who) for who in ("ours", "theirs"))
-            results.append(measure.Result("dryruns", name, "opcount dry run", TORCHS, mine, other / mine, "B"))
-    return results
+            yield measure.Result("dryruns", name, "opcount dry run", TORCHS, mine, other / mine, "B")
 
 
 def _peak_of_a_process(who: str) -> int:

@@ -15,7 +15,7 @@ from torch import nn
 from opcount import OpCounter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
 EVERY = 100
@@ -63,18 +63,16 @@ CASES = {"2 small layers": (16, 2, 8), "12 layers": (256, 12, 32)}
 LONG = "100,000 steps"
 
 
-def run(names: list[str] | None = None) -> list[measure.Result]:
+def run(names: list[str] | None = None) -> Iterator[measure.Result]:
     """Time loops against bare ones, and against a loop of which every step is counted."""
-    results = []
     for name, sizes in CASES.items():
         if not names or name in names:
-            results += _compare(name, *step(*sizes))
+            yield from _compare(name, *step(*sizes))
     if not names or LONG in names:
         model, program = step(16, 1, 8)
         subject = partial(counted, 100_000, program, partial(OpCounter, model, every=EVERY))
         references = {"bare": partial(bare, 100_000, program)}
-        results += measure.compare("every", f"{LONG} of a layer", (f"every={EVERY}", subject), references, pairs=1)
-    return results
+        yield from measure.compare("every", f"{LONG} of a layer", (f"every={EVERY}", subject), references, pairs=1)
 
 
 def _compare(name: str, model: nn.Module, program: Callable[[], None]) -> list[measure.Result]:

@@ -73,18 +73,29 @@ def compare(
     pairs: int = 7,
 ) -> list[Result]:
     """Run a subject and its references in turn, ``pairs`` times after one that does not count."""
-    programs = {subject[0]: subject[1], **references}
+    return compare_each(suite, case, dict([subject]), references, pairs)
+
+
+def compare_each(
+    suite: str,
+    case: str,
+    subjects: dict[str, Callable[[], object]],
+    references: dict[str, Callable[[], object]],
+    pairs: int = 7,
+) -> list[Result]:
+    """Do so with several subjects, each of which is compared with every reference."""
+    programs = {**subjects, **references}
     times = _in_turn({name: partial(seconds, program) for name, program in programs.items()}, pairs)
-    own = times[subject[0]]
     return [
         Result(
             suite,
             case,
-            subject[0],
+            subject,
             name,
-            median(own),
-            median(theirs / ours for theirs, ours in zip(times[name], own, strict=True)),
+            median(times[subject]),
+            median(theirs / ours for theirs, ours in zip(times[name], times[subject], strict=True)),
         )
+        for subject in subjects
         for name in references
     ]
 
@@ -140,6 +151,11 @@ def table(results: Iterable[Result]) -> str:
     for r in results:
         shown.add_row([r.suite, r.case, r.subject, _text(r), r.reference, f"{r.ratio:.2f} x"])
     return str(shown)
+
+
+def line(result: Result) -> str:
+    """Return one result as a line."""
+    return f"{result.suite}: {result.case}: {result.subject} {_text(result)}, {result.ratio:.2f} x {result.reference}"
 
 
 def _text(result: Result) -> str:

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import measure
 import torch
@@ -13,21 +14,22 @@ from analyses import PEERS, dry, quietly, real
 from models import MODELS, positional
 from torch import nn
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 TOOLS = {"opcount": real, "opcount dry run": dry, **PEERS}
 
 
-def run(names: list[str] | None = None) -> list[measure.Result]:
+def run(names: list[str] | None = None) -> Iterator[measure.Result]:
     """Compare opcount with every peer that is installed and can count the model."""
-    results = []
     for name in names or MODELS:
         peaks = {tool: peak for tool in TOOLS if (peak := _elsewhere(name, tool)) is not None}
         for subject in ("opcount", "opcount dry run"):
-            results += [
+            yield from [
                 measure.Result("memory", name, subject, tool, peaks[subject], peak / peaks[subject], "B")
                 for tool, peak in peaks.items()
                 if tool in PEERS
             ]
-    return results
 
 
 def _elsewhere(name: str, tool: str) -> int | None:

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from opcount import OpCounter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 CALLS = 1000
 
@@ -69,9 +69,8 @@ def times(program: Callable[[], object], calls: int = CALLS) -> Callable[[], Non
     return run
 
 
-def run(cases: list[str] | None) -> list[measure.Result]:
+def run(cases: list[str] | None) -> Iterator[measure.Result]:
     """Compare a counter with no mode, with modes that do nothing, and with FlopCounterMode."""
-    results = []
     for name, program in programs().items():
         if cases and name not in cases:
             continue
@@ -81,7 +80,6 @@ def run(cases: list[str] | None) -> list[measure.Result]:
             "FlopCounterMode": FlopCounterMode(display=False),
         }
         with torch.no_grad():
-            results += measure.compare_added(
+            yield from measure.compare_added(
                 "overhead", f"{name} x {CALLS}", times(program), ("OpCounter", OpCounter()), references
             )
-    return results

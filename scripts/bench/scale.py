@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from opcount import OpCounter, get_model_complexity_info
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 class Wide(nn.Module):
@@ -93,14 +93,12 @@ CURVES = {
 }
 
 
-def run(names: list[str] | None = None) -> list[measure.Result]:
+def run(names: list[str] | None = None) -> Iterator[measure.Result]:
     """Time each size of each curve against the next smaller one, the ratio divided by that of the sizes."""
-    results = []
     for name, (make, sizes) in CURVES.items():
         if names and name not in names:
             continue
         for small, large in itertools.pairwise(sizes):
             subject = (f"{large:,}", make(large))
             (result,) = measure.compare("scale", name, subject, {f"{small:,}": make(small)}, pairs=3)
-            results.append(result._replace(ratio=result.ratio * large / small))
-    return results
+            yield result._replace(ratio=result.ratio * large / small)

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from opcount import OpCounter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from torch import Tensor, nn
@@ -43,9 +43,8 @@ def under(mode: Callable[[], AbstractContextManager[Any]], program: Callable[[],
     return run
 
 
-def run(names: list[str] | None = None) -> list[measure.Result]:
+def run(names: list[str] | None = None) -> Iterator[measure.Result]:
     """Time a step under opcount, with all that it records, against a bare one and other modes."""
-    results = []
     for name in names or MODELS:
         model, x = positional(name)
         program = step(model, x)
@@ -55,5 +54,4 @@ def run(names: list[str] | None = None) -> list[measure.Result]:
             "FlopCounterMode": under(lambda: FlopCounterMode(display=False), program),
         }
         subject = ("OpCounter", under(lambda model=model: OpCounter(model), program))  # type: ignore[misc]
-        results += measure.compare("training", name, subject, references, pairs=5)
-    return results
+        yield from measure.compare("training", name, subject, references, pairs=5)

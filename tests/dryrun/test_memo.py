@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import contextmanager, suppress
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -12,7 +14,12 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.testing._internal.common_methods_invocations import op_db
 from torch.utils._pytree import tree_flatten, tree_map
 
+from opcount import OpCounter
 from opcount.dryrun import dry_run
+from opcount.errors import DryRunError, UncountedOperatorWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SAMPLES = 2
 
@@ -50,6 +57,15 @@ def _kind(error: Exception) -> str:
     return type(cause).__name__
 
 
+@contextmanager
+def _counted() -> Iterator[None]:
+    """Let a counter ask the memory, which is how operators of a dry run reach it."""
+    with suppress(DryRunError), warnings.catch_warnings():  # raised again at the end: an operator was refused
+        warnings.simplefilter("ignore", UncountedOperatorWarning)
+        with OpCounter(dry_run=True):
+            yield
+
+
 @pytest.mark.parametrize("op", op_db, ids=lambda op: f"{op.name}_{op.variant_test_name}".rstrip("_"))
 @pytest.mark.filterwarnings("ignore")  # of the samples themselves, some of them given once in a process
 def test_memory_answers_what_fake_tensors_do(op: Any) -> None:
@@ -67,14 +83,42 @@ def compare(op: Any, dtype: torch.dtype) -> None:
         second = [outcome(op, sample) for sample in samples]
     assert first == expected
     assert second == expected
+    with _counted():
+        third = [outcome(op, sample) for sample in samples]
+    assert third == expected
 
 
 def test_memory_makes_proper_fake_tensors() -> None:
     with dry_run():
         x = torch.randn(3, 4)
-        first, second = x + x, x + x
+        first = x + x
+        _, second = x + x, x + x  # by then it is known what a fake tensor looks like
     assert type(second) is FakeTensor
     assert vars(second).keys() == vars(first).keys()
     assert vars(second)["fake_mode"] is vars(first)["fake_mode"]
     with pytest.warns(UserWarning, match="data pointer"):
         second.data_ptr()
+
+
+def test_numbers_of_torch_tensor_stay_known() -> None:
+    with OpCounter(dry_run=True):
+        assert torch.tensor([]).tolist() == []
+        assert torch.tensor([3]).item() == 3
+        x = torch.cat([torch.tensor([]), torch.randn(4)])
+        assert (type(x), x.shape) == (FakeTensor, (4,))
+        both = torch.cat([torch.tensor([5]), torch.tensor([])])
+        assert both.tolist() == [5.0]
+
+
+def test_an_empty_tensor_that_is_written_to_is_no_longer_known() -> None:
+    with FakeTensorMode():
+        expected = _resized()
+    with OpCounter(dry_run=True):
+        assert _resized() == expected
+
+
+def _resized() -> tuple[Any, ...]:
+    x = torch.tensor([])
+    known = x.constant is None  # type: ignore[attr-defined]
+    x.resize_(3).random_()
+    return known, tuple(x.shape), x.constant is None  # type: ignore[attr-defined]
