@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch._ops import HigherOrderOperator, OpOverload
 
 _FUNCTIONS: Any = torch._C._VariableFunctions
-_METHODS: Any = torch._C.TensorBase  # type: ignore[attr-defined]
+_METHODS: Any = torch._C.TensorBase
 
 _NAMES = {
     _FUNCTIONS: """

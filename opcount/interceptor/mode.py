@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from opcount.coverage import FREE, UNCOUNTED
 from opcount.errors import CounterStateError
+from opcount.interceptor.direct import BOUND
 from opcount.interceptor.opening import is_fake, takes, tensors
 from opcount.interceptor.plan import Plan, Planner
 from opcount.scope import Row
@@ -75,7 +76,7 @@ class Interceptor(TorchDispatchMode):
         try:
             out = plan.run(*args, **kwargs) if kwargs else plan.run(*args)
         except TypeError:
-            if takes(func, args, kwargs or {}):
+            if plan.operator not in BOUND or takes(func, args, kwargs or {}):
                 raise
             out = func(*args, **kwargs or {})
         self.charge(plan, out, args, kwargs)

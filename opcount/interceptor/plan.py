@@ -38,7 +38,10 @@ _METADATA = {
 
 
 _KNOWN: dict[Any, Plan] = {}
-"""Plans by opcount's own formulas, for all counts: a count of a small model would spend most of its time on them."""
+"""Plans by opcount's own formulas, for all counts: a count of a small model would spend most of its time on them.
+
+Left out is what depends on the kernels that an operator has: programs may register more.
+"""
 
 
 def _not_set(*_args: object, **_kwargs: object) -> None:
@@ -137,7 +140,9 @@ class Planner:
             return self._plan_for(func, formulas)
         plan = _KNOWN.get(func)
         if plan is None:
-            plan = _KNOWN[func] = self._plan_for(func, formulas)
+            plan = self._plan_for(func, formulas)
+            if func.namespace == "aten" and plan.handle in {None, _METADATA_QUESTION}:
+                _KNOWN[func] = plan
         return plan
 
     def _plan_for(self, func: OpOverload, formulas: list[Formula]) -> Plan:

@@ -179,13 +179,14 @@ class Scope:
         if (not stack or stack[-1][0] is not owner) and not self._uncover(owner):
             return
         was_optimizing = self.optimizing
-        _, frame, self.task, optimizing, muted, _ = stack.pop()
-        self.frame = frame
-        self.top = self._sink if muted else frame
+        _, below, self.task, optimizing, muted, _ = stack.pop()
+        self.frame = below
+        self.top = self._sink if muted else below
         self.muted = muted
         if was_optimizing or optimizing:
             self.optimizing = optimizing
             self.phase = OPTIMIZER if optimizing else self._shared.phase
+        frame: Frame | None = below
         if not stack:
             self.first = None
             frame = self._at_rest

@@ -8,13 +8,13 @@ interval its node was created. That costs nothing per operator in forward.
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from opcount.scope.frame import Frame
+from opcount.scope.frame import Frame
 
 CAPACITY = 1 << 20
 """Intervals kept. The oldest half is dropped beyond: only a graph that old would notice, and coverage says so."""
+
+_NOWHERE = Frame("")
 
 _NEAR = 8
 """Intervals among which the next node of a backward mostly lies."""
@@ -25,7 +25,7 @@ class Timeline:
 
     Attributes:
         last: Where the last interval begins; -1 before the first.
-        below: Where the interval begins that was found last, if it is not the newest: it does not change any more.
+        below: Where an interval begins that was found, that of a frame and not the newest: it does not change any more.
         above: Where that interval ends; 0 if there is none.
         found: Its frame.
     """
@@ -36,6 +36,7 @@ class Timeline:
         self.capacity = capacity
         self.bounds: list[int] = []
         self.frames: list[Frame | None] = []
+        self.last = -1
         self.forget()
 
     def mark(self, number: int, frame: Frame | None) -> None:
@@ -58,7 +59,7 @@ class Timeline:
         self.bounds.clear()
         self.frames.clear()
         self.below = self.above = self._index = 0
-        self.found: Frame | None = None
+        self.found: Frame = _NOWHERE
 
     def find(self, number: int) -> Frame | None:
         """Return the frame in whose interval ``number`` lies, or None if it was not observed.
@@ -75,6 +76,8 @@ class Timeline:
             index = bisect_right(bounds, number)
         if not index:
             return None
-        self.below, self.above, self.found = bounds[index - 1], bounds[index], self.frames[index - 1]
+        frame = self.frames[index - 1]
         self._index = index
-        return self.found
+        if frame is not None:
+            self.below, self.above, self.found = bounds[index - 1], bounds[index], frame
+        return frame

@@ -126,3 +126,17 @@ def test_matmuls_between_modules_stay_with_the_caller():
         ("0.k", "backward"): 2 * A,
         ("0", "backward"): 2 * own,
     }
+
+
+def test_a_graph_made_between_two_blocks_is_unattributed_operator_by_operator():
+    model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
+    x = torch.randn(2, 3, requires_grad=True)
+    c = OpCounter(model)
+    with c:
+        model(x)
+    y = model(x).sum()
+    with c:
+        model(x)
+        y.backward()
+    assert sum(c.coverage.unattributed.values()) >= 4  # two products of each node, and what leads to them
+    assert c.by_module()["0"].macs == 2 * 2 * 3 * 3
