@@ -91,12 +91,14 @@ def computed(refusal: Refusal | None) -> Iterator[None]:
 
 
 def _attempt(model: nn.Module, inputs: Inputs, modes: list[weakref.ref[Any]]) -> Profile:
+    from opcount.dryrun.fakes import active_mode  # noqa: PLC0415  (with all that fake tensors need)
+
     with random_numbers_kept(nn.Module()), warnings.catch_warnings():
         warnings.simplefilter("ignore", UncountedOperatorWarning)
         with OpCounter(model, dry_run=True) as counter:
             counter.pause()
             args, kwargs = _fake(inputs.args), _fake(inputs.kwargs)
-            modes.append(weakref.ref(torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)))  # noqa: SLF001
+            modes.append(weakref.ref(active_mode()))
             counter.resume()
             model(*args, **kwargs)
             del args, kwargs

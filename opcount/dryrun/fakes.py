@@ -71,3 +71,8 @@ class Fakes:
         if type(tensor) is not Tensor and isinstance(tensor, torch.nn.Parameter):
             vars(fake)["_is_param"] = True
         return fake
+
+
+def active_mode() -> FakeTensorMode | None:
+    """Return what makes the fake tensors of this thread; each of them holds it."""
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)  # type: ignore[no-any-return]
