@@ -6,15 +6,20 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from torch.autograd.function import _SingleLevelFunction
+from torch.autograd.function import Function, _SingleLevelFunction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     Watcher = Callable[[type, tuple[Any, ...], Callable[[], Any]], Any]
 
-_APPLIED: Any = _SingleLevelFunction
-"""The class that ``apply`` goes through last in Python; it has none of its own."""
+_IN_PYTHON = hasattr(vars(Function)["apply"], "__func__")
+"""Whether ``Function.apply`` is Python and calls another; from PyTorch 2.15 on it is C++ and calls ``forward``."""
+
+_APPLIED: Any = _SingleLevelFunction if _IN_PYTHON else Function
+"""The class that ``apply`` goes through last in Python."""
+
+_BEFORE = vars(_APPLIED).get("apply")
 
 _WATCHERS: list[Watcher] = []
 _LOCK = Lock()
@@ -22,7 +27,7 @@ _LOCK = Lock()
 
 def _apply(cls: type, *args: Any, **kwargs: Any) -> Any:
     def run() -> Any:
-        return super(_APPLIED, cls).apply(*args, **kwargs)
+        return super(_SingleLevelFunction, cls).apply(*args, **kwargs)  # type: ignore[misc]
 
     return _WATCHERS[-1](cls, args, run) if _WATCHERS else run()
 
@@ -31,7 +36,8 @@ def _apply(cls: type, *args: Any, **kwargs: Any) -> Any:
 def functions_watched(watcher: Watcher) -> Iterator[None]:
     """Let a watcher run the functions that are applied while the block runs, on every thread.
 
-    What ``apply`` calls last is put in its place, for programs keep ``apply`` itself under names of their own.
+    What ``apply`` calls last is put in its place, for programs keep ``apply`` itself under names of their own: where
+    that is C++, functions that are called by such a name are not seen.
 
     Args:
         watcher: ``(function, args, run) -> out``; calls ``run()``.
@@ -46,4 +52,7 @@ def functions_watched(watcher: Watcher) -> Iterator[None]:
         with _LOCK:
             _WATCHERS.remove(watcher)
             if not _WATCHERS:
-                del _APPLIED.apply
+                if _BEFORE is None:
+                    del _APPLIED.apply
+                else:
+                    _APPLIED.apply = _BEFORE

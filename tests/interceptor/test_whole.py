@@ -99,10 +99,26 @@ class Square(torch.autograd.Function):
 
 def test_a_function_that_is_asked_for_is_told_of_as_one():
     x = torch.ones(3, 3)
-    assert names(told(Square.apply, x)) == ["matmul"]
-    assert names(told(Square.apply, x, functions=["Other"])) == ["matmul"]
-    (call,) = told(Square.apply, x, functions=["Square"])
+    square = lambda x: Square.apply(x)
+    assert names(told(square, x)) == ["matmul"]
+    assert names(told(square, x, functions=["Other"])) == ["matmul"]
+    (call,) = told(square, x, functions=["Square"])
     assert (call.operator, call.macs, call.args[0] is x) == ("prim::PythonOp.Square", 27, True)
+
+
+def test_a_function_is_put_back_as_it_was():
+    owners = torch.autograd.Function.__mro__
+    before = [vars(owner).get("apply") for owner in owners]
+    told(lambda x: Square.apply(x), torch.ones(3, 3), functions=["Square"])
+    assert [vars(owner).get("apply") for owner in owners] == before
+
+
+@pytest.mark.skipif(
+    not hasattr(vars(torch.autograd.Function)["apply"], "__func__"), reason="apply is C++ from PyTorch 2.15 on"
+)
+def test_a_function_that_was_kept_under_a_name_is_told_of_too():
+    (call,) = told(Square.apply, torch.ones(3, 3), functions=["Square"])
+    assert call.operator == "prim::PythonOp.Square"
 
 
 def test_functions_on_other_threads_and_of_other_programs_run_as_ever():
