@@ -33,6 +33,10 @@ _COMPOSED = "written in terms of operators that are priced: opened"
 _TEST = "PyTorch's own tests call it"
 UNDECIDED = {
     "_native::_foreach_mm_native_0": _COMPOSED,
+    "_native::_foreach_mm_native_1": _COMPOSED,
+    "_native::bmm_triton_0": "a kernel behind bmm, which is priced",
+    "_native::linalg_polar_native_2": _COMPOSED,
+    "_native::linalg_polar_out_native_3": _COMPOSED,
     "aten::_cslt_sparse_mm_search": "tries kernels of a product until it knows the fastest",
     "aten::_foobar": _TEST,
     "aten::_spsolve": "a sparse factorization fills in as the data tell",
@@ -47,6 +51,7 @@ UNDECIDED = {
     "aten::adaptive_avg_pool2d": _COMPOSED,
     "aten::adaptive_avg_pool3d": _COMPOSED,
     "aten::avg_pool1d": _COMPOSED,
+    "aten::linalg_polar": _COMPOSED,
     "inductor::accumulate_grad_": _COMPOSED,
     "mkldnn_prepacked::conv2d_run": "its weight is known to its own library alone",
     "static_runtime::embedding_bag": "for a runtime of compiled graphs",
@@ -70,7 +75,7 @@ GARBAGE = {"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty"
 WAVERING = {"linalg.lstsq"}
 """Operators that do not give the same bits twice, counter or not."""
 
-OTHER_UNDER_A_MODE = {"linalg.pinv", "pinverse", "prod"}
+OTHER_UNDER_A_MODE = {"linalg.matrix_sqrth", "linalg.pinv", "pinverse", "prod"}
 """Operators for which PyTorch takes another path under any dispatch mode, an empty one included."""
 
 ABSENT = {"jiterator_2inputs_2outputs", "jiterator_4inputs_with_extra_args", "jiterator_binary",

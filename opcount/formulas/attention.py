@@ -228,11 +228,39 @@ def cudnn_forward(
     causal: bool = False,
     /,
     *_: object,
+    seqused_k: Tensor | None = None,
     **__: object,
 ) -> Cost:
-    """``out = softmax(q @ k.T * scale + bias) @ v``, dense as ``(b, h, l, e)`` or for each sequence."""
-    sizes = _heads_first(q, k, v) if q_ends is None else _heads_second(q, k, v, q_ends, k_ends, max_k)
+    """``out = softmax(q @ k.T * scale + bias) @ v``, dense as ``(b, h, l, e)`` or for each sequence.
+
+    Of a cache the keys in use count, where they are told.
+    """
+    sizes = _heads_first(q, k, v) if q_ends is None else _heads_second(q, k, v, q_ends, k_ends, max_k, seqused_k)
     return _forward(*sizes, causal or bias is not None)
+
+
+@formula(aten._cudnn_attention_forward_no_dropout_inplace)
+def cudnn_forward_inplace(
+    _log_sum: object,
+    _written: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_ends: Tensor,
+    k_ends: Tensor | None,
+    _max_q: int,
+    max_k: int,
+    causal: bool = False,
+    /,
+    *_: object,
+    seqused_k: Tensor | None = None,
+    **__: object,
+) -> Cost:
+    """``out = softmax(q @ k.T * scale + mask) @ v`` for each sequence, into a tensor that is given.
+
+    Of a cache the keys in use count, where they are told.
+    """
+    return _forward(*_heads_second(q, k, v, q_ends, k_ends, max_k, seqused_k), causal)
 
 
 @formula(aten._scaled_dot_product_flash_attention_backward, aten._scaled_dot_product_flash_attention_for_cpu_backward)

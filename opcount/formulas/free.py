@@ -50,10 +50,11 @@ diagonal_copy diagonal_scatter expand_copy flip im2col indices_copy int_repr lif
 mkldnn_reorder_conv2d_weight mkldnn_reorder_conv3d_weight narrow_copy native_channel_shuffle permute_copy
 pixel_shuffle pixel_unshuffle reflection_pad1d reflection_pad2d reflection_pad3d repeat repeat_interleave
 replication_pad1d replication_pad2d replication_pad3d reshape resize resize_as resize_as_sparse resize_storage_bytes
-rev roll rot90 row_indices_copy select_backward select_copy select_scatter set set_data slice_backward slice_copy
-slice_scatter sparse_mask sparse_resize sparse_resize_and_clear split_copy split_with_sizes_copy squeeze_copy stack
-t_copy to_mkldnn to_padded_tensor transpose_copy tril triu unbind_copy unfold_copy unsafe_split
-unsafe_split_with_sizes unsqueeze_copy values_copy view_as_complex_copy view_as_real_copy view_copy
+rev roll rot90 row_indices_copy select_backward select_copy select_scatter set set_data shallow_copy_data
+slice_backward slice_copy slice_scatter sparse_mask sparse_resize sparse_resize_and_clear split_copy
+split_with_sizes_copy squeeze_copy stack t_copy to_mkldnn to_padded_tensor transpose_copy tril triu unbind_copy
+unfold_copy unsafe_split unsafe_split_with_sizes unsqueeze_copy values_copy view_as_complex_copy view_as_real_copy
+view_copy
 """
 
 CREATION = """
@@ -69,9 +70,9 @@ _sink_tokens
 """
 
 RANDOM = """
-_fill_mem_eff_dropout_mask _philox_key_fold_in _philox_key_split _philox_normal _philox_uniform _sample_dirichlet
-_standard_gamma bernoulli binomial cauchy exponential geometric log_normal multinomial normal normal_functional
-poisson rand rand_like randint randint_like randn randn_like random randperm uniform philox_rand
+_fill_mem_eff_dropout_mask _philox_key_fold_in _philox_key_split _philox_normal _philox_randint _philox_uniform
+_sample_dirichlet _standard_gamma bernoulli binomial cauchy exponential geometric log_normal multinomial normal
+normal_functional poisson rand rand_like randint randint_like randn randn_like random randperm uniform philox_rand
 inductor_reserve_rng_state
 """
 

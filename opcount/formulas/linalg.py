@@ -145,6 +145,17 @@ def eigh(_out: object, a: Tensor, /, _uplo: str = "L", compute_v: bool = True, *
     return _each(a, 9 * n3 // 2 if compute_v else 2 * n3 // 3)
 
 
+@formula(aten.linalg_matrix_sqrth)
+def matrix_sqrth(out: Tensor, a: Tensor, /, **_: object) -> Cost:
+    """``x = (v * sqrt(w)) @ v.T`` from the eigenvalues ``w`` and vectors ``v``: ``9 n^3 / 2 + n^3`` MACs.
+
+    The vectors are scaled once, and ``n`` roots taken.
+    """
+    n = a.shape[-1]
+    values = out.numel() // n if n else 0
+    return _each(a, 9 * n**3 // 2 + n**3) + Cost(arith=out.numel() + values)
+
+
 @formula(aten.linalg_eig)
 def eig(_out: object, a: Tensor, /, *_: object, **__: object) -> Cost:
     """The QR algorithm with the vectors: ``25 n^3 / 2`` MACs."""

@@ -124,6 +124,13 @@ def scaled_mm_v2(
     return Cost(outputs * depth(a), 0 if bias is None else outputs, outputs)
 
 
+@formula(aten._scaled_addmm)
+def scaled_addmm(out: Tensor, _bias: Tensor, a: Tensor, /, *_: object, beta: float = 1, **__: object) -> Cost:
+    """``out = bias + (scale_a * a) @ (scale_b * b)``; the scales are folded into the product."""
+    outputs = out.numel()
+    return Cost(outputs * depth(a), outputs if beta else 0, outputs)
+
+
 @formula(aten._dyn_quant_matmul_4bit)
 def dyn_quant_matmul(
     out: Tensor, _x: Tensor, _packed: Tensor, _block: int, k: int, /, *_: object, **__: object

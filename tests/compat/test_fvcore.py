@@ -360,7 +360,12 @@ class Twice(torch.autograd.Function):
         return grad
 
 
-scan = Scan.apply
+kept, is_python = Scan.apply, hasattr(vars(torch.autograd.Function)["apply"], "__func__")
+
+
+def scan(x, times):
+    """Call ``apply`` by a name that was kept; from PyTorch 2.15 on, where it is C++, nobody sees such a call."""
+    return (kept if is_python else Scan.apply)(x, times)
 
 
 def test_an_autograd_function_with_a_handle_is_one_operator():

@@ -10,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from opcount import OpCounter
 from opcount.cost import Cost
+from opcount.formulas import attention
 from tests.formulas.oracle import Meter, einsum, price, price_of, values
 
 aten = torch.ops.aten
@@ -273,3 +274,20 @@ def test_multi_head_attention_that_cannot_be_opened_counts_as_a_whole_what_its_p
             layer(x, x, x, need_weights=False)
     assert operators(whole) == {"_native_multi_head_attention"}
     assert costs(whole) == costs(parts)
+
+
+def test_cudnn_attention_into_a_given_tensor_is_that_of_packed_sequences():
+    q, k = torch.randn(5, HEADS, E), torch.randn(7, HEADS, E)
+    cost = attention.cudnn_forward_inplace(None, q, q, k, k, ENDS, KEY_ENDS, 3, 4)
+    assert cost == attention.cudnn_forward(None, q, k, k, None, ENDS, KEY_ENDS, 3, 4, False)
+    assert cost.macs == HEADS * PAIRS * 2 * E
+
+
+def test_cudnn_attention_counts_the_keys_in_use():
+    q, k = torch.randn(2, HEADS, E), torch.randn(200, HEADS, E)
+    ends, key_ends = torch.tensor([0, 1, 2], dtype=torch.int32), torch.tensor([0, 100, 200], dtype=torch.int32)
+    used = torch.tensor([10, 20], dtype=torch.int32)
+    whole = attention.cudnn_forward(None, q, k, k, None, ends, key_ends, 1, 100, False)
+    part = attention.cudnn_forward(None, q, k, k, None, ends, key_ends, 1, 100, False, seqused_k=used)
+    assert (whole.macs, part.macs) == (HEADS * 200 * 2 * E, HEADS * 30 * 2 * E)
+    assert attention.cudnn_forward_inplace(None, q, q, k, k, ends, key_ends, 1, 100, seqused_k=used) == part

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from opcount.cost import Cost
+from opcount.formulas import linalg
 from tests.formulas.seen import cost_of
 
 aten = torch.ops.aten
@@ -186,3 +187,12 @@ def test_least_squares_count_their_driver():
     apply_and_solve = 2 * (2 * 9 * 4 - 4**2) + 2 * 4**2 // 2
     assert by_qr == factor + apply_and_solve
     assert cost_of(aten.linalg_lstsq.default, a, b, None, driver="gelsd").macs > by_qr
+
+
+def test_a_matrix_root_is_its_eigenvectors_scaled_and_multiplied(rng):
+    a = torch.tensor(np.stack([definite(rng), definite(rng)]))
+    cost = linalg.matrix_sqrth(a, a)
+    product = cost_of(aten.bmm.default, a, a)
+    assert cost.macs == cost_of(aten._linalg_eigh.default, a).macs + product.macs
+    assert cost.arith == a.numel() + 2 * N
+    assert linalg.matrix_sqrth(torch.ones(0, 0), torch.ones(0, 0)) == Cost()

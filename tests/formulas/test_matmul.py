@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from opcount import OpCounter
 from opcount.cost import Cost
-from opcount.formulas.matmul import grouped_mm
+from opcount.formulas.matmul import grouped_mm, scaled_addmm
 from tests.formulas.oracle import Meter, einsum, integers, price, price_of, values
 
 aten = torch.ops.aten
@@ -221,3 +221,9 @@ def test_nested_products_have_a_depth_for_each_component(mask):
     assert price(aten.bmm.default, a, b) == Cost(macs, 0, 2 * 6 + 4 * 1)
     grad = torch.bmm(a, b)
     assert price_of(aten.matmul_backward.default, None, grad, a, b, mask).macs == sum(mask) * macs
+
+
+def test_a_scaled_product_with_a_bias_is_one_with_a_bias():
+    a, out = torch.ones(4, 6), torch.ones(4, 5)
+    assert scaled_addmm(out, out, a, torch.ones(6, 5)) == Cost(4 * 6 * 5, 20, 20)
+    assert scaled_addmm(out, out, a, torch.ones(6, 5), beta=0) == Cost(4 * 6 * 5, 0, 20)

@@ -8,6 +8,8 @@ FILES = {module.__name__ for module in (attention, conv, matmul, norm, pool, res
 NAMES = sorted(key for key, formulas in BUILTIN.targets().items() if any(f.price.__module__ in FILES for f in formulas))
 
 ABSENT_FROM_SOME_BUILDS = {
+    "aten._cudnn_attention_forward_no_dropout_inplace": "from PyTorch 2.15 on",
+    "aten._scaled_addmm": "from PyTorch 2.15 on",
     "mkl._mkl_linear": "only with Intel's MKL",
     "mkldnn._convolution_pointwise": "only with oneDNN",
     "mkldnn._convolution_pointwise.binary": "only with oneDNN",
