@@ -143,9 +143,8 @@ class Memo(TorchDispatchMode):
             answer = True if kind is Kind.IN_PLACE and out is args[0] else _remember(out)
             if answer is not None and kind is not Kind.IN_PLACE and _shares_memory(out, args) != (kind is Kind.VIEW):
                 answer = None
-                _classify(
-                    func, Kind.VIEW if kind is Kind.FRESH else Kind.OTHER
-                )  # whatever its schema says: _unsafe_view
+                # Whatever its schema says: _unsafe_view is a view.
+                _classify(func, Kind.VIEW if kind is Kind.FRESH else Kind.OTHER)
             if answer is not None:
                 if len(_ANSWERS) >= _CAPACITY:
                     _ANSWERS.clear()
