@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch._C import DispatchKey
 
 from opcount.coverage import UNCOUNTED
-from opcount.interceptor.opening import is_fake, tensors
+from opcount.interceptor.opening import charge_unopened, is_fake, modes_below, tensors
 
 if TYPE_CHECKING:
     from torch._ops import HigherOrderOperator
@@ -50,16 +50,36 @@ def _kernel(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwa
     """Run the dense kernel under the mode; nothing inside means that nothing was computed, or nothing is known."""
     if func.name() in _DECIDERS and _has_no_values(func, args):
         return _report(mode, plan, func, args, kwargs)
+    return _watch_kernel(mode, plan, func, func.py_kernels[_DENSE], args, kwargs)
+
+
+def _watch_kernel(
+    mode: Interceptor, plan: Plan, func: Any, kernel: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     with mode.watched() as watch:
-        out = func.py_kernels[_DENSE](*args, **kwargs)
-    return _charge(mode, watch, plan, out, args, kwargs)
+        out = kernel(*args, **kwargs)
+    if not watch.priced:
+        charge_unopened(mode, plan, func, out, args, kwargs)
+    return out
 
 
 def _bodies_of_kernel(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run the dense kernel without the mode, and the functions that it is given under it."""
-    if func.name() in _DECIDERS and _has_no_values(func, args):
-        return _report(mode, plan, func, args, kwargs)
-    return _run_bodies(mode, plan, func.py_kernels[_DENSE], args, kwargs)
+    """Run the dense kernel without any mode, and the functions that it is given under this one.
+
+    A mode below gets the operator, with functions that run under this mode as well: another counter does the same.
+    """
+    kernel = func.py_kernels[_DENSE]
+    if _has_no_values(func, args):
+        if func.name() in _DECIDERS:
+            return _report(mode, plan, func, args, kwargs)
+        if func.name() == "scan":
+            return _watch_kernel(mode, plan, func, partial(_scan, kernel), args, kwargs)
+    return _run_bodies(mode, plan, func if modes_below() else kernel, args, kwargs)
+
+
+def _scan(kernel: Any, combine_fn: Any, init: Any, xs: Any, additional_inputs: Any = ()) -> Any:
+    """Run what the kernel of ``scan`` runs once no mode is active: a fake tensor mode would run the body once."""
+    return kernel.__globals__["generic_scan"](combine_fn, init, xs, additional_inputs=additional_inputs)
 
 
 def _has_no_values(func: Any, args: tuple[Any, ...]) -> bool:
@@ -75,31 +95,27 @@ def _bodies(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwa
 
 def _run_bodies(mode: Interceptor, plan: Plan, run: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     watch = mode.watch()
-    seen_args = (_seen(value, watch) for value in args)
-    seen_kwargs = {name: _seen(value, watch) for name, value in kwargs.items()}
+    ran: list[object] = []
+    seen_args = (_seen(value, watch, ran) for value in args)
+    seen_kwargs = {name: _seen(value, watch, ran) for name, value in kwargs.items()}
     out = run(*seen_args, **seen_kwargs)
-    return _charge(mode, watch, plan, out, args, kwargs)
+    if not ran:
+        mode.charge(plan, out, args, kwargs)
+    return out
 
 
-def _seen(body: Any, watch: Watch) -> Any:
-    """Return a function that runs a body under the mode; anything else as it is."""
+def _seen(body: Any, watch: Watch, ran: list[object]) -> Any:
+    """Return a function that runs a body under the mode, and notes that it ran; anything else as it is."""
     if not callable(body) or isinstance(body, torch.Tensor):
         return body
 
     @wraps(body, assigned=(), updated=())
     def run(*args: Any, **kwargs: Any) -> Any:
+        ran.append(body)
         with watch.reentered():
             return body(*args, **kwargs)
 
     return run
-
-
-def _charge(
-    mode: Interceptor, watch: Watch, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    if not watch.priced:
-        mode.charge(plan, out, args, kwargs)
-    return out
 
 
 def _report(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from opcount import Cost, OpCounter
@@ -240,3 +243,94 @@ def test_a_triton_kernel_is_named_or_priced_by_its_formula():
         launch(kernel, x)
     assert counter.arith == 2 * 3
     assert torch.equal(x, torch.full((3,), 4.0))
+
+
+@pytest.mark.filterwarnings("ignore")  # flex_attention says that it is not compiled
+@pytest.mark.parametrize("counters", [2, 3])
+@pytest.mark.parametrize("name", BODIES)
+def test_nested_counters_see_the_same_bodies(name, counters):
+    program, macs = BODIES[name]
+    expected = program()
+    with ExitStack() as stack:
+        nested = [stack.enter_context(OpCounter(strict=True)) for _ in range(counters)]
+        found = program()
+    assert [counter.macs for counter in nested] == [macs] * counters
+    torch.testing.assert_close(tree_leaves(found), tree_leaves(expected), rtol=0, atol=0)
+
+
+class Listing(TorchDispatchMode):
+    """Anybody else's mode."""
+
+    supports_higher_order_operators = True
+
+    def __init__(self):
+        super().__init__()
+        self.operators = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.operators.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["cond, a tensor decides for the larger branch", "scan over five", "strict_mode"])
+def test_another_mode_below_or_above_changes_nothing_and_sees_what_it_would_see(name):
+    program, macs = BODIES[name]
+    with Listing() as alone:
+        program()
+    with Listing() as below, OpCounter() as counter:
+        program()
+    with OpCounter() as outer, Listing() as above, OpCounter() as inner:
+        program()
+    assert (counter.macs, outer.macs, inner.macs) == (macs,) * 3
+    assert below.operators == above.operators == alone.operators
+
+
+def differentiated(program):
+    def run():
+        x = torch.ones(4, 4, requires_grad=True)
+        sum(out.sum() for out in tree_leaves(program(x)) if out.requires_grad).backward()
+        return x.grad
+
+    return run
+
+
+def scan_of(x):
+    from torch._higher_order_ops.scan import scan
+
+    return scan(lambda carry, a: (carry @ a, carry + a), x, torch.ones(5, 4, 4))
+
+
+GRADIENTS = {
+    # x @ x, once more in backward, and two products for its gradients
+    "cond": (lambda x: torch.cond(x.sum() > 0, lambda a: (a @ a,), lambda a: (a @ a @ a,), (x,)), 4 * 4**3),
+    # five rounds of one product forward, and of one product for the carry's gradient backward
+    "scan": (scan_of, 10 * 4**3),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # PyTorch's own imports
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_nested_counters_see_the_same_gradients(name):
+    program, macs = GRADIENTS[name]
+    run = differentiated(program)
+    expected = run()
+    with OpCounter() as outer, OpCounter() as inner:
+        found = run()
+    assert outer.macs == inner.macs == macs
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_a_branch_that_computes_nothing_is_not_named():
+    with OpCounter(strict=True) as outer, OpCounter(strict=True) as inner:
+        torch.cond(X.sum() < 0, once, lambda a: a.clone(), (X,))
+    # the sum and the comparison
+    assert outer.macs == inner.macs == 0
+    assert outer.coverage.complete
+
+
+@pytest.mark.parametrize("name", ["scan over five", "map over five", "strict_mode", "invoke_subgraph", "wrap"])
+def test_a_dry_run_runs_a_body_as_often_as_a_real_run(name):
+    program, macs = BODIES[name]
+    with OpCounter(dry_run=True, strict=True) as counter:
+        program()
+    assert counter.macs == macs
