@@ -20,7 +20,7 @@ def describe(model: nn.Module | None, before: Mapping[str, str], *, dry_run: boo
     now["run"] = "dry" if dry_run else "real"
     if model is not None:
         now["model"] = type(model).__name__
-        now["mode"] = "train" if model.training else "eval"
+        now["mode"] = "train" if getattr(model, "training", False) else "eval"  # a frozen script has it inlined
         devices = sorted({p.device.type for p in model.parameters()})
         if devices:
             now["device"] = "+".join(devices)

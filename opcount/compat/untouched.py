@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import random
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch.nn.parameter import is_lazy
+
+from opcount.compat.structure import walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torch import nn
+_ABSENT = object()
+"""Mode of a module that has none: a frozen script."""
+
+_BY_ROW = {torch.sparse_csr, torch.sparse_bsr}
+_BY_COLUMN = {torch.sparse_csc, torch.sparse_bsc}
 
 
 @contextmanager
@@ -24,13 +31,12 @@ def untouched(model: nn.Module, *tensors: object) -> Iterator[None]:
     Buffers get back their contents and their identity, those that were made inside are removed; the random number
     generators of Python, NumPy, the CPU and the devices of the model and ``tensors`` their states; modules their mode.
     """
-    modules = [_ModuleState(module) for module in model.modules()]
-    try:
-        with random_numbers_kept(model, *tensors):
-            yield
-    finally:
+    modules = [_ModuleState(module) for _, module in walk(model)]
+    with ExitStack() as undo:  # each is put back, whatever happens to the others
         for module in modules:
-            module.restore()
+            undo.callback(module.restore)
+        undo.enter_context(random_numbers_kept(model, *tensors))
+        yield
 
 
 @contextmanager
@@ -53,15 +59,15 @@ class _ModuleState:
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
-        self._training = module.training
-        self._buffers = dict(module.named_buffers(recurse=False, remove_duplicate=False))
+        self._training = getattr(module, "training", _ABSENT)
+        self._buffers = dict(nn.Module.named_buffers(module, recurse=False, remove_duplicate=False))
         self._contents = {name: _copy(buffer) for name, buffer in self._buffers.items()}
         self._tables = [(table, table.copy()) for table in _tables(module)]
 
     def restore(self) -> None:
         """Bring the module back; nothing is written that did not change."""
-        if self._module.training != self._training:
-            self._module.training = self._training
+        if self._training is not getattr(self._module, "training", _ABSENT):
+            self._module.training = self._training  # type: ignore[assignment]
         for table, before in self._tables:
             if table != before if isinstance(table, set) else not _same_entries(table, before):
                 table.clear()
@@ -93,16 +99,30 @@ def _write_back(buffer: torch.Tensor, content: torch.Tensor | None) -> None:
     if content is None or _same(buffer, content):
         return
     with torch.inference_mode(buffer.is_inference()), torch.no_grad():
-        if buffer.shape != content.shape or buffer.dtype != content.dtype:
+        if not buffer.is_nested and (buffer.shape != content.shape or buffer.dtype != content.dtype):
             buffer.set_(content)  # type: ignore[call-overload]
         else:
             buffer.copy_(content)
 
 
 def _same(buffer: torch.Tensor, content: torch.Tensor) -> bool:
-    if buffer.layout != torch.strided or buffer.shape != content.shape or buffer.dtype != content.dtype:
+    if buffer.layout != content.layout or buffer.dtype != content.dtype:
         return False
-    return torch.equal(buffer, content)
+    if buffer.layout == torch.strided and not buffer.is_nested:
+        return buffer.shape == content.shape and torch.equal(buffer, content)
+    parts, before = _parts(buffer.detach()), _parts(content)
+    return len(parts) == len(before) and all(map(_same, parts, before))
+
+
+def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return the strided tensors that hold a tensor of another layout."""
+    if tensor.layout == torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if tensor.layout in _BY_ROW:
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in _BY_COLUMN:
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return [tensor.to_dense()] if tensor.is_mkldnn else list(tensor.unbind())
 
 
 def _cuda_devices(model: nn.Module, tensors: tuple[object, ...]) -> list[int]:
