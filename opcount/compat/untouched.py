@@ -117,7 +117,7 @@ def _same(buffer: torch.Tensor, content: torch.Tensor) -> bool:
 def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
     """Return the strided tensors that hold a tensor of another layout."""
     if tensor.layout == torch.sparse_coo:
-        return [tensor._indices(), tensor._values()]
+        return [tensor._indices(), tensor._values()]  # noqa: SLF001  (the public ones need it coalesced)
     if tensor.layout in _BY_ROW:
         return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
     if tensor.layout in _BY_COLUMN:

@@ -149,9 +149,12 @@ def test_a_module_that_cannot_be_put_back_does_not_keep_the_others_from_it():
             super().__setattr__(name, value)
 
     model = nn.Sequential(nn.Linear(2, 2), Stubborn(), nn.Linear(2, 2))
-    for module in model:
-        vars(module)["training"] = True
-    with pytest.raises(AttributeError, match="on purpose"), untouched(model):
+
+    def change_mode(*, training):
         for module in model:
-            vars(module)["training"] = False
+            vars(module)["training"] = training
+
+    change_mode(training=True)
+    with pytest.raises(AttributeError, match="on purpose"), untouched(model):
+        change_mode(training=False)
     assert [module.training for module in model] == [True, False, True]
