@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from opcount.interceptor.constructors import subclasses_callable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -79,11 +81,12 @@ _SINGLE_THREAD = _SingleThread()
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Run compiled functions eagerly, and backward on the calling thread."""
+    """Run compiled functions eagerly, backward on the calling thread, and constructors of tensor subclasses unseen."""
     _STANCE.enter()
     _SINGLE_THREAD.enter()
     try:
-        yield
+        with subclasses_callable():
+            yield
     finally:
         _SINGLE_THREAD.leave()
         _STANCE.leave()
