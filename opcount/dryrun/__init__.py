@@ -13,6 +13,7 @@ from opcount.dryrun.fakes import Fakes
 from opcount.dryrun.memo import Memo
 from opcount.dryrun.optimizers import paired_optimizers
 from opcount.dryrun.quiet import errors_raised_only
+from opcount.dryrun.skeleton import skeleton
 from opcount.dryrun.twins import Twins
 from opcount.interceptor import attention_in_the_open
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["Memo", "dry_run"]
+__all__ = ["Memo", "dry_run", "skeleton"]
 
 
 @contextmanager

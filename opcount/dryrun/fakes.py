@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 CPU = torch.device("cpu")
 
+_PLAIN = {Tensor, torch.nn.Parameter, getattr(torch.nn, "Buffer", Tensor)}
+
 
 _REFUSE_DATA: Callable[[Tensor], object] = torch._C._set_throw_on_mutable_data_ptr
 _WARN_OF_DATA: Callable[[Tensor], object] = torch._C._set_warn_deprecated_on_mutable_data_ptr
@@ -71,6 +73,15 @@ class Fakes:
         if type(tensor) is not Tensor and isinstance(tensor, torch.nn.Parameter):
             vars(fake)["_is_param"] = True
         return fake
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Tell whether a fake tensor says all about a tensor: strided, real numbers, of PyTorch's own classes."""
+    if type(tensor) not in _PLAIN and type(tensor) is not FakeTensor:
+        return False
+    if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
+        return False
+    return not (tensor.is_conj() or tensor.is_neg())
 
 
 def active_mode() -> FakeTensorMode | None:

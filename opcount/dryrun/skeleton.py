@@ -1,0 +1,224 @@
+"""Copies of models whose tensors are fake: they are run in place of the model, which stays untouched."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import types
+import weakref
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
+
+from opcount.dryrun.fakes import Fakes, is_plain
+from opcount.errors import DryRunError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Copy = Callable[[Any], Any]
+
+Model = TypeVar("Model", bound=nn.Module)
+
+_SHARED = (
+    type, types.ModuleType, types.BuiltinFunctionType, types.CodeType, torch.dtype, torch.device, torch.Generator,
+    str, bytes, int, float, complex, bool, type(None), type(Ellipsis), type(NotImplemented), range,
+)  # fmt: skip
+"""Types of objects that a copy shares with the original: nothing in them changes, or nothing in them can be copied."""
+
+
+def skeleton(model: Model) -> Model:
+    """Return a deep copy of a model whose tensors are fake: it costs no memory, and to run it leaves the model alone.
+
+    Tied parameters stay tied; hooks, bound methods and closures that hold a part of the model hold its copy. A tensor
+    that has no plain fake one (sparse, quantized, of a class of its own) is shared with the model: a dry run writes
+    to no real tensor. So are objects that cannot be copied, such as locks and open files.
+
+    Args:
+        model: On any device; parameters on the ``meta`` device are taken as being on the CPU.
+
+    Returns:
+        What ``OpCounter(skeleton, dry_run=True)`` counts.
+
+    Raises:
+        DryRunError: A part of the model has no copy without its data, such as a ScriptModule.
+    """
+    copied: Model = _Copier(Fakes()).copy(model)
+    return copied
+
+
+class _Copier(TorchFunctionMode):
+    """Copies objects; it sees the tensors that classes with a way of their own to be copied ask to be copied."""
+
+    def __init__(self, fakes: Fakes) -> None:
+        super().__init__()
+        self._fakes = fakes
+        self._memo: dict[int, Any] = {}
+        self._originals: list[Any] = []
+
+    def copy(self, value: Any) -> Any:
+        """Return the copy of an object, the same one each time."""
+        if isinstance(value, _SHARED):
+            return value
+        if id(value) in self._memo:
+            return self._memo[id(value)]
+        self._originals.append(value)  # its id must not be another's
+        way = next((way for kind, way in _WAYS if isinstance(value, kind)), _copy_object)
+        return self.note(value, way(self, value))
+
+    def note(self, value: Any, copied: Any) -> Any:
+        """Remember the copy of an object, which it may have a part in."""
+        return self._memo.setdefault(id(value), copied)
+
+    def tensor(self, tensor: Tensor) -> Tensor:
+        """Return a fake tensor in the place of a real one."""
+        if is_lazy(tensor):
+            return copy.deepcopy(tensor)
+        if not is_plain(tensor):
+            return tensor
+        fake = self._fakes.like(tensor)
+        vars(fake).update({name: self.copy(value) for name, value in vars(tensor).items() if name not in vars(fake)})
+        return fake
+
+    def by_own_way(self, value: Any) -> Any:
+        """Copy an object as Python does; share it if Python cannot."""
+        try:
+            with self:
+                return copy.deepcopy(value, self._memo)
+        except DryRunError:
+            raise
+        except Exception:  # noqa: BLE001  (locks, files, generators, process groups: each says so in its own way)
+            return value
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is Tensor.__deepcopy__ or (func is Tensor.clone and not self._is_fake(args[0])):
+            return self.copy(args[0])
+        return func(*args, **(kwargs or {}))
+
+    def _is_fake(self, tensor: Tensor) -> bool:
+        return getattr(tensor, "fake_mode", None) is self._fakes.mode
+
+
+def _copy_module(copier: _Copier, module: nn.Module) -> Any:
+    if isinstance(module, torch.jit.ScriptModule):
+        raise DryRunError(
+            f"dry run: expected a model in Python, got a {type(module).__name__} in it: it cannot be copied without "
+            f"its data. Count a real run instead (dry_run=False)."
+        )
+    return copier.by_own_way(module) if hasattr(type(module), "__deepcopy__") else _copy_attributes(copier, module)
+
+
+def _copy_object(copier: _Copier, value: Any) -> Any:
+    try:
+        return copier.by_own_way(value) if _has_own_way(value) else _copy_attributes(copier, value)
+    except TypeError:  # of a class in C, which has more than attributes
+        return copier.by_own_way(value)
+
+
+def _has_own_way(value: Any) -> bool:
+    """Tell whether an object is more than its attributes: its class says how it is copied, pickled or made."""
+    kind = type(value)
+    return hasattr(kind, "__deepcopy__") or any(
+        getattr(kind, name, None) is not getattr(object, name, None)
+        for name in ("__new__", "__reduce__", "__reduce_ex__", "__getstate__")
+    )
+
+
+def _copy_attributes(copier: _Copier, value: Any) -> Any:
+    kind = type(value)
+    copied = copier.note(value, object.__new__(kind))
+    for name, attribute in getattr(value, "__dict__", {}).items():
+        vars(copied)[name] = copier.copy(attribute)
+    for base in kind.__mro__:
+        names = vars(base).get("__slots__", ())
+        for name in (names,) if isinstance(names, str) else names:
+            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
+                object.__setattr__(copied, name, copier.copy(getattr(value, name)))
+    return copied
+
+
+def _copy_list(copier: _Copier, value: list[Any]) -> Any:
+    if type(value) is not list:
+        return copier.by_own_way(value)
+    copied = copier.note(value, [])
+    copied.extend(map(copier.copy, value))
+    return copied
+
+
+def _copy_dict(copier: _Copier, value: dict[Any, Any]) -> Any:
+    if type(value).__module__ not in ("builtins", "collections"):
+        return copier.by_own_way(value)
+    copied = copier.note(value, copy.copy(value))
+    copied.clear()
+    copied.update({copier.copy(name): copier.copy(item) for name, item in value.items()})
+    return copied
+
+
+def _copy_tuple(copier: _Copier, value: tuple[Any, ...]) -> Any:
+    items = list(map(copier.copy, value))
+    if type(value) is tuple:
+        return tuple(items)
+    return value._make(items) if hasattr(value, "_make") else copier.by_own_way(value)
+
+
+def _copy_set(copier: _Copier, value: Any) -> Any:
+    return type(value)(map(copier.copy, value))
+
+
+def _copy_partial(copier: _Copier, value: functools.partial[Any]) -> Any:
+    return type(value)(copier.copy(value.func), *map(copier.copy, value.args), **copier.copy(value.keywords))
+
+
+def _copy_method(copier: _Copier, value: types.MethodType) -> Any:
+    return types.MethodType(copier.copy(value.__func__), copier.copy(value.__self__))
+
+
+def _copy_function(copier: _Copier, value: types.FunctionType) -> Any:
+    """Copy a function that closes over a part of the model, or over something that may hold one."""
+    if not value.__closure__ or all(_is_shared(cell) for cell in value.__closure__):
+        return value
+    cells = tuple(types.CellType() for _ in value.__closure__)
+    copied = types.FunctionType(value.__code__, value.__globals__, value.__name__, value.__defaults__, cells)
+    copier.note(value, copied)
+    copied.__kwdefaults__, copied.__qualname__ = value.__kwdefaults__, value.__qualname__
+    vars(copied).update({name: copier.copy(item) for name, item in vars(value).items()})
+    for old, new in zip(value.__closure__, cells, strict=True):
+        if not _is_empty(old):
+            new.cell_contents = copier.copy(old.cell_contents)
+    return copied
+
+
+def _is_empty(cell: types.CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return True
+    return False
+
+
+def _is_shared(cell: types.CellType) -> bool:
+    return _is_empty(cell) or isinstance(cell.cell_contents, _SHARED)
+
+
+def _copy_reference(copier: _Copier, value: weakref.ref[Any]) -> Any:
+    target = value()
+    return weakref.ref(copier.copy(target)) if isinstance(target, (nn.Module, Tensor)) else value
+
+
+_WAYS: tuple[tuple[Any, Callable[[_Copier, Any], Any]], ...] = (
+    (Tensor, lambda copier, value: copier.tensor(value)),
+    (nn.Module, _copy_module),
+    (dict, _copy_dict),
+    (list, _copy_list),
+    (tuple, _copy_tuple),
+    ((set, frozenset), _copy_set),
+    (types.FunctionType, _copy_function),
+    (types.MethodType, _copy_method),
+    (functools.partial, _copy_partial),
+    (weakref.ref, _copy_reference),
+)
