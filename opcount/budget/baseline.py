@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from secrets import token_hex
 from typing import TYPE_CHECKING
 
+from opcount import files
 from opcount.budget.places import label, natural
 from opcount.budget.snapshot import Change, Snapshot, changes
 from opcount.budget.units import UNITS
@@ -88,16 +88,19 @@ def read(path: Path) -> Snapshot | None:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all: whoever reads meanwhile sees the old text or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[:40]}.{token_hex(8)}")
+    """Write a file whole or not at all, and its folder if there is none.
+
+    Raises:
+        BaselineError: It cannot be written; it is as it was before.
+    """
     try:
-        with temporary.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write(path, text)
+    except OSError as error:
+        raise BaselineError(
+            f"{path}: expected a file that can be written, got {type(error).__name__}: {error.strerror}. "
+            f"Make room, or look at its permissions; it is as it was before."
+        ) from error
 
 
 def beyond(before: Snapshot, after: Snapshot, rtol: Fraction | int = 0) -> list[Change]:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from opcount.cli.formats import chosen
 from opcount.cli.output import read, warn, write
-from opcount.profile import Profile
 from opcount.reporter import diff as reporter
 from opcount.reporter import html
 
@@ -14,11 +13,12 @@ if TYPE_CHECKING:
     import argparse
 
     from opcount.diff import Diff
+    from opcount.profile import Profile
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what changed; return 1 if it is more than allowed."""
-    before, after = (Profile.from_json(read(file)) for file in (options.before, options.after))
+    before, after = map(read, (options.before, options.after))
     if options.convention:
         before, after = (profile.with_convention(options.convention) for profile in (before, after))
     diff = before.diff(after)

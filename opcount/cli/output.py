@@ -1,18 +1,17 @@
-"""Where a report goes: standard output, or a file that is written whole or not at all; and what stands beside it."""
+"""Where a report goes: standard output, or a file; what stands beside it; and how a stored one is read."""
 
 from __future__ import annotations
 
 import os
 import sys
-import tempfile
-from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opcount.errors import OpcountError
+from opcount import files
+from opcount.errors import OpcountError, ProfileFormatError
+from opcount.profile import Profile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
 
 def warn(message: str) -> None:
@@ -24,71 +23,62 @@ def check(output: Path) -> None:
     """Refuse a file that cannot be written, before there is anything to write.
 
     Raises:
-        OpcountError: It is a folder, or its folder does not exist or is not writable.
+        OpcountError: It is a folder, or its folder does not exist, or permission is missing.
     """
-    folder = output.resolve().parent
-    if output.is_dir():
-        why = "Is a directory"
-    elif not folder.is_dir():
-        why = "No such file or directory"
-    elif not os.access(folder, os.W_OK):
-        why = "Permission denied"
-    else:
-        return
-    raise _unwritable(output, why)
+    try:
+        files.check(output)
+    except OSError as error:
+        raise _unwritable(output, error) from error
 
 
 def write(text: str, output: Path | None) -> None:
     """Write a report.
 
     Raises:
-        OpcountError: The file cannot be written; it is as it was before.
+        OpcountError: It cannot be written; a regular file is as it was before.
     """
-    if output is None:
-        sys.stdout.write(text)
-        return
     try:
-        with _whole(output) as draft:
-            draft.write_text(text, encoding="utf-8")
+        if output is None:
+            _print(text)
+        else:
+            files.write(output, text)
+    except BrokenPipeError:
+        raise  # the reader has seen enough
     except OSError as error:
-        raise _unwritable(output, error.strerror) from error
+        raise _unwritable(output, error) from error
 
 
-def _unwritable(output: Path, why: str | None) -> OpcountError:
-    return OpcountError(f"-o: {str(output)!r} cannot be written: {why}. Name another file.")
-
-
-@contextmanager
-def _whole(output: Path) -> Iterator[Path]:
-    """Give a file beside the output to write to, that takes its place in the end."""
-    handle, name = tempfile.mkstemp(dir=output.resolve().parent, prefix=f".{output.name}.")
-    os.close(handle)
-    try:
-        yield Path(name)
-        mode = output.stat().st_mode & 0o777 if output.exists() else 0o666 & ~_umask()
-        Path(name).chmod(mode)
-        Path(name).replace(output)
-    finally:
-        with suppress(FileNotFoundError):
-            Path(name).unlink()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def read(file: Path) -> str:
-    """Return the text of a stored profile.
+def read(file: Path) -> Profile:
+    """Return a stored profile.
 
     Raises:
-        OpcountError: There is no such file, or it is no text.
+        OpcountError: There is no such file, or it is no text, or no profile.
     """
     try:
-        return file.read_text(encoding="utf-8")
+        return Profile.from_json(file.read_text(encoding="utf-8"))
+    except ProfileFormatError as error:
+        raise ProfileFormatError(f"{str(file)!r} cannot be read: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text"
         raise OpcountError(
             f"{str(file)!r} cannot be read: {why}. Name a file that `opcount count -o` wrote."
         ) from error
+
+
+def _print(text: str) -> None:
+    """Write to standard output, what its encoding does not have as escapes."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries once more when it exits
+        raise
+
+
+def _unwritable(output: Path | None, error: OSError) -> OpcountError:
+    if output is None:
+        return OpcountError(f"standard output cannot be written: {error.strerror}. Name a file with -o.")
+    return OpcountError(f"-o: {str(output)!r} cannot be written: {error.strerror}. Name another file.")

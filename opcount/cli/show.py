@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from opcount.cli.formats import chosen, render
 from opcount.cli.output import read, write
 from opcount.errors import InputError
-from opcount.profile import Profile
 
 if TYPE_CHECKING:
     import argparse
@@ -17,5 +16,5 @@ def run(options: argparse.Namespace) -> int:
     """Print a stored profile."""
     if chosen(options) == "arch":
         raise InputError("--format: arch needs the model, and a stored profile has none. Use tree, or `opcount count`.")
-    write(render(Profile.from_json(read(options.file)), options), options.output)
+    write(render(read(options.file), options), options.output)
     return 0

@@ -89,8 +89,8 @@ class Run:
             return
         try:
             baseline.write(path, text)
-        except OSError as error:
-            self.problems.append(f"{path}: expected a file that can be written, got {type(error).__name__}: {error}.")
+        except BaselineError as error:
+            self.problems.append(str(error))
 
 
 RUN = pytest.StashKey[Run]()
