@@ -7,6 +7,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn import Parameter
 from torch.nn.modules.module import (
     _global_forward_hooks_with_kwargs,
     register_module_forward_hook,
@@ -15,6 +16,7 @@ from torch.nn.modules.module import (
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from opcount.scope.engine import ignore, listen
+from opcount.scope.graphs import Maker, leaves_of, maker_of
 from opcount.scope.names import Names
 from opcount.scope.thread import NO_TASK, RECOMPUTE, Scope
 from opcount.scope.threads import Threads
@@ -197,16 +199,40 @@ class Scopes:
         scope = self._threads.by_ident.get(ident)
         if scope is not None and scope.observing:
             return scope.begin_backward(create_graph=create_graph)
-        if ident in _COUNTING or not self.names.owns_graph(roots):
+        maker = self._maker_of(roots, scope)
+        if maker is Maker.ITSELF or (ident in _COUNTING and maker is not Maker.OBSERVED):
             return None
+        undo = self._observe_briefly()
+        scope = self._threads.by_ident[ident]
+        if maker is Maker.EITHER:
+            scope.note("backward on another thread, of a graph that may be that thread's own")
+        undo.callback(scope.begin_backward(create_graph=create_graph))
+        return undo.close
+
+    def _maker_of(self, roots: Any, scope: Scope | None) -> Maker:
+        """Tell who made a graph; one that reaches a parameter of the model is ours, whoever made it."""
+        counting = get_ident() in _COUNTING
+        if self.names.model is None and not counting:
+            return Maker.OBSERVED
+        others = [other.timeline for other in self._threads.others(scope)]
+        maker = maker_of(roots, None if scope is None else scope.timeline, others)
+        if maker in {Maker.ITSELF, Maker.EITHER} and not counting:
+            leaves = list(leaves_of(roots))
+            if self.names.owns_any(leaves):
+                return Maker.OBSERVED
+            if any(isinstance(leaf, Parameter) for leaf in leaves):
+                return Maker.ITSELF  # it trains another model
+        return maker
+
+    def _observe_briefly(self) -> ExitStack:
+        """Adopt this thread for what it runs of ours without a module; return what undoes it."""
         scope = self._threads.join()
         scope.open(forward=False)
         undo = ExitStack()
         undo.callback(scope.close)
         undo.enter_context(torch.autograd.set_multithreading_enabled(False))
         undo.callback(self._adopt(scope))
-        undo.callback(scope.begin_backward(create_graph=create_graph))
-        return undo.close
+        return undo
 
     def _enter_optimizer(self, optimizer: object, _args: object, _kwargs: object) -> None:
         scope = self._threads.by_ident.get(get_ident())

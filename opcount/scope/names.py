@@ -12,7 +12,7 @@ from torch import nn
 from opcount.profile import ROOT, Module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _WRAPPED = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """Attributes that only wrappers have; they do not show in a path."""
@@ -147,22 +147,12 @@ class Names:
                     if known is None or known.path == ROOT:
                         self._leaves[id(parameter)] = _Leaf(weakref.ref(parameter), path)
 
-    def owns_graph(self, roots: Any) -> bool:
-        """Tell whether an autograd graph reaches a parameter of the model; any graph does if there is no model."""
+    def owns_any(self, variables: Iterable[object]) -> bool:
+        """Tell whether a parameter of the model is among variables; without a model any is ours."""
         if self.model is None:
             return True
         parameters = set(map(id, self.model.parameters()))
-        pending = [root.node if hasattr(root, "node") else root.grad_fn for root in roots]
-        seen: set[Any] = set()
-        while pending:
-            node = pending.pop()
-            if node is None or node in seen:
-                continue
-            if id(getattr(node, "variable", None)) in parameters:
-                return True
-            seen.add(node)
-            pending.extend(below for below, _ in node.next_functions)
-        return False
+        return any(id(variable) in parameters for variable in variables)
 
     def refresh(self) -> None:
         """Name modules that were added to the model since."""

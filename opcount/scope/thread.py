@@ -10,6 +10,7 @@ import torch
 
 from opcount.scope.engine import RUN_BACKWARD
 from opcount.scope.frame import Frame, Sink
+from opcount.scope.graphs import LEAF
 from opcount.scope.guard import Guard
 from opcount.scope.recompute import Rerun, checkpoint_of, find_rerun, saved_tensor_hooks
 from opcount.scope.timeline import Timeline
@@ -26,9 +27,6 @@ _graph_task: Callable[[], int] = torch._C._current_graph_task_id
 _sequence_number: Callable[[], int] = torch._C._autograd._get_sequence_nr
 _is_grad_enabled: Callable[[], bool] = torch.is_grad_enabled
 _running_node: Callable[[], Any] = torch._C._current_autograd_node
-
-_LEAF = 1 << 63
-"""From here on sequence numbers are those of AccumulateGrad nodes, which belong to a leaf and not to a moment."""
 
 NO_TASK = -1
 """The graph task of code that does not run inside a backward."""
@@ -319,7 +317,7 @@ class Scope:
         number, timeline = node._sequence_nr(), self.timeline
         if timeline.below <= number < timeline.above and self._shared.single:
             return timeline.found
-        if number >= _LEAF:
+        if number >= LEAF:
             path = self._shared.owner_of(getattr(node, "variable", None))
             return self.root.child(path) if path else self.root
         own = timeline.find(number) if number < _sequence_number() else None
@@ -329,6 +327,9 @@ class Scope:
         frames = {frame.stack(): frame for frame in reversed(found) if frame is not None}
         if len(frames) == 1:
             return next(iter(frames.values()))
-        reason = "forward ran in several threads at once" if frames else "forward was not observed"
-        self.unattributed[reason] = self.unattributed.get(reason, 0) + 1
+        self.note("forward ran in several threads at once" if frames else "forward was not observed")
         return self.root
+
+    def note(self, reason: str) -> None:
+        """Take note of an operator call whose module is unknown."""
+        self.unattributed[reason] = self.unattributed.get(reason, 0) + 1

@@ -66,8 +66,8 @@ class Threads:
     def _all(self) -> list[Scope]:
         return [*self.by_ident.values(), *self._ended]
 
-    def others(self, scope: Scope) -> list[Scope]:
-        """Return the scopes of the other threads."""
+    def others(self, scope: Scope | None) -> list[Scope]:
+        """Return the scopes of the other threads; all, if this one has none."""
         return [other for other in self._all() if other is not scope]
 
     def set_phase(self, name: str) -> str:

@@ -61,6 +61,11 @@ class Timeline:
         self.below = self.above = self._index = 0
         self.found: Frame = _NOWHERE
 
+    def knows(self, number: int) -> bool:
+        """Tell whether a node was created under observation; unlike `find`, fit for any thread."""
+        index = bisect_right(self.bounds, number)
+        return bool(index) and self.frames[index - 1] is not None
+
     def find(self, number: int) -> Frame | None:
         """Return the frame in whose interval ``number`` lies, or None if it was not observed.
 
