@@ -1,0 +1,1 @@
+"""Generated PyTorch programs, and what has to hold of each of them."""

@@ -1,0 +1,103 @@
+"""Runs a program one way, and takes down everything that it computed, to the bit."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from torch import nn
+
+    from tests.generator.program import Program
+
+
+@dataclass
+class Outcome:
+    """What a run computed.
+
+    Attributes:
+        values: Tensors by name, as bytes.
+        error: What it raised.
+        model: Afterwards.
+        context: It ran in.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    error: BaseException | None = None
+    model: Any = None
+    context: Any = None
+
+
+class NoCounter:
+    """What programs call on their counter, when there is none."""
+
+    @contextmanager
+    def phase(self, _name: str) -> Iterator[None]:
+        yield
+
+    def pause(self) -> None:
+        pass
+
+    resume = pause
+
+
+def outcome(
+    program: Program,
+    context: Callable[[nn.Module], AbstractContextManager[Any]] = lambda _model: nullcontext(),
+    run: Callable[[nn.Module, Any, list[Any]], None] | None = None,
+    model: nn.Module | None = None,
+) -> Outcome:
+    """Build the model, unless one is given, and run the program in a context that is made for the model."""
+    build, own = program.functions()
+    model = build() if model is None else model
+    torch.manual_seed(program.seed + 1)
+    result, seen = Outcome(model=model), []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            result.context = context(model)
+            with result.context as entered:
+                (run or own)(model, entered if hasattr(entered, "pause") else NoCounter(), seen)
+        except Exception as error:  # noqa: BLE001  (any error is part of the outcome)
+            result.error = error
+    result.values = {f"seen[{i}]": frozen(value) for i, value in enumerate(seen)} | state(model)
+    result.values["random numbers"] = frozen(torch.get_rng_state())
+    return result
+
+
+def state(model: nn.Module) -> dict[str, Any]:
+    """Return parameters, their gradients, and buffers."""
+    tensors = {f"parameter {name}": p for name, p in model.named_parameters()}
+    tensors |= {f"gradient of {name}": p.grad for name, p in model.named_parameters()}
+    tensors |= {f"buffer {name}": b for name, b in model.named_buffers()}
+    return {name: frozen(value) for name, value in tensors.items()}
+
+
+def frozen(value: Any) -> Any:
+    """Return what tells tensors apart: type, dtype, shape and bits, those of its gradient included."""
+    if not isinstance(value, torch.Tensor):
+        return repr(value)
+    if value.layout != torch.strided:
+        value = value.to_dense()
+    grad = frozen(value.grad) if value.is_leaf and value.grad is not None else None
+    try:
+        plain = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
+        bits = plain.reshape(-1).view(torch.uint8).numpy().tobytes()
+    except (RuntimeError, NotImplementedError) as error:
+        bits = f"unreadable: {error}"[:200]
+    return type(value).__name__, str(value.dtype), tuple(value.shape), value.requires_grad, bits, grad
+
+
+def different(a: Outcome, b: Outcome) -> list[str]:
+    """Return the names of what two runs computed differently."""
+    names = [name for name in dict.fromkeys([*a.values, *b.values]) if a.values.get(name) != b.values.get(name)]
+    if type(a.error) is not type(b.error) or str(a.error) != str(b.error):
+        names.append(f"error: {a.error!r} and {b.error!r}")
+    return names
