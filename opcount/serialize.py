@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from opcount.convention import find_convention
+from opcount import json_reader as reader
+from opcount.convention import CONVENTIONS, Convention, find_convention
 from opcount.cost import Cost
 from opcount.errors import ConventionError, ProfileFormatError
+from opcount.json_reader import MismatchError, parse, structure
 from opcount.profile import Module, Profile, Record
 from opcount.steps import Amount, Spread, Steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SCHEMA = 2
 """Raised when older versions could misread a file; one that they could not misread says 1."""
@@ -54,11 +59,11 @@ def load(text: str) -> Profile:
     """Read what `dump` wrote.
 
     Raises:
-        ProfileFormatError: The text is no profile, or of a newer schema.
+        ProfileFormatError: The text is no profile, or of a newer schema, or a value in it cannot be right.
     """
     try:
-        data = json.loads(text)
-    except ValueError as error:
+        data = parse(text)
+    except (ValueError, TypeError) as error:
         raise ProfileFormatError(
             f"Profile.from_json: expected the JSON that to_json() writes, got {_excerpt(text)} ({error}). "
             f"Write the file again."
@@ -68,48 +73,106 @@ def load(text: str) -> Profile:
             f"Profile.from_json: expected a profile written by to_json(), got {_excerpt(text)}. "
             f"Pass such a file's text."
         )
-    if not isinstance(data.get("schema"), int) or not 1 <= data["schema"] <= SCHEMA:
+    schema = data.get("schema")
+    if type(schema) is not int or not 1 <= schema <= SCHEMA:
         raise ProfileFormatError(
-            f"Profile.from_json: expected schema 1 to {SCHEMA}, got {data.get('schema')!r}. "
+            f"Profile.from_json: expected schema 1 to {SCHEMA}, got {schema!r}. "
             f"Read the file with the opcount that wrote it, or a newer one."
         )
     try:
-        return _build(data)
-    except (KeyError, TypeError, AttributeError, ConventionError) as error:
+        parts = _READERS[schema]
+        return structure(Profile, **parts)(
+            {"steps": None, **{name: value for name, value in data.items() if name in parts}}
+        )
+    except MismatchError as error:
         raise ProfileFormatError(
-            f"Profile.from_json: the profile is damaged: {type(error).__name__}: {error}. Write the file again."
+            f"Profile.from_json: the profile is damaged: {error}. Write the file again."
         ) from error
 
 
-def _build(data: dict[str, Any]) -> Profile:
-    modules = (Module(**{**row, "aliases": tuple(row["aliases"])}) for row in data["modules"])
-    return Profile(
-        records=_build_records(data["records"]),
-        modules={module.path: module for module in modules},
-        convention=find_convention(data["convention"]),
-        provenance=data["provenance"],
-        unattributed=data["unattributed"],
-        formulas=data["formulas"],
-        steps=_build_steps(data["steps"]) if data["schema"] > 1 else None,
-    )
+def _convention(value: Any) -> Convention:
+    try:
+        return find_convention(reader.text(value))
+    except ConventionError as error:
+        names = ", ".join(map(repr, CONVENTIONS))
+        raise MismatchError(f"one of the conventions {names}", value) from error
 
 
-def _build_records(rows: list[dict[str, Any]]) -> tuple[Record, ...]:
-    return tuple(Record(**{**row, "stack": tuple(row["stack"]), "cost": Cost(**row["cost"])}) for row in rows)
+def _module_table(value: Any) -> dict[str, Module]:
+    rows = _read_modules(value)
+    table = {module.path: module for module in rows}
+    if len(table) != len(rows):
+        paths = [module.path for module in rows]
+        raise MismatchError("each path once", next(path for path in table if paths.count(path) > 1))
+    return table
 
 
-def _build_steps(data: dict[str, Any]) -> Steps:
-    spread, whole, error = data["spread"], data["extrapolated"], data["error"]
-    return Steps(
-        data["total"],
-        data["measured"],
-        data["interrupted"],
-        spread and Spread(**{name: Cost(**cost) for name, cost in spread.items()}),
-        whole and Amount(**{**whole, "records": _build_records(whole["records"])}),
-        error and Cost(**error),
-    )
+def _spread(first: Cost, least: Cost, most: Cost) -> Spread:
+    if any(low > high for low, high in zip(least, most, strict=True)):
+        raise MismatchError("no more in least than in most", list(least))
+    return Spread(first, least, most)
+
+
+def _steps(total: int, measured: int, *rest: Any) -> Steps:
+    if measured > total:
+        raise MismatchError(f"no more measured steps than {total}", measured)
+    return Steps(total, measured, *rest)
+
+
+def _no_steps(value: Any) -> None:
+    if value is not None:
+        raise MismatchError("none in a file of this schema", value)
 
 
 def _excerpt(text: object) -> str:
-    shown = repr(text)
+    shown = repr(text[:60] if isinstance(text, str) else text)
     return shown if len(shown) <= 60 else f"{shown[:57]}..."
+
+
+_read_counts, _read_words = reader.mapping(reader.count), reader.mapping(reader.text)
+_read_cost = structure(Cost, macs=reader.count, arith=reader.count, activations=reader.count)
+_read_records = reader.sequence(
+    structure(
+        Record,
+        stack=reader.sequence(reader.text, least=1),
+        operator=reader.text,
+        family=reader.text,
+        phase=reader.text,
+        dtype=reader.text,
+        calls=reader.count,
+        cost=_read_cost,
+        bytes=reader.count,
+        shapes=reader.text,
+    )
+)
+_read_modules = reader.sequence(
+    structure(
+        Module,
+        path=reader.text,
+        type=reader.text,
+        params=reader.count,
+        calls=reader.count,
+        aliases=reader.sequence(reader.text),
+    )
+)
+_read_steps = structure(
+    _steps,
+    total=reader.count,
+    measured=reader.count,
+    interrupted=reader.count,
+    spread=reader.optional(structure(_spread, first=_read_cost, least=_read_cost, most=_read_cost)),
+    extrapolated=reader.optional(
+        structure(Amount, records=_read_records, calls=_read_counts, unattributed=_read_counts)
+    ),
+    error=reader.optional(_read_cost),
+)
+_PARTS: dict[str, Callable[[Any], Any]] = {
+    "records": _read_records,
+    "modules": _module_table,
+    "convention": _convention,
+    "provenance": _read_words,
+    "unattributed": _read_counts,
+    "formulas": _read_words,
+}
+_READERS = {1: {**_PARTS, "steps": _no_steps}, 2: {**_PARTS, "steps": _read_steps}}
+"""Of the parts of a profile, by schema."""

@@ -9,6 +9,7 @@ import pytest
 from opcount.budget.evidence import changed_most
 from opcount.budget.units import show_apart, show_change
 from opcount.errors import BaselineError
+from opcount.json_reader import MismatchError
 from opcount.pytest_plugin.measured import Measured, from_data, read, to_data
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _readable(data: Mapping[str, Any]) -> Iterator[tuple[str, Measured]]:
     for key, row in data.items():
         try:
             yield key, from_data(row)
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except MismatchError:
             continue
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from opcount.budget.snapshot import Snapshot, take
+from opcount import json_reader as reader
+from opcount.budget.snapshot import Counts, Snapshot, take
 from opcount.budget.units import UNITS
 from opcount.errors import BaselineError
+from opcount.json_reader import MismatchError, parse, structure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from opcount.budget.watch import Measurement
@@ -72,17 +74,15 @@ def to_data(measured: Measured) -> dict[str, Any]:
     }
 
 
-def from_data(data: Mapping[str, Any]) -> Measured:
-    """Read what `to_data` made."""
-    modules = {path: dict(zip(UNITS, map(int, row), strict=True)) for path, row in data["modules"].items()}
-    return Measured(
-        str(data["test"]),
-        str(data["name"]),
-        list(data["limits"]),
-        list(data["uncounted"]),
-        modules[""],
-        Snapshot(str(data["convention"]), modules),
-    )
+def from_data(data: object) -> Measured:
+    """Read what `to_data` made.
+
+    Raises:
+        MismatchError: It is something else.
+    """
+    if isinstance(data, dict):
+        data = {name: value for name, value in data.items() if name in _PARTS}  # what follows from them is written, too
+    return _read_measured(data)
 
 
 def dump(found: Iterable[Measured]) -> str:
@@ -98,14 +98,14 @@ def read(path: Path, who: str) -> dict[str, Measured]:
         BaselineError: There is no such file, it holds no counts of tests, or those of a newer format.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BaselineError(
             f"{who}={path}: expected a file that --flops-json wrote, got {type(error).__name__}: {error}. "
             f"Write it again."
         ) from error
     schema = data.get("schema") if isinstance(data, dict) and data.get("format") == "opcount.tests" else None
-    if not isinstance(schema, int):
+    if type(schema) is not int or schema < 1:
         raise BaselineError(f"{who}={path}: expected a file that --flops-json wrote, got other JSON. Pass such a file.")
     if schema > FORMAT:
         raise BaselineError(
@@ -113,8 +113,43 @@ def read(path: Path, who: str) -> dict[str, Measured]:
             f"Read it with the opcount that wrote it, or a newer one."
         )
     try:
-        return {measured.key: measured for measured in map(from_data, data["tests"])}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BaselineError(
-            f"{who}={path}: the file is damaged: {type(error).__name__}: {error}. Write it again."
-        ) from error
+        return {measured.key: measured for measured in _read_file({"tests": data.get("tests")})}
+    except MismatchError as error:
+        raise BaselineError(f"{who}={path}: the file is damaged: {error}. Write it again.") from error
+
+
+def _measured(
+    test: str,
+    name: str,
+    convention: str,
+    limits: tuple[str, ...],
+    uncounted: tuple[str, ...],
+    modules: Mapping[str, Counts],
+) -> Measured:
+    return Measured(test, name, list(limits), list(uncounted), modules[""], Snapshot(convention, modules))
+
+
+def _modules(value: object) -> dict[str, Counts]:
+    modules = reader.mapping(_counts)(value)
+    if "" not in modules:
+        raise MismatchError("a row of the model, ''", list(modules))
+    return modules
+
+
+def _counts(value: object) -> Counts:
+    counts = reader.sequence(reader.count)(value)
+    if len(counts) != len(UNITS):
+        raise MismatchError(f"{len(UNITS)} counts", value)
+    return dict(zip(UNITS, counts, strict=True))
+
+
+_PARTS: dict[str, Callable[[Any], Any]] = {
+    "test": reader.text,
+    "name": reader.text,
+    "convention": reader.text,
+    "limits": reader.sequence(reader.text),
+    "uncounted": reader.sequence(reader.text),
+    "modules": _modules,
+}
+_read_measured = structure(_measured, **_PARTS)
+_read_file: Callable[[Any], list[Measured]] = structure(list, tests=reader.sequence(from_data))

@@ -225,7 +225,7 @@ def test_a_file_to_compare_with_decides_by_metric_and_share(check, pytester):
             "*--flops-compare=bad.json: expected a file that --flops-json wrote, got other JSON.*",
         ),
         (["--flops-compare=new.json"], "*--flops-compare=new.json: expected schema 1 to 1, got 9.*"),
-        (["--flops-compare=hurt.json"], "*--flops-compare=hurt.json: the file is damaged: KeyError*"),
+        (["--flops-compare=hurt.json"], "*--flops-compare=hurt.json: the file is damaged: expected *"),
         (["--flops-compare-fail=macs:1%"], "*expected --flops-compare=FILE with it, got none*"),
         (["--flops-compare-fail=macs"], "*expected a metric and by how much it may grow, such as macs:1%, got 'macs'*"),
         (["--flops-compare-fail=macs:fast"], "*expected macs:1% or macs:COUNT, got 'macs:fast'*"),
