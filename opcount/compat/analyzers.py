@@ -11,6 +11,7 @@ from opcount.compat.handles import Handle, arrivals, formulas_of
 from opcount.compat.inputs import Inputs
 from opcount.compat.run import Run, run
 from opcount.compat.structure import is_meant_to_be_called
+from opcount.compat.subject import runs_dry
 from opcount.cost import Cost
 from opcount.coverage import UNCOUNTED
 
@@ -30,10 +31,15 @@ class Analyzer(Answers):
     Args:
         model: Run as it is: in train or eval as the caller left it. Its buffers, mode and random numbers are put back.
         inputs: A tensor, a tuple of arguments, or a dict of keyword arguments.
+        dry_run: True: compute nothing, on a copy of the model without its data. False: compute. None: compute nothing
+            where the model's parameters are on the meta device.
+
+    Raises:
+        DryRunError: When first asked: a dry run is not possible.
     """
 
-    def __init__(self, model: nn.Module, inputs: object) -> None:
-        super().__init__(model, inputs)
+    def __init__(self, model: nn.Module, inputs: object, *, dry_run: bool | None = None) -> None:
+        super().__init__(model, inputs, dry_run=dry_run)
         self._handles: dict[str, Handle] = {}
         self._ignored: set[str] = set()
         self._words: dict[str, str] = {}
@@ -41,7 +47,6 @@ class Analyzer(Answers):
         self._ancestors = "owner"
         self._warns_unsupported = True
         self._warns_uncalled = True
-        self._computes = True
 
     def by_module_and_operator(self) -> dict[str, Counter[str]]:
         """Return the numbers of every module, children included, by operator."""
@@ -89,7 +94,7 @@ class Analyzer(Answers):
     def copy(self, new_model: nn.Module | None = None, new_inputs: object = None) -> Self:
         """Return an analyzer with the same settings, for another model or other inputs."""
         model = self._model if new_model is None else new_model
-        other = type(self)(model, self._inputs if new_inputs is None else new_inputs)
+        other = type(self)(model, self._inputs if new_inputs is None else new_inputs, dry_run=self._dry_run)
         other.set_op_handle(**self._handles, **dict.fromkeys(self._ignored))
         other._ancestors = self._ancestors  # noqa: SLF001  (of this class)
         return other.unsupported_ops_warnings(self._warns_unsupported).uncalled_modules_warnings(self._warns_uncalled)
@@ -124,17 +129,16 @@ class Analyzer(Answers):
         self._ran = other._run()
         return self
 
-    def compute_only_if_needed(self) -> Self:
-        """Answer from a dry run, where that is sure to give the same numbers."""
-        self._computes = False
-        return self
+    @property
+    def reported(self) -> nn.Module:
+        """The model; after a dry run the copy that ran, if its forward made modules or parameters."""
+        return self._run().model
 
     def _run(self) -> Run:
         if self._ran is None:
             formulas = formulas_of(self._handles, self._cost, self._words)
-            inputs = Inputs.of(self._inputs)
-            quiet, dry = not self._warns_unsupported, not self._computes
-            self._ran = run(self._model, inputs, formulas, quiet=quiet, dry=dry)
+            quiet, dry = not self._warns_unsupported, runs_dry(self._model, self._dry_run)
+            self._ran = run(self._model, Inputs.of(self._inputs), formulas, quiet=quiet, dry=dry)
             self._log_uncalled()
         return self._ran
 
@@ -208,17 +212,17 @@ class ActivationAnalyzer(Analyzer):
 
 
 def flop_count(
-    model: nn.Module, inputs: object, supported_ops: dict[str, Handle] | None = None
+    model: nn.Module, inputs: object, supported_ops: dict[str, Handle] | None = None, *, dry_run: bool | None = None
 ) -> tuple[defaultdict[str, float], Counter[str]]:
     """Return giga-FLOPs by operator, and how often operators ran that nothing explains."""
-    return _count(FlopAnalyzer(model, inputs), supported_ops, 1e9)
+    return _count(FlopAnalyzer(model, inputs, dry_run=dry_run), supported_ops, 1e9)
 
 
 def activation_count(
-    model: nn.Module, inputs: object, supported_ops: dict[str, Handle] | None = None
+    model: nn.Module, inputs: object, supported_ops: dict[str, Handle] | None = None, *, dry_run: bool | None = None
 ) -> tuple[defaultdict[str, float], Counter[str]]:
     """Return mega-activations by operator, and how often operators ran that nothing explains."""
-    return _count(ActivationAnalyzer(model, inputs), supported_ops, 1e6)
+    return _count(ActivationAnalyzer(model, inputs, dry_run=dry_run), supported_ops, 1e6)
 
 
 def _count(

@@ -21,9 +21,10 @@ class Answers:
     Args:
         model: What is analyzed.
         inputs: What it is called with.
+        dry_run: Whether it is called without computing; None: where its parameters are on the meta device.
     """
 
-    def __init__(self, model: nn.Module, inputs: object) -> None:
+    def __init__(self, model: nn.Module, inputs: object, *, dry_run: bool | None = None) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(
                 f"{type(self).__name__}: expected an nn.Module, got {model!r} of type {type(model).__name__}. "
@@ -31,6 +32,7 @@ class Answers:
             )
         self._model = model
         self._inputs = inputs
+        self._dry_run = dry_run
         self._names: dict[str, str] = {}
 
     @property

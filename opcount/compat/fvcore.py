@@ -82,17 +82,17 @@ def _elements(tensor: Tensor) -> int:
 
 
 def flop_count(
-    model: nn.Module, inputs: Any, supported_ops: dict[str, Handle] | None = None
+    model: nn.Module, inputs: Any, supported_ops: dict[str, Handle] | None = None, *, dry_run: bool | None = None
 ) -> tuple[defaultdict[str, float], Counter[str]]:
     """Return giga-FLOPs by operator, and how often operators ran that have no handle and no price."""
-    return _count(FlopCountAnalysis(model, inputs), supported_ops, 1e9)
+    return _count(FlopCountAnalysis(model, inputs, dry_run=dry_run), supported_ops, 1e9)
 
 
 def activation_count(
-    model: nn.Module, inputs: Any, supported_ops: dict[str, Handle] | None = None
+    model: nn.Module, inputs: Any, supported_ops: dict[str, Handle] | None = None, *, dry_run: bool | None = None
 ) -> tuple[defaultdict[str, float], Counter[str]]:
     """Return mega-activations by operator, and how often operators ran that have no handle and no price."""
-    return _count(ActivationCountAnalysis(model, inputs), supported_ops, 1e6)
+    return _count(ActivationCountAnalysis(model, inputs, dry_run=dry_run), supported_ops, 1e6)
 
 
 def _count(
@@ -142,8 +142,8 @@ def _complexity(flops: JitModelAnalysis, activations: JitModelAnalysis | None) -
             "none"
         )
     return Complexity(
-        structure_of(flops.model),
-        parameter_count(flops.model),
+        structure_of(flops.reported),
+        parameter_count(flops.reported),
         {column: analysis.by_module() for column, analysis in analyses.items()},
         {column: analysis.uncalled_modules() for column, analysis in analyses.items()},
     )

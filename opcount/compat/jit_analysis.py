@@ -15,8 +15,8 @@ import numpy as np
 from opcount.compat.answers import ANCESTORS, TRACER_WARNINGS, Answers, one_of, pairs_of
 from opcount.compat.kinds import COSTS_NOTHING, TRACED_IN_PARTS, kind_of, kind_of_whole, values_of
 from opcount.compat.structure import is_meant_to_be_called, walk
+from opcount.compat.subject import left_alone, reported, runs_dry, skeleton_of, without_computing
 from opcount.compat.tally import Entry, Tally
-from opcount.compat.untouched import untouched
 from opcount.interceptor import attention_in_the_open, whole_calls
 
 if TYPE_CHECKING:
@@ -46,13 +46,18 @@ class JitModelAnalysis(Answers):
     Args:
         model: Run as it is: in train or eval as the caller left it. Its buffers, mode and random numbers are put back.
         inputs: A tuple of arguments, or the only one.
+        dry_run: True: compute nothing, on a copy of the model without its data. False: compute. None: compute nothing
+            where the model's parameters are on the meta device.
+
+    Raises:
+        DryRunError: When first asked: a dry run is not possible.
     """
 
     _prices: frozenset[str] = frozenset()
     """The operators that have a price before handles are set; the others count for the products inside."""
 
-    def __init__(self, model: nn.Module, inputs: Any) -> None:
-        super().__init__(model, inputs)
+    def __init__(self, model: nn.Module, inputs: Any, *, dry_run: bool | None = None) -> None:
+        super().__init__(model, inputs, dry_run=dry_run)
         self._op_handles: dict[str, Handle] = {}
         self._ignored_ops: set[str] = set()
         self._has_prices = bool(self._prices)
@@ -158,6 +163,11 @@ class JitModelAnalysis(Answers):
         self._warn_trace = one_of("tracer_warnings", mode, TRACER_WARNINGS)
         return self
 
+    @property
+    def reported(self) -> nn.Module:
+        """The model; after a dry run the copy that ran, if its forward made modules or parameters."""
+        return self._analyze().model
+
     def _analyze(self) -> Tally:
         if self._stats is None:
             self._stats = self._run()
@@ -186,19 +196,25 @@ class JitModelAnalysis(Answers):
     def _run_once(self, *, with_autograd: bool = False) -> Tally:
         args = self._inputs if isinstance(self._inputs, tuple) else (self._inputs,)
         functions = {k.removeprefix(_FUNCTION) for k in {*self._op_handles, *self._ignored_ops} if _FUNCTION in k}
-        tally = Tally(self._model)
+        ran, dry = self._model, runs_dry(self._model, self._dry_run)
+        if dry:
+            ran, args, _ = skeleton_of(ran, args, {})
+        tally = Tally(ran)
 
         def add(call: Call) -> None:
             self._add(tally.at(call.stack), kind_of_whole(call) if with_autograd else kind_of(call.operator), call)
 
         with ExitStack() as undo:
-            undo.enter_context(untouched(self._model, *args))
+            undo.enter_context(left_alone(self._model, *args, dry=dry))
             undo.enter_context(attention_in_the_open())
             if self._warn_trace == "none":
                 undo.enter_context(warnings.catch_warnings())
                 warnings.simplefilter("ignore")
-            undo.enter_context(whole_calls(self._model, add, TRACED_IN_PARTS, functions, with_autograd=with_autograd))
-            self._model(*args)
+            if dry:
+                undo.enter_context(without_computing(ran))
+            undo.enter_context(whole_calls(ran, add, TRACED_IN_PARTS, functions, with_autograd=with_autograd))
+            ran(*args)
+        tally.model = reported(self._model, ran)
         return tally
 
     def _add(self, entry: Entry, kind: str, call: Call) -> None:
@@ -225,7 +241,7 @@ class JitModelAnalysis(Answers):
                 _log.warning("Unsupported operator %s encountered %d time(s)", kind, calls)
 
     def _log_uncalled(self, tally: Tally) -> None:
-        modules = dict(walk(self._model))
+        modules = dict(walk(tally.model))
         names = sorted(n for n in tally.view(self._ancestor_mode).uncalled if is_meant_to_be_called(modules[n]))
         if self._enable_warn_uncalled_mods and names:
             _log.warning("These modules were never called; their parents include what ran: %s", ", ".join(names))

@@ -36,13 +36,13 @@ def get_model_complexity_info(
     inputs: Any = None,
     show_table: bool = True,  # noqa: FBT001, FBT002  (the reference's signature)
     show_arch: bool = True,  # noqa: FBT001, FBT002
+    *,
+    dry_run: bool | None = None,
 ) -> dict[str, Any]:
     """Run a model once and return its FLOPs, activations and parameters, as numbers and as text.
 
     The model runs as it is, in train or eval, and is left as it was: its buffers, its mode, its hooks and the random
-    numbers; also when its forward raises. Nothing is computed where a dry run is sure to give the same numbers: a model
-    of plain Python on the CPU or the meta device, without hooks of its own. If it then asks for values it is computed
-    after all, as if nothing had been tried, and the logger `opcount` says why, once.
+    numbers; also when its forward raises.
 
     Args:
         model: What to run.
@@ -51,6 +51,8 @@ def get_model_complexity_info(
         inputs: A tensor, a tuple of arguments, or a dict of keyword arguments; wins over ``input_shape``.
         show_table: Make ``out_table``.
         show_arch: Make ``out_arch``.
+        dry_run: True: compute nothing, on a copy of the model without its data, so that its size does not matter.
+            False: compute. None: compute nothing where the model's parameters are on the meta device.
 
     Returns:
         ``flops``, ``activations`` and ``params`` as numbers, each as ``..._str`` too; ``out_table`` and ``out_arch``,
@@ -58,6 +60,7 @@ def get_model_complexity_info(
 
     Raises:
         InputError: Neither a shape nor inputs were given, or what was given is no shape.
+        DryRunError: A dry run is not possible: an operator needs values, or the model has no copy without its data.
 
     Example:
         >>> import torch
@@ -80,7 +83,7 @@ def get_model_complexity_info(
                 "Pass input_shape=(3, 224, 224), or inputs=model_inputs."
             )
         inputs = random_inputs(model, input_shape)
-    flops = FlopAnalyzer(model, inputs).uncalled_modules_warnings(enabled=False).compute_only_if_needed()
+    flops = FlopAnalyzer(model, inputs, dry_run=dry_run).uncalled_modules_warnings(enabled=False)
     activations = ActivationAnalyzer(model, inputs).share_run(flops)
     complexity = _complexity(flops, activations)
     numbers = {
@@ -118,4 +121,4 @@ def _complexity(flops: FlopAnalyzer, activations: ActivationAnalyzer | None) -> 
     columns, uncalled = {"flops": flops.by_module()}, {"flops": flops.uncalled_modules()}
     if activations is not None:
         columns["acts"], uncalled["acts"] = activations.by_module(), activations.uncalled_modules()
-    return Complexity(structure_of(flops.model), parameter_count(flops.model), columns, uncalled)
+    return Complexity(structure_of(flops.reported), parameter_count(flops.reported), columns, uncalled)

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from opcount.compat import words
-from opcount.compat.dry import Refusal, computed, dry_profile
 from opcount.compat.structure import ancestors_of, forward_of, walk
-from opcount.compat.untouched import untouched
+from opcount.compat.subject import left_alone, reported, skeleton_of
 from opcount.counter import OpCounter
 from opcount.errors import UncountedOperatorWarning
 from opcount.profile import parents
@@ -44,28 +43,20 @@ def run(
         inputs: Its arguments.
         formulas: For this run alone.
         quiet: Do not warn of operators that nothing explains.
-        dry: Compute nothing, where that is sure to give the same numbers; else compute, and log why if it was tried.
+        dry: Compute nothing: a skeleton runs in the model's place.
     """
-    refusal = None
-    if dry and not formulas:
-        try:
-            return _run_of(dry_profile(model, inputs), model)
-        except Refusal as reason:
-            refusal = reason
+    ran, (args, kwargs) = model, inputs
+    if dry:
+        ran, args, kwargs = skeleton_of(model, args, kwargs)
     with ExitStack() as undo:
-        if dry:
-            undo.enter_context(computed(refusal))
-        undo.enter_context(untouched(model, *inputs.args, *inputs.kwargs.values()))
+        undo.enter_context(left_alone(model, *inputs.args, *inputs.kwargs.values(), dry=dry))
         if quiet:
             undo.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore", UncountedOperatorWarning)
-        with OpCounter(model, formulas=formulas) as counter:
-            model(*inputs.args, **inputs.kwargs)
-    return _run_of(counter.profile, model)
-
-
-def _run_of(profile: Profile, model: nn.Module) -> Run:
-    return Run(profile, dict(walk(model)), Names(model).paths)
+        with OpCounter(ran, dry_run=dry, formulas=formulas) as counter:
+            ran(*args, **kwargs)
+    shown = reported(model, ran)
+    return Run(shown, counter.profile, dict(walk(shown)), Names(shown).paths)
 
 
 @dataclass(frozen=True)
@@ -73,11 +64,13 @@ class Run:
     """A finished run.
 
     Attributes:
+        model: Whose modules and parameters are reported: the model's, or its skeleton's if forward made some.
         profile: What was counted.
         modules: By full name, a shared one once.
         paths: The profile's path of every module, by ``id``: wrappers do not show in it.
     """
 
+    model: nn.Module
     profile: Profile
     modules: Mapping[str, nn.Module]
     paths: Mapping[int, str]

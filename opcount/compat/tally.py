@@ -43,10 +43,13 @@ class Tally:
 
     Args:
         model: Whose modules are asked for, by full name, a shared one once.
+
+    Attributes:
+        model: The same.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._model = model
+        self.model = model
         self._entries: dict[tuple[str, ...], Entry] = {}
         self._views: dict[str, View] = {}
 
@@ -71,8 +74,8 @@ class Tally:
                 total.counts.update(entry.counts)
                 total.unsupported.update(entry.unsupported)
         seen.update(by_path)
-        paths = Names(self._model).paths
-        path_of = {name: paths[id(module)] for name, module in walk(self._model)}
+        paths = Names(self.model).paths
+        path_of = {name: paths[id(module)] for name, module in walk(self.model)}
         nothing = Entry(Counter(), Counter())
         return View(
             counts={name: Counter(by_path.get(path, nothing).counts) for name, path in path_of.items()},
