@@ -80,7 +80,7 @@ class Registry:
                 f"formula: {key} has a formula already, {'.'.join(_origin(clash))}. "
                 f"Pass OpCounter(formulas={{...}}) to replace it for one count."
             )
-        if isinstance(key, type):
+        if isinstance(key, type) and not _is_function(key):
             self._modules.add(key)
         kept = [f for f in self._formulas.get(key, ()) if f.when is not formula.when]
         self._formulas[key] = sorted([*kept, formula], key=lambda f: f.when is None)
@@ -124,8 +124,13 @@ def formula(*targets: object) -> Callable[[P], P]:
 
     Args:
         targets: Overloads (``torch.ops.mylib.f.default``), packets (``torch.ops.mylib.f``), their names
-            (``"mylib.f"``), higher-order operators, Triton kernels, or `nn.Module` classes, which are then
-            priced as a whole.
+            (``"mylib.f"``), higher-order operators, Triton kernels, or `nn.Module` classes and classes of
+            `autograd.Function`, which are then priced as a whole.
+
+    The formula of a function takes ``(out, *args)`` of its ``apply``, and stands for all that runs inside. It may be
+    registered by the class or by the name, ``"autograd.MyFunction"``. Its backward costs as much for each gradient that
+    it returns, unless ``"autograd.MyFunctionBackward"`` has a formula: that is asked when the function is applied, with
+    the same arguments.
 
     A composite operator such as ``aten.linear`` reaches a counter under inference_mode alone; elsewhere PyTorch has
     taken it apart before. For the same count everywhere price what it is made of, or the module class that calls it.
@@ -188,12 +193,22 @@ def target_key(target: object) -> object:
         return f"higher_order.{target.name()}"
     if isinstance(target, type) and issubclass(target, torch.nn.Module) and target is not torch.nn.Module:
         return target
+    if _is_function(target):
+        return target
     if type(target).__module__.startswith("triton"):
         return target
     raise FormulaError(
-        f"formula: expected an operator, its name, a higher-order operator, a Triton kernel or an nn.Module class, got "
-        f"{target!r} of type {type(target).__name__}. For the function of a custom operator pass torch.ops.lib.name."
+        f"formula: expected an operator, its name, a higher-order operator, a Triton kernel, an nn.Module class or "
+        f"an autograd.Function class, got {target!r} of type {type(target).__name__}. "
+        f"For the function of a custom operator pass torch.ops.lib.name."
     )
+
+
+def _is_function(target: object) -> bool:
+    """Tell whether a target is the class of an ``autograd.Function``, or of its backward."""
+    from torch.autograd.function import BackwardCFunction, Function  # noqa: PLC0415
+
+    return isinstance(target, type) and issubclass(target, (Function, BackwardCFunction)) and target is not Function
 
 
 def operator_keys(func: Any) -> list[str]:

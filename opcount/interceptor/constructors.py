@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opcount.interceptor.opening import modes_below
+from opcount.interceptor.stack import interceptors, without
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,29 +29,8 @@ _LOCK = Lock()
 def _new(cls: type, /, *args: Any, **kwargs: Any) -> Any:
     if cls is torch.Tensor or not _height():
         return _construct(cls, *args, **kwargs)
-    with _without_interceptors():
+    with without(interceptors()):
         return _construct(cls, *args, **kwargs)
-
-
-@contextmanager
-def _without_interceptors() -> Iterator[None]:
-    """Take interceptors off this thread's stack; anybody else's mode stays and has its say."""
-    stack = modes_below()
-    lowest = next((i for i, mode in enumerate(stack) if getattr(mode, "is_interceptor", False)), len(stack))
-    ours = stack[lowest:]
-    others = [mode for mode in ours if not getattr(mode, "is_interceptor", False)]
-    _replace(ours, others)
-    try:
-        yield
-    finally:
-        _replace(others, ours)
-
-
-def _replace(modes: list[Any], others: list[Any]) -> None:
-    for _ in modes:
-        torch._C._pop_torch_dispatch_stack(None)
-    for mode in others:
-        torch._C._push_on_torch_dispatch_stack(mode)
 
 
 class _Constructor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from opcount.interceptor.function_calls import FunctionCalls
 from opcount.interceptor.mode import Interceptor
 from opcount.interceptor.plan import PassThrough, Plan, Planner
 
@@ -25,13 +26,15 @@ class Crew:
 
     def __init__(self, planner: Planner) -> None:
         self._planner = planner
+        self._functions = FunctionCalls(planner)
         self._plans: dict[Any, Plan] = {}
         self._paused: dict[Any, Plan] | None = None
         self._modes: weakref.WeakSet[Interceptor] = weakref.WeakSet()
 
     def enlist(self, scope: Scope) -> Interceptor:
         """Return an interceptor that charges to a scope."""
-        mode = Interceptor(self._planner, scope, self._plans if self._paused is None else self._paused)
+        plans = self._plans if self._paused is None else self._paused
+        mode = Interceptor(self._planner, scope, plans, self._functions)
         self._modes.add(mode)
         return mode
 

@@ -9,7 +9,8 @@ import torch
 from torch._C import DispatchKey
 
 from opcount.coverage import UNCOUNTED
-from opcount.interceptor.opening import charge_unopened, is_fake, modes_below, tensors
+from opcount.interceptor.opening import charge_unopened, is_fake, tensors
+from opcount.interceptor.stack import modes_below
 
 if TYPE_CHECKING:
     from torch._ops import HigherOrderOperator

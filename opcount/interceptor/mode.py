@@ -15,11 +15,14 @@ from opcount.errors import CounterStateError
 from opcount.interceptor.direct import BOUND
 from opcount.interceptor.opening import is_fake, takes, tensors
 from opcount.interceptor.plan import Plan, Planner
+from opcount.interceptor.stack import without
 from opcount.scope import Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
+    from opcount.interceptor.function_calls import FunctionCalls
     from opcount.scope import Frame, Scope
     from opcount.scope.frame import Shapes
 
@@ -40,6 +43,7 @@ class Interceptor(TorchDispatchMode):
         planner: Decides how.
         scope: Where operators are charged.
         plans: What was decided, by the operator's ``id``, shared by the threads of a count.
+        functions: Prices calls of ``autograd.Function``; None: they are taken for what they run.
     """
 
     supports_higher_order_operators = True
@@ -54,11 +58,14 @@ class Interceptor(TorchDispatchMode):
         """Tell dynamo that this mode changes nothing that it compiles."""
         return True
 
-    def __init__(self, planner: Planner, scope: Scope, plans: dict[Any, Plan]) -> None:
+    def __init__(
+        self, planner: Planner, scope: Scope, plans: dict[Any, Plan], functions: FunctionCalls | None = None
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.planner = planner
         self.scope = scope
         self.plans = plans
+        self.functions = functions
         self._handlers: dict[Any, bool] = {}
 
     def __torch_dispatch__(
@@ -214,6 +221,18 @@ class Interceptor(TorchDispatchMode):
         finally:
             torch._C._pop_torch_dispatch_stack(None)
 
+    def absent(self) -> AbstractContextManager[None]:
+        """See nothing of what this thread runs."""
+        return without([self])
+
+    def run_function(self, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        """Run the forward of an ``autograd.Function``."""
+        return run() if self.functions is None else self.functions.run_forward(self, function, args, run)
+
+    def run_backward(self, node: Any, grads: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        """Run the backward of an ``autograd.Function``."""
+        return run() if self.functions is None else self.functions.run_backward(self, node, grads, run)
+
     @contextmanager
     def watched(self, kind: type[Watch] | None = None) -> Iterator[Watch]:
         """See what a kernel calls inside, and note whether anything of it is priced."""
@@ -230,7 +249,7 @@ class Watch(Interceptor):
     """The same interceptor once more, noting whether an operator was counted."""
 
     def __init__(self, outer: Interceptor) -> None:
-        super().__init__(outer.planner, outer.scope, outer.plans)
+        super().__init__(outer.planner, outer.scope, outer.plans, outer.functions)
         self.priced = False
         self._outer = outer
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch._C import DispatchKey, DispatchKeySet
 
+from opcount.interceptor.stack import modes_below
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -132,11 +134,6 @@ def charge_unopened(
     for other in modes_below():
         if getattr(other, "is_interceptor", False):
             other.charge_whole(func, out, args, kwargs)
-
-
-def modes_below() -> list[Any]:
-    """Return the dispatch modes of this thread that an operator is still to pass, the last to see it first."""
-    return [torch._C._get_dispatch_stack_at(i) for i in range(torch._C._len_torch_dispatch_stack())]
 
 
 def _can_be_opened(func: OpOverload, keys: DispatchKeySet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

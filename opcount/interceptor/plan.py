@@ -174,6 +174,11 @@ class Planner:
             self._kernels[kernel] = plan
         return plan
 
+    def function_plan(self, function: type, name: str) -> Plan | None:
+        """Return the plan of an ``autograd.Function``, or of its backward; None if there is no formula for it."""
+        formulas = self.registry.find([function, name])
+        return self._of(name, formulas[-1]) if formulas else None
+
     def backend_plan(self, func: OpOverload, name: str, formulas: list[Formula]) -> Plan:
         """Decide for a device that has a kernel of its own."""
         if formulas and formulas[0].sealed:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opcount.interceptor.constructors import subclasses_callable
+from opcount.interceptor.functions import functions_shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,11 +82,14 @@ _SINGLE_THREAD = _SingleThread()
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Run compiled functions eagerly, backward on the calling thread, and constructors of tensor subclasses unseen."""
+    """Run compiled functions eagerly, backward on the calling thread, and constructors of tensor subclasses unseen.
+
+    Calls of ``autograd.Function`` are shown to interceptors.
+    """
     _STANCE.enter()
     _SINGLE_THREAD.enter()
     try:
-        with subclasses_callable():
+        with subclasses_callable(), functions_shown():
             yield
     finally:
         _SINGLE_THREAD.leave()

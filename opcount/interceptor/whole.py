@@ -14,9 +14,8 @@ import torch
 from opcount.convention import FVCORE
 from opcount.cost import Cost
 from opcount.coverage import UNCOUNTED
-from opcount.interceptor.functions import functions_watched
 from opcount.interceptor.mode import Interceptor
-from opcount.interceptor.opening import modes_below, tensors
+from opcount.interceptor.opening import tensors
 from opcount.interceptor.plan import Planner
 from opcount.interceptor.surroundings import undisturbed
 from opcount.scope import Frame, Scopes
@@ -81,7 +80,7 @@ def whole_calls(
     plans: dict[Any, Plan] = {}
 
     def mode_for(scope: Scope) -> _Whole:
-        return _Whole(planner, scope, plans, tell, parts_of)
+        return _Whole(planner, scope, plans, tell, parts_of, functions)
 
     def adopt(scope: Scope) -> Callable[[], object]:
         return mode_for(scope).push_here()
@@ -91,17 +90,9 @@ def whole_calls(
     ) -> None:
         mode.tell_of(planner.module_plan(type(module)), frame, out, args, kwargs)
 
-    def watch(function: type, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
-        top = next(reversed(modes_below()), None)
-        if not isinstance(top, _Whole) or function.__name__ not in functions:
-            return run()
-        return top.run_function(function, args, run)
-
     scopes = Scopes(model, adopt, planner.priced_modules(), charge_module)
     with ExitStack() as undo:
         undo.enter_context(undisturbed())
-        if functions:
-            undo.enter_context(functions_watched(watch))
         scope = scopes.open()
         undo.callback(scopes.close)
         mode = mode_for(scope)
@@ -121,8 +112,10 @@ class _Whole(Interceptor):
         plans: dict[Any, Plan],
         tell: Callable[[Call], None],
         parts_of: Collection[str],
+        functions: Collection[str],
     ) -> None:
         super().__init__(planner, scope, plans)
+        self._told_functions = functions
         self._tell = tell
         self._parts_of = parts_of
         self._inside = _Inside(planner, scope, plans)
@@ -162,8 +155,10 @@ class _Whole(Interceptor):
         self._inside.charge(plan, out, args, kwargs)
         self._tell_of_sum(plan.operator, None, frame, out, args, kwargs)
 
-    def run_function(self, function: type, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+    def run_function(self, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         """Run an ``autograd.Function``, and tell of it and not of what it does."""
+        if function.__name__ not in self._told_functions:
+            return run()
         self._functions += 1
         try:
             out = run()

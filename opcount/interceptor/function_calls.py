@@ -1,0 +1,158 @@
+"""One call of an ``autograd.Function``: priced whole where there is a formula for it.
+
+Its backward is priced at the time of its forward, while the arguments are alive: nothing is kept but the numbers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from torch.autograd import Function
+
+from opcount.cost import Cost
+from opcount.coverage import UNCOUNTED
+from opcount.interceptor.opening import tensors
+from opcount.interceptor.plan import PassThrough, Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opcount.interceptor.mode import Interceptor
+    from opcount.interceptor.plan import Planner
+
+_FUNCTORCH = "torch._functorch.autograd_function"
+
+
+def name_of(function: type) -> str:
+    """Return an operator's name for a function: that of the program's own where functorch has made another of it."""
+    name = function.__name__
+    if function.__module__ == _FUNCTORCH:
+        name = name.removeprefix("Vmapped").removesuffix("Generated")
+    return f"autograd.{name}"
+
+
+class _Way(NamedTuple):
+    """How the calls of a function are priced and charged.
+
+    Attributes:
+        pricing: The plan whose formula is asked.
+        charging: The plan that calls are charged by, at a cost which is known already.
+        failing: The plan for calls on which the formula fails.
+    """
+
+    pricing: Plan
+    charging: Plan
+    failing: Plan
+
+    def price(self, out: Any, args: tuple[Any, ...]) -> tuple[Plan, Cost]:
+        """Return the plan by which to charge a call, and its cost."""
+        price = self.pricing.price
+        if price is None:
+            return self.charging, Cost()
+        try:
+            return self.charging, price(out, *args)
+        except Exception:
+            if self.pricing.from_user:
+                raise
+            return self.failing, Cost()
+
+
+def _way(pricing: Plan, suffix: str = "") -> _Way:
+    name = f"{pricing.operator}{suffix}"
+    charging = Plan(name, pricing.family, _known_cost if pricing.price else None, text=pricing.text)
+    return _Way(pricing, charging, Plan(name, UNCOUNTED))
+
+
+def _known_cost(_out: object, /, *_args: object, cost: Cost) -> Cost:
+    return cost
+
+
+class _Bill(NamedTuple):
+    """What is to be charged for the backward of one call.
+
+    Attributes:
+        plan: By which.
+        cost: How much.
+        each: Whether that is for each gradient.
+    """
+
+    plan: Plan
+    cost: Cost
+    each: bool
+
+    def total(self, gradients: int) -> Cost:
+        """Return the cost of a backward that returns so many gradients."""
+        return Cost(macs=self.cost.macs * gradients, arith=self.cost.arith * gradients) if self.each else self.cost
+
+
+class FunctionCalls:
+    """Calls of functions in one count.
+
+    Args:
+        planner: Finds their formulas.
+    """
+
+    def __init__(self, planner: Planner) -> None:
+        self._planner = planner
+        self._ways: dict[type, tuple[_Way, _Way | None, _Way] | None] = {}
+        self._latest: dict[str, _Bill] = {}
+        self._bills: WeakKeyDictionary[Any, _Bill] = WeakKeyDictionary()
+
+    def run_forward(self, mode: Interceptor, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        """Run a function's forward."""
+        ways = None if isinstance(mode.plans, PassThrough) else self._ways_of(function)
+        if ways is None:
+            return run()
+        name = name_of(function)
+        if issubclass(function, Function):
+            with mode.absent():
+                out = run()
+            self._latest[name] = self._charge(mode, ways, out, args)
+        else:  # functorch made it of the program's own, which it applies
+            out = run()
+        node = _node_of(function, out)
+        if node is not None and name in self._latest:
+            self._bills[node] = self._latest[name]
+        return out
+
+    def _charge(
+        self, mode: Interceptor, ways: tuple[_Way, _Way | None, _Way], out: Any, args: tuple[Any, ...]
+    ) -> _Bill:
+        forward, backward, alike = ways
+        plan, cost = forward.price(out, args)
+        mode.charge(plan, out, args, {"cost": cost})
+        if backward is not None:
+            return _Bill(*backward.price(out, args), each=False)
+        return _Bill(alike.charging if plan is forward.charging else alike.failing, cost, each=True)
+
+    def run_backward(self, mode: Interceptor, node: Any, grads: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        """Run a function's backward."""
+        bill = self._bills.get(node)
+        if bill is None or isinstance(mode.plans, PassThrough):
+            return run()
+        with mode.absent():
+            out = run()
+        mode.charge(bill.plan, out, grads, {"cost": bill.total(sum(1 for _ in tensors((out,))))})
+        return out
+
+    def _ways_of(self, function: Any) -> tuple[_Way, _Way | None, _Way] | None:
+        if function not in self._ways:
+            name = name_of(function)
+            forward = self._planner.function_plan(function, name)
+            backward = self._planner.function_plan(function._backward_cls, f"{name}Backward")
+            self._ways[function] = (
+                None
+                if forward is None
+                else (_way(forward), None if backward is None else _way(backward), _way(forward, "Backward"))
+            )
+        return self._ways[function]
+
+
+def _node_of(function: Any, out: Any) -> Any:
+    """Return the node that a call left in the graph; None if it left none."""
+    for tensor in tensors((out,)):
+        node = tensor.grad_fn
+        if isinstance(node, function._backward_cls):
+            return node
+    return None
