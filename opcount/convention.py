@@ -50,6 +50,8 @@ _PUBLISHED = re.compile(
     r"(batch|layer|group|instance)_norm"
     r"|\bupsample_(nearest|bilinear)2d"
     r"|grid_sampler"
+    r"|^autograd\.\w*(Batch|Layer|Group)Norm\w*Function(Backward)?$"
+    r"|^autograd\.FastLayerNormFN(Backward)?$"
 )
 
 

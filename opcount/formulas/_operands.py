@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from opcount.errors import FormulaError
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
@@ -23,13 +27,46 @@ def has_data(x: Tensor) -> bool:
     return type(x) in _PLAIN and not x.is_meta
 
 
-def host_ints(x: Tensor | None) -> list[int] | None:
-    """Return the numbers of a small integer tensor, or None where there are none to be read."""
+def host_values(x: Tensor | None) -> Any:
+    """Return the numbers of a small tensor as nested lists, or None where there are none to be read."""
     if x is None or not has_data(x):
         return None
     with torch._C._DisableTorchDispatch():  # a real tensor has its values in a dry run, too
-        values: list[int] = x.tolist()
+        return x.tolist()
+
+
+def host_ints(x: Tensor | None) -> list[int] | None:
+    """Return the numbers of a small integer tensor, or None where there are none to be read."""
+    values: list[int] | None = host_values(x)
     return values
+
+
+def count_where(x: Tensor, test: Callable[[Tensor], Tensor]) -> int:
+    """Count the elements that pass a test.
+
+    Raises:
+        FormulaError: There are no numbers to be read.
+    """
+    require(has_data(x), "a tensor with values", x)
+    with torch._C._DisableTorchDispatch():
+        return int(test(x).sum())
+
+
+def require(holds: bool, expected: str, got: object) -> None:
+    """Refuse a call that a formula does not know: it is then named as uncounted.
+
+    Raises:
+        FormulaError: The condition does not hold.
+    """
+    if not holds:
+        raise FormulaError(
+            f"formula: expected {expected}, got {type(got).__name__}. Register a formula of your own for this function."
+        )
+
+
+def needs_grad(x: object) -> bool:
+    """Tell whether a backward makes a gradient for an argument."""
+    return isinstance(x, torch.Tensor) and x.requires_grad
 
 
 def depth(a: Tensor) -> int:

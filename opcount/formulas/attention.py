@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _forward(rows: int, scores: int, e: int, ev: int, masked: bool) -> Cost:
+def forward_cost(rows: int, scores: int, e: int, ev: int, masked: bool) -> Cost:
+    """Price attention with so many rows of queries and scores."""
     return Cost(scores * (e + ev), scores * (7 if masked else 6), scores + rows * ev)
 
 
-def _backward(rows: int, scores: int, e: int, ev: int) -> Cost:
+def backward_cost(rows: int, scores: int, e: int, ev: int) -> Cost:
+    """Price the five products of a fused backward."""
     return Cost(scores * (3 * e + 2 * ev), 6 * scores + 2 * rows * ev)
 
 
@@ -40,7 +42,7 @@ def _heads_first(q: Tensor, k: Tensor, v: Tensor) -> tuple[int, int, int, int]:
     return rows, rows * k.shape[-2], e, v.shape[-1]
 
 
-def _heads_second(
+def heads_second(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -85,7 +87,7 @@ def cpu(
     **_: object,
 ) -> Cost:
     """``out = softmax(q @ k.T * scale + mask) @ v``: ``b h l s (e + ev)`` MACs."""
-    return _forward(*_heads_first(q, k, v), causal or attn_mask is not None)
+    return forward_cost(*_heads_first(q, k, v), causal or attn_mask is not None)
 
 
 @formula(aten._scaled_dot_product_flash_attention, aten._triton_scaled_dot_attention)
@@ -101,7 +103,7 @@ def flash(
     **__: object,
 ) -> Cost:
     """``out = softmax(q @ k.T * scale + mask) @ v``: ``b h l s (e + ev)`` MACs."""
-    return _forward(*_heads_first(q, k, v), causal)
+    return forward_cost(*_heads_first(q, k, v), causal)
 
 
 @formula(aten._scaled_dot_product_flash_attention + ".quantized")
@@ -120,7 +122,7 @@ def flash_quantized(
     **__: object,
 ) -> Cost:
     """``out = softmax(q @ k.T * scale + mask) @ v``; the operands' scales are folded into ``scale``."""
-    return _forward(*_heads_first(q, k, v), causal)
+    return forward_cost(*_heads_first(q, k, v), causal)
 
 
 @formula(aten._scaled_dot_product_efficient_attention, aten._scaled_dot_product_cudnn_attention)
@@ -138,7 +140,7 @@ def efficient(
     **__: object,
 ) -> Cost:
     """``out = softmax(q @ k.T * scale + bias) @ v``: ``b h l s (e + ev)`` MACs."""
-    return _forward(*_heads_first(q, k, v), causal or bias is not None)
+    return forward_cost(*_heads_first(q, k, v), causal or bias is not None)
 
 
 @formula(aten._scaled_dot_product_fused_attention_overrideable)
@@ -157,7 +159,7 @@ def overrideable(
     **__: object,
 ) -> Cost:
     """``out = softmax(q @ k.T * scale + bias) @ v``: ``b h l s (e + ev)`` MACs."""
-    return _forward(*_heads_first(q, k, v), causal or bias is not None)
+    return forward_cost(*_heads_first(q, k, v), causal or bias is not None)
 
 
 @formula(aten._flash_attention_forward)
@@ -181,7 +183,7 @@ def flash_forward(
 
     Of a cache the keys in use count, where they are told.
     """
-    return _forward(*_heads_second(q, k, v, q_ends, k_ends, max_k, seqused_k), causal)
+    return forward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k, seqused_k), causal)
 
 
 @formula(aten._flash_attention_forward_no_dropout_inplace)
@@ -209,7 +211,7 @@ def efficient_forward(
     **__: object,
 ) -> Cost:
     """``out = softmax(q @ k.T * scale + bias) @ v`` for each sequence: the sum of its ``h l s (e + ev)``."""
-    return _forward(*_heads_second(q, k, v, q_ends, k_ends, max_k, seqlen_k), bias is not None or mask_type != 0)
+    return forward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k, seqlen_k), bias is not None or mask_type != 0)
 
 
 @formula(aten._cudnn_attention_forward)
@@ -235,8 +237,8 @@ def cudnn_forward(
 
     Of a cache the keys in use count, where they are told.
     """
-    sizes = _heads_first(q, k, v) if q_ends is None else _heads_second(q, k, v, q_ends, k_ends, max_k, seqused_k)
-    return _forward(*sizes, causal or bias is not None)
+    sizes = _heads_first(q, k, v) if q_ends is None else heads_second(q, k, v, q_ends, k_ends, max_k, seqused_k)
+    return forward_cost(*sizes, causal or bias is not None)
 
 
 @formula(aten._cudnn_attention_forward_no_dropout_inplace)
@@ -260,7 +262,7 @@ def cudnn_forward_inplace(
 
     Of a cache the keys in use count, where they are told.
     """
-    return _forward(*_heads_second(q, k, v, q_ends, k_ends, max_k, seqused_k), causal)
+    return forward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k, seqused_k), causal)
 
 
 @formula(aten._scaled_dot_product_flash_attention_backward, aten._scaled_dot_product_flash_attention_for_cpu_backward)
@@ -268,7 +270,7 @@ def cudnn_forward_inplace(
 @formula(aten._scaled_dot_product_fused_attention_overrideable_backward)
 def backward(_out: object, _grad: Tensor, q: Tensor, k: Tensor, v: Tensor, /, *_: object, **__: object) -> Cost:
     """``p = softmax(q @ k.T)`` anew, ``dv = p.T @ do``, ``dp = do @ v.T``, ``dq = ds @ k``, ``dk = ds.T @ q``."""
-    return _backward(*_heads_first(q, k, v))
+    return backward_cost(*_heads_first(q, k, v))
 
 
 @formula(aten._flash_attention_backward)
@@ -291,7 +293,7 @@ def flash_backward(
     """The five products of `backward`, for each sequence."""
     # Dense attention passes empty ends.
     bounded = q_ends is not None and q_ends.numel() > 0
-    return _backward(*_heads_second(q, k, v, q_ends if bounded else None, k_ends, max_k))
+    return backward_cost(*heads_second(q, k, v, q_ends if bounded else None, k_ends, max_k))
 
 
 @formula(aten._efficient_attention_backward)
@@ -312,7 +314,7 @@ def efficient_backward(
     **__: object,
 ) -> Cost:
     """The five products of `backward`, for each sequence."""
-    return _backward(*_heads_second(q, k, v, q_ends, k_ends, max_k))
+    return backward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k))
 
 
 @formula(aten._cudnn_attention_backward)
@@ -337,8 +339,8 @@ def cudnn_backward(
 ) -> Cost:
     """The five products of `backward`, for each sequence."""
     if q_ends is None or q_ends.numel() == 0:
-        return _backward(*_heads_first(q, k, v))
-    return _backward(*_heads_second(q, k, v, q_ends, k_ends, max_k))
+        return backward_cost(*_heads_first(q, k, v))
+    return backward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k))
 
 
 @formula(aten._transform_bias_rescale_qkv)

@@ -13,17 +13,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opcount.cost import Cost
-from opcount.formulas.sizes import per_input, per_output, register
+from opcount.formulas.sizes import per_input, per_output, register, scalars
 from opcount.registry import Names, aten
 from opcount.registry import builtin as formula
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 quantized = Names("quantized")
 _quantized = Names("_quantized")
 onednn = Names("onednn")
 sparse = Names("sparse")
+bitsandbytes = Names("bitsandbytes")
 
 
 @formula(
@@ -103,6 +106,46 @@ def onednn_conv(out: Tensor, _x: Tensor, _scale: Any, _zero: Any, weight: Tensor
     return Cost(outputs * prod(weight.shape[-(out.dim() - 1) :]), 0, outputs)
 
 
+@formula(bitsandbytes.gemv_4bit, bitsandbytes.gemm_4bit)
+def four_bit_product(_out: object, x: Tensor, _packed: Tensor, shape: Sequence[int], /, *args: Any, **_: Any) -> Cost:
+    """``out[..., n] = sum(x[..., k] * weight[n, k] for k)``, on weights of four bits whose shape is given.
+
+    Weights are made numbers inside, which is not counted. bitsandbytes 0.46 to 0.50 (``_ops.py``).
+    """
+    outputs = x.numel() // x.shape[-1] * shape[0]
+    bias = len(args) > 3 and hasattr(args[3], "numel")
+    return Cost(outputs * x.shape[-1], outputs * bias, outputs)
+
+
+@formula(bitsandbytes.int8_linear_matmul)
+def int8_product(_out: object, x: Tensor, weight: Tensor, /, *_: object, **__: object) -> Cost:
+    """``out[..., n] = sum(x[..., k] * weight[n, k] for k)``, on 8-bit numbers."""
+    outputs = x.numel() // x.shape[-1] * weight.shape[0]
+    return Cost(outputs * x.shape[-1], 0, outputs)
+
+
+@formula(bitsandbytes.int8_mm_dequant)
+def int8_dequantize(out: Tensor, *args: Any, **_: object) -> Cost:
+    """``out = x * row_scale * column_scale + bias``: two operations for each output element, one more for a bias."""
+    return Cost(0, out.numel() * (2 + (len(args) > 4 and args[4] is not None)))
+
+
+@formula(bitsandbytes.int8_scaled_mm)
+def int8_linear(out: Tensor, x: Tensor, weight: Tensor, *args: Any, **_: object) -> Cost:
+    """The product, and two operations for each output element to scale it, one more for a bias."""
+    bias = len(args) > 2 and args[2] is not None
+    return int8_product(out, x, weight) + Cost(0, out.numel() * (2 + bias))
+
+
+@formula(bitsandbytes.int8_mixed_scaled_mm)
+def int8_mixed(out: tuple[Tensor, Any], _x: Tensor, quantized_x: Tensor, weight: Tensor, *args: Any, **_: Any) -> Cost:
+    """As `int8_linear`, and a product of the columns that are kept in half numbers. LLM.int8 (arXiv 2208.07339)."""
+    columns, bias = (*args[2:4], None, None)[:2]
+    kept = 0 if columns is None else columns.numel()
+    outputs = out[0].numel()
+    return int8_linear(out[0], quantized_x, weight, None, None, bias) + Cost(outputs * kept)
+
+
 @formula(quantized.embedding_bag_byte, quantized.embedding_bag_4bit, quantized.embedding_bag_2bit)
 def embedding_bag(out: Tensor, _packed: Any, indices: Tensor, /, *_: object, **__: object) -> Cost:
     """``out[bag] = sum(scale[i] * weight[i] + bias[i] for i in bag)``: three operations for each element of a row."""
@@ -163,3 +206,19 @@ register("quantized", per_output(6), _spelled("aten", _FAKE))  # quantize, clamp
 register("quantized", per_output(8), _spelled("aten", _OBSERVED))  # and look for the smallest and the largest
 register("quantized", per_output(8), _spelled("aten", _LEARNED))  # and take the scale's and zero point's gradients
 register("quantized", per_input(1), _spelled("quantization", "_Bfloat16QuantizedToFloat _FloatToBfloat16Quantized"))
+
+
+def bits_dequantize(out: Any, *args: Any, **_: object) -> Cost:
+    """``out = code[x] * scale[block]``: a product for each number; ``code`` is a table."""
+    return Cost(0, scalars(args[-1] if out is None else out))
+
+
+def bits_quantize(_out: Any, x: Tensor, *_: Any, **__: object) -> Cost:
+    """The largest of each row or block, then a quotient and the nearest code: three operations for each number."""
+    return Cost(0, 3 * x.numel())
+
+
+register("quantized", bits_dequantize, _spelled("bitsandbytes", "dequantize_4bit dequantize_blockwise"))
+register("quantized", per_input(2), ["bitsandbytes.int8_vectorwise_dequant"])
+register("quantized", bits_quantize, _spelled("bitsandbytes", "quantize_4bit quantize_blockwise int8_vectorwise_quant"))
+register("quantized", per_input(6), ["bitsandbytes.int8_double_quant"])  # by rows, and by columns

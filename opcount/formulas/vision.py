@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from opcount.cost import Cost
 from opcount.coverage import FREE
-from opcount.formulas._operands import has_data
+from opcount.formulas._operands import host_values
 from opcount.formulas.rules import free
 from opcount.formulas.sizes import register
 from opcount.registry import Names
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 torchvision = Names("torchvision")
 
-_BILINEAR = 4
-_SAMPLE = _BILINEAR + 1
-_ASSUMED = 4
+BILINEAR = 4
+SAMPLE = BILINEAR + 1
+ASSUMED_SAMPLES = 4
 
 
 @formula(torchvision.roi_align)
@@ -99,21 +99,22 @@ register(FREE, free, [torchvision.nms, torchvision.qnms])
 def _deformed(out: Tensor, weight: Tensor, args: Sequence[int]) -> int:
     """Count the operations of the samples; args: stride, pad, dilation (two each), groups, offset groups, use_mask."""
     samples = out.numel() // out.shape[1] * weight.shape[1] * args[6] * prod(weight.shape[2:])
-    return samples * (_BILINEAR + bool(args[8]))
+    return samples * (BILINEAR + bool(args[8]))
 
 
 def _regions(out: Tensor, rois: Tensor, grid: Sequence[Any], ratio: int) -> Cost:
     samples = out.numel() * ratio * ratio if ratio > 0 else _samples(out, rois, grid)
-    return Cost(0, _SAMPLE * samples, 0)
+    return Cost(0, SAMPLE * samples, 0)
 
 
 def _samples(out: Tensor, rois: Tensor, grid: Sequence[Any]) -> int:
     """Count one sample for each cell that a bin covers, rounded up, in all regions and channels."""
     scale, h, w = grid
-    if not has_data(rois):
-        return out.numel() * _ASSUMED
+    boxes = host_values(rois)
+    if boxes is None:
+        return out.numel() * ASSUMED_SAMPLES
     cells: int = sum(
         max(1, ceil((bottom - top) * scale / h)) * max(1, ceil((right - left) * scale / w))
-        for _, left, top, right, bottom in rois.tolist()
+        for _, left, top, right, bottom in boxes
     )
     return cells * prod(out.shape[1:])
