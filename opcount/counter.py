@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+import weakref
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from threading import current_thread
 from typing import TYPE_CHECKING, Any
 from warnings import warn
@@ -13,12 +15,13 @@ from torch import nn
 from opcount.convention import Convention, find_convention
 from opcount.coverage import UNCOUNTED
 from opcount.errors import CounterStateError, DryRunError, UncountedOperatorError, UncountedOperatorWarning
-from opcount.interceptor import Answers, Crew, Planner, undisturbed
+from opcount.interceptor import Answers, Crew, Planner, observe
 from opcount.overrides import registry_with
 from opcount.provenance import describe
 from opcount.sampling import Sampling
 from opcount.scope import Scopes
 from opcount.tally import profile_of, total_of
+from opcount.undo import Undo, noted, when_dropped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,10 +34,6 @@ if TYPE_CHECKING:
     from opcount.dryrun import Memo
     from opcount.profile import Ancestors, Profile, Total
     from opcount.registry import Pricing
-
-
-_NOTHING = ExitStack()
-"""What a step that is not counted has entered."""
 
 
 class OpCounter:
@@ -103,68 +102,87 @@ class OpCounter:
         self._crew = Crew(planner)
         self._scopes = Scopes(model, self._crew.adopt, planner.priced_modules(), self._crew.charge_module)
         self._sampling = None if every is None else Sampling(every)
-        self._entered: ExitStack | None = None
+        self._undo = Undo()
+        self._skipped = False
         self._ran = False
+        self._warns = True
         self._memo: Memo | None = None
         self._provenance: dict[str, str] = {}
         self._reported: set[str] = set()
 
     def __enter__(self) -> Self:
-        if self._entered is not None:
+        if self._undo:
             raise CounterStateError(
                 "OpCounter: this counter is counting already. Use a second OpCounter for a nested region, or pause()."
             )
-        if self._sampling is not None and self._sampling.skips():
-            self._thread = current_thread()
-            self._scopes.hold_thread()
-            self._entered = _NOTHING
-            return self
-        self._provenance = describe(self._model, self._provenance, dry_run=self._answers is not None)
-        with ExitStack() as undo:
-            undo.enter_context(undisturbed())
-            if self._answers is not None:
-                self._memo = undo.enter_context(self._without_computing())
-                self._answers.begin(self._memo)
-                undo.callback(self._answers.end)
-            scope = self._scopes.open()
-            undo.callback(self._scopes.close)
-            undo.enter_context(self._crew.enlist(scope).pushed())
-            self._entered = undo.pop_all()
         self._thread = current_thread()
-        self._ran = True
+        undo = self._undo = Undo()
+        self._guard = when_dropped(self, partial(_abandon, weakref.ref(self)))
+        try:
+            self._open(undo)
+        except BaseException:
+            undo.run()
+            raise
         return self
 
+    def _open(self, undo: Undo) -> None:
+        """Begin to count, or a step that is not counted."""
+        if self._sampling is not None:
+            if self._sampling.unfinished:
+                self._sampling.end_measured(self._measured(), complete=False)
+            self._skipped = self._sampling.pauses
+            if self._skipped:
+                self._scopes.hold_thread(undo)
+                return
+            self._sampling.unfinished = True
+        self._provenance = describe(self._model, self._provenance, dry_run=self._answers is not None)
+        if self._answers is not None:
+            self._memo = undo.enter(self._without_computing())
+            undo.add(self._answers.end)
+            self._answers.begin(self._memo)
+        observe(self._scopes, self._crew.enlist, undo)
+        self._ran = True
+
+    @noted
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._entered is None:
+        if not self._undo:
             raise CounterStateError("OpCounter: this counter is not counting. Enter it with `with` first.")
         if self._thread is not current_thread():
             raise CounterStateError(
                 f"OpCounter: entered on thread {self._thread.name!r}, left on {current_thread().name!r}, and so still "
                 f"counting. Enter and leave a counter on one thread; it counts the model's modules on the others, too."
             )
-        entered, self._entered = self._entered, None
-        if self._sampling is not None and entered is _NOTHING:
-            self._scopes.free_thread()
-            self._sampling.end_skipped(complete=error is None)
-            return
-        self._scopes.names.refresh()
-        entered.__exit__(kind, error, trace)
+        try:
+            if not self._skipped:
+                self._scopes.names.refresh()
+        finally:
+            self._undo.run(error)
+        self._guard = None
         if self._sampling is not None:
-            self._sampling.end_measured(self._measured(), complete=error is None)
-            if self._sampling.pauses:
-                self._scopes.forget_graphs()
+            self._end_step(self._sampling, complete=error is None)
         if error is None:
             self._refuse_guesses()
-            self._report_uncounted()
+            if self._warns:
+                self._report_uncounted()
+
+    def _end_step(self, sampling: Sampling, *, complete: bool) -> None:
+        if self._skipped:
+            sampling.end_skipped(complete=complete)
+            return
+        sampling.end_measured(self._measured(), complete=complete)
+        if sampling.pauses:
+            self._scopes.forget_graphs()
+
+    def _abandon(self) -> None:
+        """Stop to count where nobody calls `__exit__`, unless that is left to another thread."""
+        if self._undo and (self._thread is current_thread() or not self._thread.is_alive()):
+            self._undo.run()
 
     def __del__(self) -> None:
-        entered = getattr(self, "_entered", None)
-        if entered is not None and self._thread is current_thread():
-            entered.close()
-            if entered is _NOTHING:
-                self._scopes.free_thread()
+        if getattr(self, "_undo", None):
+            self._abandon()
             warn("OpCounter: dropped while it was counting. Use it in a `with` block.", ResourceWarning, stacklevel=2)
 
     def pause(self) -> None:
@@ -180,7 +198,7 @@ class OpCounter:
     def reset(self) -> None:
         """Forget what was counted, inside the block or after it; with ``every``, between two steps."""
         if self._sampling is not None:
-            if self._entered is not None:
+            if self._undo:
                 raise CounterStateError(
                     "OpCounter.reset: a step is running, and the rest of it would be taken for a whole one. "
                     "Call it between two blocks."
@@ -298,7 +316,7 @@ class OpCounter:
             )
 
     def _need_entered(self, what: str) -> None:
-        if self._entered is None:
+        if not self._undo:
             raise CounterStateError(f"OpCounter.{what}: this counter is not counting. Call it inside the `with` block.")
 
     def _report_uncounted(self) -> None:
@@ -316,3 +334,9 @@ class OpCounter:
             UncountedOperatorWarning,
             stacklevel=3,
         )
+
+
+def _abandon(counter: weakref.ref[OpCounter]) -> None:
+    alive = counter()
+    if alive is not None:
+        alive._abandon()  # noqa: SLF001  (bound to the counter itself, it would keep it alive)

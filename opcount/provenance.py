@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def describe(model: nn.Module | None, before: Mapping[str, str], *, dry_run: bool = False) -> dict[str, str]:
     """Return versions, device and modes as they are now, joined with what was noted before."""
-    now = {"opcount": opcount.__version__, "torch": torch.__version__, "grad": _grad_mode()}
+    now = {"opcount": opcount.__version__, "torch": str(torch.__version__), "grad": _grad_mode()}
     now["run"] = "dry" if dry_run else "real"
     if model is not None:
         now["model"] = type(model).__name__

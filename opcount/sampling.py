@@ -21,6 +21,9 @@ class Sampling:
     it occurs; and the first step, which may be unlike the others, stands for itself alone. The places are the same in
     every run and on every rank, and drawing them leaves Python's and PyTorch's generators alone.
 
+    Attributes:
+        unfinished: Whether a step that is counted has begun and not ended: an interrupt may keep it from ending.
+
     Args:
         every: One step of so many is counted.
 
@@ -34,6 +37,7 @@ class Sampling:
 
     def clear(self) -> None:
         """Begin anew: the next step is the first."""
+        self.unfinished = False
         self._places = Random(0)  # noqa: S311  (places in a loop are no secrets)
         self._skip = 0
         self._rest = 0
@@ -47,15 +51,9 @@ class Sampling:
         """Whether the next step is not to be counted."""
         return self._skip > 0
 
-    def skips(self) -> bool:
-        """Begin a step; tell whether it is not to be counted."""
-        if not self._skip:
-            return False
-        self._skip -= 1
-        return True
-
     def end_skipped(self, *, complete: bool) -> None:
         """End a step that was not counted."""
+        self._skip -= 1
         if complete:
             self._total += 1
         else:
@@ -68,6 +66,7 @@ class Sampling:
             profile: What was counted up to now, of all steps.
             complete: Whether the step ran to its end.
         """
+        self.unfinished = False
         now = Amount.of(profile)
         before, self._seen = self._seen, now
         if not complete:

@@ -1,34 +1,29 @@
-"""A counter's block for those who judge afterwards what it saw."""
+"""Counters for those who judge afterwards what was counted."""
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
-from opcount.errors import UncountedOperatorWarning
-
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from torch import nn
 
     from opcount.counter import OpCounter
 
 
-def begin(model: nn.Module | None) -> OpCounter:
-    """Return a counter that counts."""
+def quiet_counter(model: nn.Module | None) -> OpCounter:
+    """Return a counter without a warning about uncounted operators, which a budget replaces."""
     from opcount.counter import OpCounter  # noqa: PLC0415  (torch is imported when something is counted)
 
-    return OpCounter(model).__enter__()
+    counter = OpCounter(model)
+    counter._warns = False  # noqa: SLF001  (no choice that users have)
+    return counter
 
 
-def leave(
-    counter: OpCounter,
-    kind: type[BaseException] | None = None,
-    error: BaseException | None = None,
-    trace: TracebackType | None = None,
-) -> None:
-    """Leave a counter's block without its warning about uncounted operators, which a budget replaces."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UncountedOperatorWarning)
-        counter.__exit__(kind, error, trace)
+def stop(counter: OpCounter) -> None:
+    """Leave a counter's block, if it is still counting, without judging what it counted."""
+    counter._abandon()  # noqa: SLF001  (the package's own way out)
+
+
+def is_counting(counter: OpCounter) -> bool:
+    """Tell whether a counter's block is running."""
+    return bool(counter._undo)  # noqa: SLF001

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from opcount.budget.budget import Budget
-from opcount.budget.counting import begin, leave
+from opcount.budget.counting import is_counting, quiet_counter, stop
 from opcount.budget.enforce import enforce, report
 from opcount.budget.scaling import scaling
 from opcount.budget.watch import current
 from opcount.errors import BudgetError
+from opcount.undo import noted, when_dropped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +73,7 @@ spenders: Linear: 500 MAC (100.0 %).
         self.budget = Budget.of(*limits, **options)
         self._model = model
         self._name = name
-        self._running: list[OpCounter] = []
+        self._running: list[tuple[OpCounter, object]] = []
 
     def __call__(self, function: F) -> F:
         """Return the function, each call of it held to the budget."""
@@ -97,16 +98,19 @@ spenders: Linear: 500 MAC (100.0 %).
         return counted  # type: ignore[return-value]
 
     def __enter__(self) -> OpCounter:
-        counter = begin(self._model)
-        self._running.append(counter)
-        return counter
+        counter = quiet_counter(self._model)
+        guard = when_dropped(self, partial(stop, counter))
+        self._running = [*(entry for entry in self._running if is_counting(entry[0])), (counter, guard)]
+        return counter.__enter__()
 
+    @noted
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         __tracebackhide__ = True
-        counter = self._running.pop()
-        leave(counter, kind, error, trace)
+        counter, _ = self._running[-1]
+        counter.__exit__(kind, error, trace)
+        self._running = self._running[:-1]
         if error is None:
             report(counter.profile, self.budget, name=self._label())
             enforce(self.budget, counter.profile, who=self._who(), name=self._label())

@@ -6,7 +6,7 @@ import math
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from opcount.budget.counting import begin, leave
+from opcount.budget.counting import quiet_counter
 from opcount.budget.enforce import report
 from opcount.budget.places import label, params_of
 from opcount.budget.units import UNITS, check_metric, count_of, show
@@ -124,13 +124,8 @@ def _own(profile: Profile, metric: str) -> dict[str, int]:
 
 
 def _count(run: Callable[[int], object], size: int, model: nn.Module | None) -> Profile:
-    counter = begin(model)
-    try:
+    with quiet_counter(model) as counter:
         run(size)
-    except BaseException as error:
-        leave(counter, type(error), error, error.__traceback__)
-        raise
-    leave(counter)
     return counter.profile
 
 

@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,11 +36,12 @@ from opcount.compat.flop_formulas import CONVENTION, formulas_of
 from opcount.cost import Cost
 from opcount.coverage import FREE, UNCOUNTED
 from opcount.errors import CounterStateError, UncountedOperatorWarning
-from opcount.interceptor import Crew, Planner, undisturbed
+from opcount.interceptor import Crew, Planner, observe
 from opcount.overrides import registry_with
 from opcount.reporter.flop_table import GLOBAL, flop_table
 from opcount.scope import ClassNames, Scopes
 from opcount.tally import profile_of
+from opcount.undo import Undo, noted, when_dropped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -97,31 +97,33 @@ class FlopCounterMode:
         self._custom = custom
         self._names = ClassNames()
         self._scopes: Scopes | None = None
-        self._entered: ExitStack | None = None
+        self._undo = Undo()
 
     def __enter__(self) -> Self:
-        if self._entered is not None:
+        if self._undo:
             raise CounterStateError(
                 "FlopCounterMode: this counter is counting already. Use a second FlopCounterMode for a nested region."
             )
         planner = Planner(registry_with(formulas_of(self.flop_registry, self._custom)))
         crew = Crew(planner)
         self._scopes = Scopes(None, crew.adopt, planner.priced_modules(), crew.charge_module, self._names)
-        with ExitStack() as undo:
-            undo.enter_context(undisturbed())
-            scope = self._scopes.open()
-            undo.callback(self._scopes.close)
-            undo.enter_context(crew.enlist(scope).pushed())
-            self._entered = undo.pop_all()
+        undo = self._undo = Undo()
+        self._guard = when_dropped(self, undo.run)
+        try:
+            observe(self._scopes, crew.enlist, undo)
+        except BaseException:
+            undo.run()
+            raise
         return self
 
+    @noted
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._entered is None:
+        if not self._undo:
             raise CounterStateError("FlopCounterMode: this counter is not counting. Enter it with `with` first.")
-        entered, self._entered = self._entered, None
-        entered.__exit__(kind, error, trace)
+        self._undo.run(error)
+        self._guard = None
         if self.display:
             print(self.get_table())  # noqa: T201  (what `display` asks for)
         if error is None:

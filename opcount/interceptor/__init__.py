@@ -3,8 +3,9 @@
 from opcount.interceptor.answers import UNKNOWN, Answers
 from opcount.interceptor.crew import Crew
 from opcount.interceptor.mode import Interceptor
+from opcount.interceptor.observe import observe
 from opcount.interceptor.plan import PassThrough, Plan, Planner
-from opcount.interceptor.surroundings import attention_in_the_open, undisturbed
+from opcount.interceptor.surroundings import attention_in_the_open
 from opcount.interceptor.whole import Call, whole_calls
 
 __all__ = [
@@ -17,6 +18,6 @@ __all__ = [
     "Plan",
     "Planner",
     "attention_in_the_open",
-    "undisturbed",
+    "observe",
     "whole_calls",
 ]

@@ -8,22 +8,18 @@ runs without our modes, which would have found nothing to count in it.
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from opcount.interceptor.patches import Patches
 from opcount.interceptor.stack import interceptors, without
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from opcount.undo import Undo
 
 _construct = torch.Tensor.__new__
 _height = torch._C._len_torch_dispatch_stack
-
-_USERS: list[object] = []
-_LOCK = Lock()
 
 
 def _new(cls: type, /, *args: Any, **kwargs: Any) -> Any:
@@ -42,22 +38,9 @@ class _Constructor:
         return _new
 
 
-_CONSTRUCTOR = _Constructor()
+_PATCHES = Patches({(torch.Tensor, "__new__"): _Constructor()})
 
 
-@contextmanager
-def subclasses_callable() -> Iterator[None]:
-    """Let programs call tensor subclasses while the block runs."""
-    user = object()
-    try:
-        with _LOCK:
-            _USERS.append(user)
-            if "__new__" not in vars(torch.Tensor):
-                torch.Tensor.__new__ = _CONSTRUCTOR  # type: ignore[method-assign, assignment]
-        yield
-    finally:
-        with _LOCK:
-            if user in _USERS:
-                _USERS.remove(user)
-            if not _USERS and vars(torch.Tensor).get("__new__") is _CONSTRUCTOR:
-                del torch.Tensor.__new__
+def let_subclasses_be_called(undo: Undo) -> None:
+    """Let programs call tensor subclasses until the steps have run."""
+    _PATCHES.use(undo)

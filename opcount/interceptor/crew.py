@@ -10,9 +10,8 @@ from opcount.interceptor.mode import Interceptor
 from opcount.interceptor.plan import PassThrough, Plan, Planner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from opcount.scope import Frame, Scope
+    from opcount.undo import Undo
 
 
 class Crew:
@@ -38,9 +37,9 @@ class Crew:
         self._modes.add(mode)
         return mode
 
-    def adopt(self, scope: Scope) -> Callable[[], object]:
-        """Count on a thread that did not enter the counter but runs its modules; return what stops it."""
-        return self.enlist(scope).push_here()
+    def adopt(self, scope: Scope, undo: Undo) -> None:
+        """Count on this thread, charging to a scope, until the steps have run."""
+        self.enlist(scope).push_here(undo)
 
     def pause(self) -> None:
         """Charge nothing until `resume`."""

@@ -15,7 +15,7 @@ from opcount.errors import CounterStateError
 from opcount.interceptor.direct import BOUND
 from opcount.interceptor.opening import is_fake, takes, tensors
 from opcount.interceptor.plan import Plan, Planner
-from opcount.interceptor.stack import without
+from opcount.interceptor.stack import modes_below, replace_modes, without
 from opcount.scope import Row
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from opcount.interceptor.function_calls import FunctionCalls
     from opcount.scope import Frame, Scope
     from opcount.scope.frame import Shapes
+    from opcount.undo import Undo
 
     Place = tuple[Frame, str]
 
@@ -67,6 +68,7 @@ class Interceptor(TorchDispatchMode):
         self.plans = plans
         self.functions = functions
         self._handlers: dict[Any, bool] = {}
+        self._is_pushed = False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -185,41 +187,37 @@ class Interceptor(TorchDispatchMode):
             found = self._handlers[types] = any(map(_handles_dispatch, types))
         return found
 
-    @contextmanager
-    def pushed(self) -> Iterator[None]:
-        """Put the mode on this thread's stack; modes that were pushed later and never popped stay there."""
-        self.__enter__()  # type: ignore[no-untyped-call]
-        try:
-            yield
-        finally:
-            height = torch._C._len_torch_dispatch_stack()
-            stack = [torch._C._get_dispatch_stack_at(i) for i in range(height)]
-            if self not in stack:
-                raise CounterStateError(
-                    "OpCounter: the block was left on another thread, or in another context, than it was entered. "
-                    "Enter and leave a counter on one thread."
-                )
-            above = stack[stack.index(self) + 1 :]
-            for _ in above:
-                torch._C._pop_torch_dispatch_stack(None)
-            self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-            for mode in above:
-                torch._C._push_on_torch_dispatch_stack(mode)
+    def push_here(self, undo: Undo) -> None:
+        """Put the mode on this thread's stack, without PyTorch's flags for dynamo, which runs nothing meanwhile."""
+        undo.add(partial(self._take_off, undo))
+        torch._C._push_on_torch_dispatch_stack(self)
+        self._is_pushed = True
 
-    def push_here(self) -> Callable[[], object]:
-        """Put the mode on this thread's stack; return what takes it off."""
-        manager = self.pushed()
-        manager.__enter__()
-        return partial(manager.__exit__, None, None, None)
+    def _take_off(self, undo: Undo) -> None:
+        """Take the mode off this thread's stack; modes that were pushed later and never popped stay there."""
+        was_pushed, self._is_pushed = self._is_pushed, False
+        stack = modes_below()
+        kept = [mode for mode in stack if getattr(mode, "scope", None) is not self.scope]
+        try:
+            replace_modes(kept)
+        finally:
+            replace_modes(kept)
+        if was_pushed and self not in stack and undo.error is None:
+            raise CounterStateError(
+                "OpCounter: the block was left on another thread, or in another context, than it was entered. "
+                "Enter and leave a counter on one thread."
+            )
 
     @contextmanager
     def reentered(self) -> Iterator[None]:
         """See what a kernel calls inside."""
-        torch._C._push_on_torch_dispatch_stack(self)
+        height = torch._C._len_torch_dispatch_stack()
         try:
+            torch._C._push_on_torch_dispatch_stack(self)
             yield
         finally:
-            torch._C._pop_torch_dispatch_stack(None)
+            while torch._C._len_torch_dispatch_stack() > height:
+                torch._C._pop_torch_dispatch_stack(None)
 
     def absent(self) -> AbstractContextManager[None]:
         """See nothing of what this thread runs."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from opcount.undo import Undo
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -21,22 +24,27 @@ def interceptors() -> list[Any]:
     return [mode for mode in modes_below() if getattr(mode, "is_interceptor", False)]
 
 
+def replace_modes(modes: list[Any]) -> None:
+    """Make these the modes of the stack, of which some are there already; those that stay are not touched."""
+    height = 0
+    for mode, wanted in zip(modes_below(), modes, strict=False):
+        if mode is not wanted:
+            break
+        height += 1
+    while torch._C._len_torch_dispatch_stack() > height:
+        torch._C._pop_torch_dispatch_stack(None)
+    for mode in modes[height:]:
+        torch._C._push_on_torch_dispatch_stack(mode)
+
+
 @contextmanager
 def without(absent: Collection[Any]) -> Iterator[None]:
     """Take modes off the stack while the block runs; the others stay in their order."""
     stack = modes_below()
-    lowest = next((i for i, mode in enumerate(stack) if mode in absent), len(stack))
-    above = stack[lowest:]
-    others = [mode for mode in above if mode not in absent]
-    _replace(above, others)
+    undo = Undo()
     try:
+        undo.add(partial(replace_modes, stack))
+        replace_modes([mode for mode in stack if mode not in absent])
         yield
     finally:
-        _replace(others, above)
-
-
-def _replace(modes: list[Any], others: list[Any]) -> None:
-    for _ in modes:
-        torch._C._pop_torch_dispatch_stack(None)
-    for mode in others:
-        torch._C._push_on_torch_dispatch_stack(mode)
+        undo.run()

@@ -4,104 +4,76 @@ from __future__ import annotations
 
 import sys
 import threading
-import warnings
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opcount.interceptor.constructors import subclasses_callable
-from opcount.interceptor.functions import functions_shown
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
-_EXTRA_HOOKS = "Using `torch.compile\\(module\\)` when there are global hooks on modules"
-"""What dynamo warns of under our hooks: they fire for the wrapper, too, which they are made for."""
+    from opcount.undo import Undo
 
 
-class _Stance:
-    """Runs compiled functions eagerly and without a warning of our hooks, in the whole process.
+class _Eagerness:
+    """Runs compiled functions eagerly in the whole process.
 
     Under a dispatch mode dynamo skips a frame that it meets for the first time, for good: the stance keeps it
     from looking. It is set only where dynamo is loaded already, for loading it takes longer than most counts.
     """
 
     def __init__(self) -> None:
-        self._users = 0
-        self._before: Any = None
-        self._filter: Any = None
-        self._lock = threading.Lock()
+        self._users: set[object] = set()
+        self._set: list[tuple[Any, Any]] = []
+        """The stances that were set for users, each with the one before."""
+        self._lock = threading.RLock()  # reentrant: the collector may end another block while it is held
 
-    def enter(self) -> None:
+    def enter(self, user: object) -> None:
         with self._lock:
-            self._users += 1
-            if self._users == 1:
-                warnings.filterwarnings("ignore", _EXTRA_HOOKS, UserWarning)
-                self._filter = warnings.filters[0]
-            if self._before is None and "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
-                self._before = torch.compiler.set_stance("force_eager")
-
-    def leave(self) -> None:
-        with self._lock:
-            self._users -= 1
-            if self._users:
+            self._users.add(user)
+            dynamo = sys.modules.get("torch._dynamo.eval_frame")
+            if dynamo is None or not hasattr(dynamo, "DynamoStance"):
                 return
-            if self._filter in warnings.filters:
-                warnings.filters.remove(self._filter)  # type: ignore[attr-defined]  # a list, said to be a sequence
-            if self._before is not None:
-                self._before.__exit__(None, None, None)
-                self._before = None
+            before = dynamo._stance
+            if not any(before is ours for ours, _ in self._set):
+                ours = dynamo.DynamoStance("force_eager")
+                self._set.append((ours, before))
+                dynamo._set_stance(ours)
+
+    def leave(self, user: object) -> None:
+        """Restore what was before the first user, unless the program has set another stance since."""
+        with self._lock:
+            self._users.discard(user)
+            while self._set and not self._users:
+                ours, before = self._set[-1]
+                dynamo = sys.modules["torch._dynamo.eval_frame"]
+                if dynamo._stance is ours:
+                    dynamo._set_stance(before)
+                vars(ours).update(vars(before))  # a context manager of the program may bring it back
+                self._set.pop()
 
 
-class _SingleThread(threading.local):
-    """Runs backward on the calling thread.
-
-    On an accelerator it would run on a thread of its own, whose autograd sequence numbers collide with ours.
-    """
-
-    def __init__(self) -> None:
-        self._users = 0
-        self._before: Any = None
-
-    def enter(self) -> None:
-        self._users += 1
-        if self._users == 1:
-            self._before = torch.autograd.set_multithreading_enabled(False)
-
-    def leave(self) -> None:
-        self._users -= 1
-        if not self._users:
-            self._before.__exit__(None, None, None)
+_EAGERNESS = _Eagerness()
 
 
-_STANCE = _Stance()
-_SINGLE_THREAD = _SingleThread()
+def run_eagerly(undo: Undo) -> None:
+    """Run compiled functions eagerly until the steps have run."""
+    undo.add(partial(_EAGERNESS.leave, undo))
+    _EAGERNESS.enter(undo)
 
 
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Run compiled functions eagerly, backward on the calling thread, and constructors of tensor subclasses unseen.
-
-    Calls of ``autograd.Function`` are shown to interceptors.
-    """
-    _STANCE.enter()
-    _SINGLE_THREAD.enter()
-    try:
-        with subclasses_callable(), functions_shown():
-            yield
-    finally:
-        _SINGLE_THREAD.leave()
-        _STANCE.leave()
+_NO_FAST_PATH: Any = 0
+"""In place of False, which is the program's own: the fast paths are off, and a block has turned them off."""
 
 
 @contextmanager
 def attention_in_the_open() -> Iterator[None]:
     """Keep PyTorch from its attention and encoder fast paths, in which one operator stands for many modules."""
     before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
     try:
+        torch.backends.mha.set_fastpath_enabled(_NO_FAST_PATH)
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(before)
+        if type(torch.backends.mha.get_fastpath_enabled()) is not bool:
+            torch.backends.mha.set_fastpath_enabled(before)

@@ -6,7 +6,7 @@ whole; what runs inside is priced as in every count, and told of in one sum.
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -15,10 +15,11 @@ from opcount.convention import FVCORE
 from opcount.cost import Cost
 from opcount.coverage import UNCOUNTED
 from opcount.interceptor.mode import Interceptor
+from opcount.interceptor.observe import observe
 from opcount.interceptor.opening import tensors
 from opcount.interceptor.plan import Planner
-from opcount.interceptor.surroundings import undisturbed
 from opcount.scope import Frame, Scopes
+from opcount.undo import Undo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -78,27 +79,34 @@ def whole_calls(
     """
     planner = Planner()
     plans: dict[Any, Plan] = {}
+    modes: list[_Whole] = []
 
     def mode_for(scope: Scope) -> _Whole:
-        return _Whole(planner, scope, plans, tell, parts_of, functions)
+        modes.append(_Whole(planner, scope, plans, tell, parts_of, functions))
+        return modes[-1]
 
-    def adopt(scope: Scope) -> Callable[[], object]:
-        return mode_for(scope).push_here()
+    def adopt(scope: Scope, undo: Undo) -> None:
+        mode_for(scope).push_here(undo)
 
     def charge_module(
         module: nn.Module, frame: Frame, _phase: str, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        mode.tell_of(planner.module_plan(type(module)), frame, out, args, kwargs)
+        modes[0].tell_of(planner.module_plan(type(module)), frame, out, args, kwargs)
 
     scopes = Scopes(model, adopt, planner.priced_modules(), charge_module)
-    with ExitStack() as undo:
-        undo.enter_context(undisturbed())
-        scope = scopes.open()
-        undo.callback(scopes.close)
-        mode = mode_for(scope)
-        undo.enter_context(mode.pushed())
+    undo = Undo()
+    try:
+        observe(scopes, mode_for, undo)
         if not with_autograd:
-            undo.enter_context(torch._C._AutoDispatchBelowAutograd())
+            undo.enter(_below_autograd())
+        yield
+    finally:
+        undo.run()
+
+
+@contextmanager
+def _below_autograd() -> Iterator[None]:
+    with torch._C._AutoDispatchBelowAutograd():
         yield
 
 

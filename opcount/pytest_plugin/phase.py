@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from opcount.budget.counting import leave
+from opcount.budget.counting import quiet_counter, stop
 from opcount.budget.enforce import enforce, report
 from opcount.budget.watch import Watcher
 from opcount.pytest_plugin.marker import Marked, read_markers
@@ -45,7 +45,8 @@ def counter_of(item: pytest.Item, get: Callable[[str], Any]) -> OpCounter:
         from opcount.counter import OpCounter  # noqa: PLC0415  (torch is imported when something is counted)
 
         models = [marked.find_model(item, get) for marked in read_markers(item)]
-        item.stash[COUNTER] = OpCounter(next((model for model in models if model is not None), None))
+        model = next((model for model in models if model is not None), None)
+        item.stash[COUNTER] = quiet_counter(model) if models else OpCounter()
     return item.stash[COUNTER]
 
 
@@ -58,23 +59,13 @@ def counted(item: pytest.Item, run: Run) -> Iterator[None]:
         yield
         return
     counter.reset()
-    counter.__enter__()
-    with timed_apart(item, counter):
-        try:
-            yield
-        except BaseException as error:
-            leave(counter, type(error), error, error.__traceback__)
-            raise
+    with timed_apart(item, counter), counter:
+        yield
     _judge(item, counter, read_markers(item), run)
 
 
 def _judge(item: pytest.Item, counter: OpCounter, markers: list[Marked], run: Run) -> None:
     __tracebackhide__ = True
-    if not markers:
-        counter.__exit__(None, None, None)
-        report(counter.profile)
-        return
-    leave(counter)
     report(counter.profile, *(marked.budget for marked in markers))
     for marked in markers:
         who, profile = run.sums.add(item, marked, counter.profile)
@@ -95,7 +86,7 @@ def timed_apart(item: pytest.Item, counter: OpCounter) -> Iterator[None]:
         runner = make(*args)
 
         def run_uncounted(*rounds: Any) -> Any:
-            leave(counter)
+            stop(counter)
             try:
                 return runner(*rounds)
             finally:

@@ -6,43 +6,65 @@ Python starts goes through one engine object, which is replaced by this one for 
 
 from __future__ import annotations
 
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch._C import _ImperativeEngine
 from torch.autograd.variable import Variable
 
+from opcount.undo import Undo
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_is_multithreaded: Callable[[], bool] = torch._C._is_multithreading_enabled
+_set_multithreaded: Callable[[bool], None] = torch._C._set_multithreading_enabled
 
 
 class Listener(Protocol):
     """Wants to know about backwards."""
 
-    def begin_backward(self, roots: Any, *, create_graph: bool) -> Callable[[], object] | None:
-        """Prepare for a backward on this thread; return what is to be done after it, if anything."""
+    def begin_backward(self, roots: Any, undo: Undo, *, create_graph: bool) -> None:
+        """Prepare for a backward on this thread; add what is to be done after it, if anything."""
 
 
 _listeners: tuple[Listener, ...] = ()
-_LOCK = Lock()
-_BEFORE: list[Any] = []
+_LOCK = RLock()  # reentrant: the collector may end another count while it is held
 
 
 class _Engine(_ImperativeEngine):
-    """PyTorch's engine; every instance stands for the same one."""
+    """PyTorch's engine; every instance stands for the same one.
+
+    Args:
+        before: The engine object in whose place it is.
+    """
+
+    def __init__(self, before: Any) -> None:
+        super().__init__()
+        self.before = before
 
     def run_backward(self, roots: Any, *args: Any, **kwargs: Any) -> Any:
         create_graph = bool(args[2] if len(args) > 2 else kwargs.get("create_graph", False))
-        after: list[Callable[[], object]] = []
+        after = Undo()
         try:
             for listener in _listeners:
-                done = listener.begin_backward(roots, create_graph=create_graph)
-                if done is not None:
-                    after.append(done)
+                listener.begin_backward(roots, after, create_graph=create_graph)
+            if after and _is_multithreaded():
+                after.add(_run_on_several_threads)
+                _set_multithreaded(False)  # noqa: FBT003
             return super().run_backward(roots, *args, **kwargs)
         finally:
-            while after:
-                after.pop()()
+            after.run()
+
+
+def _run_on_several_threads() -> None:
+    """Undo that this thread runs backward alone.
+
+    The work of an accelerator would run on a thread of its own, whose autograd sequence numbers collide with ours.
+    """
+    if not _is_multithreaded():
+        _set_multithreaded(True)  # noqa: FBT003
 
 
 RUN_BACKWARD = _Engine.run_backward.__code__
@@ -53,17 +75,16 @@ def listen(listener: Listener) -> None:
     """Tell a listener about the backwards of all threads."""
     global _listeners  # noqa: PLW0603  (a tuple, so that a backward under way is not disturbed)
     with _LOCK:
-        if not _listeners:
-            _BEFORE.append(Variable._execution_engine)
-            Variable._execution_engine = _Engine()
         _listeners = (*_listeners, listener)
+        if not isinstance(Variable._execution_engine, _Engine):
+            Variable._execution_engine = _Engine(Variable._execution_engine)
 
 
 def ignore(listener: Listener) -> None:
     """Stop telling it; the engine is PyTorch's own again after the last one."""
     global _listeners  # noqa: PLW0603
     with _LOCK:
-        if listener in _listeners:
-            _listeners = tuple(other for other in _listeners if other is not listener)
-            if not _listeners:
-                Variable._execution_engine = _BEFORE.pop()
+        _listeners = tuple(other for other in _listeners if other is not listener)
+        engine = Variable._execution_engine
+        if not _listeners and isinstance(engine, _Engine):
+            Variable._execution_engine = engine.before

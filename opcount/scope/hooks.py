@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import Parameter
-from torch.nn.modules.module import (
-    _global_forward_hooks_with_kwargs,
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
-from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from opcount.scope.engine import ignore, listen
+from opcount.scope.global_hooks import after_module, after_step, before_module, before_step, is_registered, remove
 from opcount.scope.graphs import Maker, leaves_of, maker_of
 from opcount.scope.names import Names
 from opcount.scope.thread import NO_TASK, RECOMPUTE, Scope
 from opcount.scope.threads import Threads
+from opcount.undo import Undo
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -34,8 +30,8 @@ _graph_task: Callable[[], int] = torch._C._current_graph_task_id
 _RAISED = object()
 """In place of what a module returned."""
 
-_COUNTING: dict[int, int] = {}
-"""How many counters each thread has entered itself; such a thread is never adopted by another's."""
+_COUNTING: dict[int, set[object]] = {}
+"""What each thread has entered itself; such a thread is never adopted by another's counter."""
 
 
 class Scopes:
@@ -43,7 +39,7 @@ class Scopes:
 
     Args:
         model: Gives modules their paths; None: all are named by their class.
-        adopt: Called on a thread that runs a module of ours without our mode; returns what undoes it.
+        adopt: Called on a thread that runs a module of ours without our mode; adds what undoes it.
         priced_modules: Module classes that are priced as a whole.
         charge_module: ``(module, frame, phase, out, args, kwargs)`` of such a module, after its forward.
         names: Gives modules other paths than those in the model.
@@ -52,7 +48,7 @@ class Scopes:
     def __init__(
         self,
         model: nn.Module | None,
-        adopt: Callable[[Scope], Callable[[], object]],
+        adopt: Callable[[Scope, Undo], None],
         priced_modules: Collection[object],
         charge_module: Callable[..., None],
         names: Names | None = None,
@@ -63,55 +59,39 @@ class Scopes:
         self._threads = Threads(self.names.owner_of)
         self._scope_of = self._threads.by_ident
         self._adopt = adopt
-        self._adopted: dict[int, Callable[[], object]] = {}
+        self._adopted: dict[int, Undo] = {}
         self._priced = priced_modules
         self._charge_module = charge_module
-        self._home = 0
-        self._handles: list[Any] = []
-        self._leave_handle: Any = None
 
-    def open(self) -> Scope:
+    def open(self, undo: Undo) -> Scope:
         """Begin to observe on this thread, and register the hooks."""
-        self.hold_thread()
+        self.hold_thread(undo)
         scope = self._threads.join()
+        undo.add(scope.close)
         scope.open()
-        if self._leave_handle is None:
-            self._leave_handle = register_module_forward_hook(self._leave, with_kwargs=True, always_call=True)
-        self._handles = [
-            register_module_forward_pre_hook(self._enter),
-            register_optimizer_step_pre_hook(self._enter_optimizer),
-            register_optimizer_step_post_hook(self._leave_optimizer),
-        ]
+        undo.add(self._unhook)
+        after_module(self._leave)
+        before_module(self._enter)
+        before_step(self._enter_optimizer)
+        after_step(self._leave_optimizer)
+        undo.add(partial(ignore, self))
         listen(self)
         return scope
 
-    def close(self) -> None:
-        """Stop to observe, and remove the hooks; the last one when no adopted thread runs a module any more."""
-        ignore(self)
-        while self._handles:
-            self._handles.pop().remove()
-        self._release_leave()
-        self.free_thread()
-        self._threads.by_ident[self._home].close()
-
-    def hold_thread(self) -> None:
+    def hold_thread(self, undo: Undo) -> None:
         """Keep other counters from adopting this thread, whether or not this one counts on it."""
-        self._home = home = get_ident()
-        _COUNTING[home] = _COUNTING.get(home, 0) + 1
+        home = get_ident()
+        undo.add(partial(_free_thread, home, self))
+        _COUNTING.setdefault(home, set()).add(self)
 
-    def free_thread(self) -> None:
-        """Let other counters adopt the thread again."""
-        others = _COUNTING[self._home] - 1
-        if others:
-            _COUNTING[self._home] = others
-        else:
-            del _COUNTING[self._home]
+    def _unhook(self) -> None:
+        """Remove the hooks; the last one when no adopted thread runs a module any more."""
+        remove(self._enter, self._enter_optimizer, self._leave_optimizer)
+        self._release_leave()
 
     def _release_leave(self) -> None:
-        if not self._handles and not self._adopted and self._leave_handle is not None:
-            self._leave_handle.remove()
-            _global_forward_hooks_with_kwargs.pop(self._leave_handle.id, None)  # remove() leaves it there
-            self._leave_handle = None
+        if not self._adopted and not is_registered(self._enter):
+            remove(self._leave)
 
     def running_path(self) -> str:
         """Return the path of the module that runs on this thread."""
@@ -178,8 +158,8 @@ class Scopes:
         else:
             scope.pop(module)
         if self._adopted and ident in self._adopted and scope.idle:
-            self._adopted.pop(ident)()
-            scope.close()
+            self._adopted[ident].run()
+            del self._adopted[ident]
             self._release_leave()
 
     def _join(self, module: nn.Module) -> Scope | None:
@@ -189,25 +169,24 @@ class Scopes:
         if not ours or ident in _COUNTING:
             return None
         scope = self._threads.join()
+        undo = self._adopted[ident] = Undo()
+        undo.add(scope.close)
         scope.open()
-        self._adopted[ident] = self._adopt(scope)
+        self._adopt(scope, undo)
         return scope
 
-    def begin_backward(self, roots: Any, *, create_graph: bool) -> Callable[[], object] | None:
+    def begin_backward(self, roots: Any, undo: Undo, *, create_graph: bool) -> None:
         """Prepare for a backward on this thread; adopt the thread if the graph is ours."""
         ident = get_ident()
         scope = self._threads.by_ident.get(ident)
-        if scope is not None and scope.observing:
-            return scope.begin_backward(create_graph=create_graph)
-        maker = self._maker_of(roots, scope)
-        if maker is Maker.ITSELF or (ident in _COUNTING and maker is not Maker.OBSERVED):
-            return None
-        undo = self._observe_briefly()
-        scope = self._threads.by_ident[ident]
-        if maker is Maker.EITHER:
-            scope.note("backward on another thread, of a graph that may be that thread's own")
-        undo.callback(scope.begin_backward(create_graph=create_graph))
-        return undo.close
+        if scope is None or not scope.observing:
+            maker = self._maker_of(roots, scope)
+            if maker is Maker.ITSELF or (ident in _COUNTING and maker is not Maker.OBSERVED):
+                return
+            scope = self._observe_briefly(undo)
+            if maker is Maker.EITHER:
+                scope.note("backward on another thread, of a graph that may be that thread's own")
+        undo.add(scope.begin_backward(create_graph=create_graph))
 
     def _maker_of(self, roots: Any, scope: Scope | None) -> Maker:
         """Tell who made a graph; one that reaches a parameter of the model is ours, whoever made it."""
@@ -224,15 +203,13 @@ class Scopes:
                 return Maker.ITSELF  # it trains another model
         return maker
 
-    def _observe_briefly(self) -> ExitStack:
-        """Adopt this thread for what it runs of ours without a module; return what undoes it."""
+    def _observe_briefly(self, undo: Undo) -> Scope:
+        """Adopt this thread for what it runs of ours without a module."""
         scope = self._threads.join()
+        undo.add(scope.close)
         scope.open(forward=False)
-        undo = ExitStack()
-        undo.callback(scope.close)
-        undo.enter_context(torch.autograd.set_multithreading_enabled(False))
-        undo.callback(self._adopt(scope))
-        return undo
+        self._adopt(scope, undo)
+        return scope
 
     def _enter_optimizer(self, optimizer: object, _args: object, _kwargs: object) -> None:
         scope = self._threads.by_ident.get(get_ident())
@@ -244,3 +221,11 @@ class Scopes:
         scope = self._threads.by_ident.get(get_ident())
         if scope is not None and scope.observing:
             scope.pop(optimizer)
+
+
+def _free_thread(home: int, holder: object) -> None:
+    """Let other counters adopt a thread again."""
+    holders = _COUNTING.get(home, set())
+    holders.discard(holder)
+    if not holders:
+        _COUNTING.pop(home, None)

@@ -111,6 +111,7 @@ class Scope:
             forward: Nodes created from now on belong to the root. False: only those of modules are known.
         """
         self._rest()
+        self.timeline.repair()
         self.observing = True
         self._at_rest = self.root if forward else None
         self._mark(self._at_rest)
@@ -119,8 +120,8 @@ class Scope:
         """Stop to observe."""
         self._rest()
         if self.observing:
-            self.observing = False
             self._mark(None)
+            self.observing = False
 
     @property
     def idle(self) -> bool:

@@ -53,6 +53,11 @@ class Timeline:
         if len(bounds) > self.capacity:
             del bounds[: self.capacity // 2], frames[: self.capacity // 2]
 
+    def repair(self) -> None:
+        """Forget all if an interrupt came between the two halves of a mark."""
+        if len(self.bounds) != len(self.frames):
+            self.forget()
+
     def forget(self) -> None:
         """Forget all nodes created up to now."""
         self.last = -1

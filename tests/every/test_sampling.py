@@ -27,7 +27,7 @@ def run(every, costs, fails=()):
     sampling, places, total = Sampling(every), [], 0
     for place, macs in enumerate(costs):
         complete = place not in fails
-        if sampling.skips():
+        if sampling.pauses:
             sampling.end_skipped(complete=complete)
             continue
         places.append(place)
@@ -151,7 +151,7 @@ def test_the_error_is_unknown_where_fewer_than_three_steps_were_counted():
 def test_unattributed_calls_are_extrapolated_with_the_rest():
     sampling = Sampling(1)
     for place in range(4):
-        assert not sampling.skips()
+        assert not sampling.pauses
         sampling.end_measured(count(place + 1, place + 1, unknown=2 * (place + 1)), complete=True)
     assert sampling.steps().whole.unattributed == {"lost": 8}
 
@@ -160,7 +160,7 @@ def test_it_can_begin_anew():
     sampling, _ = run(10, [1] * 5)
     sampling.clear()
     assert sampling.steps() == Sampling(10).steps()
-    assert not sampling.skips()
+    assert not sampling.pauses
 
 
 @pytest.mark.parametrize("every", [0, -1, True, False, 1.5, 100.0, "100", float("nan")])

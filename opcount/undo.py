@@ -1,0 +1,138 @@
+"""Blocks that are left wholly: an interrupt (KeyboardInterrupt, an alarm) may be raised between any two lines.
+
+``contextlib`` loses the undo of what was entered when it is interrupted before it has stored it, and the rest of the
+undo when it is interrupted while leaving. So here
+
+* an undo step is registered before the thing is done; it compares the state with what it should be, and may run
+  again;
+* it stays registered until it has run to its end, and all steps are run a second time where the first time was cut
+  short;
+* where Python itself never comes to call ``__exit__``, the steps run when the ``with`` statement drops it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+T = TypeVar("T")
+F = TypeVar("F", bound="Callable[..., Any]")
+
+_EXIT = "_opcount_exit"
+"""Attribute for the newest bound ``__exit__`` of a context manager, weakly."""
+
+
+class Undo:
+    """The idempotent steps that undo what a block changed, the last one first; true while there are any.
+
+    Attributes:
+        error: The exception that ends the block, while the steps run.
+    """
+
+    __slots__ = ("_steps", "error")
+
+    def __init__(self) -> None:
+        self._steps: list[Callable[[], object]] = []
+        self.error: BaseException | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._steps)
+
+    def add(self, step: Callable[[], object]) -> None:
+        """Register a step, before what it undoes is done."""
+        self._steps.append(step)
+
+    def enter(self, manager: AbstractContextManager[T]) -> T:
+        """Enter a context manager that ``contextlib.contextmanager`` made."""
+        entered: list[bool] = []
+        self.add(partial(self._leave, manager, entered))
+        value = manager.__enter__()
+        entered.append(True)
+        return value
+
+    def run(self, error: BaseException | None = None) -> None:
+        """Run all steps: once more those that an exception cut short, and those that it left.
+
+        Args:
+            error: The exception that ends the block.
+
+        Raises:
+            Exception: That of the last step that failed twice, after all others have run.
+        """
+        try:
+            self.error = error
+            steps = self._steps
+            while steps:
+                steps[-1]()
+                steps.pop()
+        finally:
+            self._run_rest()
+            self.error = None
+
+    def _run_rest(self) -> None:
+        failure = None
+        while self._steps:
+            try:
+                self._steps[-1]()
+            except Exception as error:  # noqa: BLE001  (raised below)
+                failure = error
+            self._steps.pop()
+        if failure is not None:
+            raise failure
+
+    def _leave(self, manager: AbstractContextManager[object], entered: list[bool]) -> None:
+        """Leave a generator's context manager, if it is entered; without an effect the second time."""
+        if entered:
+            error = self.error
+            manager.__exit__(*((None, None, None) if error is None else (type(error), error, error.__traceback__)))
+        else:
+            manager.gen.close()  # type: ignore[attr-defined]  # begun or not: what it has done is undone
+
+
+class _Exit:
+    """A method ``__exit__`` that notes each of its bound objects on the instance, weakly."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
+
+    def __get__(self, instance: Any, _owner: type | None = None) -> Any:
+        if instance is None:
+            return self._function
+        bound = partial(self._function, instance)
+        setattr(instance, _EXIT, weakref.ref(bound))
+        return bound
+
+
+if TYPE_CHECKING:
+
+    def noted(function: F) -> F:
+        """Let `when_dropped` know what a ``with`` statement holds of a context manager."""
+        return function
+
+else:
+    noted = _Exit
+
+
+def when_dropped(manager: object, close: Callable[[], object]) -> object:
+    """Call ``close`` if the ``with`` statement that enters a context manager ends without calling its ``__exit__``.
+
+    The statement looks ``__exit__`` up before it enters, holds it as long as the block runs, and drops it however the
+    block is left: also where an interrupt comes between the last line of the block and the first one of ``__exit__``.
+    Where the manager is entered in another way, nothing is called.
+
+    Args:
+        manager: Its ``__exit__`` is `noted`.
+        close: Idempotent; must not hold the manager.
+
+    Returns:
+        An object to keep for as long as ``close`` is to be called.
+    """
+    newest = getattr(manager, _EXIT, None)
+    bound = None if newest is None else newest()
+    return None if bound is None else weakref.ref(bound, lambda _: close())
