@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from opcount.escapes import printable, visible
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -72,11 +74,15 @@ class Coverage(NamedTuple):
             'every operator is accounted for'
         """
         lines = [self._uncounted() if self.uncounted else "every operator is accounted for"]
-        lines += [f"{calls} calls charged to the root: {reason}" for reason, calls in self.unattributed.items()]
+        lines += [
+            f"{calls} calls charged to the root: {visible(reason)}" for reason, calls in self.unattributed.items()
+        ]
         return "; ".join(lines)
 
     def _uncounted(self) -> str:
-        names = ", ".join(f"{name} ({plural(share.calls, 'call')})" for name, share in sorted(self.uncounted.items()))
+        names = ", ".join(
+            f"{printable(name)} ({plural(share.calls, 'call')})" for name, share in sorted(self.uncounted.items())
+        )
         verb = "has" if len(self.uncounted) == 1 else "have"
         return f"{plural(len(self.uncounted), 'operator')} {verb} no formula, so the total is a lower bound: {names}"
 

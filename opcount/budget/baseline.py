@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
 from opcount import files
-from opcount.budget.places import label, natural
+from opcount.budget.places import natural
 from opcount.budget.snapshot import Change, Snapshot, changes
 from opcount.budget.units import UNITS
 from opcount.errors import BaselineError
+from opcount.escapes import visible
+from opcount.profile import ROOT
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -21,7 +24,8 @@ FORMAT = 1
 """Raised when older versions could misread a file."""
 
 _HEADER = re.compile(r"# opcount baseline (\d+), convention (\S+), depth (\d+|all)")
-_COUNT = re.compile(r"\d+(?:_\d{3})*")
+_COUNT = re.compile(r"[0-9]{1,100}(?:_[0-9]{3}){0,40}")
+_ROOT = "(model)"
 
 
 def dump(snapshot: Snapshot) -> str:
@@ -39,7 +43,7 @@ def dump(snapshot: Snapshot) -> str:
         if path and not any(snapshot.modules[path].values()):
             continue  # a module that costs nothing may come and go
         counts = " ".join(f"{metric}={snapshot.modules[path][metric]:_}" for metric in UNITS)
-        lines.append(f"{label(path)}: {counts}")
+        lines.append(f"{_written(path)}: {counts}")
     return "\n".join(lines) + "\n"
 
 
@@ -53,7 +57,7 @@ def load(text: str, source: str) -> Snapshot:
     Raises:
         BaselineError: The text is no baseline, or of a newer format.
     """
-    lines = text.splitlines()
+    lines = text.removesuffix("\n").split("\n") if text else []  # and not where names have other ends of lines
     header = _HEADER.fullmatch(lines[0]) if lines else None
     if header is None:
         raise _corrupt(source, 1, lines[0] if lines else "")
@@ -118,7 +122,26 @@ def _read_line(line: str, number: int, source: str) -> tuple[str, Counts]:
     pairs = [pair.partition("=") for pair in rest.split(" ")]
     if not path or [name for name, _, _ in pairs] != list(UNITS) or not all(_COUNT.fullmatch(c) for *_, c in pairs):
         raise _corrupt(source, number, line)
-    return "" if path == label("") else path, {name: int(count) for name, _, count in pairs}
+    return _path(path, number, source), {name: int(count) for name, _, count in pairs}
+
+
+def _written(path: str) -> str:
+    """Return what stands for a path: the path, or its JSON where a line could not hold it, or it would be misread."""
+    if path == ROOT:
+        return _ROOT
+    return json.dumps(path) if path == _ROOT or path[0] == '"' or visible(path) != path else path
+
+
+def _path(written: str, number: int, source: str) -> str:
+    if written[0] != '"':
+        return ROOT if written == _ROOT else written
+    try:
+        path = json.loads(written)
+    except ValueError:
+        path = None
+    if not isinstance(path, str) or _written(path) != written:
+        raise _corrupt(source, number, written)
+    return path
 
 
 def _corrupt(source: str, number: int, line: str) -> BaselineError:

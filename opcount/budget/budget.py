@@ -12,6 +12,7 @@ from opcount.budget.units import count_of
 from opcount.convention import Convention, find_convention
 from opcount.coverage import plural
 from opcount.errors import BudgetError
+from opcount.escapes import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -131,7 +132,7 @@ class Budget:
     def _nothing(self, profile: Profile) -> str:
         if not profile.records:
             return "0 operators seen: was the model run inside the test?"
-        phases = ", ".join(dict.fromkeys(record.phase for record in profile.records))
+        phases = ", ".join(dict.fromkeys(printable(record.phase) for record in profile.records))
         return f"0 operators seen in the phase {self.phase!r}, only in {phases}: does the test run it?"
 
     def _no_backward(self, profile: Profile) -> Iterator[Failure]:
@@ -156,7 +157,8 @@ class Budget:
             part = profile if path is None else below(profile, path)
             names = [name for name in part.coverage.uncounted if not self.permits(name)]
             if names:
-                calls = ", ".join(f"{n} ({plural(part.coverage.uncounted[n].calls, 'call')})" for n in sorted(names))
+                shares = part.coverage.uncounted
+                calls = ", ".join(f"{printable(n)} ({plural(shares[n].calls, 'call')})" for n in sorted(names))
                 yield Failure(
                     f"{plural(len(names), 'operator')} without a formula, so the count is a lower bound and no upper "
                     f"limit can hold: {calls}. Register a formula with @opcount.formula, or pass allow_uncounted=True",

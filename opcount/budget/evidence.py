@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from opcount.budget.places import below, biggest_call, label, natural
 from opcount.budget.snapshot import Snapshot, changes, own, take
 from opcount.budget.units import UNITS, show, show_apart, show_change
+from opcount.escapes import printable, visible
 from opcount.reporter.numbers import percent
 
 if TYPE_CHECKING:
@@ -68,16 +69,15 @@ def explain(
 
 def _table(profile: Profile, rows: list[tuple[str, str]], calls: int) -> Iterable[str]:
     """Align names, and show the most expensive call in the first modules."""
-    names = [
-        f"{label(path)} ({profile.modules[path].type})" if path in profile.modules else label(path) for path, _ in rows
-    ]
+    types = {path: f" ({printable(module.type)})" for path, module in profile.modules.items()}
+    names = [label(path) + types.get(path, "") for path, _ in rows]
     width = max(map(len, names), default=0)
     for number, ((path, text), name) in enumerate(zip(rows, names, strict=True)):
         yield f"  {name:{width}}  {text}"
         call = biggest_call(below(profile, path).records)
         if number < calls and call is not None:
-            within = f" in {call.path}" if call.path != path else ""
-            yield f"    {call.operator} {call.shapes}{within}".rstrip()
+            within = f" in {label(call.path)}" if call.path != path else ""
+            yield f"    {printable(call.operator)} {visible(call.shapes)}{within}".rstrip()
 
 
 def _spent(profile: Profile, metric: str, path: str | None) -> tuple[int, dict[str, int]]:

@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from opcount.errors import BudgetError
+from opcount.escapes import printable
 from opcount.profile import ROOT, Profile, parents
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ def below(profile: Profile, path: str) -> Profile:
 
 
 def label(path: str) -> str:
-    """Return how a module's path is printed: the root has none."""
-    return path or "(model)"
+    """Return how a module's path is printed: the root has none, and what is called like its label stands in quotes."""
+    return "'(model)'" if path == "(model)" else printable(path) or "(model)"
 
 
 def biggest_call(records: Iterable[Record]) -> Record | None:
@@ -89,8 +90,8 @@ def natural(path: str) -> list[tuple[bool, int, str]]:
         >>> sorted(["layers.10", "layers.2", "head"], key=natural)
         ['head', 'layers.2', 'layers.10']
     """
-    parts = re.split(r"(\d+)", path)
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+    parts = re.split(r"(\d{1,18})", path)
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
 def _names(profile: Profile) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ import textwrap
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from opcount.escapes import printable
 from opcount.reporter.complexity_table import framed
 from opcount.reporter.structure import children_of
 
@@ -52,7 +53,7 @@ def parameter_rows(model: nn.Module, max_depth: int) -> list[list[str]]:
     while pending:
         depth, name = pending.pop()
         if depth <= max_depth:
-            rows.append([" " * depth + name, " " * depth + shapes.get(name, _size(counts[name]))])
+            rows.append([" " * depth + printable(name), " " * depth + shapes.get(name, _size(counts[name]))])
             pending += [(depth + 1, child) for child in reversed(children.get(name, ()))]
     return rows
 

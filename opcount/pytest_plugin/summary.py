@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from opcount.budget.evidence import changed_most
 from opcount.budget.units import show, show_apart, show_change
 from opcount.coverage import plural
+from opcount.escapes import printable, visible
+from opcount.reporter.markdown import code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 def terminal(found: Sequence[Measured], top: int | None = None) -> list[str]:
     """Return a line for each count, or for the ``top`` largest."""
     rows = sorted(found, key=lambda m: m.counts["macs"], reverse=True)[:top] if top is not None else found
-    columns = [[show(m.counts["macs"], "macs"), show(m.counts["flops"], "flops"), m.key, *_remarks(m)] for m in rows]
+    columns = [
+        [show(m.counts["macs"], "macs"), show(m.counts["flops"], "flops"), visible(m.key), *_remarks(m)] for m in rows
+    ]
     widths = [max((len(column[i]) for column in columns), default=0) for i in (0, 1)]
     lines = [f"{c[0]:>{widths[0]}}  {c[1]:>{widths[1]}}  {'  '.join(c[2:])}" for c in columns]
     hidden = len(found) - len(rows)
@@ -71,14 +75,18 @@ def _change(measured: Measured, old: Measured | None) -> str:
 def _remarks(measured: Measured) -> list[str]:
     """Say what a count is held to, and whether it is one."""
     limits = [f"limit {', '.join(measured.limits)}"] if measured.limits else []
-    lower = [f"lower bound, without a formula: {', '.join(measured.uncounted)}"] if measured.uncounted else []
+    lower = (
+        [f"lower bound, without a formula: {', '.join(map(printable, measured.uncounted))}"]
+        if measured.uncounted
+        else []
+    )
     return limits + lower
 
 
 def _code(text: str) -> str:
-    return f"`{_cell(text)}`".replace("``", "` `")
+    return code(visible(text))
 
 
 def _cell(text: str) -> str:
     """Keep a name from breaking the table it stands in."""
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    return visible(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opcount.escapes import printable, visible
 from opcount.reporter.numbers import openmmlab
 
 if TYPE_CHECKING:
@@ -42,13 +43,13 @@ def _statistics(complexity: Complexity) -> dict[str, str]:
 
 def _lines(node: Node, path: str, statistics: Mapping[str, str]) -> Iterator[str]:
     """Yield the lines of one module; `path` is its place, where a shared module has no statistics but at its first."""
-    extra = node.extra.split("\n") if node.extra else []
+    extra = [visible(line) for line in node.extra.split("\n")] if node.extra else []
     if path in statistics and path == node.path:
         extra.append(statistics[path])
     if not node.children and len(extra) <= 1:
-        yield f"{node.type}({''.join(extra)})"
+        yield f"{printable(node.type)}({''.join(extra)})"
         return
-    yield f"{node.type}("
+    yield f"{printable(node.type)}("
     for line in extra:
         yield f"  {line}"
     for key, child in node.children:
@@ -58,9 +59,9 @@ def _lines(node: Node, path: str, statistics: Mapping[str, str]) -> Iterator[str
 
 def _child_lines(key: str, child: Node | None, path: str, statistics: Mapping[str, str]) -> Iterator[str]:
     if child is None:
-        yield f"  ({key}): None"
+        yield f"  ({printable(key)}): None"
         return
     lines = _lines(child, f"{path}.{key}" if path else key, statistics)
-    yield f"  ({key}): {next(lines)}"
+    yield f"  ({printable(key)}): {next(lines)}"
     for line in lines:
         yield f"  {line}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from opcount.escapes import printable
 from opcount.profile import ROOT, Total
+from opcount.reporter.structure import follows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -56,10 +58,19 @@ def lines(diff: Diff, differs: Callable[[Change], bool], *, fold: bool) -> list[
     """
     kept = _Kept(diff)
     changes = [c for c in diff.changed if c.path != ROOT and differs(c) and not kept.by_others(c)]
+    whole = Line(_label({c.path for c in changes}), diff.total)
     if not fold:
-        return [Line(_name(c.before, c.after, 1), c) for c in (diff.total, *changes)]
+        return [whole, *(Line(_name(c.before, c.after, 1), c) for c in changes)]
     root = _tree(changes, diff.total, kept)
-    return [Line("model", diff.total), *_lines(root.inside, root, (ROOT, ROOT), 1)]
+    return [whole, *_lines(root.inside, root, (ROOT, ROOT), 1)]
+
+
+def _label(paths: set[str]) -> str:
+    """Return what the whole is called: ``model``, in parentheses where a module has that name."""
+    label = "model"
+    while label in paths:
+        label = f"({label})"
+    return label
 
 
 class _Kept:
@@ -143,7 +154,7 @@ def _continues(node: _Node, following: _Node) -> bool:
 
 def _next(path: str, following: str) -> bool:
     (above, _, left), (beside, _, right) = path.rpartition("."), following.rpartition(".")
-    return above == beside and left.isdecimal() and right.isdecimal() and int(left) + 1 == int(right)
+    return above == beside and follows(left, right)
 
 
 def _shown(path: str | None, last: str | None, above: str | None, name: str) -> str | None:
@@ -158,8 +169,8 @@ def _shown(path: str | None, last: str | None, above: str | None, name: str) -> 
 def _name(before: str | None, after: str | None, copies: int) -> str:
     times = f" x{copies}" if copies > 1 else ""
     if before and after and before != after:
-        return f"{before} -> {after}{times}"
-    return f"{after or before or 'model'}{times}"
+        return f"{printable(before)} -> {printable(after)}{times}"
+    return f"{printable(after or before or '')}{times}"
 
 
 def _times(change: Change, copies: int) -> Change:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from prettytable import PrettyTable
 
+from opcount.escapes import printable
 from opcount.reporter.numbers import openmmlab
 from opcount.reporter.structure import children_of
 
@@ -40,7 +41,9 @@ def complexity_rows(
     params = "#parameters or shape" if show_param_shapes else "#parameters"
     headers = [params, *(_HEADERS[column] for column in complexity.columns)]
     rows = _pick_rows(_cells(complexity, params, show_param_shapes=show_param_shapes), max_depth)
-    return ["module", *headers], [[" " * depth + name, *_row(cells, headers, depth)] for depth, name, cells in rows]
+    return ["module", *headers], [
+        [" " * depth + printable(name), *_row(cells, headers, depth)] for depth, name, cells in rows
+    ]
 
 
 def framed(headers: list[str], rows: Iterable[list[str]]) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opcount.escapes import printable, visible
 from opcount.reporter.changes import lines
-from opcount.reporter.markdown import code, table
+from opcount.reporter.markdown import code, table, text
 from opcount.reporter.numbers import si
 from opcount.reporter.table import plain
 
@@ -33,9 +34,10 @@ def render(diff: Diff, metric: str = "macs", *, fold: bool = True) -> str:
 def render_markdown(diff: Diff, metric: str = "macs", *, fold: bool = True) -> str:
     """Return a diff as GitHub's Markdown; `render` explains the arguments."""
     rows = [[code(line.name), *numbers(line.change, metric)] for line in _shown(diff, metric, fold=fold)]
-    body = list(table(_headers(diff, metric), rows, words=1)) if len(rows) > 1 else [f"No module's {metric} changed."]
+    headers = [text(header) for header in _headers(diff, metric)]
+    body = list(table(headers, rows, words=1)) if len(rows) > 1 else [f"No module's {metric} changed."]
     return "\n".join(
-        [f"**{_headline(diff, metric)}**", "", *body, "", *(f"* {line}" for line in _summary(diff, metric)[1:])]
+        [f"**{_headline(diff, metric)}**", "", *body, "", *(f"* {text(line)}" for line in _summary(diff, metric)[1:])]
     )
 
 
@@ -71,7 +73,7 @@ def _cells(old: int, new: int) -> list[str]:
 
 def _headers(diff: Diff, metric: str) -> list[str]:
     phases = list(diff.total.phases) if metric != "params" and len(diff.total.phases) > 1 else []
-    return ["module", f"{metric} before", "after", "change", "change %", *phases]
+    return ["module", f"{metric} before", "after", "change", "change %", *map(printable, phases)]
 
 
 def _shown(diff: Diff, metric: str, *, fold: bool) -> list[Line]:
@@ -86,10 +88,10 @@ def _headline(diff: Diff, metric: str) -> str:
 
 def _summary(diff: Diff, metric: str) -> list[str]:
     renamed = sum(change.renamed for change in diff.changes)
-    facts = [_headline(diff, metric), f"convention: {diff.convention}"]
+    facts = [_headline(diff, metric), f"convention: {visible(diff.convention)}"]
     if renamed:
         facts.append(f"renamed modules: {renamed}")
     if any(diff.steps):
-        facts.append("steps before: {}; after: {}".format(*(text or "all were counted" for text in diff.steps)))
+        facts.append("steps before: {}; after: {}".format(*(words or "all were counted" for words in diff.steps)))
     before, after = diff.verdicts
     return [*facts, f"coverage: {after}" if before == after else f"coverage before: {before}; after: {after}"]

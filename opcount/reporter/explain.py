@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from opcount.coverage import FREE, UNCOUNTED, plural
 from opcount.errors import InputError
+from opcount.escapes import printable, visible
 from opcount.profile import ROOT, Total
 from opcount.reporter.steps import heading
 
@@ -57,7 +58,7 @@ def render(profile: Profile, path: str) -> str:
     own = [record for record in profile.records if record.path == path]
     lines = [_title(path, profile.modules.get(path)), *_entries(profile, own), *_children(profile, path)]
     lines.append(f"{heading(profile)}: {_numbers(profile.by_module().get(path, Total()))}")
-    lines.append(f"convention: {profile.convention.name} ({profile.convention.summary})")
+    lines.append(f"convention: {visible(profile.convention.name)} ({visible(profile.convention.summary)})")
     return "\n".join(lines)
 
 
@@ -76,11 +77,11 @@ def _resolve(profile: Profile, path: str) -> str:
 
 
 def _title(path: str, module: Module | None) -> str:
-    name = path or "the root"
+    name = printable(path) or "the root"
     if module is None:
         return name
     times = {0: "not called", 1: "called once"}.get(module.calls, f"called {module.calls} times")
-    return f"{name}: {module.type}, {times}" if module.type else f"{name}: {times}"
+    return f"{name}: {printable(module.type)}, {times}" if module.type else f"{name}: {times}"
 
 
 def _entries(profile: Profile, records: Iterable[Record]) -> Iterator[str]:
@@ -104,18 +105,18 @@ def _entries(profile: Profile, records: Iterable[Record]) -> Iterator[str]:
             yield _INDENT + _numbers(total)
     yield from unknown
     if free:
-        yield "free: " + ", ".join(f"{name} ({plural(calls, 'call')})" for name, calls in free.items())
+        yield "free: " + ", ".join(f"{printable(name)} ({plural(calls, 'call')})" for name, calls in free.items())
 
 
 def _head(group: Group, total: Total) -> str:
-    words = [word for word in (group.family, group.phase, group.dtype) if word]
-    return f"{group.operator}: {', '.join(words)}, {plural(total.calls, 'call')}"
+    words = [printable(word) for word in (group.family, group.phase, group.dtype) if word]
+    return f"{printable(group.operator)}: {', '.join(words)}, {plural(total.calls, 'call')}"
 
 
 def _mathematics(profile: Profile, group: Group) -> Iterator[str]:
     text = profile.formulas.get(group.operator)
     if text:
-        yield _INDENT + text.replace("``", "")
+        yield _INDENT + visible(text.replace("``", ""))
 
 
 def _shapes(rows: list[Record]) -> Iterator[str]:
@@ -123,14 +124,14 @@ def _shapes(rows: list[Record]) -> Iterator[str]:
     calls = sum(row.calls for row in rows)
     distinct = list(dict.fromkeys(row.shapes for row in rows if row.shapes))
     for shapes in distinct:
-        yield f"{_INDENT}{shapes}" + (" at the first call" if calls > len(distinct) else "")
+        yield f"{_INDENT}{visible(shapes)}" + (" at the first call" if calls > len(distinct) else "")
 
 
 def _children(profile: Profile, path: str) -> Iterator[str]:
     """Yield one line for each child that computes, children of its own included."""
     for child, total in profile.by_module().items():
         if child != ROOT and _parent(child) == path and (total.macs or total.arith):
-            yield f"{child}: {_numbers(total)}"
+            yield f"{printable(child)}: {_numbers(total)}"
 
 
 def _parent(path: str) -> str:

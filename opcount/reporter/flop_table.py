@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opcount.escapes import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -46,9 +48,9 @@ def flop_table(counts: Mapping[str, Mapping[object, int]], depth: int | None) ->
 
 def _rows(name: str, operators: Mapping[object, int], indent: int) -> Iterable[tuple[str, int]]:
     blanks = " " * indent
-    yield blanks + name, sum(operators.values())
+    yield blanks + printable(name), sum(operators.values())
     for operator, flops in operators.items():
-        yield f"{blanks} - {operator}", flops
+        yield f"{blanks} - {printable(str(operator))}", flops
 
 
 def _power(total: int) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
+from opcount.escapes import printable
 from opcount.profile import ROOT
 
 if TYPE_CHECKING:
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from opcount.profile import Profile, Record
 
 METRICS = ("flops", "macs", "arith", "activations", "calls", "bytes")
+_SEPARATORS = re.compile(r"[ \n]")
 
 
 def stacks(profile: Profile, metric: str = "flops") -> Iterator[tuple[list[str], int]]:
@@ -35,16 +38,38 @@ def _names(record: Record) -> list[str]:
     above = ROOT
     for path in record.stack:
         if path != above or path != ROOT:
-            names.append(path[len(above) + 1 :] if above and path.startswith(f"{above}.") else path)
+            name = path[len(above) + 1 :] if above and path.startswith(f"{above}.") else path
+            names.append(f"'{name}'" if name[:1] in {"", "["} else name)  # what is in brackets is a phase
         above = path
     phase = [] if record.phase == "forward" else [f"[{record.phase}]"]
-    return [*(name for name in names if name), *phase, record.operator]
+    return [*names, *phase, record.operator]
 
 
 def render(profile: Profile, metric: str = "flops") -> str:
     """Return the profile as folded stacks, the operator last; phases after forward stand in brackets."""
     sums: dict[str, int] = {}
+    texts = _Texts()
     for names, number in stacks(profile, metric):
-        line = ";".join(name.replace(";", ":").replace(" ", "_").replace("\n", "_") for name in names)
+        line = ";".join(map(texts.of, names))
         sums[line] = sums.get(line, 0) + number
     return "".join(f"{line} {number}\n" for line, number in sums.items())
+
+
+class _Texts:
+    """Texts of names, without what separates names and numbers; two names never have the same."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+        self._taken: set[str] = set()
+
+    def of(self, name: str) -> str:
+        text = self._texts.get(name)
+        if text is None:
+            text = plain = printable(_SEPARATORS.sub("_", name.replace(";", ":")))
+            number = 1
+            while text in self._taken:
+                number += 1
+                text = f"{plain}~{number}"
+            self._texts[name] = text
+            self._taken.add(text)
+        return text

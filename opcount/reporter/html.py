@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from opcount.escapes import visible
 from opcount.reporter.page import assemble
 from opcount.reporter.page.pack import pack, pack_diff
 from opcount.reporter.table import render as render_table
@@ -28,7 +29,7 @@ def render(profile: Profile, *, baseline: Profile | None = None, title: str = ""
         ConventionError: The profile and its baseline are read under different conventions.
     """
     data = pack(profile) if baseline is None else pack_diff(baseline, profile)
-    return assemble(title or _title(profile, baseline), "\n".join(summary(profile)), data)
+    return assemble(visible(title or _title(profile, baseline)), "\n".join(summary(profile)), data)
 
 
 def frame(profile: Profile) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from opcount.reporter.outline import outline
@@ -23,7 +24,7 @@ def render(
 ) -> str:
     """Return the profile as Markdown; `opcount.reporter.table.render` explains the arguments."""
     lines = outline(profile, depth=depth, fold=fold, sort=sort, modules=modules)
-    rows = ([code("." * line.level + line.name), *cells(line, profile)[1:]] for line in lines)
+    rows = ([code("." * line.level + line.name), text(line.type), *cells(line, profile)[2:]] for line in lines)
     return "\n".join([*table(HEADERS, rows, words=2), "", *(f"* {text(fact)}" for fact in summary(profile))])
 
 
@@ -36,15 +37,15 @@ def table(headers: list[str], rows: Iterable[list[str]], words: int) -> Iterator
 
 
 def code(name: str) -> str:
-    """Return a name that no character of can be taken for markup."""
-    fence = "``" if "`" in name else "`"
-    pad = " " if "`" in name else ""
+    """Return a name in a cell of a table; no character of it is taken for markup."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", name)), default=0))
+    pad = " " if name[:1] in {"`", " "} or name[-1:] in {"`", " "} or len(fence) > 1 else ""
     return f"{fence}{pad}{name.replace('|', chr(92) + '|')}{pad}{fence}"
 
 
 def text(words: str) -> str:
     """Return text in which nothing is taken for markup."""
-    return "".join(f"\\{c}" if c in "\\`*_<>|#[]" else c for c in words)
+    return "".join(f"\\{c}" if c in "\\`*_~&<>|#[]" else c for c in words)
 
 
 def _line(cells_of_row: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opcount.coverage import FREE, UNCOUNTED
+from opcount.escapes import printable
 from opcount.profile import Total
 from opcount.reporter.numbers import percent, si
 from opcount.reporter.table import plain, summary
@@ -30,7 +31,7 @@ def render(profile: Profile, *, free: bool = False) -> str:
     ranked = sorted(groups.items(), key=lambda item: (item[0][1] == UNCOUNTED, -item[1].flops, -item[1].arith, item[0]))
     rows = [
         [
-            *key,
+            *map(printable, key),
             str(total.calls),
             *_numbers(total, counted=key[1] != UNCOUNTED),
             _share(total, profile),

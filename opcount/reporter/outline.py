@@ -5,8 +5,9 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from opcount.escapes import printable
 from opcount.profile import ROOT, Total
-from opcount.reporter.structure import children_of
+from opcount.reporter.structure import children_of, follows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -80,10 +81,10 @@ class _Outline:
         self._sign(paths)
 
     def lines(self, depth: int | None, *, fold: bool) -> Iterator[Line]:
-        pending = [(0, ROOT, ROOT, 1, 1)]
+        pending = [(0, ROOT, "model", 1, 1)]
         while pending:
             level, path, name, count, copies = pending.pop()
-            yield self._line(level, path, name or "model", count, copies)
+            yield self._line(level, path, name, count, copies)
             if depth is None or level < depth:
                 groups = self._groups(self._children.get(path, []), fold=fold)
                 pending += [(level + 1, first, shown, n, n * copies) for first, shown, n in reversed(list(groups))]
@@ -95,7 +96,7 @@ class _Outline:
             level,
             path,
             name if count == 1 else f"{name} x{count}",
-            module.type if module else "",
+            printable(module.type) if module else "",
             copies,
             Total(*(copies * number for number in total)),
             copies * module.params if module else 0,
@@ -109,14 +110,13 @@ class _Outline:
             stop = start + 1
             while fold and stop < len(paths) and self._continues(paths[stop - 1], paths[stop]):
                 stop += 1
-            first, last = (_leaf(path) for path in (paths[start], paths[stop - 1]))
+            first, last = (printable(_leaf(path)) or "''" for path in (paths[start], paths[stop - 1]))
             yield paths[start], first if stop == start + 1 else f"{first}-{last}", stop - start
             start = stop
 
     def _continues(self, path: str, following: str) -> bool:
         left, right = _leaf(path), _leaf(following)
-        consecutive = left.isdecimal() and right.isdecimal() and int(left) + 1 == int(right)
-        return consecutive and self._signatures[path] == self._signatures[following]
+        return follows(left, right) and self._signatures[path] == self._signatures[following]
 
     def _sign(self, paths: dict[str, None]) -> None:
         """Give equal modules equal numbers, children before parents."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from opcount.escapes import printable
 from opcount.reporter.folded import stacks
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def render(profile: Profile, name: str = "opcount") -> str:
             "exporter": f"opcount@{profile.provenance.get('opcount', '')}",
             "name": name,
             "activeProfileIndex": 0,
-            "shared": {"frames": [{"name": frame} for frame in frames]},
+            "shared": {"frames": [{"name": printable(frame)} for frame in frames]},
             "profiles": profiles,
         }
     )

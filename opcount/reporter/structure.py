@@ -70,3 +70,14 @@ def children_of(names: Mapping[str, object]) -> dict[str, list[str]]:
         if name:
             children.setdefault(name.rpartition(".")[0], []).append(name)
     return children
+
+
+def follows(name: str, following: str) -> bool:
+    """Return whether two names are consecutive numbers, as those of repeated blocks are.
+
+    Example:
+        >>> follows("9", "10"), follows("9", "11"), follows("fc1", "fc2")
+        (True, False, False)
+    """
+    numbers = name.isdecimal() and following.isdecimal() and len(name) < 19  # longer ones cost time, or are refused
+    return numbers and len(following) < 20 and int(name) + 1 == int(following)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from prettytable import PrettyTable
 
+from opcount.escapes import printable, visible
 from opcount.reporter.numbers import percent, si
 from opcount.reporter.outline import outline
 from opcount.reporter.steps import facts, heading
@@ -48,13 +49,14 @@ def render(
 
 def plain(headers: list[str], rows: list[list[str]], words: int) -> Iterator[str]:
     """Yield the lines of a table without a frame; its first ``words`` columns are words, the others numbers."""
-    table = PrettyTable(headers)
+    names = list(map(str, range(len(headers))))  # two headers may be the same: phases have names of any kind
+    table = PrettyTable(names, header=False)
     table.border = False
     table.align = "r"
-    for header in headers[:words]:
-        table.align[header] = "l"
+    for name in names[:words]:
+        table.align[name] = "l"
     table.left_padding_width, table.right_padding_width = 0, 2
-    table.add_rows(rows)
+    table.add_rows([headers, *rows])
     header, *body = (line.rstrip() for line in table.get_string().splitlines())
     yield header
     yield "-" * max(map(len, [header, *body]))
@@ -83,6 +85,6 @@ def summary(profile: Profile) -> Iterator[str]:
     yield from facts(profile)
     phases = profile.by_phase()
     if len(phases) > 1:
-        yield "phases: " + ", ".join(f"{phase} {si(part.flops, 'FLOP')}" for phase, part in phases.items())
-    yield f"convention: {profile.convention.name} ({profile.convention.summary})"
+        yield "phases: " + ", ".join(f"{printable(phase)} {si(part.flops, 'FLOP')}" for phase, part in phases.items())
+    yield f"convention: {visible(profile.convention.name)} ({visible(profile.convention.summary)})"
     yield f"coverage: {profile.coverage.verdict()}"

@@ -4,6 +4,8 @@ import { byId } from "./dom.js";
 
 export const ROOT = 0;
 
+const HIDDEN = /[\p{Cc}\p{Cf}\p{Co}\p{Cs}\u034f\u115f\u1160\u2800\u3164\uffa0]/gu;
+
 export const report = unpack(JSON.parse(byId("data").textContent));
 
 export const NOW = report.sides - 1; // side 0 of a comparison is the count before
@@ -21,7 +23,8 @@ export function isBelow(index, top) {
   return false;
 }
 
-function unpack(packed) {
+function unpack({ records, ...words }) {
+  const packed = { ...visible(words), records };
   const modules = packed.modules.map((row, index) => ({ ...row, index, children: [], records: [], level: 0, path: "" }));
   for (const module of modules.slice(1)) {
     const parent = modules[module.parent];
@@ -31,4 +34,16 @@ function unpack(packed) {
   }
   packed.records.module.forEach((module, row) => modules[module].records.push(row));
   return { ...packed, modules };
+}
+
+// Names with escapes for what does not show: a module may be called anything.
+function visible(value) {
+  if (typeof value === "string") return value.replace(HIDDEN, escaped);
+  if (Array.isArray(value)) return value.map(visible);
+  if (value === null || typeof value !== "object") return value;
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, visible(inner)]));
+}
+
+function escaped(character) {
+  return `\\u${character.codePointAt(0).toString(16).padStart(4, "0")}`;
 }
