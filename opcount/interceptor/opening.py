@@ -82,6 +82,9 @@ class Composite:
         self._whole = whole
         self._func = func
         self._kernels: dict[DispatchKey, DispatchKey | None] = {}
+        self._is_view = _has_kernel(func, DispatchKey.ADInplaceOrView)
+        self._differentiated = _has_kernel(func, DispatchKey.Autograd)
+        self._nested_differentiated = _has_kernel(func, DispatchKey.AutogradNestedTensor)
 
     def __call__(self, mode: Interceptor, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one call."""
@@ -91,13 +94,23 @@ class Composite:
         kernel = self._kernels[key]
         if kernel is None or not all(map(_is_transparent, modes_below())):
             return mode.run(self._whole, func, args, kwargs)
-        # A composite operator that arrives whole was called below autograd.
-        with as_without_modes(func, _AUTOGRAD_AND_VIEWS), mode.reentered():
+        with as_without_modes(func, self._hidden(key)), mode.reentered():
             return func._op_dk(kernel, *args, **kwargs)
 
     def settled(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
         """Return the plan that charges a call as a whole."""
         return self._whole.settled(out, args, kwargs)
+
+    def _hidden(self, backend: DispatchKey) -> DispatchKeySet:
+        """Return the keys that the operator has passed: with a kernel of its own for one, what it calls passes none.
+
+        Otherwise whoever called it has switched autograd off, and views are still tracked: whether a weight's view
+        requires a gradient decides how ``matmul`` computes, under inference_mode too.
+        """
+        nested = backend.name.startswith("NestedTensor") and self._nested_differentiated
+        if self._is_view or ((nested or self._differentiated) and not torch.is_inference_mode_enabled()):
+            return _AUTOGRAD_AND_VIEWS
+        return _NO_KEYS
 
     def _kernel_for(self, key: DispatchKey) -> DispatchKey | None:
         """Return the composite kernel for a backend; None where the backend has a kernel of its own."""

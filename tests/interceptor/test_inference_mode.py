@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: F401, N812  (the programs use it)
+from torch.nn import functional as F  # noqa: N812  (the programs use it)
 
 from opcount import OpCounter
 
@@ -20,6 +20,7 @@ HEADS = A(2, 4, 6, 8)
 LSTM, GRU, RNN = nn.LSTM(8, 5, 2, bidirectional=True), nn.GRU(8, 5), nn.RNN(8, 5)
 PROJECTED = nn.LSTM(8, 6, proj_size=3)
 LSTM_CELL, GRU_CELL = nn.LSTMCell(8, 5), nn.GRUCell(8, 5)
+WEIGHT = nn.Parameter(A(5, 8))
 STEPS = A(5, 3, 8)
 PACKED = nn.utils.rnn.pack_padded_sequence(STEPS, [5, 3, 2])
 MHA = nn.MultiheadAttention(8, 2, batch_first=True)
@@ -32,6 +33,9 @@ F.linear(X2, A(5, 8), A(5))
 F.linear(X3, A(5, 8))
 F.linear(X2[0], A(5, 8), A(5))
 F.linear(X3.transpose(0, 1), A(5, 8), A(5))
+F.linear(X3.transpose(0, 1), WEIGHT)
+X3.transpose(0, 1) @ WEIGHT.t()
+torch.einsum("bij,kj->bik", X3.transpose(0, 1), WEIGHT)
 F.bilinear(X2, X2, A(3, 8, 8), A(3))
 A(8) @ A(8)
 A(8) @ A(8, 3)
@@ -245,6 +249,17 @@ def counted(program, mode):
     with OpCounter(strict=True) as counter:
         out = run(program, mode)
     return out, (counter.macs, counter.activations, counter.arith)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_a_product_with_a_weight_is_folded_as_without_a_counter(mode):
+    x, weight = torch.randn(3, 33, 16).transpose(0, 1), nn.Parameter(torch.randn(8, 16))
+    with mode():
+        bare = F.linear(x, weight)
+        with OpCounter() as counter:
+            counted = F.linear(x, weight)
+    assert torch.equal(counted, bare)
+    assert {name for name, total in counter.by_operator().items() if total.macs} == {"aten.mm.default"}
 
 
 @pytest.mark.filterwarnings("ignore")  # of operators that PyTorch calls deprecated or experimental
