@@ -106,15 +106,21 @@ def onednn_conv(out: Tensor, _x: Tensor, _scale: Any, _zero: Any, weight: Tensor
     return Cost(outputs * prod(weight.shape[-(out.dim() - 1) :]), 0, outputs)
 
 
-@formula(bitsandbytes.gemv_4bit, bitsandbytes.gemm_4bit)
-def four_bit_product(_out: object, x: Tensor, _packed: Tensor, shape: Sequence[int], /, *args: Any, **_: Any) -> Cost:
+@formula(bitsandbytes.gemv_4bit)
+def four_bit_product(_out: object, x: Tensor, _packed: Tensor, shape: Sequence[int], /, *_: Any, **__: Any) -> Cost:
     """``out[..., n] = sum(x[..., k] * weight[n, k] for k)``, on weights of four bits whose shape is given.
 
     Weights are made numbers inside, which is not counted. bitsandbytes 0.46 to 0.50 (``_ops.py``).
     """
     outputs = x.numel() // x.shape[-1] * shape[0]
-    bias = len(args) > 3 and hasattr(args[3], "numel")
-    return Cost(outputs * x.shape[-1], outputs * bias, outputs)
+    return Cost(outputs * x.shape[-1], 0, outputs)
+
+
+@formula(bitsandbytes.gemm_4bit)
+def four_bit_linear(out: Tensor, x: Tensor, packed: Tensor, shape: Sequence[int], /, *args: Any, **_: Any) -> Cost:
+    """As `four_bit_product`, and one for each output element for a bias."""
+    bias = len(args) > 3 and args[3] is not None
+    return four_bit_product(out, x, packed, shape) + Cost(0, out.numel() * bias)
 
 
 @formula(bitsandbytes.int8_linear_matmul)

@@ -34,6 +34,14 @@ def test_a_registered_name_is_an_operator_of_this_pytorch(name):
     assert exists(name) or name in ABSENT_FROM_SOME_BUILDS
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(key for key in BUILTIN.targets() if isinstance(key, str)))
 def test_a_formula_states_its_mathematics_in_one_paragraph(name):
     assert all(len(f.text) > 10 for f in BUILTIN.targets()[name])
+
+
+FUNCTIONS = {key for key in BUILTIN.targets() if key.startswith("autograd.")}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in FUNCTIONS if name.endswith("Backward")))
+def test_a_backward_has_a_function_whose_backward_it_is(name):
+    assert name.removesuffix("Backward") in FUNCTIONS

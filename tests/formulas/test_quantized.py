@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from opcount.cost import Cost
 from opcount.formulas import vision
+from opcount.registry import BUILTIN
 from tests.formulas.seen import seen
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -94,3 +95,34 @@ def test_a_deformable_convolution_counts_the_products_of_a_rigid_one(groups):
     assert cost.arith == samples * (4 + 1)  # bilinear, and the mask
     backward = vision.deform_conv2d_backward(None, out, x, weight, None, None, torch.zeros(0), *arguments)
     assert backward.macs == 2 * rigid.macs
+
+
+def bitsandbytes(name, out, *args):
+    return BUILTIN.find([f"bitsandbytes.{name}"])[0].price(out, *args)
+
+
+def test_products_of_bitsandbytes_count_what_they_stand_for():
+    x, out = torch.rand(2, 3, 8), torch.rand(2, 3, 5)
+    packed, scales = torch.zeros(20, 1, dtype=torch.uint8), torch.ones(1)
+    product = Cost(2 * 3 * 5 * 8, 0, 2 * 3 * 5)
+    assert bitsandbytes("gemv_4bit", out, x, packed, [5, 8], scales, scales, 64) == product
+    assert bitsandbytes("gemv_4bit", None, x, packed, [5, 8], scales, scales, 64, out) == product  # into a tensor
+    bias = torch.rand(5)
+    assert bitsandbytes("gemm_4bit", out, x, packed, [5, 8], scales, 64, "nf4") == product
+    assert bitsandbytes("gemm_4bit", out, x, packed, [5, 8], scales, 64, "nf4", bias) == product + Cost(0, out.numel())
+    eight = (x.to(torch.int8), torch.zeros(5, 8, dtype=torch.int8))
+    assert bitsandbytes("int8_linear_matmul", out, *eight) == product
+    assert bitsandbytes("int8_linear_matmul", None, *eight, out) == product
+    parts = product + bitsandbytes("int8_mm_dequant", out, out, scales, scales, None, bias)
+    assert bitsandbytes("int8_scaled_mm", out, *eight, scales, scales, bias) == parts
+    kept = torch.tensor([1, 6])
+    mixed = bitsandbytes("int8_mixed_scaled_mm", (out, None), x, *eight, scales, scales, kept, bias)
+    assert mixed == parts + Cost(2 * 3 * 5 * 2)
+
+
+def test_bitsandbytes_counts_one_for_a_number_from_a_table_and_three_to_find_it_there():
+    x = torch.rand(4, 8)
+    assert bitsandbytes("dequantize_4bit", x, x, x, 64, "nf4", [4, 8], torch.float) == Cost(0, 32)
+    assert bitsandbytes("dequantize_4bit", None, x, x, 64, "nf4", [4, 8], torch.float, x) == Cost(0, 32)
+    assert bitsandbytes("quantize_4bit", (x, x), x, 64, "nf4", torch.uint8) == Cost(0, 3 * 32)
+    assert bitsandbytes("int8_vectorwise_quant", (x, x, None), x, 0.0) == Cost(0, 3 * 32)

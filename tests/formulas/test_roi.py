@@ -7,8 +7,10 @@ from math import ceil, floor
 import pytest
 import torch
 
+from opcount.coverage import FREE
 from opcount.errors import FormulaError
 from opcount.formulas import vision
+from opcount.registry import BUILTIN
 from tests.formulas.functions import backward, count, forward, sample, stand_in
 from tests.formulas.oracle import Meter, Number
 
@@ -125,9 +127,6 @@ def test_curves_and_boxes_count_five_for_each_sample():
 
 
 def test_suppression_is_free():
-    from opcount.coverage import FREE  # noqa: PLC0415
-    from opcount.registry import BUILTIN  # noqa: PLC0415
-
     assert {BUILTIN.find([f"autograd.{name}"])[0].family for name in ("NMSop", "SoftNMSop")} == {FREE}
 
 

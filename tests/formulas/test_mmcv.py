@@ -1,0 +1,110 @@
+"""The functions of mmcv themselves, over kernels that do nothing: their arguments are those that formulas expect."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+import torch
+
+from opcount import OpCounter
+from tests import shims
+
+pytest.importorskip("mmcv")
+pytestmark = pytest.mark.filterwarnings("ignore")  # what mmcv does when it is imported
+
+X = (1, 4, 6, 6)
+ROIS = torch.tensor([[0, 0.0, 0.0, 4.0, 4.0]])
+TURNED = torch.tensor([[0, 2.0, 2.0, 4.0, 4.0, 0.5]])
+POINTS = torch.rand(2, 8, 3)
+INDEX = torch.zeros(2, 8, 3, dtype=torch.int32)
+
+
+def rand(*shape):
+    return torch.rand(shape, requires_grad=True)
+
+
+def ones(*shape):
+    return torch.ones(shape)
+
+
+ATTENTION = (
+    rand(1, 20, 2, 4), torch.tensor([[4, 4], [2, 2]]), torch.tensor([0, 16]), rand(1, 3, 2, 2, 2, 2),
+    rand(1, 3, 2, 2, 2), 64,
+)  # fmt: skip
+
+CALLS = [
+    # file, class, arguments, MACs forward and backward; None where there is no backward
+    ("roi_align", "RoIAlignFunction", (rand(*X), ROIS, (2, 2), 1.0, 2, "avg", True), 0, 0),
+    ("roi_align_rotated", "RoIAlignRotatedFunction", (rand(*X), TURNED, (2, 2), 1.0, 2, True, False), 0, 0),
+    ("riroi_align_rotated", "RiRoIAlignRotatedFunction", (rand(1, 8, 6, 6), TURNED, 2, 1.0, 2, 8, False), 0, 0),
+    ("roi_pool", "RoIPoolFunction", (rand(*X), ROIS, 2, 1.0), 0, 0),
+    ("prroi_pool", "PrRoIPoolFunction", (rand(*X), ROIS, (2, 2), 1.0), 0, 0),
+    ("deform_roi_pool", "DeformRoIPoolFunction", (rand(*X), ROIS, rand(1, 2, 2, 2), (2, 2), 1.0, 2, 0.1), 0, 0),
+    ("bezier_align", "BezierAlignFunction", (rand(*X), torch.rand(1, 17), (2, 4), 1.0, 2, True), 0, 0),
+    ("border_align", "BorderAlignFunction", (rand(*X), torch.rand(1, 36, 4), 3), 0, 0),
+    ("rotated_feature_align", "RotatedFeatureAlignFunction", (rand(*X), torch.rand(1, 6, 6, 5), 1.0, 5), 0, 0),
+    (
+        "deform_conv", "DeformConv2dFunction",
+        (rand(*X), rand(1, 18, 6, 6), rand(3, 2, 3, 3), 1, 1, 1, 2, 1, False, 32), 3 * 36 * 18, 2 * 3 * 36 * 18,
+    ),
+    (
+        "modulated_deform_conv", "ModulatedDeformConv2dFunction",
+        (rand(*X), rand(1, 18, 6, 6), rand(1, 9, 6, 6), rand(3, 4, 3, 3), rand(3), 1, 1, 1, 1, 1),
+        3 * 36 * 36, 2 * 3 * 36 * 36,
+    ),
+    ("multi_scale_deform_attn", "MultiScaleDeformableAttnFunction", ATTENTION, 3 * 8 * 4, 4 * 3 * 8 * 4),
+    ("carafe", "CARAFEFunction", (rand(*X), rand(1, 9, 12, 12), 3, 1, 2), 4 * 144 * 9, 2 * 4 * 144 * 9),
+    ("correlation", "CorrelationFunction", (rand(*X), rand(*X), 1, 2, 1, 0, 1, 1), 25 * 36 * 4, 2 * 25 * 36 * 4),
+    ("masked_conv", "MaskedConv2dFunction", (rand(*X), ones(1, 6, 6), rand(3, 4, 3, 3), rand(3), 1), 3 * 36 * 36, None),
+    ("psa_mask", "PSAMaskFunction", (rand(1, 9, 3, 3), "collect", (3, 3)), 0, 0),
+    ("tin_shift", "TINShiftFunction", (rand(1, 4, 4, 9), torch.zeros(1, 2, dtype=torch.int32)), 0, None),
+    ("focal_loss", "SigmoidFocalLossFunction", (rand(4, 3), torch.zeros(4).long(), 2.0, 0.25, None, "mean"), 0, 0),
+    ("focal_loss", "SoftmaxFocalLossFunction", (rand(4, 3), torch.zeros(4).long(), 2.0, 0.25, None, "sum"), 0, 0),
+    ("fused_bias_leakyrelu", "FusedBiasLeakyReLUFunction", (rand(*X), rand(4), 0.2, 1.4), 0, 0),
+    ("active_rotated_filter", "ActiveRotatedFilterFunction", (rand(2, 2, 1, 3, 3), torch.zeros(1, 3, 3, 2)), 0, 0),
+    ("assign_score_withk", "AssignScoreWithK",
+        (rand(1, 3, 2, 4), rand(1, 5, 4, 6), rand(1, 5, 4, 6), torch.zeros(1, 3, 2).long(), "sum"), 36 * 4, 3 * 36 * 4),
+    ("chamfer_distance", "ChamferDistanceFunction", (rand(1, 4, 2), rand(1, 5, 2)), 0, 0),
+    ("furthest_point_sample", "FurthestPointSamplingWithDist", (torch.rand(2, 8, 8), 3), 0, None),
+    ("gather_points", "GatherPoints", (rand(2, 3, 8), INDEX[:, :, 0].contiguous()), 0, 0),
+    ("group_points", "GroupingOperation", (rand(2, 3, 8), INDEX), 0, 0),
+    ("three_nn", "ThreeNN", (POINTS, POINTS), 0, None),
+    ("three_interpolate", "ThreeInterpolate", (rand(2, 3, 8), INDEX, torch.rand(2, 8, 3)), 0, 0),
+    ("voxelize", "_Voxelization", (torch.rand(8, 4), [1.0] * 3, [0.0] * 3 + [4.0] * 3, -1, -1, True), 0, None),
+    ("nms", "NMSop", (torch.rand(3, 4), torch.rand(3), 0.5, 0, 0, -1), 0, None),
+]  # fmt: skip
+
+
+class Kernels:
+    """An extension whose kernels leave the outputs, which the caller made, as they are."""
+
+    def __getattr__(self, _name):
+        return lambda *_args, **_kwargs: None
+
+    @staticmethod
+    def nms(boxes, *_args, **_kwargs):
+        return torch.arange(len(boxes))
+
+    @staticmethod
+    def ms_deform_attn_forward(value, _shapes, _starts, places, *_args, **_kwargs):
+        return value.new_empty(value.shape[0], places.shape[1], value.shape[2] * value.shape[3])
+
+    @staticmethod
+    def fused_bias_leakyrelu(x, *_args, **_kwargs):
+        return torch.from_numpy(x.detach().numpy().copy())
+
+
+@pytest.mark.parametrize(("file", "name", "args", "forward", "backward"), CALLS)
+def test_a_function_of_mmcv_is_accounted_for(monkeypatch, file, name, args, forward, backward):
+    shims.install()
+    module = import_module(f"mmcv.ops.{file}")
+    monkeypatch.setattr(module, "ext_module", Kernels())
+    with OpCounter(strict=True) as counter:
+        out = getattr(module, name).apply(*args)
+        first = out[0] if isinstance(out, tuple) else out
+        if backward is not None:
+            first.sum().backward()
+    phases = {phase: total.macs for phase, total in counter.by_phase().items()}
+    assert (phases.get("forward", 0), phases.get("backward", 0)) == (forward, backward or 0)
+    assert f"autograd.{name}" in {*counter.by_operator(), *counter.coverage.free}
