@@ -14,7 +14,7 @@ from torch import nn
 
 from opcount.convention import Convention, find_convention
 from opcount.coverage import UNCOUNTED
-from opcount.errors import CounterStateError, DryRunError, UncountedOperatorError, UncountedOperatorWarning
+from opcount.errors import CounterStateError, UncountedOperatorError, UncountedOperatorWarning
 from opcount.interceptor import Answers, Crew, Planner, observe
 from opcount.overrides import registry_with
 from opcount.provenance import describe
@@ -162,10 +162,8 @@ class OpCounter:
         self._guard = None
         if self._sampling is not None:
             self._end_step(self._sampling, complete=error is None)
-        if error is None:
-            self._refuse_guesses()
-            if self._warns:
-                self._report_uncounted()
+        if error is None and self._warns:
+            self._report_uncounted()
 
     def _end_step(self, sampling: Sampling, *, complete: bool) -> None:
         if self._skipped:
@@ -291,11 +289,6 @@ class OpCounter:
     def by_dtype(self) -> dict[str, Total]:
         """See `Profile.by_dtype`."""
         return self.profile.by_dtype()
-
-    def _refuse_guesses(self) -> None:
-        """Raise what an operator of a dry run raised, where the program caught it and went on without values."""
-        if self._memo is not None and self._memo.refused:
-            raise DryRunError(f"{self._memo.refused} The error was caught inside; what followed is no real run's.")
 
     def _without_computing(self) -> AbstractContextManager[Memo]:
         from opcount.dryrun import dry_run  # noqa: PLC0415  (fake tensors take a second to import)

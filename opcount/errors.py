@@ -40,7 +40,19 @@ class FormulaError(OpcountError, ValueError):
 
 
 class DryRunError(OpcountError, RuntimeError):
-    """An operator needs values that a dry run does not have."""
+    """An operator needs values that a dry run does not have.
+
+    Attributes:
+        operator: Its name; empty where it is none of PyTorch's operators.
+        module: The path of the module that was running; empty: the model itself.
+        file: The program's file that was running.
+        line: The line in it.
+    """
+
+    operator = ""
+    module = ""
+    file = ""
+    line = 0
 
 
 class InputError(OpcountError, ValueError):

@@ -1,26 +1,42 @@
-"""Counting without computing: fake tensors take the place of weights, inputs and results.
+"""Counting without computing: fake tensors take the place of inputs and results.
 
 A dry run costs what PyTorch's fake tensors cost, except that a call whose shapes were seen before is answered
-from memory. It needs no memory for weights, so that a model of any size can be counted.
+from memory. It needs no memory for results, nor for the weights of a model on the meta device, so that a model of any
+size can be counted. Nothing in it writes to a real tensor.
 """
 
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.parameter import is_lazy
+from torch.optim import optimizer
+from torch.utils import _foreach_utils
+
+from opcount.dryrun.computing import Computing
 from opcount.dryrun.fakes import Fakes
+from opcount.dryrun.leaves import Leaves
 from opcount.dryrun.memo import Memo
 from opcount.dryrun.optimizers import paired_optimizers
 from opcount.dryrun.quiet import errors_raised_only
+from opcount.dryrun.refusals import Refusals
 from opcount.dryrun.skeleton import skeleton
+from opcount.dryrun.snapshot import Snapshot, put_back
+from opcount.dryrun.tensors import DryTensor
 from opcount.dryrun.twins import Twins
+from opcount.errors import DryRunError
 from opcount.interceptor import attention_in_the_open
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from torch import nn
+
+_FOREACH_TYPES: tuple[list[Any], ...] = (_foreach_utils._foreach_supported_types, optimizer._foreach_supported_types)
+"""Types of tensors that PyTorch handles many at a time; a fake one goes the way of what it stands for."""
 
 __all__ = ["Memo", "dry_run", "skeleton"]
 
@@ -29,29 +45,82 @@ __all__ = ["Memo", "dry_run", "skeleton"]
 def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> Iterator[Memo]:
     """Compute nothing inside the block: every operator answers with shapes alone.
 
-    The model's parameters and buffers are replaced by fake ones and are themselves again afterwards, untouched;
-    so are its gradients, and the state of optimizers that step inside. Tensors that the block returns are fake:
-    they have shapes and no values.
+    A small tensor keeps its value for as long as nothing unknown is written to it: a flag in a buffer, or sizes that
+    the program put into a tensor, can be asked for. Afterwards the model is as before: its attributes and what they
+    hold, gradients, and the state of optimizers that stepped inside. Tensors that the block returns are fake: they
+    have shapes and no values.
 
     Args:
-        model: Whose parameters are replaced; tensors on the ``meta`` device count as being on the CPU.
+        model: What is put back; so are other modules from their first call on. Tensors on the ``meta`` device count
+            as being on the CPU.
         where: Tells the path of the running module, for errors.
 
     Yields:
-        What answers the operators; it knows whether one was refused.
+        What answers the operators.
 
     Raises:
-        DryRunError: An operator needs the values of its inputs, such as ``x.item()`` or ``x.nonzero()``.
+        DryRunError: An operator needs the values of its inputs, such as ``x.item()`` or ``x.nonzero()``, or cannot run
+            on fake tensors; on leaving the block, if the program caught that error; or something could not be put
+            back.
     """
-    fakes = Fakes()
+    fakes, refusals = Fakes(), Refusals(where)
+    computing = Computing(fakes, refusals)
+    twins, leaves, snapshot = Twins(fakes, computing.borrow), Leaves(), Snapshot()
     with ExitStack() as restore:
-        twins = Twins(fakes)
-        if model is not None:
-            restore.enter_context(twins.replacing(model))
-        restore.enter_context(paired_optimizers(twins))
+        restore.callback(_restore, snapshot, leaves)
+        _enter_all([] if model is None else model.modules(), twins, leaves, snapshot)
+        seen = snapshot.seen
+
+        def first_call(module: nn.Module, _args: object) -> None:
+            if id(module) not in seen:
+                with torch._C._DisableTorchDispatch():
+                    _enter_all(module.modules(), twins, leaves, snapshot)
+
+        restore.callback(register_module_forward_pre_hook(first_call).remove)
+        restore.enter_context(paired_optimizers(twins, snapshot))
+        for supported in _FOREACH_TYPES:
+            restore.callback(supported.remove, DryTensor)
+            supported.append(DryTensor)
         restore.enter_context(fakes.mode)
-        memo = Memo(fakes, twins, where)
+        memo = Memo(fakes, twins, leaves, refusals, computing)
         restore.enter_context(memo)
         restore.enter_context(attention_in_the_open())
         restore.enter_context(errors_raised_only())
-        yield memo
+        try:
+            yield memo
+        except Exception as error:
+            refusal = refusals.on_leaving(error)
+            if refusal is None:
+                raise
+            raise refusal from error
+    if refusals.first is not None:
+        raise DryRunError(f"{refusals.first} The error was caught inside; what followed is no real run's.")
+
+
+def _enter_all(modules: Iterable[nn.Module], twins: Twins, leaves: Leaves, snapshot: Snapshot) -> None:
+    """Enter modules that were not, after a look at all of them."""
+    new = [module for module in modules if id(module) not in snapshot.seen]
+    for module in new:
+        twins.check(module)
+    for module in new:
+        _enter(module, twins, leaves, snapshot)
+
+
+def _enter(module: nn.Module, twins: Twins, leaves: Leaves, snapshot: Snapshot) -> None:
+    snapshot.module(module)
+    twins.enter(module)
+    for table in (module._parameters, module._buffers):
+        for tensor in table.values():
+            if tensor is not None and type(tensor) is not DryTensor and not is_lazy(tensor):
+                leaves.note(tensor)
+
+
+def _restore(snapshot: Snapshot, leaves: Leaves) -> None:
+    """Put everything back, whatever happens to the others."""
+    torch.clear_autocast_cache()
+    errors = put_back((*snapshot.restoring(), *leaves.restoring()))
+    if errors:
+        raise DryRunError(
+            f"dry run: expected to put everything back, got {errors[0]!r} of type {type(errors[0]).__name__} and "
+            f"{len(errors) - 1} more. Make the model anew before a real run."
+        ) from errors[0]

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from opcount.dryrun.tensors import DryTensor, stands_for_data
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -25,9 +27,14 @@ _ATTRIBUTES: dict[torch.device, dict[str, Any]] = {}
 
 
 class Fakes:
-    """Makes the fake tensors of one dry run."""
+    """Makes the fake tensors of one dry run.
 
-    def __init__(self) -> None:
+    Args:
+        kind: Their class.
+    """
+
+    def __init__(self, kind: type[FakeTensor] = DryTensor) -> None:
+        self._kind = kind
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
         refused = not getattr(self.mode, "_allow_unsafe_data_ptr_access", True)
         self._guard_data = _REFUSE_DATA if refused else _WARN_OF_DATA
@@ -43,19 +50,19 @@ class Fakes:
         device: torch.device,
         offset: int = 0,
         storage: torch.UntypedStorage | None = None,
-    ) -> FakeTensor:
+    ) -> Any:
         """Return a new fake tensor, a view if ``storage`` is given; call it with dispatch modes off."""
         elem = torch.empty_strided(size, stride, dtype=dtype, device="meta")
         if storage is not None:
             elem.set_(storage, offset, size, stride)
         state = self._states.get(device)
         if state is None:
-            fake = FakeTensor(self.mode, elem, device)
+            fake = self._kind(self.mode, elem, device)
             self._states[device] = dict(vars(fake))
             _ATTRIBUTES[device] = {**vars(fake), "fake_mode": None}
             return fake
         fake = Tensor._make_subclass(
-            FakeTensor, elem, require_grad=False, dispatch_device=True, device_for_backend_keys=device
+            self._kind, elem, require_grad=False, dispatch_device=True, device_for_backend_keys=device
         )
         fake.__dict__ = state.copy()
         self._guard_data(fake)
@@ -64,8 +71,9 @@ class Fakes:
     def like(self, tensor: Tensor) -> Tensor:
         """Return a fake tensor for a real one; one on the meta device becomes one on the CPU."""
         if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized or tensor.is_conj():
-            return self.mode.from_tensor(tensor)
-        device = CPU if tensor.is_meta else tensor.device
+            odd: Tensor = self.dry(self.mode.from_tensor(tensor))
+            return odd
+        device = CPU if tensor.is_meta and not isinstance(tensor, FakeTensor) else tensor.device
         with torch._C._DisableTorchDispatch():
             fake: Tensor = self.make(tensor.shape, tensor.stride(), tensor.dtype, device)
             if tensor.requires_grad:
@@ -74,14 +82,31 @@ class Fakes:
             vars(fake)["_is_param"] = True
         return fake
 
+    @staticmethod
+    def dry(value: Any) -> Any:
+        """Make the fake tensors among results ones of a dry run."""
+        if type(value) is FakeTensor:
+            value.__class__ = DryTensor
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                Fakes.dry(item)
+        return value
+
 
 def is_plain(tensor: Tensor) -> bool:
     """Tell whether a fake tensor says all about a tensor: strided, real numbers, of PyTorch's own classes."""
-    if type(tensor) not in _PLAIN and type(tensor) is not FakeTensor:
+    if type(tensor) not in _PLAIN and not isinstance(tensor, FakeTensor):
         return False
     if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
         return False
     return not (tensor.is_conj() or tensor.is_neg())
+
+
+def can_be_faked(tensor: Tensor) -> bool:
+    """Tell whether a fake tensor can stand for a real one in an operator."""
+    if not stands_for_data(type(tensor)) or tensor.layout is not torch.strided or tensor.is_nested:
+        return False
+    return not (tensor.is_quantized or tensor.is_conj() or tensor.is_neg())
 
 
 def active_mode() -> FakeTensorMode | None:

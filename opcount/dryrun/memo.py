@@ -2,61 +2,51 @@
 
 Most of a fake tensor's time goes into finding out what an operator returns. That depends on the shapes,
 strides and dtypes of its arguments alone, unless it aliases, mutates or looks at values; so for all others the
-first answer is remembered.
+first answer is remembered. Where the values of all arguments are known and small, the operator is computed.
 """
 
 from __future__ import annotations
 
-from enum import Enum
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensor,
-    UnsupportedOperatorException,
-)
+from torch.nn import Parameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from opcount.dryrun.fakes import CPU
+from opcount.dryrun.fakes import CPU, can_be_faked
+from opcount.dryrun.operators import Kind, facts_of
 from opcount.dryrun.shapes import lenient
-from opcount.errors import DryRunError
+from opcount.dryrun.tensors import DryTensor, run_operators, stands_for_data
+from opcount.dryrun.values import LIMIT
 from opcount.interceptor import UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator
+    from collections.abc import Hashable, Iterable, Iterator
 
+    from opcount.dryrun.computing import Computing
     from opcount.dryrun.fakes import Fakes
+    from opcount.dryrun.leaves import Leaves
+    from opcount.dryrun.operators import Facts
+    from opcount.dryrun.refusals import Refusals
     from opcount.dryrun.twins import Twins
 
-_NEEDS_VALUES = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
 _SCALARS = {int, float, bool, str, torch.dtype, torch.device, torch.layout, torch.memory_format, type(None)}
-_LOOKS_AT_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 _DEVICE = torch.ops.prim.device.default
-_LIFT = torch.ops.aten.lift_fresh.default
-
-
-class Kind(Enum):
-    """How an operator's results relate to its arguments."""
-
-    FRESH = "memory of their own"
-    VIEW = "the first argument's memory"
-    IN_PLACE = "the first argument itself"
-    LIFTED = "what ``torch.tensor`` made of numbers"
-    OTHER = "not to be remembered"
-
 
 _NEVER = {Kind.LIFTED, Kind.OTHER}
 
-_KINDS: dict[int, tuple[Kind, Any]] = {}
+_FACTS: dict[int, Facts] = {}
 """What is known of operators, by ``id``, which is theirs as long as they are here: their own hash takes long."""
 
 _ANSWERS: dict[Hashable, Any] = {}
 """What calls returned; shapes alone, so that they serve every dry run of the process."""
 
 _CAPACITY = 1 << 17
+
+_ANY = Tensor()
+"""Stands for arguments that were not looked at."""
 
 
 class _Shape(NamedTuple):
@@ -78,12 +68,10 @@ class Memo(TorchDispatchMode):
 
     Args:
         fakes: Make the tensors that are answered.
-        twins: Stand for tensors on the meta device.
-        where: Tells the path of the running module.
-
-    Attributes:
-        refused: Why an operator was refused, the first of them; empty: none was. A model may catch that error and go
-            on in a way of its own, which a real run would not take.
+        twins: Stand for real tensors.
+        leaves: Are told of real tensors whose gradients a backward would set.
+        refusals: Refuse operators that need values.
+        computing: Computes what is known.
     """
 
     supports_higher_order_operators = True
@@ -97,171 +85,218 @@ class Memo(TorchDispatchMode):
         """Leave compiled functions intact."""
         return True
 
-    def __init__(self, fakes: Fakes, twins: Twins, where: Callable[[], str]) -> None:
+    def __init__(self, fakes: Fakes, twins: Twins, leaves: Leaves, refusals: Refusals, computing: Computing) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._fakes = fakes
         self._make = fakes.make
-        self._like = fakes.like
         self._twins = twins
-        self._where = where
-        self.refused = ""
+        self._leaves = leaves
+        self._plain_leaves = leaves.plain
+        self._refusals = refusals
+        self._computing = computing
+        fakes.mode.value_of = self._computing.value_of  # type: ignore[attr-defined]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if types and run_operators(tuple(types)):
+            return NotImplemented  # it is for the subclass to say what it runs
         out = self.recall(func, args, kwargs)
         return self._ask(func, args, kwargs or {}) if out is UNKNOWN else out
 
-    def recall(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
+    def recall(  # noqa: C901, PLR0911, PLR0912  (in parts, each would cost a call)
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> Any:
         """Return what an operator returns, or `UNKNOWN` if PyTorch has to be asked."""
-        if func is _DEVICE and type(args[0]) is FakeTensor:
+        if func is _DEVICE and type(args[0]) is DryTensor:
             return args[0].fake_device
-        kind, _ = _KINDS.get(id(func)) or _classify(func)
-        if kind is Kind.LIFTED:
-            return self._lift(args[0]) if _is_liftable(args[0]) else UNKNOWN
-        answer = _ANSWERS.get(_key_of(func, kind, args, kwargs))
+        facts = _FACTS.get(id(func)) or _learn(func)
+        kind = facts.kind
+        if kind in _NEVER:
+            return self._lift(args[0]) if kind is Kind.LIFTED else UNKNOWN
+        if kind is Kind.VIEW and type(args[0]) is not DryTensor:
+            return self._view_of_real(func, args, kwargs or {})
+        known: list[Tensor] = []
+        unknown: list[Tensor] = []
+        key = self._key_of(func, kind, args, kwargs, known, unknown)
+        answer = _ANSWERS.get(key)
+        if not unknown and facts.computes and kind is not Kind.VIEW and (known or facts.made):
+            out = self._computing.run(facts, known, args, kwargs or {}, answer)
+            if out is not UNKNOWN:
+                return out
         if answer is None:
             return UNKNOWN
         if kind is Kind.IN_PLACE:
-            return args[0]
+            target = args[0]
+            if known or target.numel() <= LIMIT or type(target) is not DryTensor:
+                self._computing.overwrite(facts, args, kwargs or {})
+            return target
+        if facts.writes:
+            self._computing.overwrite(facts, args, kwargs or {})
         with torch._C._DisableTorchDispatch():
             base = args[0].untyped_storage() if kind is Kind.VIEW else None
             if type(answer) is _Shape:
-                return self._make(*answer, base)
-            return type(answer)([self._make(*a, base) if type(a) is _Shape else a for a in answer])
+                out = self._make(*answer, base)
+                if known and base is not None:
+                    out.known = True
+                return out
+            out = type(answer)([self._make(*a, base) if type(a) is _Shape else a for a in answer])
+            if known and base is not None:
+                for view in out:
+                    view.known = True
+            return out
+
+    def _view_of_real(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return a view of a real tensor: nothing is computed, and nothing writes to it in a dry run."""
+        tensor: Tensor = args[0]
+        if tensor.is_meta or not stands_for_data(type(tensor)):
+            return UNKNOWN
+        with torch._C._DisableTorchDispatch():
+            return func(*args, **kwargs)
 
     def _ask(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        kind, _ = _KINDS[id(func)]
-        key = _key_of(func, kind, args, kwargs)
-        args, kwargs = self._off_meta(args), {k: self._off_meta(v) for k, v in kwargs.items()}
+        facts = _FACTS[id(func)]
+        self._note_leaves((*args, *kwargs.values()))
+        out = self._computing.ask(facts, args, kwargs)
+        if out is not UNKNOWN:
+            return out
+        key = self._key_of(func, facts.kind, args, kwargs, [], [])
+        originals = args
+        real: dict[int, Tensor] = {}
+        args, kwargs = self._to_fake(args, real), {k: self._to_fake(v, real) for k, v in kwargs.items()}
+        args, kwargs = self._computing.with_known_indices(facts, args, kwargs)
         try:
-            out = lenient(func)(*args, **kwargs)
-        except _NEEDS_VALUES as error:
-            refusal = self._needs_values(func)
-            self.refused = self.refused or str(refusal)
-            raise refusal from error
+            out = self._fakes.dry(lenient(func)(*args, **kwargs))
+        except Exception as error:
+            explained = self._refusals.explain(func, error)
+            if explained is error:
+                raise
+            raise explained from error
+        self._mark_views(args, out)
         if key is not None:
-            answer = True if kind is Kind.IN_PLACE and out is args[0] else _remember(out)
-            if answer is not None and kind is not Kind.IN_PLACE and _shares_memory(out, args) != (kind is Kind.VIEW):
-                answer = None
-                # Whatever its schema says: _unsafe_view is a view.
-                _classify(func, Kind.VIEW if kind is Kind.FRESH else Kind.OTHER)
-            if answer is not None:
-                if len(_ANSWERS) >= _CAPACITY:
-                    _ANSWERS.clear()
-                _ANSWERS[key] = answer
-        return out
+            self._remember(facts, key, out, args)
+        self._computing.overwrite(facts, originals, kwargs)
+        return real.get(id(out), out) if real else out
 
-    def _lift(self, tensor: Tensor) -> Tensor:
-        """Return a fake tensor for one that ``torch.tensor`` has made; an empty one remembers that it is constant."""
-        fake: Any = self._like(tensor)
-        if not tensor.numel():
-            fake.constant = tensor
-            fake.fake_mode.fake_tensor_converter.add_constant_storage_mapping(fake)
-        return fake  # type: ignore[no-any-return]
+    def _remember(self, facts: Facts, key: Hashable, out: Any, args: tuple[Any, ...]) -> None:
+        kind = facts.kind
+        answer = True if kind is Kind.IN_PLACE and out is args[0] else _answer(out)
+        if answer is not None and kind is not Kind.IN_PLACE and _shares_memory(out, args) != (kind is Kind.VIEW):
+            answer = None
+            # Whatever its schema says: _unsafe_view is a view.
+            _learn(facts.func, Kind.VIEW if kind is Kind.FRESH else Kind.OTHER)
+        if answer is not None:
+            if len(_ANSWERS) >= _CAPACITY:
+                _ANSWERS.clear()
+            _ANSWERS[key] = answer
 
-    def _needs_values(self, func: Any) -> DryRunError:
-        path = self._where() or "the model itself"
-        return DryRunError(
-            f"dry run: {func} in {path} needs the values of its inputs, and a dry run has none. "
-            f"Count a real run instead (dry_run=False), or give that module a formula of its own."
-        )
+    @staticmethod
+    def _mark_views(args: tuple[Any, ...], out: Any) -> None:
+        """Note that views of what is known are known."""
+        if args and type(args[0]) is DryTensor and args[0].known and _shares_memory(out, args):
+            for view in _tensors(out):
+                if type(view) is DryTensor:
+                    view.known = True
 
-    def _off_meta(self, value: Any) -> Any:
-        """Replace what is on the meta device by its like on the CPU."""
+    def _lift(self, tensor: Tensor) -> Any:
+        """Return a fake tensor, with its value, for one that ``torch.tensor`` has made."""
+        if type(tensor) is not Tensor or not can_be_faked(tensor) or tensor.is_meta:
+            return UNKNOWN
+        return self._computing.wrap(tensor)
+
+    def _to_fake(self, value: Any, real: dict[int, Tensor]) -> Any:
+        """Replace real tensors by their twins, and the meta device by the CPU."""
         if isinstance(value, Tensor):
-            return self._twins.of(value) if value.is_meta and not isinstance(value, FakeTensor) else value
+            if type(value) is DryTensor or not can_be_faked(value):
+                return value
+            twin = self._twins.of(value)
+            real[id(twin)] = value
+            return twin
         if isinstance(value, torch.device):
             return CPU if value.type == "meta" else value
         if isinstance(value, (list, tuple)):
-            return type(value)(map(self._off_meta, value))
+            return type(value)([self._to_fake(v, real) for v in value])
         return value
 
+    def _note_leaves(self, values: Iterable[Any]) -> None:
+        for tensor in _tensors(values):
+            if type(tensor) is not DryTensor and tensor.requires_grad:
+                self._leaves.note(tensor)
 
-def _classify(func: Any, kind: Kind | None = None) -> tuple[Kind, Any]:
-    """Remember of which kind an operator is."""
-    known = _KINDS[id(func)] = (kind or _kind(func), func)
+    def _key_of(
+        self,
+        func: Any,
+        kind: Kind,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        known: list[Tensor],
+        unknown: list[Tensor],
+    ) -> Hashable:
+        """Return what a call is remembered by, None if it is not to be; sort its tensors by what is known of them."""
+        if kind in _NEVER:
+            return None
+        try:
+            key: tuple[Hashable, ...] = (id(func), self._key(args, kind, known, unknown))
+            if kwargs:
+                key = (*key, *kwargs, self._key(kwargs.values(), kind, known, unknown))
+        except _NotRememberedError:
+            unknown.append(_ANY)
+            return None
+        return key
+
+    def _key(  # noqa: C901  (in parts, each would cost a call)
+        self, values: Iterable[Any], of: Kind, known: list[Tensor], unknown: list[Tensor]
+    ) -> Hashable:
+        parts: list[Hashable] = []
+        for value in values:
+            kind = type(value)
+            if kind is DryTensor:
+                (known if value.known else unknown).append(value)
+                dtype = value.dtype
+                if value.layout is not torch.strided or dtype.is_complex:
+                    raise _NotRememberedError
+                offset = value.storage_offset() if of is Kind.VIEW else 0
+                parts.append((value.shape, value.stride(), dtype, value.fake_device, offset))
+            elif kind in _SCALARS:
+                parts.append((kind, value))
+            elif kind is not Parameter and isinstance(value, (list, tuple)):
+                kinds = tuple(map(type, value))
+                parts.append(
+                    (kinds, tuple(value)) if _SCALARS.issuperset(kinds) else self._key(value, of, known, unknown)
+                )
+            elif isinstance(value, Tensor):
+                known.append(value)
+                dtype = value.dtype
+                if dtype.is_complex:
+                    raise _NotRememberedError
+                if id(value) not in self._plain_leaves:
+                    if value.layout is not torch.strided or value.is_nested:
+                        raise _NotRememberedError
+                    if value.requires_grad:
+                        self._leaves.note(value)
+                parts.append((value.shape, value.stride(), dtype, value.device))
+            else:
+                raise _NotRememberedError
+        return tuple(parts)
+
+
+def _learn(func: Any, kind: Kind | None = None) -> Facts:
+    """Remember the facts about an operator."""
+    facts = facts_of(func)
+    known = _FACTS[id(func)] = facts if kind is None else replace(facts, kind=kind)
     return known
 
 
-def _kind(func: Any) -> Kind:
-    if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
-        return Kind.OTHER
-    if func is _LIFT:
-        return Kind.LIFTED
-    if _LOOKS_AT_VALUES.intersection(func.tags):
-        return Kind.OTHER
-    arguments, returns = func._schema.arguments, func._schema.returns
-    aliased = [i for i, argument in enumerate(arguments) if argument.alias_info is not None]
-    results = [r.alias_info for r in returns]
-    if not aliased and returns and not any(results):
-        return Kind.FRESH
-    if aliased != [0] or len(results) != 1 or results[0] is None or torch.Tag.inplace_view in func.tags:
-        return Kind.OTHER
-    return Kind.IN_PLACE if results[0].is_write else Kind.VIEW
-
-
-def _key_of(func: Any, kind: Kind, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Hashable:
-    """Return what a call is remembered by; None if it is not to be."""
-    if kind in _NEVER:
-        return None
-    constants: list[Tensor] = []
-    try:
-        key: tuple[Hashable, ...] = (id(func), _key(args, kind, constants))
-        if kwargs:
-            key = (*key, *kwargs, _key(kwargs.values(), kind, constants))
-    except _NotRememberedError:
-        return None
-    if constants and (kind is not Kind.FRESH or _all_constant((*args, *(kwargs or {}).values()))):
-        return None
-    return key
-
-
-def _is_liftable(tensor: Tensor) -> bool:
-    """Tell whether nobody will ask for the value of a tensor: of one with a single number PyTorch keeps it."""
-    return type(tensor) is Tensor and tensor.device == CPU and tensor.layout is torch.strided and tensor.numel() != 1
-
-
-def _all_constant(values: tuple[Any, ...]) -> bool:
-    """Tell whether PyTorch computes a call on fake tensors after all, because it knows the values of each."""
-    return all(getattr(tensor, "constant", None) is not None for tensor in _tensors(values))
-
-
-def _key(values: Iterable[Any], of: Kind, constants: list[Tensor]) -> Hashable:
-    parts: list[Hashable] = []
-    for value in values:
-        kind = type(value)
-        if kind is FakeTensor:
-            dtype = value.dtype
-            if value.layout is not torch.strided or dtype.is_complex:
-                raise _NotRememberedError
-            if value.constant is not None:
-                constants.append(value)
-            offset = value.storage_offset() if of is Kind.VIEW else 0
-            parts.append((value.shape, value.stride(), dtype, value.fake_device, offset))
-        elif kind in _SCALARS:
-            parts.append((kind, value))
-        elif isinstance(value, (list, tuple)):
-            kinds = tuple(map(type, value))
-            parts.append((kinds, tuple(value)) if _SCALARS.issuperset(kinds) else _key(value, of, constants))
-        elif isinstance(value, Tensor):
-            if of is not Kind.FRESH or value.layout != torch.strided or value.dtype.is_complex or value.is_nested:
-                raise _NotRememberedError
-            parts.append((value.shape, value.stride(), value.dtype, value.device))
-        else:
-            raise _NotRememberedError
-    return tuple(parts)
-
-
-def _remember(out: Any) -> Any:
+def _answer(out: Any) -> Any:
     """Return what to answer the next time, or None where that is not shapes alone."""
-    if type(out) is FakeTensor:
+    if type(out) is DryTensor:
         return (
             _Shape(tuple(out.shape), out.stride(), out.dtype, out.fake_device, out.storage_offset())
             if _is_plain(out)
             else None
         )
     if type(out) in (tuple, list):
-        answers = [_remember(o) if isinstance(o, Tensor) else o for o in out]
+        answers = [_answer(o) if isinstance(o, Tensor) else o for o in out]
         fine = all(type(a) is _Shape or isinstance(a, (int, float)) or a is None for a in answers)
         lost = any(a is None and o is not None for a, o in zip(answers, out, strict=True))
         return type(out)(answers) if fine and not lost else None
@@ -274,7 +309,7 @@ def _shares_memory(out: Any, args: tuple[Any, ...]) -> bool:
     if not isinstance(first, Tensor) or first.layout is not torch.strided:
         return False
     storage = first.untyped_storage()._cdata
-    return any(t.untyped_storage()._cdata == storage for t in _tensors(out))
+    return any(t.layout is torch.strided and t.untyped_storage()._cdata == storage for t in _tensors(out))
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -285,6 +320,6 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(item)
 
 
-def _is_plain(tensor: FakeTensor) -> bool:
+def _is_plain(tensor: DryTensor) -> bool:
     symbolic = any(not isinstance(n, int) for n in (*tensor.shape, *tensor.stride()))
-    return not (symbolic or tensor.constant is not None or tensor.dtype.is_complex or tensor.layout != torch.strided)
+    return not (symbolic or tensor.dtype.is_complex or tensor.layout != torch.strided)

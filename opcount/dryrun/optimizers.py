@@ -1,10 +1,11 @@
-"""Optimizers made before a dry run hold the real parameters; they step on the fake ones instead."""
+"""Optimizers that step inside a dry run: on what stands in their parameters' place, with a state that is put back."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 if TYPE_CHECKING:
@@ -12,34 +13,34 @@ if TYPE_CHECKING:
 
     from torch.optim import Optimizer
 
+    from opcount.dryrun.snapshot import Snapshot
     from opcount.dryrun.twins import Twins
 
 
 @contextmanager
-def paired_optimizers(twins: Twins) -> Iterator[None]:
-    """Let optimizers step on the twins of their parameters; their groups and state are as before afterwards."""
-    before: dict[int, tuple[Optimizer, Any, list[list[Any]]]] = {}
+def paired_optimizers(twins: Twins, snapshot: Snapshot) -> Iterator[None]:
+    """Let optimizers step on the twins of parameters that have one; groups and state are as before afterwards."""
+    seen: dict[int, Optimizer] = {}
 
     def enter(optimizer: Optimizer, _args: object, _kwargs: object) -> None:
-        if id(optimizer) in before:
+        if id(optimizer) in seen:
             return
-        groups = [list(group["params"]) for group in optimizer.param_groups]
-        before[id(optimizer)] = (optimizer, optimizer.state, groups)
-        optimizer.state = type(optimizer.state)(optimizer.state.default_factory)
+        seen[id(optimizer)] = optimizer
+        snapshot.note([optimizer.state, [group["params"] for group in optimizer.param_groups]])
         for group in optimizer.param_groups:
-            fakes = [twins.of(p) for p in group["params"]]
-            for parameter, fake in zip(group["params"], fakes, strict=True):
-                if parameter in before[id(optimizer)][1]:
-                    old = before[id(optimizer)][1][parameter]
-                    optimizer.state[fake] = {k: twins.of(v) if hasattr(v, "is_meta") else v for k, v in old.items()}
-            group["params"][:] = fakes
+            for index, parameter in enumerate(group["params"]):
+                twin = twins.in_place_of(parameter)
+                if twin is not parameter:
+                    group["params"][index] = twin
+                    if parameter in optimizer.state:
+                        optimizer.state[twin] = _on_twins(optimizer.state.pop(parameter), twins)
 
     handle = register_optimizer_step_pre_hook(enter)
     try:
         yield
     finally:
         handle.remove()
-        for optimizer, state, groups in before.values():
-            optimizer.state = state
-            for group, params in zip(optimizer.param_groups, groups, strict=True):
-                group["params"][:] = params
+
+
+def _on_twins(state: dict[str, Any], twins: Twins) -> dict[str, Any]:
+    return {name: twins.of(value) if isinstance(value, Tensor) else value for name, value in state.items()}

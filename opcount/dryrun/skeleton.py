@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from opcount.dryrun.fakes import Fakes, is_plain
+from opcount.dryrun.values import LIMIT, VALUE
 from opcount.errors import DryRunError
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def skeleton(model: Model) -> Model:
     Raises:
         DryRunError: A part of the model has no copy without its data, such as a ScriptModule.
     """
-    copied: Model = _Copier(Fakes()).copy(model)
+    copied: Model = _Copier(Fakes(FakeTensor)).copy(model)
     return copied
 
 
@@ -80,6 +82,8 @@ class _Copier(TorchFunctionMode):
         if not is_plain(tensor):
             return tensor
         fake = self._fakes.like(tensor)
+        if not isinstance(tensor, FakeTensor) and not tensor.is_meta and tensor.numel() <= LIMIT:
+            vars(fake)[VALUE] = tensor.detach().clone()
         vars(fake).update({name: self.copy(value) for name, value in vars(tensor).items() if name not in vars(fake)})
         return fake
 

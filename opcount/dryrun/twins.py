@@ -1,101 +1,149 @@
-"""Fake tensors that stand for real ones: same shape, strides and dtype, no memory."""
+"""Fake tensors that stand for real ones, and modules that hold them for the time of a dry run."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.parameter import is_lazy
+
+from opcount.dryrun.fakes import is_plain
+from opcount.dryrun.values import VALUE
+from opcount.errors import DryRunError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import nn
+    from collections.abc import Callable
 
     from opcount.dryrun.fakes import Fakes
 
+_MAY_HOLD_TENSORS = {Tensor, nn.Parameter, getattr(nn, "Buffer", Tensor), list, dict, tuple, FakeTensor}
+"""Types of attributes in which tensors are looked for."""
 
-_NO_TENSORS = {int, float, bool, str, tuple, set, dict, OrderedDict, type(None)}
-"""Types of attributes that are left as they are; the tables of parameters and buffers are seen to apart."""
+_TABLES = {"_parameters", "_buffers", "_modules"}
 
 
 class Twins:
-    """One fake tensor for each real one."""
+    """One fake tensor for each real one.
 
-    def __init__(self, fakes: Fakes) -> None:
+    Args:
+        fakes: Make them.
+        keep: Is told of each twin of a tensor that has values.
+    """
+
+    def __init__(self, fakes: Fakes, keep: Callable[[Tensor, Tensor], None]) -> None:
         self._fakes = fakes
+        self._keep = keep
         self._twins: dict[int, tuple[Tensor, Tensor]] = {}
+        self._in_place: set[int] = set()
 
     def of(self, tensor: Tensor) -> Tensor:
-        """Return the twin of a tensor, made at its first use; a fake tensor is its own."""
-        if type(tensor) is FakeTensor:
+        """Return the twin of a tensor, made at its first use; a fake tensor of this dry run is its own."""
+        if isinstance(tensor, FakeTensor) and tensor.fake_mode is self._fakes.mode:
             return tensor
         known = self._twins.get(id(tensor))
         if known is None or known[0] is not tensor:
             known = self._twins[id(tensor)] = (tensor, self._fakes.like(tensor))
         return known[1]
 
-    @contextmanager
-    def replacing(self, model: nn.Module) -> Iterator[None]:
-        """Give a model fake parameters and buffers; it is as before afterwards, attributes set inside included."""
-        modules = list(model.modules())
-        before = [_Before(module) for module in modules]
-        try:
-            for module in modules:
-                self._replace(module)
-            yield
-        finally:
-            for state in before:
-                state.restore()
+    def in_place_of(self, tensor: Tensor) -> Tensor:
+        """Return the tensor that stands in a module where this one stood."""
+        return self.of(tensor) if id(tensor) in self._in_place else tensor
 
-    def _replace(self, module: nn.Module) -> None:
-        for group in (module._parameters, module._buffers):
-            for name, tensor in group.items():
-                if tensor is not None:
-                    group[name] = self.of(tensor)  # type: ignore[assignment]
+    def check(self, module: nn.Module) -> None:
+        """Refuse a module whose tensors have no data and cannot be replaced.
+
+        Raises:
+            DryRunError: It is a ScriptModule on the meta device, or a tensor there has no plain fake one.
+        """
+        script = _is_script(module)
+        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is None or not tensor.is_meta or is_lazy(tensor):
+                continue
+            if script or not is_plain(tensor):
+                raise DryRunError(
+                    f"dry run: expected tensors that can be replaced, got {name!r} of type {type(tensor).__name__} on "
+                    f"{tensor.device} in a {type(module).__name__}. Make the model on a device with data."
+                )
+
+    def enter(self, module: nn.Module) -> None:
+        """Give a module twins of tensors that have no data, and of its integers, by which programs decide.
+
+        Parameters that have data stay what they are: nothing in a dry run writes to real tensors, and optimizers and
+        lists that the program has made know them. So do other numbers; but a list of a real tensor's values is made
+        where no dispatch mode sees it, and integers in it must not be those of before.
+        """
+        if _is_script(module):
+            return
+        parameters: dict[str, Any] = module._parameters
+        for name, tensor in parameters.items():
+            if tensor is not None and (is_lazy(tensor) or _needs_twin(tensor)):
+                parameters[name] = self._stand_in(module, name, tensor)
+        for name, tensor in module._buffers.items():
+            if tensor is not None and (not tensor.dtype.is_floating_point or is_lazy(tensor) or _needs_twin(tensor)):
+                module._buffers[name] = self._stand_in(module, name, tensor)
         attributes = vars(module)
         for name, value in attributes.items():
-            if type(value) in _NO_TENSORS:
-                continue
-            if isinstance(value, Tensor):
-                attributes[name] = self.of(value)
-            elif isinstance(value, list) and any(isinstance(v, Tensor) for v in value):
-                attributes[name] = [self.of(v) if isinstance(v, Tensor) else v for v in value]
+            if type(value) in _MAY_HOLD_TENSORS and name not in _TABLES and (isinstance(value, Tensor) or value):
+                replaced = self._replaced(value)
+                if replaced is not value:
+                    attributes[name] = replaced
+
+    def _stand_in(self, module: nn.Module, name: str, tensor: Tensor) -> Tensor:
+        if is_lazy(tensor):
+            return _lazy_twin(module, name, tensor)
+        if not is_plain(tensor):
+            return tensor
+        self._in_place.add(id(tensor))
+        twin = self.of(tensor)
+        if not _needs_twin(tensor):
+            self._keep(twin, tensor)
+        elif VALUE in vars(tensor):
+            self._keep(twin, vars(tensor)[VALUE])
+        return twin
+
+    def _replaced(self, value: Any) -> Any:
+        """Return an attribute with twins in it; lists and dicts are changed in place."""
+        if isinstance(value, Tensor):
+            swap = (
+                not is_lazy(value) and is_plain(value) and (_needs_twin(value) or not isinstance(value, nn.Parameter))
+            )
+            return self._stand_in(None, "", value) if swap and value.is_leaf else value  # type: ignore[arg-type]
+        if type(value) is list:
+            for i, item in enumerate(value):
+                if isinstance(item, (Tensor, list, dict, tuple)):
+                    value[i] = self._replaced(item)
+        elif type(value) is dict:
+            for key, item in value.items():
+                if isinstance(item, (Tensor, list, dict, tuple)):
+                    value[key] = self._replaced(item)
+        elif type(value) is tuple and any(isinstance(item, (Tensor, list, dict, tuple)) for item in value):
+            items = [self._replaced(item) for item in value]
+            return value if all(a is b for a, b in zip(items, value, strict=True)) else tuple(items)
+        return value
 
 
-class _Before:
-    """A module's attributes as they were."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
-        self._attributes = dict(vars(module))
-        self._parameters = dict(module._parameters)
-        self._buffers = dict(module._buffers)
-
-    def restore(self) -> None:
-        """Put back parameters and buffers, and every attribute that now holds something fake."""
-        _refill(self._module._parameters, self._parameters)
-        _refill(self._module._buffers, self._buffers)
-        attributes, before = vars(self._module), self._attributes
-        changed = [name for name, value in attributes.items() if before.get(name, self) is not value]
-        for name in changed:
-            if _is_fake(attributes[name]):
-                if name in before:
-                    attributes[name] = before[name]
-                else:
-                    del attributes[name]
+def _is_script(module: nn.Module) -> bool:
+    return isinstance(module, torch.jit.ScriptModule)
 
 
-def _refill(group: dict[str, Any], before: dict[str, Any]) -> None:
-    group.clear()
-    group.update(before)
+def _needs_twin(tensor: Tensor) -> bool:
+    """Tell whether a tensor has no data, or is fake without being of this dry run."""
+    return tensor.is_meta or isinstance(tensor, FakeTensor)
 
 
-def _is_fake(value: object) -> bool:
-    if isinstance(value, (list, tuple)):
-        return any(map(_is_fake, value))
-    if isinstance(value, dict):
-        return any(map(_is_fake, value.values()))
-    return isinstance(value, FakeTensor)
+def _lazy_twin(module: nn.Module, name: str, tensor: Tensor) -> Tensor:
+    """Return a parameter without a shape that gives way to a fake one when it gets a shape."""
+    kind = type(tensor)
+
+    def materialize(self: Any, shape: Any, device: Any = None, dtype: Any = None) -> None:
+        data = torch.empty(shape, device=device or self.data.device, dtype=dtype or self.data.dtype)
+        if name in module._parameters:
+            module._parameters[name] = nn.Parameter(data, requires_grad=tensor.requires_grad)
+        else:
+            module._buffers[name] = data
+
+    twin: Tensor = kind(tensor.requires_grad) if isinstance(tensor, nn.Parameter) else kind()
+    twin.__class__ = type(kind.__name__, (kind,), {"materialize": materialize})
+    return twin

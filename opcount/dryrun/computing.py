@@ -1,0 +1,210 @@
+"""Computes what is small and known: flags, counters, sizes, masks; never a product, and nothing random."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from opcount.dryrun.fakes import CPU, can_be_faked
+from opcount.dryrun.operators import Kind, stands_for_input
+from opcount.dryrun.packing import PACKING
+from opcount.dryrun.tensors import DryTensor, stands_for_data
+from opcount.dryrun.values import LIMIT, Values
+from opcount.interceptor import UNKNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from opcount.dryrun.fakes import Fakes
+    from opcount.dryrun.operators import Facts
+    from opcount.dryrun.refusals import Refusals
+
+_MASKABLE = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_unsafe_index", "aten::_unsafe_index_put"}
+_MASKS = {torch.bool, torch.uint8}
+
+
+class _NotKnownError(Exception):
+    """An argument has no known value."""
+
+
+class Computing:
+    """Runs operators on known values."""
+
+    def __init__(self, fakes: Fakes, refusals: Refusals) -> None:
+        self._fakes = fakes
+        self._refusals = refusals
+        self._values = Values()
+
+    def value_of(self, tensor: DryTensor, asked: str) -> Tensor:
+        """Return the value of a tensor, or refuse what asks for it."""
+        with _for_real():
+            value = self._values.of(tensor)
+        if value is None:
+            raise self._refusals.refuse(f"Tensor.{asked}")
+        return value
+
+    def borrow(self, twin: Tensor, real: Tensor) -> None:
+        """Let a real tensor be the value of its twin."""
+        if type(twin) is DryTensor and real.device == CPU:
+            with torch._C._DisableTorchDispatch():
+                self._values.borrow(twin, real)
+
+    def wrap(self, value: Tensor) -> Any:
+        """Return a fake tensor, with a value if it is small."""
+        with _for_real():
+            fake = self._fakes.make(value.shape, value.stride(), value.dtype, value.device)
+            if value.numel() <= LIMIT:
+                self._values.keep(fake, value.detach().clone())
+        return fake
+
+    def run(self, facts: Facts, known: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], answer: Any) -> Any:
+        """Return what an operator returns if it is small, and the values of its arguments are known."""
+        total = 0
+        for tensor in known:
+            total += tensor.numel()
+            if total > LIMIT:
+                return UNKNOWN
+        if not known and not self._makes_small(facts, answer):
+            return UNKNOWN
+        return self._compute(facts, args, kwargs)
+
+    def ask(self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: PLR0911  (one for each way)
+        """Return what an operator returns of which no answer can be remembered, if that is known."""
+        tensors = list(_tensors((*args, *kwargs.values())))
+        special = PACKING.get(str(facts.func))
+        if special is not None:
+            return special(self._known, *args, **kwargs)
+        if facts.reshapes and tensors and type(tensors[0]) is not DryTensor and not tensors[0].is_meta:
+            raise self._refusals.refuse(
+                facts.func, "changes the shape of a tensor that was made outside of the dry run"
+            )
+        if not tensors or not facts.computes or facts.reshapes:
+            return UNKNOWN
+        if any(not stands_for_data(type(t)) and type(t) is not DryTensor for t in tensors):
+            return UNKNOWN
+        odd = any(type(t) is not DryTensor and not can_be_faked(t) for t in tensors)
+        if odd:
+            return self._on_odd(facts, tensors, args, kwargs)
+        if facts.looks or not facts.tensors:
+            return self._compute(facts, args, kwargs)
+        if sum(t.numel() for t in tensors) <= LIMIT:
+            return self._compute(facts, args, kwargs)
+        return UNKNOWN
+
+    def _on_odd(self, facts: Facts, tensors: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operator on sparse, quantized or nested tensors that are real: their values are at hand."""
+        if any(type(t) is DryTensor or t.is_meta for t in tensors) or facts.writes:
+            return UNKNOWN
+        with _for_real():
+            return facts.func(*args, **kwargs)
+
+    def overwrite(self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Forget the values of what an operator writes to, unless it writes something known over all of it."""
+        for index, name in facts.writes:
+            target = args[index] if index < len(args) else kwargs.get(name)
+            for tensor in _tensors(target):
+                if type(tensor) is DryTensor and not tensor.known and tensor.numel() > LIMIT:
+                    continue
+                with _for_real():
+                    self._values.forget(tensor)
+                if facts.overwrites:
+                    self._fill(facts, tensor, args)
+
+    def with_known_indices(
+        self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Replace known masks among indices by the positions that they stand for."""
+        if (
+            facts.kind is Kind.IN_PLACE
+            or not hasattr(facts.func, "_schema")
+            or facts.func._schema.name not in _MASKABLE
+        ):
+            return args, kwargs
+        indices: list[Any] = []
+        for index in args[1]:
+            value = self._known(index) if isinstance(index, Tensor) and index.dtype in _MASKS else None
+            if value is None:
+                indices.append(index)
+            else:
+                with _for_real():
+                    positions = value.nonzero().unbind(1)
+                indices.extend(map(self.wrap, positions))
+        return (args[0], indices, *args[2:]), kwargs
+
+    def _fill(self, facts: Facts, tensor: Tensor, args: tuple[Any, ...]) -> None:
+        source = args[1] if len(args) > 1 else 0
+        with _for_real():
+            value = self._values.of(source) if isinstance(source, Tensor) else source
+            if value is None or not can_be_faked(tensor):
+                return
+            blank = self._values.blank(tensor)
+            if blank is not None:
+                facts.func(blank, *((value, *args[2:]) if len(args) > 1 else ()))
+
+    @staticmethod
+    def _makes_small(facts: Facts, answer: Any) -> bool:
+        """Tell whether an operator without tensors makes a small one, by the answer that it got before."""
+        if not facts.made or answer is None or not hasattr(answer, "size"):
+            return False
+        number = 1
+        for n in answer.size:
+            number *= n
+        return number <= LIMIT and not stands_for_input(facts.func, answer.dtype)
+
+    def _compute(self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        real: list[tuple[Tensor, Tensor]] = []
+        writes = {index for index, _ in facts.writes}
+        names = {name for _, name in facts.writes}
+        try:
+            with _for_real():
+                values = tuple(self._real(v, real, written=i in writes) for i, v in enumerate(args))
+                named = {k: self._real(v, real, written=k in names) for k, v in kwargs.items()}
+                out = facts.func(*values, **named)
+        except (_NotKnownError, NotImplementedError):
+            return UNKNOWN
+        return self._fake(out, real)
+
+    def _real(self, value: Any, real: list[tuple[Tensor, Tensor]], *, written: bool) -> Any:
+        if isinstance(value, Tensor):
+            if value.is_meta and type(value) is not DryTensor:
+                raise _NotKnownError
+            found = self._values.writable(value) if written else self._values.of(value)
+            if found is None:
+                raise _NotKnownError
+            real.append((found, value))
+            return found
+        if isinstance(value, torch.device):
+            return CPU
+        if isinstance(value, (list, tuple)):
+            return type(value)([self._real(v, real, written=written) for v in value])
+        return value
+
+    def _fake(self, out: Any, real: list[tuple[Tensor, Tensor]]) -> Any:
+        if isinstance(out, Tensor):
+            original = next((tensor for value, tensor in real if value is out), None)
+            return self.wrap(out) if original is None else original
+        if isinstance(out, (list, tuple)):
+            return type(out)([self._fake(o, real) for o in out])
+        return out
+
+    def _known(self, tensor: Tensor) -> Tensor | None:
+        with _for_real():
+            return None if tensor.is_meta and type(tensor) is not DryTensor else self._values.of(tensor)
+
+
+@contextmanager
+def _for_real() -> Iterator[None]:
+    """Compute, unseen by modes and by autograd."""
+    with torch._C._DisableTorchDispatch(), torch.inference_mode(mode=False), torch.no_grad():
+        yield
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)

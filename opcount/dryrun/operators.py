@@ -1,0 +1,111 @@
+"""Facts about operators that decide how a dry run answers them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import torch
+
+_LOOKS_AT_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+
+_PRODUCTS = ("conv", "mm", "matmul", "linear", "einsum", "attention", "lstm", "gru", "rnn", "cdist", "fft", "linalg")
+_MORE_PRODUCTS = {"mv", "mv_", "addmv", "addmv_", "dot", "vdot", "addr", "addr_", "bilinear", "_trilinear", "embedding"}
+
+_FILLED = {"zeros", "ones", "zeros_like", "ones_like", "new_zeros", "new_ones"}
+"""Operators by which programs make data that stand for others."""
+
+_FACTORIES = {
+    *_FILLED, "arange", "full", "eye", "linspace", "logspace", "scalar_tensor", "tril_indices", "triu_indices",
+    "full_like", "new_full",
+}  # fmt: skip
+
+_TURNS = {"squeeze_", "unsqueeze_", "t_", "transpose_", "swapaxes_", "swapdims_", "as_strided_", "detach_"}
+"""Operators that change how a tensor looks at its memory, and nothing in it."""
+
+_NORMS_BATCHES = {"native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm", "batch_norm", "instance_norm"}
+"""Operators that write to running statistics without saying so in their schema."""
+
+_OVERWRITES = {"zero_", "fill_", "copy_"}
+
+
+class Kind(Enum):
+    """How an operator's results relate to its arguments."""
+
+    FRESH = "memory of their own"
+    VIEW = "the first argument's memory"
+    IN_PLACE = "the first argument itself"
+    LIFTED = "what ``torch.tensor`` made of numbers"
+    OTHER = "not to be remembered"
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is known of an operator.
+
+    Attributes:
+        kind: How its results relate to its arguments.
+        func: The operator.
+        computes: Whether it is computed where the values of all its arguments are known.
+        made: Whether its result does not depend on the values of its arguments.
+        overwrites: Whether nothing of what was in its first argument is left.
+        writes: Positions and names of the arguments that it writes to.
+        looks: Whether a result's size, or a number that it returns, depends on values.
+        reshapes: Whether it changes the shape of an argument.
+        tensors: Whether it returns tensors.
+    """
+
+    kind: Kind
+    func: Any
+    computes: bool = False
+    made: bool = False
+    overwrites: bool = False
+    writes: tuple[tuple[int, str], ...] = ()
+    looks: bool = False
+    reshapes: bool = False
+    tensors: bool = True
+
+
+def facts_of(func: Any) -> Facts:
+    """Read an operator's schema."""
+    if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
+        return Facts(Kind.OTHER, func)
+    name = func._schema.name.split("::")[-1]
+    arguments, returns = func._schema.arguments, func._schema.returns
+    product = name in _MORE_PRODUCTS or any(part in name for part in _PRODUCTS)
+    random = torch.Tag.nondeterministic_seeded in func.tags
+    writes = [(i, a.name) for i, a in enumerate(arguments) if a.alias_info is not None and a.alias_info.is_write]
+    if name in _NORMS_BATCHES:
+        writes = [(i, a.name) for i, a in enumerate(arguments) if a.name in {"running_mean", "running_var"}]
+    return Facts(
+        _kind(func),
+        func,
+        computes=not (product or random or func.namespace not in ("aten", "prims")) and not name.startswith("empty"),
+        made=name in _FACTORIES,
+        overwrites=name in _OVERWRITES,
+        writes=() if name in _TURNS else tuple(writes),
+        looks=bool(_LOOKS_AT_VALUES.intersection(func.tags)),
+        reshapes=torch.Tag.inplace_view in func.tags and name != "detach_",
+        tensors=any("Tensor" in str(r.type) for r in returns),
+    )
+
+
+def stands_for_input(func: Any, dtype: Any) -> bool:
+    """Tell whether what a factory makes is taken for data, of which a dry run has no values."""
+    return bool(dtype.is_floating_point or dtype.is_complex) and "ones" in func._schema.name
+
+
+def _kind(func: Any) -> Kind:
+    if func is torch.ops.aten.lift_fresh.default:
+        return Kind.LIFTED
+    if _LOOKS_AT_VALUES.intersection(func.tags):
+        return Kind.OTHER
+    arguments, returns = func._schema.arguments, func._schema.returns
+    aliased = [i for i, argument in enumerate(arguments) if argument.alias_info is not None]
+    results = [r.alias_info for r in returns]
+    if not aliased and returns and not any(results):
+        return Kind.FRESH
+    if aliased != [0] or len(results) != 1 or results[0] is None or torch.Tag.inplace_view in func.tags:
+        return Kind.OTHER
+    return Kind.IN_PLACE if results[0].is_write else Kind.VIEW

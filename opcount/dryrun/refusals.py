@@ -1,0 +1,141 @@
+"""Errors of a dry run: which operator, in which module, at which line of the program, and what to do instead."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch._subclasses import fake_tensor
+
+from opcount.errors import DryRunError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType, TracebackType
+
+_REMEDY = "Count a real run instead (dry_run=False)"
+_NEEDS_VALUES = tuple(
+    getattr(fake_tensor, name)
+    for name in ("DataDependentOutputException", "DynamicOutputShapeException", "UnsupportedOperatorException")
+)
+_UNABLE = tuple(
+    kind
+    for kind in (getattr(fake_tensor, name, None) for name in ("UnsupportedFakeTensorException",))
+    if kind is not None
+)
+_SIGNS = (
+    "FakeTensor",
+    "fake tensor",
+    "meta tensor",
+    "'Meta' backend",
+    "for tensor subclasses",
+    "data pointer of Tensor",
+    "doesn't have storage",
+    "Couldn't swap",
+    "__torch_dispatch__",
+    "incompatible tensor type",
+    "raw Tensor object is already associated",
+    "different device objects",
+    "Mixing fake modes",
+    "Cannot copy out of meta",
+    "non-Fake Tensor",
+)
+"""What errors say that real tensors do not raise."""
+
+_PACKAGES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+
+
+class Refusals:
+    """Refuses what fake tensors cannot answer, and remembers the first refusal.
+
+    Args:
+        where: Tells the path of the running module.
+
+    Attributes:
+        first: The first refusal. The program may catch it and go on in a way that a real run would not take.
+    """
+
+    def __init__(self, where: Callable[[], str]) -> None:
+        self._where = where
+        self.first: DryRunError | None = None
+
+    def refuse(
+        self, operator: Any, reason: str = "needs the values of its inputs, and a dry run has none"
+    ) -> DryRunError:
+        """Return the error that says why an operator is refused."""
+        return self._remember(str(operator), reason, program_line(sys._getframe(1)))
+
+    def explain(self, operator: Any, error: Exception) -> Exception:
+        """Return what to raise for an error of an operator on fake tensors: itself, where a real run raises it, too."""
+        if isinstance(error, _NEEDS_VALUES):
+            return self.refuse(operator)
+        if is_of_fakes(error):
+            return self.refuse(operator, f"cannot run on fake tensors ({_first_line(error)})")
+        return error
+
+    def on_leaving(self, error: Exception) -> DryRunError | None:
+        """Return what to raise for an error that leaves the block; None: itself."""
+        if isinstance(error, DryRunError):
+            return None
+        if self.first is not None:
+            return self.first
+        if not is_of_fakes(error) or (isinstance(error, AssertionError) and not _raised_by_torch(error)):
+            return None
+        line = program_line_of(error.__traceback__)
+        return self._remember("", f"an operation cannot run on fake tensors ({_first_line(error)})", line)
+
+    def _remember(self, operator: str, reason: str, line: tuple[str, int]) -> DryRunError:
+        module = self._where()
+        subject = f"{operator} in {module or 'the model itself'} " if operator else ""
+        file, number = line
+        error = DryRunError(
+            f"dry run: {subject}{reason}, at {file}:{number}. {_REMEDY}, or give that module a formula of its own."
+        )
+        error.operator, error.module, error.file, error.line = operator, module, file, number
+        self.first = self.first or error
+        return error
+
+
+def is_of_fakes(error: BaseException) -> bool:
+    """Tell whether an error was raised because a tensor is fake."""
+    if isinstance(error, (*_NEEDS_VALUES, *_UNABLE)):
+        return True
+    text = str(error)
+    return isinstance(error, (RuntimeError, TypeError, AssertionError, NotImplementedError)) and any(
+        sign in text for sign in _SIGNS
+    )
+
+
+def _raised_by_torch(error: BaseException) -> bool:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGES)
+
+
+def program_line(frame: FrameType | None) -> tuple[str, int]:
+    """Return file and line of the innermost frame that is neither PyTorch's nor ours."""
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith((*_PACKAGES, "<")):
+            return file, frame.f_lineno
+        frame = frame.f_back
+    return "<unknown>", 0
+
+
+def program_line_of(trace: TracebackType | None) -> tuple[str, int]:
+    """Return file and line of the innermost frame of a traceback that is neither PyTorch's nor ours."""
+    found = ("<unknown>", 0)
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if not file.startswith((*_PACKAGES, "<")):
+            found = file, trace.tb_lineno
+        trace = trace.tb_next
+    return found
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__

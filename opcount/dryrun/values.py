@@ -1,0 +1,122 @@
+"""Values of small tensors, for as long as nothing unknown is written to their memory.
+
+What is known is kept for each piece of memory, and so for all views of it at once. A real tensor is its own value:
+nothing in a dry run writes to it. Once something would have, its memory has another value than it holds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from opcount.dryrun.tensors import DryTensor
+
+if TYPE_CHECKING:
+    from torch import UntypedStorage
+
+LIMIT = 4096
+"""Elements of the largest tensor whose value is computed."""
+
+VALUE = "value_of_the_original"
+"""Attribute in which a skeleton's tensor keeps the value of a small one."""
+
+_SWEEP = 1024
+_LARGEST_ITEM = 16
+
+
+class Values:
+    """Finds, keeps and forgets values; call it with dispatch modes off."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[StorageWeakRef, UntypedStorage | None]] = {}
+        self._borrowed: set[int] = set()
+        self._sweep_at = _SWEEP
+
+    def of(self, tensor: Tensor) -> Tensor | None:
+        """Return the value of a tensor; None: it is not known."""
+        if type(tensor) is DryTensor:
+            if not tensor.known:
+                return None
+            kept = self._kept.get(tensor.untyped_storage()._cdata)
+            return None if kept is None or kept[1] is None else _view(kept[1], tensor)
+        if tensor.layout is not torch.strided:
+            return tensor
+        if not self._kept:
+            return tensor.detach()
+        kept = self._kept.get(tensor.untyped_storage()._cdata) if _has_storage(tensor) else None
+        if kept is None:
+            return tensor.detach()
+        return None if kept[1] is None else _view(kept[1], tensor)
+
+    def writable(self, tensor: Tensor) -> Tensor | None:
+        """Return the value of a tensor to be written to; None: it is not known."""
+        value = self.of(tensor)
+        if value is None or not _has_storage(tensor):
+            return value
+        storage = tensor.untyped_storage()
+        lent = self._kept[storage._cdata][1] if storage._cdata in self._kept else storage
+        if lent is not storage and storage._cdata not in self._borrowed:
+            return value
+        if lent is None or lent.nbytes() > LIMIT * _LARGEST_ITEM:
+            return None
+        self._keep(storage, lent.clone().cpu())
+        return self.of(tensor)
+
+    def borrow(self, fake: DryTensor, real: Tensor) -> None:
+        """Let a real tensor be the value of a new fake one, until it is written to."""
+        if real.storage_offset():
+            if real.numel() <= LIMIT:
+                self.keep(fake, real)
+            return
+        storage = fake.untyped_storage()
+        self._keep(storage, real.untyped_storage())
+        self._borrowed.add(storage._cdata)
+        fake.known = True
+
+    def blank(self, tensor: Tensor) -> Tensor | None:
+        """Return a value to be overwritten as a whole; None: the tensor is not all that is in its memory."""
+        storage = tensor.untyped_storage()
+        if tensor.numel() > LIMIT or tensor.numel() * tensor.itemsize != storage.nbytes():
+            return None
+        self._keep(storage, torch.UntypedStorage(storage.nbytes()))
+        if type(tensor) is DryTensor:
+            tensor.known = True
+        return self.of(tensor)
+
+    def keep(self, fake: DryTensor, value: Tensor) -> None:
+        """Remember the value of a new fake tensor."""
+        storage = fake.untyped_storage()
+        if value.stride() == fake.stride() and not value.storage_offset():
+            self._keep(storage, value.untyped_storage())
+        else:
+            self._keep(storage, torch.UntypedStorage(storage.nbytes()))
+            _view(self._kept[storage._cdata][1], fake).copy_(value)
+        fake.known = True
+
+    def forget(self, tensor: Tensor) -> None:
+        """Forget the value of a tensor that something unknown was written to, and of all that share its memory."""
+        if type(tensor) is DryTensor:
+            if tensor.known or tensor.numel() <= LIMIT:  # what is larger is no view of what is known
+                self._kept.pop(tensor.untyped_storage()._cdata, None)
+                tensor.known = False
+        elif _has_storage(tensor):
+            self._keep(tensor.untyped_storage(), None)
+
+    def _keep(self, storage: UntypedStorage, value: UntypedStorage | None) -> None:
+        if len(self._kept) > self._sweep_at:
+            self._kept = {key: kept for key, kept in self._kept.items() if not kept[0].expired()}
+            self._sweep_at = max(_SWEEP, 2 * len(self._kept))
+        self._kept[storage._cdata] = (StorageWeakRef(storage), value)
+        self._borrowed.discard(storage._cdata)
+
+
+def _view(storage: Any, like: Tensor) -> Tensor:
+    empty = torch.empty(0, dtype=like.dtype)
+    return empty.set_(storage, like.storage_offset(), like.shape, like.stride())
+
+
+def _has_storage(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided and not tensor.is_nested

@@ -1,0 +1,230 @@
+"""A dry run leaves the model as it was, to the identity of all that it holds; a real run afterwards is the same."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+
+from opcount import OpCounter
+from opcount.errors import DryRunError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Basic(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(4, 4), nn.BatchNorm1d(4)
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.norm(self.linear(x))  # type: ignore[no-any-return]
+
+
+class MadeOnFirstUse(Basic):
+    def __init__(self) -> None:
+        super().__init__()
+        self.projection: nn.Module | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.projection is None:
+            self.projection = nn.Linear(4, 4)
+            self.register_buffer("scale", torch.ones(4))
+        return self.projection(super().forward(x)) * self.scale  # type: ignore[no-any-return]
+
+
+class Caches(Basic):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cache: dict[str, Any] = {"deep": [{}, ([],)]}
+        self.helper = type("Helper", (), {})()
+        self.helper.kept = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x)
+        self.cache["out"] = out
+        self.cache["deep"][0]["out"] = out
+        self.cache["deep"][1][0].append(out)
+        self.helper.kept.append(out)
+        self.helper.last = out
+        return out
+
+
+class SharesBuffers(Basic):
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = nn.BatchNorm1d(4)
+        self.other.running_mean = self.norm.running_mean
+        self.register_buffer("steps", torch.zeros(2, dtype=torch.long))
+        self.linear.register_buffer("steps", self.steps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.steps += 1
+        return self.other(super().forward(x))  # type: ignore[no-any-return]
+
+
+class CopiesAPart(Basic):
+    def forward(self, x: Tensor) -> Tensor:
+        self.twin = copy.deepcopy(self.linear)
+        return self.twin(super().forward(x))  # type: ignore[no-any-return]
+
+
+class Casts(Basic):
+    def forward(self, x: Tensor) -> Tensor:
+        self.linear.double()
+        self.linear.weight.data = self.linear.weight.data * 2
+        self.linear.bias.requires_grad_(False)
+        return self.norm(self.linear(x.double()).float())  # type: ignore[no-any-return]
+
+
+class Hooks(Basic):
+    def forward(self, x: Tensor) -> Tensor:
+        self.linear.register_forward_hook(lambda _m, _a, out: out * 2)
+        self.train(not self.training)
+        return super().forward(x)
+
+
+class Fails(Basic):
+    def forward(self, x: Tensor) -> Tensor:
+        self.last = super().forward(x)
+        raise KeyError("the program's own")
+
+
+class Scripted(Basic):
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = torch.jit.script(nn.BatchNorm1d(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part(super().forward(x))  # type: ignore[no-any-return]
+
+
+class Lazy(Basic):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lazy = nn.LazyLinear(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lazy(super().forward(x))  # type: ignore[no-any-return]
+
+
+def picture(value: Any, seen: dict[int, Any] | None = None) -> Any:  # noqa: PLR0911  (one for each kind of object)
+    """Describe what can be reached from a value: identities, types, values of tensors."""
+    seen = {} if seen is None else seen
+    if id(value) in seen:
+        return id(value)
+    seen[id(value)] = value
+    if isinstance(value, nn.parameter.UninitializedTensorMixin):
+        return id(value), type(value)
+    if isinstance(value, Tensor):
+        return id(value), type(value), value.dtype, value.requires_grad, value.tolist(), id(value.grad)
+    if isinstance(value, dict):
+        return id(value), [(name, picture(item, seen)) for name, item in value.items()]
+    if isinstance(value, (list, tuple)):
+        return id(value), [picture(item, seen) for item in value]
+    if isinstance(value, torch.jit.ScriptModule):
+        return picture(dict(value.state_dict()), seen)[1][0][1][1:]
+    if isinstance(value, nn.Module) or type(value).__name__ == "Helper":
+        return id(value), type(value), picture(vars(value), seen)
+    return id(value)
+
+
+def train(model: nn.Module) -> None:
+    optimizer = torch.optim.Adagrad(model.parameters())
+    model(torch.ones(2, 4)).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def infer(model: nn.Module) -> None:
+    with torch.no_grad():
+        model(torch.ones(2, 4))
+
+
+KINDS = [Basic, MadeOnFirstUse, Caches, SharesBuffers, CopiesAPart, Casts, Hooks, Fails, Scripted, Lazy]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning", "ignore:Lazy modules")
+@pytest.mark.parametrize("given", [True, False], ids=["given", "not given"])
+@pytest.mark.parametrize("run", [train, infer])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_model_is_as_it_was(kind: type[nn.Module], run: Callable[[nn.Module], None], given: bool) -> None:
+    torch.manual_seed(0)
+    model = kind()
+    random, before = torch.get_rng_state(), picture(model)
+    try:
+        if kind is Lazy and run is train:
+            return  # an optimizer of what has no shape is refused by PyTorch
+        with OpCounter(model if given else None, dry_run=True):
+            run(model)
+    except (DryRunError, KeyError):
+        pass
+    assert picture(model) == before
+    assert torch.equal(torch.get_rng_state(), random)
+    torch.manual_seed(0)
+    untouched = kind()
+    for each in (model, untouched):
+        torch.manual_seed(1)
+        try:
+            each(torch.ones(2, 4))
+        except KeyError:
+            continue
+    assert not any(isinstance(t, FakeTensor) for t in (*model.parameters(), *model.buffers()))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), untouched.parameters(), strict=True))
+
+
+def test_what_a_hook_has_kept_is_as_before() -> None:
+    kept: list[Tensor] = []
+    model = nn.Sequential(nn.Linear(2, 2))
+    model[0].register_forward_hook(lambda _m, _a, out: kept.append(out))
+    with OpCounter(model, dry_run=True):
+        model(torch.ones(1, 2))
+        assert len(kept) == 1
+    assert kept == []
+
+
+def test_gradients_of_before_stay_and_new_ones_go() -> None:
+    model, x = nn.Linear(2, 2), torch.ones(1, 2, requires_grad=True)
+    model(x).sum().backward()
+    grads = [model.weight.grad, x.grad]
+    values = [g.clone() for g in grads if g is not None]
+    with OpCounter(model, dry_run=True):
+        model(x).sum().backward()
+        model.zero_grad()
+    assert model.weight.grad is grads[0]
+    assert x.grad is grads[1]
+    assert torch.equal(model.weight.grad, values[0])
+    assert torch.equal(x.grad, values[1])
+
+
+def test_optimizer_state_of_before_stays() -> None:
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    before = picture(optimizer.state)
+    with OpCounter(model, dry_run=True) as c:
+        model(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+    assert c.by_phase()["optimizer"].arith > 0
+    assert picture(optimizer.state) == before
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["given", "not given"])
+def test_parameters_that_the_program_has_in_a_list_are_the_ones_that_get_gradients(given: bool) -> None:
+    counts = []
+    for dry in (False, True):
+        model = nn.Linear(4, 4)
+        parameters = list(model.parameters())
+        with OpCounter(model if given else None, dry_run=dry) as c:
+            model(torch.ones(2, 4)).sum().backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        counts.append([(r.key, r.calls, r.cost) for r in c.profile.records if r.family != "free"])
+    assert counts[0] == counts[1]
