@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial, update_wrapper, wraps
 from typing import Any, NamedTuple, TypeVar
 
 from opcount.cost import Cost
@@ -44,6 +45,25 @@ class Formula(NamedTuple):
         """The mathematics: the first paragraph of the formula's docstring."""
         paragraph = (inspect.getdoc(self.price) or _origin(self)[1]).split("\n\n")[0]
         return " ".join(paragraph.split())
+
+
+class ByClass:
+    """A formula for functions of autograd that asks their class: ``price(function, out, *args)``.
+
+    A function that makes a class for each set of options does not pass them to ``apply``.
+    """
+
+    def __init__(self, price: Callable[..., Cost]) -> None:
+        update_wrapper(self, price)
+        self._price = price
+
+    def __call__(self, out: Any, /, *_: Any, **__: Any) -> Cost:
+        """Refuse a call of no class."""
+        raise FormulaError(f"formula: expected the class of an autograd.Function, got {out!r}. Use ByClass.of(class).")
+
+    def of(self, function: type) -> Pricing:
+        """Return the formula of one class."""
+        return wraps(self._price)(partial(self._price, function))
 
 
 class Names:

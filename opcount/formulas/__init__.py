@@ -25,6 +25,7 @@ from opcount.formulas import (
     scan,
     sparse,
     ssd,
+    upfirdn,
     vision,
 )
 from opcount.formulas.rules import rule_for
@@ -55,5 +56,6 @@ __all__ = [
     "scan",
     "sparse",
     "ssd",
+    "upfirdn",
     "vision",
 ]

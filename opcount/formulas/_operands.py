@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from opcount.errors import FormulaError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -62,6 +63,12 @@ def require(holds: bool, expected: str, got: object) -> None:
         raise FormulaError(
             f"formula: expected {expected}, got {type(got).__name__}. Register a formula of your own for this function."
         )
+
+
+def options_of(function: type) -> Mapping[str, Any]:
+    """Return what the forward of a function of autograd takes from around its class: the options of its maker."""
+    forward = getattr(getattr(function, "_forward_cls", function), "forward")  # noqa: B009
+    return inspect.getclosurevars(inspect.unwrap(forward)).nonlocals
 
 
 def needs_grad(x: object) -> bool:

@@ -15,8 +15,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from opcount.cost import Cost
-from opcount.formulas._operands import needs_grad, require
+from opcount.formulas._operands import needs_grad, options_of, require
 from opcount.formulas.sizes import register, scalars
+from opcount.registry import ByClass
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -214,11 +215,7 @@ _pair("elementwise", "LigerReLUSquaredFunction", squared_relu, squared_relu)
 
 
 def biased_activation(out: Tensor, _x: Tensor, bias: Any, /, *_: object) -> Cost:
-    """``out = activation(x + bias) * scale``: three operations for each element, two without a bias.
-
-    StyleGAN 3's class keeps the activation, the gain and a limit to itself: that one activates and scales is taken as
-    given, and a limit is not counted.
-    """
+    """``out = activation(x + bias) * scale``: three operations for each element, two without a bias."""
     return Cost(0, out.numel() * (2 + (scalars(bias) > 0)))
 
 
@@ -231,13 +228,38 @@ def biased_activation_backward(out: Any, _x: Tensor, bias: Any, /, *_: object) -
     return Cost(0, first.numel() * (3 + (isinstance(out, tuple) or needs_grad(bias))))
 
 
-def activation_gradient(out: Tensor, /, *_: object) -> Cost:
-    """``dx = g * activation'(y) * gain``: three operations for each element."""
-    return Cost(0, 3 * out.numel())
+def _class_operations(function: type) -> int:
+    """Count what StyleGAN 3's class was made for: an activation, a gain, and a limit."""
+    options = options_of(function)
+    known = all(name in options for name in ("spec", "gain", "clamp"))
+    require(known, "the options of StyleGAN 3's bias_act", sorted(options))
+    is_linear = options["spec"].cuda_idx == 1
+    return int(not is_linear) + int(options["gain"] != 1) + int(options["clamp"] >= 0)
 
 
-_BIASED = "FusedBiasLeakyReLUFunction FusedLeakyReLUFunction BiasActCuda"
+@ByClass
+def class_activation(function: type, out: Tensor, _x: Tensor, bias: Any, /) -> Cost:
+    """``out = limit(activation(x + bias) * gain)``: one operation for each part that the class was made for."""
+    return Cost(0, out.numel() * (_class_operations(function) + (scalars(bias) > 0)))
+
+
+@ByClass
+def class_activation_backward(function: type, out: Tensor, _x: Tensor, bias: Any, /) -> Cost:
+    """``dx = g * activation'(y) * gain``, zero beyond the limit: one more than forward; a sum for the bias."""
+    each = _class_operations(function)
+    return Cost(0, out.numel() * (each + (each > 0) + needs_grad(bias)))
+
+
+@ByClass
+def activation_gradient(function: type, out: Tensor, /, *_: object) -> Cost:
+    """``dx = g * activation'(y) * gain``, zero beyond the limit: one more than forward."""
+    each = _class_operations(function)
+    return Cost(0, out.numel() * (each + (each > 0)))
+
+
+_BIASED = "FusedBiasLeakyReLUFunction FusedLeakyReLUFunction"
 _pair("elementwise", _BIASED, biased_activation, biased_activation_backward)
+_pair("elementwise", "BiasActCuda", class_activation, class_activation_backward)
 register("elementwise", activation_gradient, _names("BiasActCudaGrad"))
 
 

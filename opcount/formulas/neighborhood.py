@@ -1,11 +1,11 @@
-"""Products of each place with its neighbours: correlation, reassembly, neighborhood attention, resampling filters.
+"""Products of each place with its neighbours: correlation, reassembly, neighborhood attention, masked convolution.
 
 Each output element is one dot product of known length, so that it counts like a convolution: borders that fall outside
 are counted too, and the output is one of activations.
 
 Sources: the classes of mmcv 1.0 to 2.2 (``mmcv/ops``), NVIDIA/flownet2-pytorch (``correlation_package``), sniklaus's
-pytorch-pwc and pytorch-liteflownet, ClementPinard/Pytorch-Correlation-extension, speedinghzl/CCNet,
-SHI-Labs/NATTEN to 0.17, and rosinality/stylegan2-pytorch (``op/upfirdn2d.py``), which many copy.
+pytorch-pwc and pytorch-liteflownet, ClementPinard/Pytorch-Correlation-extension, speedinghzl/CCNet and
+SHI-Labs/NATTEN to 0.17.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from opcount.registry import Names
 from opcount.registry import builtin as formula
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
 
 autograd = Names("autograd")
@@ -120,40 +118,6 @@ def masked_convolution(
     return Cost(outputs * prod(weight.shape[1:]), outputs * (bias is not None), out.numel())
 
 
-@formula(autograd.UpFirDn2d)
-def upfirdn(
-    out: Tensor,
-    _x: Tensor,
-    taps: Tensor,
-    up: Sequence[int],
-    down: Sequence[int],
-    pad: Sequence[int],
-    /,
-) -> Cost:
-    """``out[p] = sum(taps[t] * x[(p * down + t - pad) / up] for t where that divides)``: a MAC for each such tap.
-
-    Zeros that upsampling would put between the elements of ``x`` are not computed with, nor is what downsampling
-    would leave out; the PyTorch fallback of these libraries is a convolution over all of them, and counts it.
-    """
-    require(taps.dim() == 2 and len(pad) == 4, "a 2-D filter and four paddings", pad)
-    return _filtered(out, taps, up, down, pad)
-
-
-@formula(autograd.UpFirDn2dBackward)
-def upfirdn_backward(out: Tensor, x: Tensor, taps: Tensor, /, *args: Any) -> Cost:
-    """The same with ``up`` and ``down`` exchanged, on the gradient.
-
-    The class of that name is also a function of its own, for second derivatives; its nine arguments tell.
-    """
-    if len(args) == 3:
-        up, down, pad = args
-        before = (taps.shape[1] - pad[0] - 1, 0, taps.shape[0] - pad[2] - 1, 0)
-        return _filtered(x, taps, down, up, before)._replace(activations=0)
-    require(len(args) == 7, "the arguments of UpFirDn2d or UpFirDn2dBackward", args)
-    _taps, up, down, _pad, before, _in, _out = args
-    return _filtered(out, taps, down, up, before)
-
-
 register(FREE, free, [autograd.PSAMaskFunction, autograd.TINShiftFunction, autograd.ActiveRotatedFilterFunction])
 
 
@@ -161,18 +125,6 @@ register(FREE, free, [autograd.PSAMaskFunction, autograd.TINShiftFunction, autog
 def rotated_filter_backward(out: Tensor, /, *_: object) -> Cost:
     """Each turned copy's gradient is added to the filter's: one for each element of the copies."""
     return Cost(0, out.numel())
-
-
-def _filtered(out: Tensor, taps: Tensor, up: Sequence[int], down: Sequence[int], pad: Sequence[int]) -> Cost:
-    """Price a filter of ``(height, width)``; ``up`` and ``down`` are ``(x, y)``, ``pad`` is ``(x0, x1, y0, y1)``."""
-    h, w = out.shape[-2:]
-    met = _met(h, taps.shape[0], up[1], down[1], pad[2]) * _met(w, taps.shape[1], up[0], down[0], pad[0])
-    return Cost(out.numel() // (h * w or 1) * met, 0, out.numel())
-
-
-def _met(outputs: int, taps: int, up: int, down: int, pad: int) -> int:
-    """Count the taps of one dimension that meet an element and not a zero between two."""
-    return sum(len(range((pad - p * down) % up, taps, up)) for p in range(outputs))
 
 
 def _area(kernel: Any) -> int:

@@ -13,7 +13,7 @@ from opcount.errors import FormulaError
 from opcount.formulas import rule_for
 from opcount.interceptor import higher_order, opening
 from opcount.interceptor.direct import direct
-from opcount.registry import BUILTIN, USER, Formula, Registry, operator_keys
+from opcount.registry import BUILTIN, USER, ByClass, Formula, Registry, operator_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,7 +177,12 @@ class Planner:
     def function_plan(self, function: type, name: str) -> Plan | None:
         """Return the plan of an ``autograd.Function``, or of its backward; None if there is no formula for it."""
         formulas = self.registry.find([function, name])
-        return self._of(name, formulas[-1]) if formulas else None
+        if not formulas:
+            return None
+        formula = formulas[-1]
+        if isinstance(formula.price, ByClass):
+            formula = formula._replace(price=formula.price.of(function))
+        return self._of(name, formula)
 
     def backend_plan(self, func: OpOverload, name: str, formulas: list[Formula]) -> Plan:
         """Decide for a device that has a kernel of its own."""

@@ -108,3 +108,58 @@ def test_a_function_of_mmcv_is_accounted_for(monkeypatch, file, name, args, forw
     phases = {phase: total.macs for phase, total in counter.by_phase().items()}
     assert (phases.get("forward", 0), phases.get("backward", 0)) == (forward, backward or 0)
     assert f"autograd.{name}" in {*counter.by_operator(), *counter.coverage.free}
+
+
+def run(monkeypatch, file, name, *args, **options):
+    """Count a module of mmcv by its parts."""
+    shims.install()
+    module = import_module(f"mmcv.ops.{file}")
+    monkeypatch.setattr(module, "ext_module", Kernels())
+    layer = getattr(module, name)(**options)
+    with torch.no_grad(), OpCounter(layer, strict=True) as counter:
+        layer(*args)
+    return counter, layer
+
+
+@pytest.mark.parametrize(("groups", "stride"), [(1, 1), (2, 2)])
+@pytest.mark.parametrize("name", ["DeformConv2dPack", "ModulatedDeformConv2dPack"])
+def test_a_deformable_layer_counts_the_convolution_in_its_place_and_the_one_that_finds_offsets(
+    monkeypatch, name, groups, stride
+):
+    x = torch.rand(2, 8, 6, 6)
+    options = {"kernel_size": 3, "stride": stride, "padding": 1, "groups": groups}
+    file = "modulated_deform_conv" if "Modulated" in name else "deform_conv"
+    counter, layer = run(monkeypatch, file, name, x, in_channels=8, out_channels=4, **options)
+    with OpCounter() as plain:
+        torch.nn.Conv2d(8, 4, bias=False, **options)(x)
+        layer.conv_offset(x)
+    assert counter.macs == plain.macs
+    assert counter.activations == plain.activations
+
+
+def test_deformable_attention_counts_all_that_its_slow_path_does(monkeypatch):
+    shims.install()
+    module = import_module("mmcv.ops.multi_scale_deform_attn")
+    layer = module.MultiScaleDeformableAttention(embed_dims=16, num_heads=2, num_levels=2, num_points=4)
+    query, value = torch.rand(20, 1, 16), torch.rand(20, 1, 16)
+    shapes, starts = torch.tensor([[4, 4], [2, 2]]), torch.tensor([0, 16])
+    options = {"reference_points": torch.rand(1, 20, 2, 2), "spatial_shapes": shapes, "level_start_index": starts}
+    with torch.no_grad(), OpCounter(layer) as slow:
+        layer(query, value=value, **options)
+    monkeypatch.setattr(module, "ext_module", Kernels())
+    # The kernel is asked for where there is a GPU.
+    slow_path = module.multi_scale_deformable_attn_pytorch
+    function = module.MultiScaleDeformableAttnFunction
+    monkeypatch.setattr(
+        module,
+        slow_path.__name__,
+        lambda value, shapes, places, weights: function.apply(value, shapes, starts, places, weights, 64),
+    )
+    with torch.no_grad(), OpCounter(layer, strict=True) as fused:
+        layer(query, value=value, **options)
+    samples = 20 * 16 * 2 * 4
+    assert fused.macs == slow.macs + samples
+    moved = 2 * 20 * 2 * 2 * 4 * 2  # the slow path turns places into grid coordinates: 2 * place - 1
+    areas = 2  # and multiplies the sides of each level
+    full = [2 * c.macs + c.profile.total.arith for c in (fused, slow)]
+    assert full[0] == full[1] - moved - areas

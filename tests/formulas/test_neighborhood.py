@@ -7,7 +7,6 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
 
 from opcount.errors import FormulaError
 from tests.formulas.functions import backward, count, forward, stand_in, wanting
@@ -100,70 +99,6 @@ def test_a_masked_convolution_counts_the_places_of_its_mask(chosen):
     assert cost == (chosen * 2 * 3 * 9, chosen * 2, out.numel())
     with pytest.raises(FormulaError):
         forward("MaskedConv2dFunction", out, x, torch.zeros(1, 4, 4, device="meta"), weight, bias, 1)
-
-
-FILTERS = [
-    # up, down, pads, filter
-    ((1, 1), (1, 1), (1, 1, 1, 1), (3, 3)),
-    ((2, 2), (1, 1), (2, 1, 2, 1), (4, 4)),
-    ((1, 1), (2, 2), (1, 1, 1, 1), (4, 4)),
-    ((2, 1), (1, 3), (1, 2, 0, 1), (3, 4)),
-    ((3, 2), (2, 1), (0, 1, 2, 2), (5, 2)),
-]
-
-
-def upfirdn(x, taps, up, down, pad):
-    """Filter by taps that meet an element, or the padding where one would be; return the values and the products."""
-    meter = Meter()
-    (up_x, up_y), (down_x, down_y), (x0, x1, y0, y1) = up, down, pad
-    planes, (height, width) = meter.read(x), x.shape[2:]
-    h = (height * up_y + y0 + y1 - len(taps)) // down_y + 1
-    w = (width * up_x + x0 + x1 - taps.shape[1]) // down_x + 1
-    weights, result = meter.read(taps), torch.zeros(*x.shape[:2], h, w, dtype=torch.double)
-    for n, c, i, j in product(*map(range, result.shape)):
-        total = Number(0.0, meter)
-        for s, t in product(*map(range, taps.shape)):
-            (y, rest_y), (z, rest_x) = divmod(i * down_y + s - y0, up_y), divmod(j * down_x + t - x0, up_x)
-            if rest_y or rest_x:
-                continue
-            inside = 0 <= y < height and 0 <= z < width
-            total = total + weights[s, t] * (planes[n, c, y, z] if inside else Number(0.0, meter))
-        result[n, c, i, j] = total.value
-    return result, meter.products
-
-
-def by_convolution(x, taps, up, down, pad):
-    """Do the same with zeros between the elements and a convolution, as the libraries do without their kernel."""
-    spread = x.new_zeros(*x.shape[:2], x.shape[2] * up[1], x.shape[3] * up[0])
-    spread[:, :, :: up[1], :: up[0]] = x
-    spread = functional.pad(spread, pad)
-    weight = taps.expand(x.shape[1], 1, *taps.shape)
-    return functional.conv2d(spread, weight, groups=x.shape[1])[:, :, :: down[1], :: down[0]]
-
-
-@pytest.mark.parametrize(("up", "down", "pad", "size"), FILTERS)
-def test_a_resampling_filter_counts_the_taps_that_meet_an_element(up, down, pad, size):
-    x, taps = torch.rand(1, 2, 5, 6, dtype=torch.double), torch.rand(size, dtype=torch.double)
-    out, macs = upfirdn(x, taps, up, down, pad)
-    assert torch.allclose(out, by_convolution(x, taps, up, down, pad))
-    assert forward("UpFirDn2d", out, x, taps, up, down, pad) == (macs, 0, out.numel())
-
-
-@pytest.mark.parametrize(("up", "down", "pad", "size"), FILTERS)
-def test_its_gradient_is_the_filter_with_up_and_down_exchanged(up, down, pad, size):
-    x, taps = torch.rand(1, 2, 5, 6, dtype=torch.double, requires_grad=True), torch.rand(size, dtype=torch.double)
-    out = by_convolution(x, taps, up, down, pad)
-    grad = torch.rand_like(out)
-    (expected,) = torch.autograd.grad(out, x, grad)
-    (x0, _, y0, _), (height, width) = pad, x.shape[2:]
-    before = [taps.shape[1] - x0 - 1, 0, len(taps) - y0 - 1, 0]
-    before[1] = width * up[0] - grad.shape[3] * down[0] + x0 - up[0] + 1
-    before[3] = height * up[1] - grad.shape[2] * down[1] + y0 - up[1] + 1
-    found, macs = upfirdn(grad, taps.flip(0, 1), down, up, before)
-    assert torch.allclose(found, expected)
-    assert backward("UpFirDn2d", out, x, taps, up, down, pad) == (macs, 0, 0)
-    own = (grad, taps, taps.flip(0, 1), up, down, pad, before, x.shape, grad.shape[2:])
-    assert forward("UpFirDn2dBackward", expected, *own).macs == macs
 
 
 def test_a_call_is_counted_forward_and_backward():
