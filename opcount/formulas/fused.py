@@ -263,39 +263,39 @@ _pair("elementwise", "BiasActCuda", class_activation, class_activation_backward)
 register("elementwise", activation_gradient, _names("BiasActCudaGrad"))
 
 
-def sigmoid_focal_loss(_out: object, x: Tensor, _target: Tensor, /, *args: Any) -> Cost:
+def sigmoid_focal_loss(out: Tensor, x: Tensor, _target: Tensor, /, *args: Any) -> Cost:
     """``t * alpha * (1 - p) ** gamma * log(p) + (1 - t) * (1 - alpha) * p ** gamma * log(1 - p)``: 12 for each element.
 
     A sigmoid, ``1 - p``, and for both terms a power, a logarithm and two products; a comparison, and a sum. One more
     for a weight, one to reduce. RetinaNet (arXiv 1708.02002).
     """
-    weight, reduction = _weight_and_reduction(args)
-    return Cost(0, x.numel() * (12 + weight + (reduction != "none")))
+    weight, reduced, _ = _weight_and_reduction(out, args)
+    return Cost(0, x.numel() * (12 + weight + reduced))
 
 
-def sigmoid_focal_loss_backward(_out: object, x: Tensor, _target: Tensor, /, *args: Any) -> Cost:
+def sigmoid_focal_loss_backward(out: Tensor, x: Tensor, _target: Tensor, /, *args: Any) -> Cost:
     """``(1 - p) ** gamma * (1 - p - gamma * p * log(p))`` and its mirror image: 19 for each element.
 
     A sigmoid, ``1 - p``, and for both terms a power, a logarithm, four products and a difference; a comparison, a sum,
     and the incoming gradient. One more for a weight, one for a mean.
     """
-    weight, reduction = _weight_and_reduction(args)
-    return Cost(0, x.numel() * (19 + weight + (reduction == "mean")))
+    weight, _, mean = _weight_and_reduction(out, args)
+    return Cost(0, x.numel() * (19 + weight + mean))
 
 
-def softmax_focal_loss(_out: object, x: Tensor, target: Tensor, /, *args: Any) -> Cost:
+def softmax_focal_loss(out: Tensor, x: Tensor, target: Tensor, /, *args: Any) -> Cost:
     """``-alpha * (1 - p) ** gamma * log(p)`` of the target's softmax: 5 for each element, 5 for each target."""
-    weight, reduction = _weight_and_reduction(args)
-    return Cost(0, 5 * x.numel() + target.numel() * (5 + weight + (reduction != "none")))
+    weight, reduced, _ = _weight_and_reduction(out, args)
+    return Cost(0, 5 * x.numel() + target.numel() * (5 + weight + reduced))
 
 
-def softmax_focal_loss_backward(_out: object, x: Tensor, target: Tensor, /, *args: Any) -> Cost:
+def softmax_focal_loss_backward(out: Tensor, x: Tensor, target: Tensor, /, *args: Any) -> Cost:
     """``g * c * (t - p)``: a difference and two products for each element, and ``c`` of nine for each target."""
-    weight, reduction = _weight_and_reduction(args)
-    return Cost(0, x.numel() * (3 + (reduction == "mean")) + target.numel() * (9 + weight))
+    weight, _, mean = _weight_and_reduction(out, args)
+    return Cost(0, x.numel() * (3 + mean) + target.numel() * (9 + weight))
 
 
-_pair("loss", "SigmoidFocalLossFunction", sigmoid_focal_loss, sigmoid_focal_loss_backward)
+_pair("loss", "SigmoidFocalLossFunction _SigmoidFocalLoss", sigmoid_focal_loss, sigmoid_focal_loss_backward)
 _pair("loss", "SoftmaxFocalLossFunction", softmax_focal_loss, softmax_focal_loss_backward)
 
 
@@ -338,9 +338,10 @@ _pair("loss", "LigerCrossEntropyFunction", cross_entropy, scaled_gradient)
 _pair("loss", "LigerFusedLinearCrossEntropyFunction", linear_cross_entropy, linear_cross_entropy_backward)
 
 
-def _weight_and_reduction(args: tuple[Any, ...]) -> tuple[bool, str]:
-    """Return the last two of ``(gamma, alpha, weight=None, reduction="mean")``."""
-    return len(args) > 2 and _is_tensor(args[2]), args[3] if len(args) > 3 else "mean"
+def _weight_and_reduction(out: Tensor, args: tuple[Any, ...]) -> tuple[bool, bool, bool]:
+    """Tell whether a loss has a weight, is reduced, and is a mean; behind gamma and alpha."""
+    reduced = out.dim() == 0
+    return len(args) > 2 and _is_tensor(args[2]), reduced, reduced and (len(args) < 4 or args[3] == "mean")
 
 
 def _is_tensor(arg: object) -> bool:

@@ -6,7 +6,7 @@ counted. Gathering is free; its gradient adds up. What stops early when the data
 boxes, pooling of points into regions) is not counted here, and named.
 
 Sources: the classes of mmcv 1.3 to 2.2 (``mmcv/ops``) and, for sparse convolutions, of spconv 1.2 to 2.3
-(``spconv/pytorch/functional.py``); mmdetection3d 0.x and OpenPCDet have the same under the same names.
+(``spconv/pytorch/functional.py``); mmdetection3d 0.x, OpenPCDet and Pointnet2_PyTorch have most under the same names.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ autograd = Names("autograd")
 
 @formula(autograd.KNN)
 def nearest_neighbors(
-    _out: Tensor, _k: int, points: Tensor, centers: Tensor | None = None, transposed: bool = False, /
+    _out: Tensor, k: int, points: Tensor, centers: Tensor | None = None, transposed: bool = False, /
 ) -> Cost:
     """The ``k`` points nearest to each center: a distance and a comparison for each pair."""
     centers = points if centers is None else centers
-    require(points.dim() == centers.dim() == 3, "points of shape (b, n, 3)", points)
+    require(isinstance(k, int) and points.dim() == centers.dim() == 3, "k, and points of shape (b, n, 3)", points)
     d, along = (1, 2) if transposed else (2, 1)
     return Cost(0, points.shape[0] * points.shape[along] * centers.shape[along] * (2 * points.shape[d] + 1))
 
@@ -49,7 +49,7 @@ def three_nearest(out: tuple[Tensor, Tensor], target: Tensor, source: Tensor, /)
     return Cost(0, pairs * (2 * target.shape[2] + 1) + out[0].numel())
 
 
-@formula(autograd.FurthestPointSampling)
+@formula(autograd.FurthestPointSampling, autograd.FarthestPointSampling)
 def furthest_points(out: Tensor, points: Tensor, /, *_: object) -> Cost:
     """Again and again the point furthest from those chosen: a distance and two comparisons for each point each time.
 
@@ -72,10 +72,10 @@ def three_interpolate(out: Tensor, /, *_: object) -> Cost:
     return Cost(0, 3 * out.numel())
 
 
-register(FREE, free, [autograd.GroupingOperation, autograd.GatherPoints])
+register(FREE, free, [autograd.GroupingOperation, autograd.GatherPoints, autograd.GatherOperation])
 
 
-@formula(autograd.GroupingOperationBackward, autograd.GatherPointsBackward)
+@formula(autograd.GroupingOperationBackward, autograd.GatherPointsBackward, autograd.GatherOperationBackward)
 def gather_backward(out: Tensor, /, *_: object) -> Cost:
     """``dx[index[p]] += dy[p]``: one addition for each gradient."""
     return Cost(0, out.numel())

@@ -173,16 +173,21 @@ def test_a_focal_loss_counts_its_two_terms(weight, reduction, more):
     ]  # fmt: skip
     found = -torch.tensor([[n.value for n in row] for row in loss]) * 2
     assert torch.allclose(found, expected * (1 if weight is None else weight[target].unsqueeze(1)), atol=1e-5)
-    args = (x, target, 0.0, 0.5, weight, reduction)
-    assert forward("SigmoidFocalLossFunction", None, *args).arith == meter.operations + more * x.numel()
+    args, out = (x, target, 0.0, 0.5, weight, reduction), x.sum() if more else x
+    assert forward("SigmoidFocalLossFunction", out, *args).arith == meter.operations + more * x.numel()
     each = 5 + (weight is not None) + more
-    assert forward("SoftmaxFocalLossFunction", None, *args).arith == 5 * x.numel() + each * len(target)
+    assert forward("SoftmaxFocalLossFunction", out, *args).arith == 5 * x.numel() + each * len(target)
 
 
-def test_a_focal_loss_has_defaults():
+def test_a_focal_loss_is_reduced_where_it_returns_a_number():
     x, target = torch.rand(4, 3), torch.zeros(4).long()
-    full = forward("SigmoidFocalLossFunction", None, x, target, 2.0, 0.25, None, "mean")
-    assert forward("SigmoidFocalLossFunction", None, x, target) == full
+    name = "SigmoidFocalLossFunction"
+    assert forward(name, x.sum(), x, target) == forward(name, x.sum(), x, target, 2.0, 0.25, None, "mean")
+    assert forward(name, x, x, target, 2.0, 0.25) == forward(
+        name, x, x, target, 2.0, 0.25, None, "none"
+    )  # mmdetection 1
+    assert backward(name, x, x, target, 2.0, 0.25).arith == 19 * 12
+    assert backward(name, x.sum(), x, target, 2.0, 0.25, None, "mean").arith == 20 * 12
 
 
 @pytest.mark.parametrize("x_grad", [True, False])
