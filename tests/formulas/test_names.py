@@ -1,8 +1,11 @@
+import re
+
 import pytest
 import torch
 
 from opcount.formulas import attention, conv, matmul, norm, pool, resample
 from opcount.registry import BUILTIN
+from tests.shims import ROOT
 
 FILES = {module.__name__ for module in (attention, conv, matmul, norm, pool, resample)}
 NAMES = sorted(key for key, formulas in BUILTIN.targets().items() if any(f.price.__module__ in FILES for f in formulas))
@@ -45,3 +48,8 @@ FUNCTIONS = {key for key in BUILTIN.targets() if key.startswith("autograd.")}
 @pytest.mark.parametrize("name", sorted(name for name in FUNCTIONS if name.endswith("Backward")))
 def test_a_backward_has_a_function_whose_backward_it_is(name):
     assert name.removesuffix("Backward") in FUNCTIONS
+
+
+def test_the_documentation_lists_the_functions_that_have_a_formula():
+    listed = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "kernels.md").read_text(encoding="utf-8")))
+    assert {name.removeprefix("autograd.") for name in FUNCTIONS if not name.endswith("Backward")} <= listed
