@@ -1,4 +1,4 @@
-"""One call of an ``autograd.Function``: priced whole where there is a formula for it.
+"""One call of an ``autograd.Function``: priced whole where there is a formula for it, else watched.
 
 Its backward is priced at the time of its forward, while the arguments are alive: nothing is kept but the numbers.
 """
@@ -12,8 +12,9 @@ from torch.autograd import Function
 
 from opcount.cost import Cost
 from opcount.coverage import UNCOUNTED
-from opcount.interceptor.opening import tensors
+from opcount.interceptor.calls import tensors
 from opcount.interceptor.plan import PassThrough, Plan
+from opcount.interceptor.watching import looking_into, surroundings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,12 +99,15 @@ class FunctionCalls:
         self._ways: dict[type, tuple[_Way, _Way | None, _Way] | None] = {}
         self._latest: dict[str, _Bill] = {}
         self._bills: WeakKeyDictionary[Any, _Bill] = WeakKeyDictionary()
+        self._opaque: dict[str, Plan] = {}
 
     def run_forward(self, mode: Interceptor, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         """Run a function's forward."""
-        ways = None if isinstance(mode.plans, PassThrough) else self._ways_of(function)
-        if ways is None:
+        if isinstance(mode.plans, PassThrough):
             return run()
+        ways = self._ways_of(function)
+        if ways is None:
+            return self._watch_forward(mode, function, args, run) if issubclass(function, Function) else run()
         name = name_of(function)
         if issubclass(function, Function):
             with mode.absent():
@@ -128,13 +132,42 @@ class FunctionCalls:
 
     def run_backward(self, mode: Interceptor, node: Any, grads: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         """Run a function's backward."""
-        bill = self._bills.get(node)
-        if bill is None or isinstance(mode.plans, PassThrough):
+        if isinstance(mode.plans, PassThrough):
             return run()
+        bill = self._bills.get(node)
+        if bill is None:
+            return self._watch_backward(mode, node, grads, run)
         with mode.absent():
             out = run()
         mode.charge(bill.plan, out, grads, {"cost": bill.total(sum(1 for _ in tensors((out,))))})
         return out
+
+    def _watch_forward(self, mode: Interceptor, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        """Run a forward, and name the function if it returns what no operator wrote that was seen."""
+        with looking_into(mode, args, lenient=_runs_programs(function)) as watching:
+            out = run()
+            unexplained = watching.leaves_unexplained(out)
+            if unexplained:
+                watching.know(surroundings_of(function))
+                unexplained = watching.leaves_unexplained(out)
+        if unexplained:
+            mode.charge(self._opaque_plan(name_of(function)), out, args, {})
+        return out
+
+    def _watch_backward(self, mode: Interceptor, node: Any, grads: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        """Run a backward, and name it likewise; a gradient may be zero, or a tensor that the forward has kept."""
+        function = node._forward_cls
+        name = name_of(function)
+        with looking_into(mode, grads, lenient=_runs_programs(function)) as watching:
+            out = run()
+            watching.know(vars(node))
+            unexplained = watching.leaves_unexplained(out, constants=name not in self._opaque, strangers=True)
+        if unexplained:
+            mode.charge(self._opaque_plan(f"{name}Backward"), out, grads, {})
+        return out
+
+    def _opaque_plan(self, name: str) -> Plan:
+        return self._opaque.setdefault(name, Plan(name, UNCOUNTED))
 
     def _ways_of(self, function: Any) -> tuple[_Way, _Way | None, _Way] | None:
         if function not in self._ways:
@@ -147,6 +180,11 @@ class FunctionCalls:
                 else (_way(forward), None if backward is None else _way(backward), _way(forward, "Backward"))
             )
         return self._ways[function]
+
+
+def _runs_programs(function: type) -> bool:
+    """Tell whether a function is PyTorch's own: it calls no kernel past the dispatcher, but may call a program."""
+    return function.__module__.startswith("torch.") and function.__module__ != _FUNCTORCH
 
 
 def _node_of(function: Any, out: Any) -> Any:

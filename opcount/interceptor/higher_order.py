@@ -9,7 +9,8 @@ import torch
 from torch._C import DispatchKey
 
 from opcount.coverage import UNCOUNTED
-from opcount.interceptor.opening import charge_unopened, is_fake, tensors
+from opcount.interceptor.calls import is_fake, tensors
+from opcount.interceptor.opening import charge_opaque, charge_unopened
 from opcount.interceptor.stack import modes_below
 
 if TYPE_CHECKING:
@@ -57,10 +58,13 @@ def _kernel(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwa
 def _watch_kernel(
     mode: Interceptor, plan: Plan, func: Any, kernel: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    with mode.watched() as watch:
-        out = kernel(*args, **kwargs)
-    if not watch.priced:
-        charge_unopened(mode, plan, func, out, args, kwargs)
+    with mode.looking_into(args, kwargs, lenient=True) as watching:
+        with mode.watched() as watch:
+            out = kernel(*args, **kwargs)
+        if not watch.priced:
+            charge_unopened(mode, plan, func, out, args, kwargs)
+        elif watching.finds_opaque(out):
+            charge_opaque(mode, plan.operator, out, args, kwargs)
     return out
 
 

@@ -12,10 +12,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from opcount.coverage import FREE, UNCOUNTED
 from opcount.errors import CounterStateError
+from opcount.interceptor.calls import is_fake, takes, tensors
 from opcount.interceptor.direct import BOUND
-from opcount.interceptor.opening import is_fake, takes, tensors
+from opcount.interceptor.origins import Origins
 from opcount.interceptor.plan import Plan, Planner
 from opcount.interceptor.stack import modes_below, replace_modes, without
+from opcount.interceptor.watching import Watching, looking_into
 from opcount.scope import Row
 
 if TYPE_CHECKING:
@@ -67,6 +69,8 @@ class Interceptor(TorchDispatchMode):
         self.scope = scope
         self.plans = plans
         self.functions = functions
+        self.origins = None if functions is None else Origins()
+        self.root: Interceptor = self
         self._handlers: dict[Any, bool] = {}
         self._is_pushed = False
 
@@ -104,10 +108,13 @@ class Interceptor(TorchDispatchMode):
 
     def _run_by_subclass(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Let a tensor subclass run the operator, and count what that runs; if we see nothing, the operator itself."""
-        with self.watched(_Deferring) as watch:
-            out = func(*args, **kwargs)
-        if not watch.priced:
-            self.charge_whole(func, out, args, kwargs)
+        with self.looking_into(args, kwargs, lenient=True) as watching:
+            with self.watched(_Deferring) as watch:
+                out = func(*args, **kwargs)
+            if not watch.priced:
+                self.charge_whole(func, out, args, kwargs)
+            elif watching.finds_opaque(out):
+                self.charge(self.unpriced(str(func)), out, args, kwargs)
         return out
 
     def charge_whole(self, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -150,7 +157,7 @@ class Interceptor(TorchDispatchMode):
             if plan.from_user:
                 raise
             # The user's program must not fail for a formula of ours.
-            plan = self._unpriced(plan)
+            plan = self.unpriced(plan.operator)
             price = None
         try:
             dtype = args[0].dtype
@@ -174,11 +181,11 @@ class Interceptor(TorchDispatchMode):
             except (AttributeError, RuntimeError):
                 row.bytes += _written(out)
 
-    def _unpriced(self, plan: Plan) -> Plan:
-        """Return the plan that names an operator as uncounted, because its formula failed on a call."""
-        name = (plan, "unpriced")
+    def unpriced(self, operator: str) -> Plan:
+        """Return the plan that names an operator as uncounted, whatever else is known of it."""
+        name = (operator, "unpriced")
         if name not in self.plans:
-            self.plans[name] = Plan(plan.operator, UNCOUNTED)
+            self.plans[name] = Plan(operator, UNCOUNTED)
         return self.plans[name]
 
     def _has_handler(self, types: tuple[type, ...]) -> bool:
@@ -196,6 +203,8 @@ class Interceptor(TorchDispatchMode):
     def _take_off(self, undo: Undo) -> None:
         """Take the mode off this thread's stack; modes that were pushed later and never popped stay there."""
         was_pushed, self._is_pushed = self._is_pushed, False
+        if self.origins is not None:
+            self.origins.close(self)
         stack = modes_below()
         kept = [mode for mode in stack if getattr(mode, "scope", None) is not self.scope]
         try:
@@ -231,6 +240,12 @@ class Interceptor(TorchDispatchMode):
         """Run the backward of an ``autograd.Function``."""
         return run() if self.functions is None else self.functions.run_backward(self, node, grads, run)
 
+    def looking_into(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], *, lenient: bool = False
+    ) -> AbstractContextManager[Watching]:
+        """Look for what makes the results of a call while the block runs; leniently where that is a program's."""
+        return looking_into(self, (*args, *kwargs.values()), lenient=lenient)
+
     @contextmanager
     def watched(self, kind: type[Watch] | None = None) -> Iterator[Watch]:
         """See what a kernel calls inside, and note whether anything of it is priced."""
@@ -248,6 +263,7 @@ class Watch(Interceptor):
 
     def __init__(self, outer: Interceptor) -> None:
         super().__init__(outer.planner, outer.scope, outer.plans, outer.functions)
+        self.origins, self.root = outer.origins, outer.root
         self.priced = False
         self._outer = outer
 

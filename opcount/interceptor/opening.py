@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch._C import DispatchKey, DispatchKeySet
 
-from opcount.interceptor.stack import modes_below
+from opcount.interceptor.calls import is_fake, takes, tensors
+from opcount.interceptor.stack import interceptors, modes_below
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from torch._ops import OpOverload
 
@@ -50,15 +51,6 @@ def _has_kernel(func: OpOverload, key: DispatchKey) -> bool:
 def _name(key: DispatchKey) -> str:
     """Return a key's name; Python has none for some, MkldnnCPU among them, and shows them in sets only."""
     return key.name if key.name != "???" else repr(DispatchKeySet(key))[len("DispatchKeySet(") : -1]
-
-
-def tensors(values: object) -> Iterator[Tensor]:
-    """Yield the tensors among arguments, those in lists included."""
-    for value in values:  # type: ignore[attr-defined]
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, (list, tuple)):
-            yield from tensors(value)
 
 
 def _keys(args: tuple[Any, ...], kwargs: dict[str, Any]) -> DispatchKeySet:
@@ -132,11 +124,27 @@ def open_up(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwa
         out = func(*args, **kwargs)
         mode.charge(plan, out, args, kwargs)
         return out
-    with as_without_modes(func, _AUTOGRAD if _registers_autograd(func) else _NO_KEYS), mode.watched() as watch:
-        out = func.redispatch(keys, *args, **kwargs)
-    if not watch.priced:
-        charge_unopened(mode, plan, func, out, args, kwargs)
+    with mode.looking_into(args, kwargs) as watching:
+        with as_without_modes(func, _AUTOGRAD if _registers_autograd(func) else _NO_KEYS), mode.watched() as watch:
+            out = func.redispatch(keys, *args, **kwargs)
+        if not watch.priced:
+            charge_unopened(mode, plan, func, out, args, kwargs)
+        elif watching.finds_opaque(out, _mutated(func, args, kwargs)):
+            charge_opaque(mode, plan.operator, out, args, kwargs)
     return out
+
+
+def _mutated(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """Return the tensors that an operator writes into, by its schema."""
+    arguments = func._schema.arguments
+    given = [*zip(arguments, args, strict=False), *((a, kwargs[a.name]) for a in arguments if a.name in kwargs)]
+    return list(tensors(value for a, value in given if a.alias_info is not None and a.alias_info.is_write))
+
+
+def charge_opaque(mode: Interceptor, operator: str, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Name an operator of which something was seen, but not what made its results; in the counters around it too."""
+    for counter in (mode, *interceptors()):
+        counter.charge(counter.unpriced(operator), out, args, kwargs)
 
 
 def charge_unopened(
@@ -144,9 +152,8 @@ def charge_unopened(
 ) -> None:
     """Charge an operator in which nothing was seen, in the counters around this one too: they saw no more."""
     mode.charge(plan, out, args, kwargs)
-    for other in modes_below():
-        if getattr(other, "is_interceptor", False):
-            other.charge_whole(func, out, args, kwargs)
+    for other in interceptors():
+        other.charge_whole(func, out, args, kwargs)
 
 
 def _can_be_opened(func: OpOverload, keys: DispatchKeySet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -155,21 +162,6 @@ def _can_be_opened(func: OpOverload, keys: DispatchKeySet, args: tuple[Any, ...]
     key = _name(keys.highestPriorityTypeId())
     known = torch._C._dispatch_has_computed_kernel_for_dispatch_key(func.name(), key)
     return bool(known) and takes(func, args, kwargs) and _is_last_mode()
-
-
-_FAKE = {"FakeTensor", "FunctionalTensor"}
-
-
-def is_fake(kind: type) -> bool:
-    """Tell whether tensors of a class stand for others, and have no values of their own."""
-    return any(base.__name__ in _FAKE and base.__module__.startswith("torch._subclasses.") for base in kind.__mro__)
-
-
-def takes(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Tell whether redispatch takes the arguments, and so a function of PyTorch: not Python numbers for tensors."""
-    arguments = func._schema.arguments
-    given = [*zip(arguments, args, strict=False), *((a, kwargs[a.name]) for a in arguments if a.name in kwargs)]
-    return not any(isinstance(value, (int, float, complex)) and "Tensor" in str(a.type) for a, value in given)
 
 
 def _is_last_mode() -> bool:

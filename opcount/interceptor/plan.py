@@ -13,6 +13,7 @@ from opcount.errors import FormulaError
 from opcount.formulas import rule_for
 from opcount.interceptor import higher_order, opening
 from opcount.interceptor.direct import direct
+from opcount.interceptor.effects import is_blank
 from opcount.registry import BUILTIN, USER, ByClass, Formula, Registry, operator_keys
 
 if TYPE_CHECKING:
@@ -141,14 +142,15 @@ class Planner:
         plan = _KNOWN.get(func)
         if plan is None:
             plan = self._plan_for(func, formulas)
-            if func.namespace == "aten" and plan.handle in {None, _METADATA_QUESTION}:
+            if func.namespace == "aten" and plan.handle in _LASTING:
                 _KNOWN[func] = plan
         return plan
 
     def _plan_for(self, func: OpOverload, formulas: list[Formula]) -> Plan:
         name = str(func)
         if func.namespace in _METADATA_NAMESPACES or name.rpartition(".")[0] in _METADATA:
-            return Plan(name, FREE, handle=_METADATA_QUESTION)
+            lifts = func._schema.name == "aten::lift_fresh"
+            return Plan(name, FREE, handle=_LIFT if lifts else _METADATA_QUESTION)
         own = self.backend_plan(func, name, formulas)
         if opening.is_composite(func) and not (formulas and formulas[0].from_user):
             return Plan(name, own.family, handle=opening.Composite(func, own))
@@ -191,9 +193,10 @@ class Planner:
             whole.handle = opening.open_up
             return whole
         rule = None if formulas else rule_for(func)
-        return self._by_formula(name, formulas or ([rule] if rule else [])) or Plan(
-            name, UNCOUNTED, handle=opening.open_up
-        )
+        plan = self._by_formula(name, formulas or ([rule] if rule else []))
+        if plan is not None and is_blank(name):
+            plan.handle = _ALLOCATE
+        return plan or Plan(name, UNCOUNTED, handle=opening.open_up)
 
     def _by_formula(self, name: str, formulas: list[Formula]) -> Plan | None:
         if not formulas:
@@ -298,5 +301,31 @@ class _Paused(_Unseen):
         return func(*args, **kwargs)
 
 
+class _Lift(_Unseen):
+    """Does so for what makes a tensor of Python's numbers, and lets the mode take note."""
+
+    def __call__(self, mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        out = super().__call__(mode, plan, func, args, kwargs)
+        if mode.origins is not None:
+            mode.origins.lifted(out)
+        return out
+
+
+class _Allocate:
+    """Runs an operator that leaves memory uninitialised, and lets the mode take note."""
+
+    def __call__(self, mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        keeps = plan.operator in _RESIZING and bool(args[0].numel())
+        out = func(*args, **kwargs) if plan.func is None else plan.run(*args, **kwargs)
+        mode.charge(plan, out, args, kwargs)
+        if mode.origins is not None and not keeps:
+            mode.origins.allocated(mode.root, plan.operator, out)
+        return out
+
+
 _METADATA_QUESTION = _Unseen()
+_LIFT = _Lift()
+_ALLOCATE = _Allocate()
+_LASTING = {None, _METADATA_QUESTION, _LIFT, _ALLOCATE}
+_RESIZING = {"aten.resize_.default", "aten.resize_as_.default"}
 _PASS = Plan("", FREE, handle=_Paused())

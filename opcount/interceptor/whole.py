@@ -14,9 +14,9 @@ import torch
 from opcount.convention import FVCORE
 from opcount.cost import Cost
 from opcount.coverage import UNCOUNTED
+from opcount.interceptor.calls import tensors
 from opcount.interceptor.mode import Interceptor
 from opcount.interceptor.observe import observe
-from opcount.interceptor.opening import tensors
 from opcount.interceptor.plan import Planner
 from opcount.scope import Frame, Scopes
 from opcount.undo import Undo

@@ -1,0 +1,160 @@
+"""What an operator does to memory: reads, writes, copies or only allocates it."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from opcount.coverage import FREE
+from opcount.formulas.free import FREE_NAMESPACES
+from opcount.interceptor.calls import tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from opcount.interceptor.plan import Plan
+
+
+class Kind(Enum):
+    """How an operator makes its results."""
+
+    BLANK = auto()
+    """Allocates, and leaves in it whatever was there."""
+    CONSTANT = auto()
+    """Fills memory with one number."""
+    FRESH = auto()
+    """Makes numbers out of none: random ones, a range."""
+    COPY = auto()
+    """Moves the numbers that it is given."""
+    QUESTION = auto()
+    """Looks at the shape of what it is given."""
+    WORK = auto()
+    """Computes."""
+
+
+_BLANK = """
+_empty_affine_quantized _empty_per_channel_affine_quantized empty empty_like empty_permuted empty_quantized
+empty_strided new_empty new_empty_strided resize resize_as
+"""
+_CONSTANT = """
+_efficientzerotensor _foreach_zero _new_zeros_with_same_feature_meta fill full full_like new_full new_ones new_zeros
+ones ones_like scalar_tensor zero zeros zeros_like
+"""
+_FRESH = """
+_cudnn_init_dropout_state _fill_mem_eff_dropout_mask _philox_normal _philox_uniform arange bartlett_window bernoulli
+blackman_window cauchy exponential eye fft_fftfreq fft_rfftfreq from_file geometric hamming_window hann_window
+kaiser_window linspace log_normal logspace multinomial normal normal_functional poisson rand rand_like randint
+randint_like randn randn_like random randperm range tril_indices triu_indices uniform
+"""
+_READS = {"_local_scalar_dense", "item"}
+_KINDS = {
+    name: kind
+    for kind, names in ((Kind.BLANK, _BLANK), (Kind.CONSTANT, _CONSTANT), (Kind.FRESH, _FRESH))
+    for name in names.split()
+}
+_FILLERS = {
+    **dict.fromkeys("zero_ zeros zeros_like new_zeros".split(), 0),
+    **dict.fromkeys("ones ones_like new_ones".split(), 1),
+    **dict.fromkeys("fill_ full full_like".split(), "1"),
+    "new_full": "2",
+    "scalar_tensor": "0",
+}
+_WHOLE = {"copy_", "fill_", "zero_"}
+
+
+class Effect(NamedTuple):
+    """What the calls of one operator do.
+
+    Attributes:
+        kind: How results are made.
+        written: Positions and names of the arguments that are written; None: nobody knows, so none is read unwritten.
+        updated: Whether the first argument is read before it is written.
+        overwrites: Whether it is filled to its last element with what it is given.
+        scaled: Whether a ``beta`` of 0 leaves the first argument unread.
+        plain: Whether results are the numbers of one argument, element by element.
+        filler: Where the number stands that results are filled with; an int: that number.
+    """
+
+    kind: Kind
+    written: frozenset[int | str] | None
+    updated: bool = False
+    overwrites: bool = False
+    scaled: bool = False
+    plain: bool = False
+    filler: str | int | None = None
+
+    def constant(self, args: tuple[Any, ...]) -> Any:
+        """Return the number that a call fills its results with; None if that cannot be told."""
+        if not isinstance(self.filler, str):
+            return self.filler
+        place = int(self.filler)
+        value = args[place] if place < len(args) else None
+        return value if isinstance(value, (int, float, complex)) else None
+
+    def split(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the tensors that a call reads, and those that it writes."""
+        if self.written is None:
+            return [], list(tensors((out, *args, *kwargs.values())))
+        read: list[Tensor] = []
+        written: list[Tensor] = []
+        for place, value in (*enumerate(args), *kwargs.items()):
+            found = list(tensors((value,)))
+            if place in self.written:
+                written += found
+                if place != 0 or not self.updated:
+                    continue
+            if place == 0 and self.scaled and kwargs.get("beta", 1) == 0:
+                continue
+            read += found
+        return read, written
+
+
+def is_blank(operator: str) -> bool:
+    """Tell whether an operator leaves memory uninitialised."""
+    namespace, _, rest = operator.partition(".")
+    return namespace == "aten" and _kind(rest.partition(".")[0]) is Kind.BLANK
+
+
+def effect_of(plan: Plan) -> Effect:
+    """Return what the calls do that are charged by a plan."""
+    return _effect(plan.operator, plan.family == FREE)
+
+
+@cache
+def _effect(operator: str, free: bool) -> Effect:  # noqa: FBT001
+    namespace, _, rest = operator.partition(".")
+    packet = rest.partition(".")[0]
+    if namespace not in {"aten", "prims"}:
+        packs = free and namespace not in FREE_NAMESPACES
+        return Effect(Kind.COPY if packs else Kind.WORK, frozenset() if packs else None)
+    kind = _kind(packet) if free else Kind.WORK
+    arguments = list(_written(operator))
+    return Effect(
+        kind,
+        frozenset(place for pair in arguments for place in pair),
+        updated=not free and any(position == 0 for position, _ in arguments),
+        overwrites=packet in _WHOLE,
+        scaled=packet.rstrip("_") in {"addmm", "baddbmm", "addmv", "addr", "addbmm", "sspaddmm"},
+        plain=packet in {"clone", "_to_copy", "copy_"},
+        filler=_FILLERS.get(packet),
+    )
+
+
+def _kind(packet: str) -> Kind:
+    name = packet.removesuffix("_") if not packet.endswith("__") else packet
+    if packet in _READS:
+        return Kind.WORK
+    return _KINDS.get(name) or (Kind.QUESTION if name.startswith(("is_", "_has_same")) else Kind.COPY)
+
+
+def _written(operator: str) -> Iterator[tuple[int, str]]:
+    namespace, packet, overload = operator.split(".")
+    func = getattr(getattr(getattr(torch.ops, namespace), packet), overload)
+    for position, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            yield (-1 if argument.kwarg_only else position), argument.name

@@ -1,0 +1,238 @@
+"""Who wrote the memory that tensors stand for: an operator that was seen, or nobody known.
+
+Native code (pybind, ctypes, NumPy, Triton launched by hand) passes no dispatcher. It shows in what it leaves behind:
+memory that PyTorch allocated uninitialised and that no operator filled, or that PyTorch did not allocate at all.
+Operators are looked at for that only inside an ``autograd.Function`` or an operator that is opened, and elsewhere for
+as long as there is uninitialised memory.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+from opcount.interceptor.calls import tensors
+from opcount.interceptor.effects import Kind, effect_of
+from opcount.interceptor.storages import Storages, has_values, storage_of, storages_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from torch import Tensor
+
+    from opcount.interceptor.effects import Effect
+    from opcount.interceptor.plan import Plan
+
+
+class Origin(Enum):
+    """How the numbers in a storage came about."""
+
+    BLANK = auto()
+    """Nothing has been written into memory that an operator allocated."""
+    CONSTANT = auto()
+    """It was filled with one number."""
+    COPY = auto()
+    """They were copied."""
+    DATA = auto()
+    """They are Python's numbers."""
+    FOREIGN = auto()
+    """They come from memory of others', such as an array of NumPy, or were computed from such."""
+    TAINTED = auto()
+    """They were computed from memory that nobody is known to have written."""
+    WORK = auto()
+    """They were computed."""
+
+
+_DOUBTFUL = (Origin.TAINTED, Origin.FOREIGN)
+
+
+class State:
+    """What is known of a storage.
+
+    Attributes:
+        origin: How its numbers came about.
+        tick: When it was written last.
+        made: The operator that allocated it.
+        filled: How many elements were put into uninitialised memory.
+        value: The number that it was filled with.
+        source: What it was copied from, if that is worth a comparison.
+    """
+
+    __slots__ = ("filled", "made", "origin", "source", "tick", "value")
+
+    def __init__(self, origin: Origin, tick: int, made: str = "") -> None:
+        self.origin = origin
+        self.tick = tick
+        self.made = made
+        self.filled = 0
+        self.value: Any = None
+        self.source: Tensor | None = None
+
+
+class Origins:
+    """What is known of storages on one thread of one count.
+
+    Attributes:
+        states: By storage.
+        tick: The number of operators that were looked at.
+    """
+
+    def __init__(self) -> None:
+        self.states: Storages[State] = Storages()
+        self.tick = 0
+        self._inputs: list[Collection[int]] = []
+
+    @contextmanager
+    def watched(self, mode: Any, inputs: Collection[int]) -> Iterator[None]:
+        """Look at every operator that the mode charges while the block runs.
+
+        Args:
+            mode: The interceptor.
+            inputs: The storages that are given to what is watched.
+        """
+        self._inputs.append(inputs)
+        self._attend(mode)
+        try:
+            yield
+        finally:
+            self._inputs.pop()
+
+    def settle(self, mode: Any) -> None:
+        """Forget what is of no interest to those that still watch."""
+        if not self._inputs:
+            for key in [key for key, state in self.states.items() if state.origin is not Origin.BLANK]:
+                self.states.drop(key)
+            self._rest(mode)
+
+    def close(self, mode: Any) -> None:
+        """Forget everything."""
+        self.states.drop_all()
+        self._rest(mode)
+
+    def _attend(self, mode: Any) -> None:
+        if "charge" not in vars(mode):
+            vars(mode)["charge"] = _noting(mode, self)
+
+    def _rest(self, mode: Any) -> None:
+        if not self.states and not self._inputs:
+            vars(mode).pop("charge", None)
+
+    def allocated(self, mode: Any, operator: str, out: Any) -> None:
+        """Take note of memory that an operator left as it was."""
+        storage = storage_of(out)
+        if storage is None or not out.numel() or storage._cdata in self.states:
+            return
+        if self._inputs or has_values(out):
+            self.states.put(storage, State(Origin.BLANK, self.tick, operator))
+            self._attend(mode)
+
+    def lifted(self, out: Tensor) -> None:
+        """Take note of a tensor that was made of Python's numbers, or of an array of NumPy."""
+        storage = storage_of(out)
+        if self._inputs and storage is not None and storage._cdata not in self.states:
+            self.states.put(storage, State(Origin.DATA if storage.resizable() else Origin.FOREIGN, self.tick))
+
+    def note(self, mode: Any, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Take note of an operator that has run."""
+        self.tick += 1
+        effect = effect_of(plan)
+        if effect.kind is Kind.BLANK:
+            return
+        read, written = effect.split(out, args, kwargs)
+        origin = self._origin(effect, read)
+        if origin is Origin.TAINTED and not self._inputs:
+            self._name_blanks(mode, read)
+        before = {storage._cdata for storage in map(storage_of, (*read, *written)) if storage is not None}
+        for tensor in written:
+            self._write(effect, origin, tensor, read, args)
+        if self._inputs or origin is Origin.BLANK:
+            for storage in self._made(out):
+                if storage._cdata not in before:
+                    self.states.put(storage, self._state(effect, origin, read, args))
+
+    @staticmethod
+    def _made(out: Any) -> Iterator[Any]:
+        for tensor in tensors((out,)):
+            storage = storage_of(tensor)
+            yield from storages_of(tensor) if storage is None else (storage,)
+
+    def _origin(self, effect: Effect, read: list[Tensor]) -> Origin:
+        """Return how the results of an operator came about."""
+        if effect.kind is Kind.CONSTANT:
+            return Origin.CONSTANT
+        if effect.kind not in {Kind.COPY, Kind.WORK}:
+            return Origin.WORK
+        states = [self._behind(tensor) for tensor in read]
+        found = {state.origin for state in states if state is not None}
+        copies = effect.kind is Kind.COPY
+        if Origin.TAINTED in found or (Origin.BLANK in found and not copies):
+            return Origin.TAINTED
+        if Origin.FOREIGN in found or not copies:
+            return Origin.FOREIGN if Origin.FOREIGN in found else Origin.WORK
+        if Origin.BLANK in found:
+            return Origin.BLANK
+        return Origin.DATA if found == {Origin.DATA} and None not in states else Origin.COPY
+
+    def _behind(self, tensor: Tensor) -> State | None:
+        """Return what is known of what a tensor holds; None if that is nothing, or a single number from elsewhere."""
+        storage = storage_of(tensor)
+        state = None if storage is None else self.states.get(storage._cdata)
+        if state is None or (state.origin is Origin.FOREIGN and tensor.numel() == 1):
+            return None
+        return None if state.origin is Origin.BLANK and tensor.numel() <= state.filled else state
+
+    def _state(self, effect: Effect, origin: Origin, read: list[Tensor], args: tuple[Any, ...]) -> State:
+        state = State(origin, self.tick)
+        if origin is Origin.CONSTANT:
+            state.value = effect.constant(args)
+            if state.value is None:
+                state.origin = Origin.WORK
+        elif origin is Origin.BLANK:
+            state.made = next((known.made for known in map(self._behind, read) if known is not None), "")
+        elif origin is Origin.COPY and effect.plain and len(read) == 1:
+            storage = storage_of(read[0])
+            if self._inputs and storage is not None and storage._cdata in self._inputs[-1]:
+                state.source = read[0]
+        return state
+
+    def _write(self, effect: Effect, origin: Origin, tensor: Tensor, read: list[Tensor], args: tuple[Any, ...]) -> None:
+        storage = storage_of(tensor)
+        if storage is None or (origin is Origin.BLANK and effect.overwrites):
+            return
+        state = self.states.get(storage._cdata)
+        if not self._inputs:
+            if state is not None:
+                self.states.drop(storage._cdata)
+            return
+        if effect.overwrites and origin not in _DOUBTFUL and tensor.numel() * tensor.itemsize < storage.nbytes():
+            if state is not None and state.origin is Origin.BLANK:
+                state.filled += tensor.numel()
+                if state.filled * tensor.itemsize < storage.nbytes():
+                    return
+            elif state is not None and state.origin in _DOUBTFUL:
+                return
+            origin = Origin.WORK
+        self.states.put(storage, self._state(effect, origin, read, args))
+
+    def _name_blanks(self, mode: Any, read: list[Tensor]) -> None:
+        """Name what native code must have written, once."""
+        for tensor in read:
+            storage = storage_of(tensor)
+            state = None if storage is None else self.states.get(storage._cdata)
+            if state is not None:
+                self.states.drop(storage._cdata)
+                type(mode).charge(mode, mode.unpriced(f"native code into {state.made}"), tensor, (tensor,), {})
+        self._rest(mode)
+
+
+def _noting(mode: Any, origins: Origins) -> Callable[..., None]:
+    charge = mode.charge
+
+    def charge_and_note(
+        plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, at: Any = None
+    ) -> None:
+        charge(plan, out, args, kwargs, at)
+        origins.note(mode, plan, out, args, kwargs or {})
+
+    return charge_and_note

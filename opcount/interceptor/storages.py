@@ -1,0 +1,102 @@
+"""The memory behind tensors, told apart for as long as somebody watches it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor, UntypedStorage
+from torch.nn import Parameter
+
+from opcount.interceptor.calls import is_fake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+State = TypeVar("State")
+
+_is_wrapped: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
+_unwrap: Callable[[Tensor], Tensor] = torch._C._functorch.get_unwrapped
+_weak_reference_is_dead: Any = UntypedStorage._expired
+_drop_weak_reference: Any = UntypedStorage._free_weak_ref
+
+_SWEEP = 1024
+"""After so many more entries those of dead storages are dropped."""
+
+
+def storage_of(tensor: Tensor) -> Any:
+    """Return a tensor's storage; None where it has none of its own."""
+    try:
+        if type(tensor) is Tensor or type(tensor) is Parameter:
+            return tensor.untyped_storage()
+        with torch._C.DisableTorchFunctionSubclass():  # a program's class is not to be asked
+            return tensor.untyped_storage()
+    except (RuntimeError, NotImplementedError):
+        return None
+
+
+def has_values(tensor: Tensor) -> bool:
+    """Tell whether there is memory with numbers in it."""
+    return not (tensor.is_meta or is_fake(type(tensor)))
+
+
+def parts_of(tensor: Tensor) -> Iterator[Tensor]:
+    """Yield the plain tensors that a tensor is made of: itself, but for sparse tensors, wrappers and the like."""
+    while _is_wrapped(tensor):
+        tensor = _unwrap(tensor)
+    flatten = getattr(type(tensor), "__tensor_flatten__", None)
+    if flatten is not None and not is_fake(type(tensor)):
+        for part in (getattr(tensor, name) for name in flatten(tensor)[0]):
+            if isinstance(part, Tensor):
+                yield from parts_of(part)
+    elif tensor.layout is torch.strided:
+        yield tensor
+    elif has_values(tensor):
+        yield from _of_sparse(tensor)
+
+
+def storages_of(tensor: Tensor) -> Iterator[Any]:
+    """Yield the storages of the plain tensors that a tensor is made of."""
+    for part in parts_of(tensor):
+        storage = storage_of(part)
+        if storage is not None:
+            yield storage
+
+
+def _of_sparse(tensor: Tensor) -> list[Tensor]:
+    with torch._C._DisableTorchDispatch():
+        if tensor.layout is torch.sparse_coo:
+            return [tensor._indices(), tensor._values()]
+        if tensor.layout in {torch.sparse_csr, torch.sparse_bsr}:
+            return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+        if tensor.layout in {torch.sparse_csc, torch.sparse_bsc}:
+            return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return []
+
+
+class Storages(dict[int, State]):
+    """Something about storages, by their address: no other storage has it while an entry is here, dead or alive."""
+
+    def put(self, storage: Any, value: State) -> None:
+        """Say something about a storage."""
+        key = storage._cdata
+        if key not in self:
+            storage._weak_ref()
+            if len(self) % _SWEEP == _SWEEP - 1:
+                self.drop_dead()
+        self[key] = value
+
+    def drop(self, key: int) -> None:
+        """Forget a storage."""
+        if self.pop(key, None) is not None:
+            _drop_weak_reference(key)
+
+    def drop_dead(self) -> None:
+        """Forget the storages that are gone."""
+        for key in [key for key in self if _weak_reference_is_dead(key)]:
+            self.drop(key)
+
+    def drop_all(self) -> None:
+        """Forget all storages."""
+        for key in list(self):
+            self.drop(key)

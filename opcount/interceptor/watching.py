@@ -1,0 +1,203 @@
+"""Watches one call, of an ``autograd.Function`` or of an operator that is opened: is what it returns explained?"""
+
+from __future__ import annotations
+
+from cmath import isnan
+from collections.abc import Mapping
+from contextlib import contextmanager
+from types import CellType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from opcount.interceptor.calls import tensors
+from opcount.interceptor.origins import Origin
+from opcount.interceptor.storages import has_values, parts_of, storage_of, storages_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from opcount.interceptor.mode import Interceptor
+    from opcount.interceptor.origins import Origins, State
+
+_PLAIN = (int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, type, ModuleType, type(None))
+_EMPTY = CellType()
+_DEPTH = 4
+_MOST = 512
+
+
+@contextmanager
+def looking_into(mode: Interceptor, given: tuple[Any, ...], *, lenient: bool = False) -> Iterator[Watching]:
+    """Look at every operator of a call while the block runs."""
+    origins = mode.origins
+    watching = Watching(origins, given, lenient=lenient)
+    if origins is None:
+        yield watching
+        return
+    try:
+        with origins.watched(mode.root, watching.known):
+            yield watching
+    finally:
+        origins.settle(mode.root)
+
+
+class Watching:
+    """One call.
+
+    Args:
+        origins: Knows who wrote what; None: nobody does.
+        given: What the call is given; tensors in lists, dicts, modules and other objects are found.
+        lenient: Whether it runs the program's own code: a tensor that this made of Python's numbers or filled with
+            one number may be what it returns.
+    """
+
+    def __init__(self, origins: Origins | None, given: tuple[Any, ...], *, lenient: bool = False) -> None:
+        self._states: Any = {} if origins is None else origins.states
+        self._start = 0 if origins is None else origins.tick
+        self._asked = origins is not None
+        self._lenient = lenient
+        self._versions = [(tensor, _version(tensor)) for tensor in tensors(given)]
+        self.known = {storage._cdata for tensor in _reachable(given) for storage in storages_of(tensor)}
+
+    def know(self, *values: Any) -> None:
+        """Take more tensors for known from before the call."""
+        self.known.update(storage._cdata for tensor in _reachable(values) for storage in storages_of(tensor))
+
+    def leaves_unexplained(self, out: Any, *, constants: bool = False, strangers: bool = False) -> bool:
+        """Tell whether a result holds what no operator wrote that was seen.
+
+        Args:
+            out: What the call returned.
+            constants: Whether results may be filled with one number.
+            strangers: Whether results may be tensors of PyTorch that were not met in the call.
+        """
+        if not self._asked:
+            return False
+        with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunctionSubclass(), torch.no_grad():
+            return any(
+                not self._is_explained(part, constants=constants, strangers=strangers)
+                for tensor in tensors((out,))
+                for part in parts_of(tensor)
+                if part.numel()
+            )
+
+    def finds_opaque(self, out: Any, mutated: Sequence[Tensor] = ()) -> bool:
+        """Tell whether an operator is opaque: a result is not explained, or nothing wrote what it was to write.
+
+        Args:
+            out: What it returned.
+            mutated: What it writes into.
+        """
+        if self._asked and mutated and not any(map(self._was_written, mutated)):
+            return True
+        return self.leaves_unexplained(out, constants=True)
+
+    def _was_written(self, tensor: Tensor) -> bool:
+        return any(
+            (state := self._states.get(storage._cdata)) is not None
+            and state.tick > self._start
+            and state.origin not in {Origin.BLANK, Origin.TAINTED}
+            for storage in storages_of(tensor)
+        )
+
+    def _is_explained(self, tensor: Tensor, *, constants: bool, strangers: bool) -> bool:
+        storage = storage_of(tensor)
+        if storage is None or storage._cdata in self.known:
+            return storage is None or not self._was_dirtied(storage)
+        state = self._states.get(storage._cdata)
+        if state is None:
+            return self._lenient or bool(strangers and storage.resizable())
+        if state.origin is Origin.BLANK:
+            return bool(tensor.numel() <= state.filled)
+        if self._lenient or state.origin in {Origin.TAINTED, Origin.FOREIGN}:
+            return self._lenient and state.origin is not Origin.TAINTED
+        return state.origin is Origin.WORK or self._is_as_put(tensor, state, constants=constants)
+
+    def _was_dirtied(self, storage: Any) -> bool:
+        """Tell whether a tensor that was given was changed, and by no operator that was seen."""
+        state = self._states.get(storage._cdata)
+        if state is not None and state.tick > self._start:
+            return state.origin in {Origin.TAINTED, Origin.FOREIGN} and not self._lenient
+        return any(
+            version is not None and given._version != version
+            for given, version in self._versions
+            if (other := storage_of(given)) is not None and other._cdata == storage._cdata
+        )
+
+    def _is_as_put(self, tensor: Tensor, state: State, *, constants: bool) -> bool:
+        """Tell whether results are the numbers that were put there, and such may be returned."""
+        if state.origin is Origin.COPY:
+            return self._is_still_a_copy(tensor, state)
+        if not constants and tensor.numel() > 1:
+            return False
+        return state.origin is Origin.DATA or _is_filled_with(tensor, state.value)
+
+    def _is_still_a_copy(self, tensor: Tensor, state: State) -> bool:
+        source = state.source
+        if source is None or not _may_be_read(tensor) or source.shape != tensor.shape:
+            return True
+        storage = storage_of(source)
+        origin = None if storage is None else self._states.get(storage._cdata)
+        if origin is not None and origin.tick > state.tick:
+            return True
+        source = source.to(tensor.dtype)
+        return bool(((source == tensor) | (source.isnan() & tensor.isnan())).all())
+
+
+def _version(tensor: Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version
+
+
+def _is_filled_with(tensor: Tensor, value: Any) -> bool:
+    """Tell whether a tensor still holds the number that it was filled with, wherever that may be asked."""
+    if not _may_be_read(tensor):
+        return True
+    return bool((tensor.isnan() if isnan(value) else tensor == value).all())
+
+
+def _may_be_read(tensor: Tensor) -> bool:
+    if not has_values(tensor) or tensor.is_quantized:
+        return False
+    return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
+def surroundings_of(function: Any) -> list[Any]:
+    """Return where a function may have kept tensors: its class, and what its forward closes over or finds by name."""
+    forward = function.forward
+    names = getattr(getattr(forward, "__code__", None), "co_names", ())
+    found = getattr(forward, "__globals__", {})
+    return [forward, *(vars(kind) for kind in function.__mro__ if not _is_pytorchs(kind)), *map(found.get, names)]
+
+
+def _is_pytorchs(kind: type) -> bool:
+    return kind.__module__.startswith(("torch.", "builtins"))
+
+
+def _reachable(values: Any) -> list[Tensor]:
+    """Return the tensors in arguments: in lists, dicts, modules and other objects."""
+    found: list[Tensor] = []
+    pending = [(value, 0) for value in values]
+    met: set[int] = set()
+    while pending and len(met) < _MOST:
+        value, depth = pending.pop()
+        if isinstance(value, Tensor):
+            found.append(value)
+            continue
+        if isinstance(value, _PLAIN) or depth > _DEPTH or id(value) in met:
+            continue
+        met.add(id(value))
+        pending += [(inner, depth + 1) for inner in _inside(value)]
+    return found
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return list(value)
+    if isinstance(value, Mapping):
+        return list(value.values())
+    if isinstance(value, nn.Module):
+        return [value._parameters, value._buffers, value._modules]
+    cells = getattr(value, "__closure__", None) or ()
+    held = [cell.cell_contents for cell in cells if cell != _EMPTY]
+    return [*held, getattr(value, "__self__", None), getattr(value, "__dict__", None)]
