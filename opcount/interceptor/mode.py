@@ -15,8 +15,9 @@ from opcount.errors import CounterStateError
 from opcount.interceptor.calls import is_fake, takes, tensors
 from opcount.interceptor.direct import BOUND
 from opcount.interceptor.origins import Origins
-from opcount.interceptor.plan import Plan, Planner
+from opcount.interceptor.plan import PassThrough, Plan, Planner
 from opcount.interceptor.stack import modes_below, replace_modes, without
+from opcount.interceptor.steps import take_back
 from opcount.interceptor.watching import Watching, looking_into
 from opcount.scope import Row
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from opcount.interceptor.function_calls import FunctionCalls
+    from opcount.interceptor.steps import Steps
     from opcount.scope import Frame, Scope
     from opcount.scope.frame import Shapes
     from opcount.undo import Undo
@@ -51,6 +53,8 @@ class Interceptor(TorchDispatchMode):
 
     supports_higher_order_operators = True
     is_interceptor = True
+    counts_steps = True
+    """Whether an operator that stands for several steps is charged as these."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -181,6 +185,26 @@ class Interceptor(TorchDispatchMode):
             except (AttributeError, RuntimeError):
                 row.bytes += _written(out)
 
+    def charge_steps(self, steps: Steps) -> None:
+        """Charge what an operator stands for."""
+        if isinstance(self.plans, PassThrough) or self.scope.muted:
+            return
+        recorded = self.planner.recorded.get(steps.signature)
+        if recorded is None:
+            from opcount.interceptor.recorder import record  # noqa: PLC0415  (it imports this file)
+
+            recorded = self.planner.recorded[steps.signature] = record(self, steps.device, steps.run)
+        steps.charge(recorded, *self.scope.locate())
+
+    def note(self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Take note, where somebody asks who wrote what, of an operator that was charged otherwise."""
+        if self.origins is not None and "charge" in vars(self.root):
+            self.origins.note(self.root, plan, out, args, kwargs)
+
+    def take_back(self, operator: str, out: Tensor) -> None:
+        """Uncharge one call of an elementwise operator that was charged right before."""
+        take_back(operator, out, *self.scope.locate())
+
     def unpriced(self, operator: str) -> Plan:
         """Return the plan that names an operator as uncounted, whatever else is known of it."""
         name = (operator, "unpriced")
@@ -274,6 +298,11 @@ class Watch(Interceptor):
         if plan.family != FREE:
             self.priced = True
         self._outer.charge(plan, out, args, kwargs, at)
+
+    def charge_steps(self, steps: Steps) -> None:
+        """Charge, and note it."""
+        self.priced = True
+        self._outer.charge_steps(steps)
 
 
 def _fake_mode() -> Any:

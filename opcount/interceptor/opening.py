@@ -35,8 +35,9 @@ _COMPOSITE_NESTED = DispatchKey.CompositeImplicitAutogradNestedTensor
 _AUTOCASTS = [key for name, key in DispatchKey.__members__.items() if name.startswith("Autocast")]
 _NO_KEYS = DispatchKeySet(DispatchKey.Undefined)
 _AUTOGRAD = _autograd_keys()
+_NESTED_AUTOGRAD = (DispatchKey.Autograd, DispatchKey.AutogradNestedTensor)
 _AUTOGRAD_AND_VIEWS = _AUTOGRAD.add(DispatchKey.ADInplaceOrView)
-_in_functorch: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", bool)
+in_functorch: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", bool)
 
 
 def is_composite(func: OpOverload) -> bool:
@@ -75,8 +76,7 @@ class Composite:
         self._func = func
         self._kernels: dict[DispatchKey, DispatchKey | None] = {}
         self._is_view = _has_kernel(func, DispatchKey.ADInplaceOrView)
-        self._differentiated = _has_kernel(func, DispatchKey.Autograd)
-        self._nested_differentiated = _has_kernel(func, DispatchKey.AutogradNestedTensor)
+        self._differentiated = any(_has_kernel(func, key) for key in _NESTED_AUTOGRAD)
 
     def __call__(self, mode: Interceptor, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one call."""
@@ -99,10 +99,9 @@ class Composite:
         Otherwise whoever called it has switched autograd off, and views are still tracked: whether a weight's view
         requires a gradient decides how ``matmul`` computes, under inference_mode too.
         """
-        nested = backend.name.startswith("NestedTensor") and self._nested_differentiated
-        if self._is_view or ((nested or self._differentiated) and not torch.is_inference_mode_enabled()):
-            return _AUTOGRAD_AND_VIEWS
-        return _NO_KEYS
+        nested = backend.name.startswith("NestedTensor") and self._differentiated
+        differentiated = nested and not torch.is_inference_mode_enabled()
+        return _AUTOGRAD_AND_VIEWS if self._is_view or differentiated else _NO_KEYS
 
     def _kernel_for(self, key: DispatchKey) -> DispatchKey | None:
         """Return the composite kernel for a backend; None where the backend has a kernel of its own."""
@@ -145,6 +144,21 @@ def charge_opaque(mode: Interceptor, operator: str, out: Any, args: tuple[Any, .
     """Name an operator of which something was seen, but not what made its results; in the counters around it too."""
     for counter in (mode, *interceptors()):
         counter.charge(counter.unpriced(operator), out, args, kwargs)
+
+
+def run_unseen(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[Any]]:
+    """Run the operator's own kernel once, under no mode, as it runs without us.
+
+    Returns:
+        What the operator returned, and the interceptors below, which have not seen it; where somebody else waits to
+        see the operator, none, for it has been passed on.
+    """
+    keys = _keys(args, kwargs)
+    if not _can_be_opened(func, keys, args, kwargs):
+        return func(*args, **kwargs), []
+    hidden = _AUTOGRAD if _registers_autograd(func) else _NO_KEYS
+    with as_without_modes(func, hidden), torch._C._DisableTorchDispatch():
+        return func.redispatch(keys, *args, **kwargs), modes_below()
 
 
 def charge_unopened(
@@ -209,7 +223,7 @@ class as_without_modes:  # noqa: N801  (used as a statement, like contextlib's)
 
     def __init__(self, func: OpOverload, hidden: DispatchKeySet) -> None:
         self._guards: tuple[Any, ...] = ()
-        if not _in_functorch():
+        if not in_functorch():
             off = torch._C._ExcludeDispatchKeyGuard(_own_autocast(func) | hidden)
             self._guards = (torch._C._RestorePythonTLSSnapshot(), off)  # type: ignore[attr-defined]
 

@@ -14,6 +14,7 @@ from opcount.formulas import rule_for
 from opcount.interceptor import higher_order, opening
 from opcount.interceptor.direct import direct
 from opcount.interceptor.effects import is_blank
+from opcount.interceptor.fast_paths import handler_of
 from opcount.registry import BUILTIN, USER, ByClass, Formula, Registry, operator_keys
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from opcount.interceptor.answers import Answers
     from opcount.interceptor.mode import Interceptor
+    from opcount.interceptor.recorder import Recorded
     from opcount.registry import Pricing
 
     Handler = Callable[["Interceptor", "Plan", Any, tuple[Any, ...], dict[str, Any]], Any]
@@ -116,6 +118,9 @@ class Planner:
     Args:
         overrides: Formulas for this count alone; None in place of one declares an operator free.
         answers: May know what operators return; None: they run.
+
+    Attributes:
+        recorded: What computations on meta tensors were charged.
     """
 
     def __init__(self, overrides: Registry | None = None, answers: Answers | None = None) -> None:
@@ -123,6 +128,7 @@ class Planner:
         self.registry = USER if overrides is None else overrides
         self._modules: dict[type, Plan] = {}
         self._kernels: dict[Any, Plan] = {}
+        self.recorded: dict[object, Recorded] = {}
 
     def plan(self, func: OpOverload | HigherOrderOperator) -> Plan:
         """Decide how to price an operator, and how to run it."""
@@ -152,6 +158,8 @@ class Planner:
             lifts = func._schema.name == "aten::lift_fresh"
             return Plan(name, FREE, handle=_LIFT if lifts else _METADATA_QUESTION)
         own = self.backend_plan(func, name, formulas)
+        if not (formulas and formulas[0].from_user):
+            own.handle = handler_of(name) or own.handle
         if opening.is_composite(func) and not (formulas and formulas[0].from_user):
             return Plan(name, own.family, handle=opening.Composite(func, own))
         return own

@@ -113,6 +113,8 @@ def _below_autograd() -> Iterator[None]:
 class _Whole(Interceptor):
     """Tells of operators instead of charging them."""
 
+    counts_steps = False
+
     def __init__(
         self,
         planner: Planner,
@@ -188,6 +190,8 @@ class _Whole(Interceptor):
 
 class _Inside(Interceptor):
     """Adds up what runs inside one operator."""
+
+    counts_steps = False
 
     def __init__(self, planner: Planner, scope: Scope, plans: dict[Any, Plan]) -> None:
         super().__init__(planner, scope, plans)

@@ -31,8 +31,12 @@ class Row:
         self.order = next(_ORDER)
 
     def absorb(self, other: Row) -> None:
-        """Add another row's sums to this one's."""
+        """Add another row's sums to this one's; whichever was first stands first."""
         self.order = min(self.order, other.order)
+        self.add(other)
+
+    def add(self, other: Row) -> None:
+        """Add another row's sums to this one's."""
         self.calls += other.calls
         self.macs += other.macs
         self.arith += other.arith
@@ -66,6 +70,10 @@ class Frame:
         if frame is None:
             frame = self.children[path] = Frame(path, self)
         return frame
+
+    def submodule(self, name: str) -> Frame:
+        """Return the frame of the module's own submodule, called from here."""
+        return self.child(f"{self.path}.{name}" if self.path else name)
 
     def stack(self) -> tuple[str, ...]:
         """Return the paths from the root to this frame."""

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.nn import functional as F  # noqa: N812
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from opcount import OpCounter
 from opcount.cost import Cost
@@ -213,8 +214,14 @@ MODULES = {
 }
 
 
-def operators(counter):
-    return {name.split(".")[1] for name in counter.by_operator()}
+class Listing(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.operators = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.operators.append(str(func))
+        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("kind", MODULES)
@@ -224,10 +231,10 @@ def test_the_fast_path_of_an_encoder_layer_counts_what_its_parts_do(kind, use_fa
     with OpCounter(strict=True) as parts:
         layer(x)
     use_fast_path()
-    with OpCounter(strict=True) as fast:
+    with Listing() as listing, OpCounter(strict=True) as fast:
         layer(x)
-    assert operators(fast) != operators(parts)
-    assert (fast.macs, fast.activations, fast.flops) == (parts.macs, parts.activations, parts.flops)
+    assert listing.operators == ["aten._transformer_encoder_layer_fwd.default"]
+    assert fast.by_operator() == parts.by_operator()
 
 
 @pytest.mark.parametrize("need_weights", [True, False])
@@ -237,10 +244,10 @@ def test_the_fast_path_of_multi_head_attention_counts_what_its_parts_do(need_wei
     with OpCounter(strict=True) as parts:
         layer(x, x, x, need_weights=need_weights)
     use_fast_path()
-    with OpCounter(strict=True) as fast:
+    with Listing() as listing, OpCounter(strict=True) as fast:
         layer(x, x, x, need_weights=need_weights)
-    assert operators(fast) != operators(parts)
-    assert (fast.macs, fast.activations, fast.flops) == (parts.macs, parts.activations, parts.flops)
+    assert listing.operators == ["aten._native_multi_head_attention.default"]
+    assert costs(fast) == costs(parts)
 
 
 def costs(counter):
@@ -258,7 +265,6 @@ def test_a_fast_path_that_cannot_be_opened_counts_as_a_whole_what_its_parts_do(k
         layer, x = MODULES[kind]().eval(), torch.randn(3, 5, 8)
         with OpCounter(strict=True) as whole:
             layer(x)
-    assert operators(whole) == {"_transformer_encoder_layer_fwd"}
     assert costs(whole) == costs(parts)
 
 
@@ -272,7 +278,6 @@ def test_multi_head_attention_that_cannot_be_opened_counts_as_a_whole_what_its_p
         layer, x = nn.MultiheadAttention(8, 2, batch_first=True).eval(), torch.randn(3, 5, 8)
         with OpCounter(strict=True) as whole:
             layer(x, x, x, need_weights=False)
-    assert operators(whole) == {"_native_multi_head_attention"}
     assert costs(whole) == costs(parts)
 
 

@@ -1,0 +1,156 @@
+"""PyTorch's attention and encoder fast paths, counted as the modules that they stand for.
+
+Without gradients one operator does the work of ``nn.MultiheadAttention`` or of a whole ``nn.TransformerEncoderLayer``,
+and it is run as it is. What is charged, and to which submodule, is what these modules compute step by step: that is
+found out once for each combination of shapes.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from opcount.interceptor.attention_steps import Attention, EncoderLayer, Masks
+from opcount.interceptor.opening import in_functorch, open_up, run_unseen
+from opcount.interceptor.steps import Steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from opcount.interceptor.mode import Interceptor
+    from opcount.interceptor.plan import Handler, Plan
+    from opcount.interceptor.recorder import Recorder
+
+_ATTENTION = nn.MultiheadAttention.forward.__code__
+_LAYER = nn.TransformerEncoderLayer.forward.__code__
+_ENCODER = nn.TransformerEncoder.forward.__code__
+_FAR = 32
+"""Python frames from the handler of a fast path up to the ``forward`` that takes it, at most."""
+
+_CALLED = ("self_attn", "dropout1", "linear1", "dropout", "linear2", "dropout2", "norm1", "norm2")
+"""The submodules that ``nn.TransformerEncoderLayer`` calls step by step."""
+
+
+class _FastPath:
+    """Runs an operator, and charges the steps that it stands for; without any, what can be seen inside of it."""
+
+    def __init__(self, read: Callable[[list[Any]], Steps | None]) -> None:
+        self._read = read
+
+    def __call__(self, mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        rest = func._schema.arguments[len(args) :]
+        arguments = [*args, *(kwargs.get(argument.name, argument.default_value) for argument in rest)]
+        steps = None if in_functorch() else self._read(arguments)
+        if steps is None or not mode.counts_steps:
+            return open_up(mode, plan, func, args, kwargs)
+        out, unaware = run_unseen(func, args, kwargs)
+        for counter in (mode, *unaware):
+            if counter.counts_steps:
+                counter.charge_steps(steps)
+                counter.note(plan, out, args, kwargs)
+            else:
+                counter.charge_whole(func, out, args, kwargs)
+        return out
+
+
+def _attention(arguments: list[Any]) -> Steps | None:
+    q, k, v, width, heads, *rest = arguments
+    *weights, mask, need_weights, average, mask_type = rest
+    if not _are_plain([q, k, v]):
+        return None
+    local = _locals_of(_ATTENTION)
+    masks = _masks_of(local, "attn_mask", "key_padding_mask") if local else _masks_by_type(mask, mask_type)
+    attention = Attention(width, heads, tuple(weights), masks, need_weights, average)
+
+    def run(recorder: Recorder) -> None:
+        first = recorder.like(q)
+        second = first if k is q else recorder.like(k)
+        attention.run(recorder, first, second, second if v is k else recorder.like(v))
+
+    about = (*map(_about, (q, k, v, *weights)), k is q, v is k, *attention._replace(weights=()))
+    return Steps(("attention", *about), q.device.type, run, moved=_sum_of(masks, local))
+
+
+def _layer(arguments: list[Any]) -> Steps | None:
+    x, width, heads, *rest = arguments
+    weights, (gelu, norm_first, eps), norms, hidden, (mask, mask_type) = (
+        tuple(rest[i:j]) for i, j in ((0, 4), (4, 7), (7, 11), (11, 15), (15, 17))
+    )
+    if not _are_plain([x]):  # the rows that are left of a padded batch
+        return None
+    local, shape = _locals_of(_LAYER), tuple(x.shape)
+    masks = _masks_of(local, "src_mask", "src_key_padding_mask") if local else _masks_by_type(mask, mask_type)
+    activation = "activation" if isinstance(getattr(local.get("self"), "activation", None), nn.Module) else ""
+    layer = EncoderLayer(
+        Attention(width, heads, weights, masks), hidden, norms, eps, bool(gelu), bool(norm_first), activation
+    )
+    tensors = map(_about, (*weights, *norms, *hidden))
+    about = ("layer", shape, x.dtype, x.device.type, *tensors, heads, masks, gelu, norm_first, activation)
+    called = (*_CALLED, *([activation] if activation else [])) if local else ()
+    moved = _sum_of(masks, local)
+    return Steps(about, x.device.type, lambda recorder: layer.run(recorder, shape, x.dtype), called, moved)
+
+
+def _are_plain(tensors: Sequence[Tensor]) -> bool:
+    return all(not t.is_nested and all(type(n) is int for n in t.shape) for t in tensors)
+
+
+def _about(tensor: Tensor | None) -> object:
+    return None if tensor is None else (tuple(tensor.shape), tensor.dtype, tensor.device.type, tensor.requires_grad)
+
+
+def _shape(mask: Tensor | None) -> tuple[int, ...] | None:
+    return None if mask is None else tuple(mask.shape)
+
+
+def _locals_of(code: Any) -> dict[str, Any]:
+    """Return the variables of the ``forward`` that takes the fast path, which knows its masks apart; none if none."""
+    frame: Any = sys._getframe(1)
+    for _ in range(_FAR):
+        if frame is None or frame.f_code is code:
+            break
+        frame = frame.f_back
+    return dict(frame.f_locals) if frame is not None and frame.f_code is code else {}
+
+
+def _masks_of(local: dict[str, Any], attention: str, padding: str) -> Masks:
+    return Masks(_shape(local[attention]), _shape(local[padding]), bool(local["is_causal"]))
+
+
+def _sum_of(masks: Masks, local: dict[str, Any]) -> Tensor | None:
+    """Return the sum of two masks, made for the fast path; step by step it is made inside of attention."""
+    return local.get("merged_mask") if masks.attention is not None and masks.padding is not None else None
+
+
+def _masks_by_type(mask: Tensor | None, kind: int | None) -> Masks:
+    """Read the mask of an operator that no module called: of padding, of pairs, or of pairs for each head."""
+    if mask is None:
+        return Masks()
+    shape = tuple(mask.shape)
+    if kind == 1:
+        return Masks(padding=shape)
+    return Masks((shape[0] * shape[1], *shape[2:]) if len(shape) > 3 else shape)
+
+
+def _from_padding(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run what an encoder asks for on its fast path alone; the negated mask is made for nothing else."""
+    out = func(*args, **kwargs)
+    mode.charge(plan, out, args, kwargs)
+    if mode.counts_steps and _locals_of(_ENCODER):
+        mode.take_back("aten.logical_not.default", args[1])
+    return out
+
+
+_HANDLERS: dict[str, Handler] = {
+    "aten._native_multi_head_attention": _FastPath(_attention),
+    "aten._transformer_encoder_layer_fwd": _FastPath(_layer),
+    "aten._nested_tensor_from_mask": _from_padding,
+    "aten._nested_tensor_from_mask_left_aligned": _from_padding,
+}
+
+
+def handler_of(name: str) -> Handler | None:
+    """Return what runs an operator of a fast path; None for all others."""
+    return _HANDLERS.get(name.rpartition(".")[0])

@@ -1,0 +1,56 @@
+"""One operator that does the work of several steps, of several modules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from opcount.scope import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from opcount.interceptor.recorder import Recorded
+    from opcount.scope import Frame
+
+
+class Steps(NamedTuple):
+    """What an operator stands for.
+
+    Attributes:
+        signature: Equal for calls that are charged the same.
+        device: Of its tensors.
+        run: Computes it step by step, on meta tensors that a `Recorder` makes.
+        called: The submodules that would have been called; none: all is the running module's.
+        moved: What ``aten.add`` has returned right before, if a step returns the same.
+    """
+
+    signature: object
+    device: str
+    run: Callable[[Any], object]
+    called: tuple[str, ...] = ()
+    moved: Tensor | None = None
+
+    def charge(self, recorded: Recorded, frame: Frame, phase: str) -> None:
+        """Add what was recorded of the steps to the frame of the running module and to its submodules'."""
+        if self.moved is not None:
+            take_back("aten.add.Tensor", self.moved, frame, phase)
+        for name, rows in recorded:
+            place = frame.submodule(name) if name and self.called else frame
+            for (plan, _, dtype), row in rows.items():
+                place.rows.setdefault((plan, phase, dtype), Row(row.shapes)).add(row)
+        for name in self.called:
+            frame.submodule(name).calls += 1
+
+
+def take_back(operator: str, out: Tensor, frame: Frame, phase: str) -> None:
+    """Uncharge one call of an elementwise operator."""
+    for key, row in frame.rows.items():
+        if key[0].operator == operator and key[1] == phase and row.arith >= out.numel():
+            row.calls -= 1
+            row.arith -= out.numel()
+            row.bytes -= min(row.bytes, out.nbytes)
+            if not row.calls:
+                del frame.rows[key]
+            return

@@ -1,0 +1,166 @@
+"""Attention and encoder layers without gradients take fused operators, and count as they do with gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from opcount import OpCounter
+
+BATCH, LENGTH, WIDTH, HEADS, HIDDEN = 2, 5, 8, 2, 16
+MODES = (torch.enable_grad, torch.no_grad, torch.inference_mode)
+X = torch.randn(BATCH, LENGTH, WIDTH)
+CAUSAL = nn.Transformer.generate_square_subsequent_mask(LENGTH)
+PAIRS = torch.eye(LENGTH, dtype=torch.bool)
+PADDED = torch.tensor([[False] * LENGTH, [True] + [False] * (LENGTH - 1)])  # not at the end: no nested tensor is made
+
+ATTENTION_MASKS = {
+    "no mask": {},
+    "pairs": {"attn_mask": PAIRS},
+    "padding": {"key_padding_mask": PADDED},
+    "both": {"attn_mask": PAIRS, "key_padding_mask": PADDED},
+    "pairs of each head": {"attn_mask": PAIRS.expand(BATCH * HEADS, -1, -1)},
+    "floating": {"attn_mask": CAUSAL},
+    "causal": {"attn_mask": CAUSAL, "is_causal": True},
+}
+LAYER_MASKS = {
+    "no mask": {},
+    "pairs": {"src_mask": PAIRS},
+    "padding": {"src_key_padding_mask": PADDED},
+    "both": {"src_mask": PAIRS, "src_key_padding_mask": PADDED},
+    "floating": {"src_mask": CAUSAL},
+    "causal": {"src_mask": CAUSAL, "is_causal": True},
+}
+
+
+def figures(counter):
+    """Return all that the modes have to agree on, the calls of modules included."""
+    profile = counter.profile
+    sums = {
+        key: {name: (t.macs, t.arith, t.activations) for name, t in view.items() if t.macs or t.arith}
+        for key, view in (("operators", profile.by_operator()), ("dtypes", profile.by_dtype()))
+    }
+    modules = {path: (t.macs, t.arith, t.activations) for path, t in profile.by_module().items()}
+    return sums, modules, {path: module.calls for path, module in profile.modules.items()}
+
+
+def agree(model, call, *, modes=MODES, dry=True):
+    found = []
+    for mode in modes:
+        with mode():
+            bare = call(model)
+            with OpCounter(model, strict=True, convention="full") as outer, OpCounter(model) as inner:
+                out = call(model)
+        torch.testing.assert_close(out, bare, rtol=0, atol=0)
+        assert figures(outer) == figures(inner)
+        found.append(figures(outer))
+    if dry:
+        with OpCounter(model, dry_run=True) as counter:
+            call(model)
+        assert figures(counter)[1:] == found[0][1:]
+    assert all(other == found[0] for other in found[1:])
+    return found[0]
+
+
+@pytest.mark.parametrize("mask", ATTENTION_MASKS)
+@pytest.mark.parametrize(("need_weights", "average"), [(True, True), (True, False), (False, True)])
+def test_attention_counts_the_same_in_every_mode(mask, need_weights, average):
+    model = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True).eval()
+    options = {"need_weights": need_weights, "average_attn_weights": average, **ATTENTION_MASKS[mask]}
+    agree(model, lambda attention: attention(X, X, X, **options))
+
+
+@pytest.mark.parametrize("mask", LAYER_MASKS)
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("activation", ["relu", "gelu", nn.ReLU(), nn.functional.gelu, torch.tanh])
+def test_an_encoder_layer_counts_the_same_in_every_mode(norm_first, activation, mask):
+    model = nn.TransformerEncoderLayer(
+        WIDTH, HEADS, HIDDEN, norm_first=norm_first, activation=activation, batch_first=True
+    ).eval()
+    _, modules, calls = agree(model, lambda layer: layer(X, **LAYER_MASKS[mask]))
+    tokens = BATCH * LENGTH
+    assert modules["linear1"][0] == modules["linear2"][0] == tokens * WIDTH * HIDDEN
+    # four projections; scores and their products with the values
+    assert modules["self_attn"][0] == 4 * tokens * WIDTH**2 + 2 * BATCH * LENGTH**2 * WIDTH
+    assert calls["norm1"] == calls["dropout"] == calls["self_attn"] == 1
+
+
+class Shared(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(WIDTH, HEADS, HIDDEN, batch_first=True)
+        self.blocks = nn.ModuleList([self.layer, nn.TransformerEncoderLayer(WIDTH, HEADS, 4, batch_first=True)])
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(self.layer(x))
+        return x
+
+
+MODELS = {
+    "an encoder": lambda: nn.TransformerEncoder(Shared().layer, 3, norm=nn.LayerNorm(WIDTH)),
+    "a shared layer": Shared,
+    "double precision": lambda: Shared().double(),
+    "half precision": lambda: Shared().bfloat16(),
+    "frozen weights": lambda: Shared().requires_grad_(False),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_of_encoder_layers_counts_the_same_in_every_mode(name):
+    model = MODELS[name]().eval()
+    x = X.to(next(model.parameters()).dtype)
+    agree(model, lambda module: module(x))
+
+
+def test_an_encoder_counts_the_same_with_padding_that_stays():
+    model = nn.TransformerEncoder(Shared().layer, 2).eval()
+    agree(model, lambda encoder: encoder(X, src_key_padding_mask=PADDED))
+
+
+def test_a_transformer_counts_the_same_in_every_mode():
+    model = nn.Transformer(WIDTH, HEADS, 2, 2, HIDDEN, batch_first=True).eval()
+    target = torch.randn(BATCH, 3, WIDTH)
+    agree(model, lambda transformer: transformer(X, target, tgt_key_padding_mask=torch.eye(2, 3, dtype=torch.bool)))
+
+
+def test_submodules_of_a_layer_outside_of_a_model_get_their_share():
+    layer = nn.TransformerEncoderLayer(WIDTH, HEADS, HIDDEN, batch_first=True).eval()
+    found = []
+    for mode in MODES:
+        with mode(), OpCounter() as counter:
+            layer(X)
+        found.append(figures(counter))
+    assert found[0] == found[1] == found[2]
+    assert "TransformerEncoderLayer.linear1" in found[0][1]
+
+
+def test_a_fast_path_under_autocast_computes_what_it_does_bare():
+    model = nn.TransformerEncoderLayer(WIDTH, HEADS, HIDDEN, batch_first=True).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        bare = model(X)
+        with OpCounter(model) as outer, OpCounter(model) as inner:
+            counted = model(X)
+    assert torch.equal(counted, bare)
+    assert outer.macs == inner.macs > 0
+
+
+def test_a_layer_that_is_called_by_its_operator_is_the_callers():
+    attention = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True).eval()
+    weights = (attention.in_proj_weight, attention.in_proj_bias, attention.out_proj.weight, attention.out_proj.bias)
+    counts = []
+    for mask, kind in ((None, None), (PADDED, 1), (PAIRS, 0)):
+        with torch.no_grad(), OpCounter(strict=True) as counter:
+            torch._native_multi_head_attention(X, X, X, WIDTH, HEADS, *weights, mask, True, True, kind)
+        counts.append(counter.macs)
+    assert counts == [4 * BATCH * LENGTH * WIDTH**2 + 2 * BATCH * LENGTH**2 * WIDTH] * 3
+
+
+def test_nothing_is_charged_while_a_counter_is_paused():
+    model = nn.TransformerEncoderLayer(WIDTH, HEADS, HIDDEN, batch_first=True).eval()
+    with torch.no_grad(), OpCounter(model) as outer, OpCounter(model) as inner:
+        inner.pause()
+        model(X)
+        inner.resume()
+    assert inner.macs == 0 < outer.macs
