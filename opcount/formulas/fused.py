@@ -229,12 +229,12 @@ def biased_activation_backward(out: Any, _x: Tensor, bias: Any, /, *_: object) -
 
 
 def _class_operations(function: type) -> int:
-    """Count what StyleGAN 3's class was made for: an activation, a gain, and a limit."""
+    """Count what a class was made for: an activation, a gain, and a limit; without options the first two."""
     options = options_of(function)
-    known = all(name in options for name in ("spec", "gain", "clamp"))
-    require(known, "the options of StyleGAN 3's bias_act", sorted(options))
-    is_linear = options["spec"].cuda_idx == 1
-    return int(not is_linear) + int(options["gain"] != 1) + int(options["clamp"] >= 0)
+    spec = options.get("spec")
+    is_linear = options.get("act") == "linear" or (spec is not None and spec.cuda_idx == 1)
+    limit = options.get("clamp")
+    return int(not is_linear) + int(options.get("gain") != 1) + int(limit is not None and limit >= 0)
 
 
 @ByClass

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from opcount import OpCounter
+from opcount.registry import BUILTIN
 from tests import shims
 
 pytest.importorskip("mmcv")
@@ -108,6 +109,25 @@ def test_a_function_of_mmcv_is_accounted_for(monkeypatch, file, name, args, forw
     phases = {phase: total.macs for phase, total in counter.by_phase().items()}
     assert (phases.get("forward", 0), phases.get("backward", 0)) == (forward, backward or 0)
     assert f"autograd.{name}" in {*counter.by_operator(), *counter.coverage.free}
+
+
+def on_meta(value):
+    return value.to("meta") if isinstance(value, torch.Tensor) else value
+
+
+NEED_NUMBERS = {"RoIPoolFunction", "PrRoIPoolFunction", "MaskedConv2dFunction"}
+"""Functions whose work depends on the numbers of an argument."""
+
+
+@pytest.mark.parametrize(("file", "name", "args"), [call[:3] for call in CALLS if call[1] not in NEED_NUMBERS])
+def test_a_formula_asks_for_sizes_and_not_for_numbers(monkeypatch, file, name, args):
+    shims.install()
+    module = import_module(f"mmcv.ops.{file}")
+    monkeypatch.setattr(module, "ext_module", Kernels())
+    out = getattr(module, name).apply(*args)
+    price = BUILTIN.find([f"autograd.{name}"])[0].price
+    on_meta_out = tuple(map(on_meta, out)) if isinstance(out, tuple) else on_meta(out)
+    assert price(on_meta_out, *map(on_meta, args)) == price(out, *args)
 
 
 def run(monkeypatch, file, name, *args, **options):

@@ -11,6 +11,9 @@ from opcount import OpCounter
 from opcount.errors import FormulaError
 from tests.formulas.functions import backward, count, forward, stand_in, wanting
 from tests.formulas.oracle import Meter, Number
+from tests.shims import define_torchvision_operators
+
+define_torchvision_operators()
 
 CASES = [
     # batch, length, heads, head size, groups, state, chunk
@@ -65,6 +68,18 @@ def test_a_scan_by_chunks_counts_its_products(case):
     assert torch.allclose(found, by_steps(*args[:-1]))
     cost = forward("MambaChunkScanCombinedFn", found, *args)
     assert (cost.macs, cost.activations) == (counter.macs, counter.activations)
+
+
+def test_the_slow_path_of_transformers_counts_the_same_and_a_product_between_chunks():
+    mamba2 = pytest.importorskip("transformers.models.mamba2.modeling_mamba2")
+    b, l, h, p, _, n, q = case = (2, 8, 4, 3, 4, 5, 4)  # noqa: E741  (as many groups as heads, whole chunks)
+    x, dt, a, into, out, _ = arguments(*case)
+    with OpCounter() as counter:
+        found = mamba2.mamba2_chunk_scan(x, dt, a, into, out, q)
+    assert torch.allclose(found.double(), by_steps(x, dt, a, into, out), atol=1e-5)
+    states = l // q + 1  # the first one included
+    passing = b * states**2 * h * p * n
+    assert counter.macs == forward("MambaChunkScanCombinedFn", x, x, dt, a, into, out, q).macs + passing
 
 
 def test_whole_chunks_follow_the_formula_of_the_paper():

@@ -172,6 +172,16 @@ def test_an_activation_between_filters_is_the_sum_of_its_parts(ops, up, down, cl
     assert back.arith == x.numel() + 2 * between.numel()
 
 
+def test_a_class_of_activations_without_options_activates_and_scales():
+    class BiasActCuda(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, b):
+            return x
+
+    x, bias = torch.rand(2, 3), torch.rand(3)
+    assert of_class(BiasActCuda)(x, x, bias).arith == 3 * x.numel()
+
+
 def test_a_class_with_other_options_is_refused():
     class Upfirdn2dCuda(torch.autograd.Function):
         @staticmethod
