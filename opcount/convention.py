@@ -43,7 +43,7 @@ class Convention:
             210
         """
         macs = self.flops_per_mac * cost.macs
-        return macs + cost.arith if cost.arith and self.prices_arith(operator, family) else macs
+        return macs + cost.arith if self.prices_arith(operator, family) else macs
 
 
 _PUBLISHED = re.compile(

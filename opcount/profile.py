@@ -36,6 +36,9 @@ ROW_COLUMNS = (
 ROOT = ""
 """The path of the model itself, and of operators outside any of its modules."""
 
+SYMBOLIC_SIZES, SYMBOLIC_MACS = "symbolic sizes", "symbolic MACs"
+"""Names in the provenance of a count with symbolic sizes: of the values taken, and of its MACs as an expression."""
+
 
 _PHASE_ORDER = {"forward": 0, "backward": 2, "recompute": 3, "optimizer": 4}
 """The user's own phases come second."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from opcount.cost import Cost
 from opcount.profile import Profile, Record, Total, merge
 from opcount.scope import BACKWARD, OPTIMIZER, RECOMPUTE
+from opcount.symbolic_sizes import SymbolicSizes, dimensions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,14 +27,15 @@ def profile_of(scopes: Scopes, convention: Convention, provenance: Mapping[str, 
     calls: Counter[str] = Counter()
     records: list[Record] = []
     formulas: dict[str, str] = {}
+    sizes = SymbolicSizes()
     for frame in list(scopes.frames()):
         calls[frame.path] += frame.calls
-        records += _records(frame, formulas)
+        records += map(sizes.settle, _records(frame, formulas))
     return Profile(
         records=merge(records),
-        modules=scopes.names.table(calls.__getitem__),
+        modules={path: sizes.settle_module(m) for path, m in scopes.names.table(calls.__getitem__).items()},
         convention=convention,
-        provenance=dict(provenance),
+        provenance={**provenance, **sizes.facts()},
         unattributed=dict(scopes.unattributed()),
         formulas=formulas,
     )
@@ -69,12 +71,11 @@ def _records(frame: Frame, formulas: dict[str, str]) -> Iterator[Record]:
 
 def _text(shapes: Shapes) -> str:
     """Write shapes for people: ``"(8x16, 16x4) -> 8x4"``."""
-    inputs, outputs = (", ".join(map(_dimensions, group)) for group in shapes)
+    try:
+        inputs, outputs = (", ".join(map(_dimensions, group)) for group in shapes)
+    except TypeError:  # symbolic sizes have no hash
+        inputs, outputs = (", ".join(map(dimensions, group)) for group in shapes)
     return f"({inputs}) -> {outputs or 'none'}"
 
 
-@lru_cache(4096)
-def _dimensions(shape: tuple[int, ...] | None) -> str:
-    if shape is None:
-        return "nested"
-    return "x".join(map(str, shape)) or "scalar"
+_dimensions = lru_cache(4096)(dimensions)

@@ -18,6 +18,7 @@ from opcount.interceptor.origins import Origins
 from opcount.interceptor.plan import PassThrough, Plan, Planner
 from opcount.interceptor.stack import modes_below, replace_modes, without
 from opcount.interceptor.steps import take_back
+from opcount.interceptor.symbolic import charge_unguarded, has_symbolic_sizes
 from opcount.interceptor.watching import Watching, looking_into
 from opcount.scope import Row
 
@@ -76,6 +77,7 @@ class Interceptor(TorchDispatchMode):
         self.origins = None if functions is None else Origins()
         self.root: Interceptor = self
         self._handlers: dict[Any, bool] = {}
+        self.sees_fakes = False
         self._is_pushed = False
 
     def __torch_dispatch__(
@@ -216,6 +218,9 @@ class Interceptor(TorchDispatchMode):
         found = self._handlers.get(types)
         if found is None:
             found = self._handlers[types] = any(map(_handles_dispatch, types))
+            if any(map(is_fake, types)) and not self.sees_fakes and not self.planner.is_dry:
+                self.sees_fakes = True
+                self.charge = charge_unguarded(self)  # type: ignore[method-assign]
         return found
 
     def push_here(self, undo: Undo) -> None:
@@ -361,7 +366,7 @@ def _written(out: Any) -> int:
             try:
                 total += value.nbytes
             except RuntimeError:
-                continue
+                total += value.numel() * value.element_size() if has_symbolic_sizes((value,)) else 0
         elif isinstance(value, (list, tuple)):
             total += _written(value)
     return total

@@ -11,6 +11,7 @@ from torch._C import DispatchKey, DispatchKeySet
 
 from opcount.interceptor.calls import is_fake, takes, tensors
 from opcount.interceptor.stack import interceptors, modes_below
+from opcount.interceptor.symbolic import decompose_symbolically, has_symbolic_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,6 +87,9 @@ class Composite:
         kernel = self._kernels[key]
         if kernel is None or not all(map(_is_transparent, modes_below())):
             return mode.run(self._whole, func, args, kwargs)
+        if mode.sees_fakes and has_symbolic_sizes((*args, *kwargs.values())):
+            with mode.reentered():
+                return decompose_symbolically(func, args, kwargs)
         with as_without_modes(func, self._hidden(key)), mode.reentered():
             return func._op_dk(kernel, *args, **kwargs)
 

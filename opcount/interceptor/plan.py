@@ -125,6 +125,7 @@ class Planner:
 
     def __init__(self, overrides: Registry | None = None, answers: Answers | None = None) -> None:
         self._answers = answers
+        self.is_dry = answers is not None
         self.registry = USER if overrides is None else overrides
         self._modules: dict[type, Plan] = {}
         self._kernels: dict[Any, Plan] = {}

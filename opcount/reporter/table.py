@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from prettytable import PrettyTable
 
 from opcount.escapes import printable, visible
+from opcount.profile import SYMBOLIC_MACS, SYMBOLIC_SIZES
 from opcount.reporter.numbers import percent, si
 from opcount.reporter.outline import outline
 from opcount.reporter.steps import facts, heading
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 HEADERS = ["module", "type", "params", "MACs", "FLOPs", "activations", "% FLOPs"]
 _NOT_CALLED = "-"
+_EXPRESSION = 200
 
 
 def render(
@@ -75,6 +77,15 @@ def cells(line: Line, profile: Profile) -> list[str]:
     ]
 
 
+def _symbolic(profile: Profile) -> Iterator[str]:
+    """Yield the values that were taken for symbolic sizes, and the MACs of the whole count as an expression."""
+    sizes = profile.provenance.get(SYMBOLIC_SIZES)
+    if sizes is not None:
+        known = profile.provenance.get(SYMBOLIC_MACS, "")
+        macs = known if len(known) <= _EXPRESSION else f"{known[: _EXPRESSION - 3]}..."
+        yield visible(f"symbolic sizes: {sizes}; all MACs: {macs}")
+
+
 def summary(profile: Profile) -> Iterator[str]:
     """Yield the totals, the steps of a loop, the phases, the convention and the coverage, a line each."""
     total = profile.total
@@ -83,6 +94,7 @@ def summary(profile: Profile) -> Iterator[str]:
         f"{si(profile.params)} parameters"
     )
     yield from facts(profile)
+    yield from _symbolic(profile)
     phases = profile.by_phase()
     if len(phases) > 1:
         yield "phases: " + ", ".join(f"{printable(phase)} {si(part.flops, 'FLOP')}" for phase, part in phases.items())

@@ -1,0 +1,91 @@
+"""Symbolic sizes: fake tensors of a mode with a shape environment, whose sizes are expressions.
+
+To ask whether such a size is 1 makes it 1 for good: PyTorch notes a guard. So guards are suppressed wherever opcount
+might ask, and what a report shows is the value at the sizes that the program was run with.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import SymInt
+
+from opcount.interceptor.calls import is_fake, tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch._ops import OpOverload
+
+    from opcount.interceptor.mode import Interceptor
+
+
+def charge_unguarded(mode: Interceptor) -> Callable[..., None]:
+    """Return the mode's `charge` for fake tensors: formulas compare sizes, and leave no guard behind."""
+    charge = mode.charge
+
+    def unguarded(plan: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, at: Any = None) -> None:
+        if at is None:
+            at = mode.scope.locate()  # called from as far below the operator as `charge` calls it
+        environment = _shape_environment((*args, *(kwargs or {}).values(), out))
+        if environment is None:
+            charge(plan, out, args, kwargs, at)
+        else:
+            with environment.suppress_guards():
+                charge(plan, out, args, kwargs, at)
+
+    return unguarded
+
+
+def _shape_environment(values: tuple[Any, ...]) -> Any:
+    modes = (getattr(tensor, "fake_mode", None) for tensor in tensors(values))
+    return next((mode.shape_env for mode in modes if mode is not None and mode.shape_env is not None), None)
+
+
+def has_symbolic_sizes(values: tuple[Any, ...]) -> bool:
+    """Return whether a tensor among values has a size that is an expression."""
+    return any(is_fake(type(tensor)) and tensor._has_symbolic_sizes_strides for tensor in tensors(values))
+
+
+def decompose_symbolically(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run a composite operator as fake mode does: in Python where possible, as many kernels in C++ need plain sizes."""
+    from torch._decomp import decomposition_table  # noqa: PLC0415  (takes a second to import, and fake mode has it)
+
+    return decomposition_table.get(func, func.decompose)(*args, **kwargs)
+
+
+def value_of(number: int | SymInt) -> int | None:
+    """Return a number as it is at the sizes that the program was run with; None if only data tell."""
+    if not isinstance(number, SymInt):
+        return number
+    try:
+        with number.node.shape_env.suppress_guards():
+            return int(number)
+    except (AttributeError, RuntimeError):  # of a nested tensor; of a size that depends on data
+        return None
+
+
+def least_of(number: int | SymInt) -> int:
+    """Return the least that a count can be: what it is where the sizes that only data tell are 0."""
+    if not isinstance(number, SymInt):
+        return number
+    try:
+        sizes = {symbol: size or 0 for symbol, size in _sizes(number).items()}
+        return max(0, int(number.node.expr.xreplace(sizes)))
+    except (AttributeError, ArithmeticError, TypeError, ValueError):  # of a nested tensor; undefined at 0
+        return 0
+
+
+def sizes_in(number: int | SymInt) -> dict[str, int | None]:
+    """Return the symbols that a count is made of, with the sizes at hand; None for what only data tell."""
+    try:
+        return {str(symbol): size for symbol, size in _sizes(number).items()}
+    except AttributeError:  # a plain number; of a nested tensor
+        return {}
+
+
+def _sizes(number: Any) -> dict[Any, int | None]:
+    environment = number.node.shape_env
+    known = getattr(environment, "backed_var_to_val", None) or environment.var_to_val
+    symbols = sorted(number.node.expr.free_symbols, key=str)
+    return {symbol: int(known[symbol]) if symbol in known else None for symbol in symbols}

@@ -1,0 +1,59 @@
+"""Counts with symbolic sizes as plain numbers: at the sizes that the program was run with, which the profile says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from opcount.cost import Cost
+from opcount.coverage import UNCOUNTED
+from opcount.interceptor.symbolic import least_of, sizes_in, value_of
+from opcount.profile import SYMBOLIC_MACS, SYMBOLIC_SIZES
+
+if TYPE_CHECKING:
+    from opcount.records import Module, Record
+
+
+class SymbolicSizes:
+    """What became of the symbolic sizes of one count.
+
+    A size that is known only when the program runs on data has no number: what an operator computes with it is left
+    out, and the operator is uncounted.
+    """
+
+    def __init__(self) -> None:
+        self._sizes: dict[str, int | None] = {}
+        self._macs: Any = 0
+
+    def settle(self, record: Record) -> Record:
+        """Return a record of plain numbers."""
+        macs, arith, activations = record.cost
+        self._macs += macs
+        if type(macs) is type(arith) is type(activations) is type(record.bytes) is int:
+            return record
+        for count in (*record.cost, record.bytes):
+            self._sizes |= sizes_in(count)
+        family = record.family if all(value_of(count) is not None for count in record.cost) else UNCOUNTED
+        return record._replace(family=family, cost=Cost(*map(_settled, record.cost)), bytes=_settled(record.bytes))
+
+    def settle_module(self, module: Module) -> Module:
+        """Return a module with a plain number of parameters."""
+        return module if type(module.params) is int else module._replace(params=_settled(module.params))
+
+    def facts(self) -> dict[str, str]:
+        """Return what the profile's provenance says of them; nothing if there were none."""
+        if not self._sizes:
+            return {}
+        sizes = ", ".join(f"{name} {'unknown' if n is None else f'= {n}'}" for name, n in self._sizes.items())
+        return {SYMBOLIC_SIZES: sizes, SYMBOLIC_MACS: str(self._macs)}
+
+
+def _settled(count: Any) -> int:
+    value = value_of(count)
+    return least_of(count) if value is None else value
+
+
+def dimensions(shape: tuple[Any, ...] | None) -> str:
+    """Write a shape for people, expressions in parentheses."""
+    if shape is None:
+        return "nested"
+    return "x".join(f"({size})" if " " in str(size) else str(size) for size in shape) or "scalar"
