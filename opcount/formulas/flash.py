@@ -122,17 +122,31 @@ for _suffix, _price in (("", function), ("Backward", function_backward)):
     register("attention", _unpack_qkv(_price), _names(_QKV_PACKED, _suffix))
 
 
-def operator_backward(_out: object, _grad: Any, q: Any, k: Any, v: Any, /, *_: object) -> Cost:
+def operator_forward(out: object, q: Any, k: Any, v: Any, /, *args: Any, **_: object) -> Cost:
+    """As `function`."""
+    return function(out, q, k, v, *args)
+
+
+def varlen_forward(_out: object, q: Any, k: Any, v: Any, /, *args: Any, **options: Any) -> Cost:
+    """As `function`, for each sequence; of a cache the keys in use count, where they are told."""
+    used = args[_SEQUSED_K] if len(args) > _SEQUSED_K else options.get("seqused_k")
+    return forward_cost(*heads_second(q, k, v, args[0], args[1], args[3], used), _is_masked(args))
+
+
+_SEQUSED_K = 14
+
+
+def operator_backward(_out: object, _grad: Any, q: Any, k: Any, v: Any, /, *_: object, **__: object) -> Cost:
     """The five products of `function_backward`."""
     return backward_cost(*heads_second(q, k, v, None, None, None))
 
 
-def varlen_backward(_out: object, _grad: Any, q: Any, k: Any, v: Any, /, *args: Any) -> Cost:
+def varlen_backward(_out: object, _grad: Any, q: Any, k: Any, v: Any, /, *args: Any, **_: object) -> Cost:
     """The five products of `function_backward`, for each sequence; ``args``: out, log-sums, three gradients, bounds."""
     return backward_cost(*_sizes(q, k, v, args[5:]))
 
 
-def xformers_forward(_out: object, q: Any, k: Any, v: Any, /, *args: Any) -> Cost:
+def xformers_forward(_out: object, q: Any, k: Any, v: Any, /, *args: Any, **_: object) -> Cost:
     """As `function`; bounds, keys in use and lengths may be absent."""
     q_ends, k_ends, k_used, _max_q, max_k = args[:5]
     return forward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k, k_used), _is_masked(args))
@@ -144,7 +158,8 @@ def xformers_backward(_out: object, _shared: bool, _grad: Any, q: Any, k: Any, v
     return backward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k))
 
 
-register("attention", function, [flash_attn._flash_attn_forward, flash_attn._flash_attn_varlen_forward])
+register("attention", operator_forward, [flash_attn._flash_attn_forward])
+register("attention", varlen_forward, [flash_attn._flash_attn_varlen_forward])
 register("attention", operator_backward, [flash_attn._flash_attn_backward])
 register("attention", varlen_backward, [flash_attn._flash_attn_varlen_backward])
 register("attention", xformers_forward, [xformers.flash_fwd])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from opcount import OpCounter
 from opcount.errors import FormulaError
 from opcount.formulas import attention
 from opcount.registry import BUILTIN
@@ -137,3 +138,47 @@ def test_a_call_is_counted_forward_and_backward_in_the_family_of_attention():
     assert by["autograd.FlashAttnFuncBackward"].macs == backward_cost.macs
     families = {record.family for record in counter.profile.records if record.cost.macs}
     assert families == {"attention"}
+
+
+QKV = "Tensor q, Tensor k, Tensor v"
+SCALES = "float dropout_p, float softmax_scale, bool causal"
+DENSE = (
+    f"({QKV}, {SCALES}, SymInt window_size_left, SymInt window_size_right, float softcap, Tensor? alibi_slopes, "
+    "bool return_softmax) -> (Tensor, Tensor)"
+)
+VARLEN = (
+    f"({QKV}, Tensor cu_seqlens_q, Tensor cu_seqlens_k, SymInt max_seqlen_q, SymInt max_seqlen_k, {SCALES}, "
+    "SymInt window_size_left=-1, SymInt window_size_right=-1, float softcap=0.0, Tensor? alibi_slopes=None, "
+    "bool return_softmax=False, Tensor? block_table=None, Tensor? leftpad_k=None, Tensor? seqused_k=None, "
+    "bool zero_tensors=False) -> Tensor"
+)
+
+
+@pytest.fixture(scope="module")
+def _operators():
+    """Define the operators with flash-attn's schemas, over kernels that nothing sees."""
+
+    def run(q, *_args, **_options):
+        return torch.from_numpy(q.numpy() + 1)
+
+    def run_dense(q, *_args):
+        return run(q), run(q[..., 0])
+
+    torch.library.custom_op("flash_attn::_flash_attn_forward", run_dense, mutates_args=(), schema=DENSE)
+    torch.library.custom_op("flash_attn::_flash_attn_varlen_forward", run, mutates_args=(), schema=VARLEN)
+
+
+@pytest.mark.usefixtures("_operators")
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_the_operators_themselves_are_accounted_for(mode):
+    q, k, v = dense()
+    with mode(), OpCounter(strict=True) as counter:
+        torch.ops.flash_attn._flash_attn_forward(q, k, v, 0.0, 1.0, False, -1, -1, 0.0, None, False)
+    assert counter.macs == reference(q, k, v)[0].macs
+    q, k, v, ends, expected = packed()
+    used = torch.tensor([1, 2, 0], dtype=torch.int32)
+    with mode(), OpCounter(strict=True) as counter:
+        torch.ops.flash_attn._flash_attn_varlen_forward(q, k, v, *ends, 4, 5, 0.0, 1.0, True)
+        torch.ops.flash_attn._flash_attn_varlen_forward(q, k, v, *ends, 4, 5, 0.0, 1.0, True, seqused_k=used)
+    cached = H * sum(a * b for a, b in zip(LENGTHS, [1, 2, 0], strict=True)) * 2 * E
+    assert counter.macs == expected[0].macs + cached
