@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from opcount.cost import Cost
     from opcount.registry import Pricing
 
-autograd, flash_attn, xformers = Names("autograd"), Names("flash_attn"), Names("xformers_flash")
+autograd, flash_attn, hopper = Names("autograd"), Names("flash_attn"), Names("flash_attn_3")
+xformers = Names("xformers_flash")
 
 _FUNCTIONS = "FlashAttnFunc FlashAttnVarlenFunc FlashAttnFP8Func FlashAttnVarlenFP8Func"
 _KV_PACKED = "FlashAttnKVPackedFunc FlashAttnVarlenKVPackedFunc"
@@ -52,8 +53,10 @@ def _sizes(q: Any, k: Any, v: Any, args: tuple[Any, ...]) -> tuple[int, int, int
     """Return rows, scores, ``e`` and ``ev``; ``args`` is what follows the tensors."""
     q_ends, k_ends, q_used, k_used = (*(arg if _is_index(arg) else None for arg in args[:4]), *[None] * 4)[:4]
     require(q_used is None, "all queries in use", q_used)
+    require(not any(_is_bias(arg) and arg.dim() > 2 for arg in args[1:]), "no second product (qv)", args)
     if q.dim() == 4:
-        require(k.dim() == v.dim() == 4, "q, k and v of shape (b, l, h, e)", k)
+        paged = len(args) > 4 and _is_index(args[4])
+        require(k.dim() == v.dim() == 4 and (k_used is not None or not paged), "q, k and v of shape (b, l, h, e)", k)
         return heads_second(q, k, v, None, None, None, k_used)
     require(q.dim() == 3 and q_ends is not None, "q of shape (b, l, h, e), or of (total, h, e) and its bounds", q)
     longest = [arg for arg in args[2:6] if type(arg) is int]
@@ -158,6 +161,26 @@ def xformers_backward(_out: object, _shared: bool, _grad: Any, q: Any, k: Any, v
     return backward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k))
 
 
+def hopper_forward(_out: object, q: Any, k: Any, v: Any, /, *args: Any, **_: object) -> Cost:
+    """As `function`; a call that appends to a cache, or adds a second product, is not counted: named."""
+    k_new, _v_new, q_v, _y, q_ends, k_ends, _new_ends, q_used, k_used, _max_q, max_k, pages, _index, padding = (
+        *args,
+        *[None] * 14,
+    )[:14]
+    require(all(arg is None for arg in (k_new, q_v, q_used, padding)), "queries, keys and values alone", args)
+    require(pages is None or k_used is not None or k_ends is not None, "lengths of paged keys", pages)
+    return forward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k, k_used), bool(args[21:22] and args[21]))
+
+
+def hopper_backward(_out: object, _grad: Any, q: Any, k: Any, v: Any, /, *args: Any, **_: object) -> Cost:
+    """The five products of `function_backward`; ``args``: out, log-sums, three gradients, bounds, used, lengths."""
+    q_ends, k_ends, q_used, k_used, _max_q, max_k = (*args[5:11], *[None] * 6)[:6]
+    require(q_used is None, "all queries in use", q_used)
+    return backward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k, k_used))
+
+
+register("attention", hopper_forward, [hopper.fwd])
+register("attention", hopper_backward, [hopper.bwd])
 register("attention", operator_forward, [flash_attn._flash_attn_forward])
 register("attention", varlen_forward, [flash_attn._flash_attn_varlen_forward])
 register("attention", operator_backward, [flash_attn._flash_attn_backward])

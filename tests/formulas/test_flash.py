@@ -140,6 +140,49 @@ def test_a_call_is_counted_forward_and_backward_in_the_family_of_attention():
     assert families == {"attention"}
 
 
+def hopper(q, k, v, *, causal=False, **options):
+    names = (
+        "k_new v_new q_v out cu_seqlens_q cu_seqlens_k cu_seqlens_k_new seqused_q seqused_k max_seqlen_q max_seqlen_k "
+        "page_table kv_batch_idx leftpad_k rotary_cos rotary_sin seqlens_rotary q_descale k_descale v_descale"
+    ).split()
+    return operator("flash_attn_3.fwd", q, k, v, *(options.get(name) for name in names), 1.0, causal, -1, -1, 0)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_operator_of_version_3_counts_what_the_functions_do(causal):
+    q, k, v = dense()
+    assert hopper(q, k, v, causal=causal) == reference(q, k, v, causal)[0]
+    tail = (None, None, None, None, L, S, 1.0, causal)
+    assert operator("flash_attn_3.bwd", q, q, k, v, q, q, q, k, v, *tail) == reference(q, k, v)[1]
+    q, k, v, ends, expected = packed()
+    bounds = {"cu_seqlens_q": ends[0], "cu_seqlens_k": ends[1], "max_seqlen_q": 4, "max_seqlen_k": 5}
+    assert hopper(q, k, v, **bounds) == expected[0]
+    assert operator("flash_attn_3.bwd", q, q, k, v, q, q, q, k, v, *ends, None, None, 4, 5, 1.0) == expected[1]
+
+
+def test_a_paged_cache_counts_the_keys_in_use_and_is_refused_without_them():
+    q, pages = torch.rand(2, 1, H, E), torch.rand(9, 16, KV, E)
+    table, used = torch.zeros(2, 3, dtype=torch.int32), torch.tensor([20, 33], dtype=torch.int32)
+    cost = hopper(q, pages, pages, page_table=table, seqused_k=used)
+    assert cost.macs == H * (20 + 33) * 2 * E
+    fourth = (None, None, None, used, table, None, False)
+    assert forward("FlashAttnVarlenFunc", q, q, pages, pages, *fourth).macs == cost.macs
+    with pytest.raises(FormulaError):
+        hopper(q, pages, pages, page_table=table)
+    with pytest.raises(FormulaError):
+        forward("FlashAttnVarlenFunc", q, q, pages, pages, None, None, None, None, table, None, False)
+
+
+def test_a_second_product_and_an_appended_cache_are_refused():
+    q, k, v = dense()
+    with pytest.raises(FormulaError):
+        hopper(q, k, v, q_v=q)
+    with pytest.raises(FormulaError):
+        hopper(q, k, v, k_new=k)
+    with pytest.raises(FormulaError):
+        forward("FlashAttnFunc", q, q, k, v, None, False, q, None, None, None, (-1, -1), 0, 0.0)
+
+
 QKV = "Tensor q, Tensor k, Tensor v"
 SCALES = "float dropout_p, float softmax_scale, bool causal"
 DENSE = (
