@@ -93,7 +93,10 @@ class Values:
             self._keep(storage, value.untyped_storage())
         else:
             self._keep(storage, torch.UntypedStorage(storage.nbytes()))
-            _view(self._kept[storage._cdata][1], fake).copy_(value)
+            kept = _view(self._kept[storage._cdata][1], fake)
+            for dim in (d for d, stride in enumerate(fake.stride()) if not stride and fake.shape[d]):
+                kept, value = kept.narrow(dim, 0, 1), value.narrow(dim, 0, 1)  # an expanded one is written once
+            kept.copy_(value)
         fake.known = True
 
     def forget(self, tensor: Tensor) -> None:
