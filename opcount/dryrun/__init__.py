@@ -8,7 +8,8 @@ size can be counted. Nothing in it writes to a real tensor.
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -21,6 +22,7 @@ from opcount.dryrun.fakes import Fakes
 from opcount.dryrun.leaves import Leaves
 from opcount.dryrun.memo import Memo
 from opcount.dryrun.optimizers import paired_optimizers
+from opcount.dryrun.padding import guard_padding
 from opcount.dryrun.quiet import errors_raised_only
 from opcount.dryrun.refusals import Refusals
 from opcount.dryrun.skeleton import skeleton
@@ -68,13 +70,14 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> I
     twins, leaves, snapshot = Twins(fakes, computing.borrow), Leaves(), Snapshot()
     with ExitStack() as restore:
         restore.callback(_restore, snapshot, leaves)
-        _enter_all([] if model is None else model.modules(), twins, leaves, snapshot)
+        enter = _Entering(twins, leaves, snapshot, partial(guard_padding, known=computing.known, refusals=refusals))
+        enter.modules([] if model is None else model.modules())
         seen = snapshot.seen
 
         def first_call(module: nn.Module, _args: object) -> None:
             if id(module) not in seen:
                 with torch._C._DisableTorchDispatch():
-                    _enter_all(module.modules(), twins, leaves, snapshot)
+                    enter.modules(module.modules())
 
         restore.callback(register_module_forward_pre_hook(first_call).remove)
         restore.enter_context(paired_optimizers(twins, snapshot))
@@ -97,22 +100,31 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> I
         raise DryRunError(f"{refusals.first} The error was caught inside; what followed is no real run's.")
 
 
-def _enter_all(modules: Iterable[nn.Module], twins: Twins, leaves: Leaves, snapshot: Snapshot) -> None:
-    """Enter modules that were not, after a look at all of them."""
-    new = [module for module in modules if id(module) not in snapshot.seen]
-    for module in new:
-        twins.check(module)
-    for module in new:
-        _enter(module, twins, leaves, snapshot)
+class _Entering(NamedTuple):
+    """Prepares modules for a dry run."""
 
+    twins: Twins
+    leaves: Leaves
+    snapshot: Snapshot
+    guard: Callable[[nn.Module], None]
 
-def _enter(module: nn.Module, twins: Twins, leaves: Leaves, snapshot: Snapshot) -> None:
-    snapshot.module(module)
-    twins.enter(module)
-    for table in (module._parameters, module._buffers):
-        for tensor in table.values():
-            if tensor is not None and type(tensor) is not DryTensor and not is_lazy(tensor):
-                leaves.note(tensor)
+    def modules(self, modules: Iterable[nn.Module]) -> None:
+        """Enter modules that were not, after a look at all of them."""
+        seen = self.snapshot.seen
+        new = [module for module in modules if id(module) not in seen]
+        for module in new:
+            self.twins.check(module)
+        for module in new:
+            self._enter(module)
+
+    def _enter(self, module: nn.Module) -> None:
+        self.snapshot.module(module)
+        self.twins.enter(module)
+        for table in (module._parameters, module._buffers):
+            for tensor in table.values():
+                if tensor is not None and type(tensor) is not DryTensor and not is_lazy(tensor):
+                    self.leaves.note(tensor)
+        self.guard(module)
 
 
 def _restore(snapshot: Snapshot, leaves: Leaves) -> None:

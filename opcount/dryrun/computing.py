@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,13 +12,13 @@ from torch import Tensor
 
 from opcount.dryrun.fakes import CPU, can_be_faked
 from opcount.dryrun.operators import Kind, stands_for_input
-from opcount.dryrun.packing import PACKING
+from opcount.dryrun.sized_by_values import SIZED_BY_VALUES
 from opcount.dryrun.tensors import DryTensor, stands_for_data
 from opcount.dryrun.values import LIMIT, Values
 from opcount.interceptor import UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from opcount.dryrun.fakes import Fakes
     from opcount.dryrun.operators import Facts
@@ -24,6 +26,12 @@ if TYPE_CHECKING:
 
 _MASKABLE = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_unsafe_index", "aten::_unsafe_index_put"}
 _MASKS = {torch.bool, torch.uint8}
+
+
+_WRITTEN_IN_C = {"ctc_loss", "pad_packed_sequence", "pack_padded_sequence"}
+"""Functions of PyTorch in Python that call such functions."""
+
+_OURS = str(Path(__file__).parents[1])
 
 
 class _NotKnownError(Exception):
@@ -53,12 +61,48 @@ class Computing:
                 self._values.borrow(twin, real)
 
     def wrap(self, value: Tensor) -> Any:
-        """Return a fake tensor, with a value if it is small."""
+        """Return a fake tensor, with a value if it is small; one that has no plain fake one is returned itself."""
+        if not can_be_faked(value):
+            return value
         with _for_real():
+            value = value.detach().clone()
             fake = self._fakes.make(value.shape, value.stride(), value.dtype, value.device)
             if value.numel() <= LIMIT:
-                self._values.keep(fake, value.detach().clone())
+                self._values.keep(fake, value)
         return fake
+
+    def dense(self, tensor: Tensor) -> Tensor:
+        """Return a fake dense tensor in place of a sparse one."""
+        return self._empty(tensor.shape, tensor)
+
+    def _empty(self, size: Sequence[int], like: Tensor) -> Tensor:
+        with torch._C._DisableTorchDispatch():
+            stride = torch.empty(size, device="meta").stride()
+            fake: Tensor = self._fakes.make(size, stride, like.dtype, CPU if like.is_meta else like.device)
+        return fake
+
+    def _refuse_unknown_sparsity(self, facts: Facts, tensors: list[Tensor]) -> None:
+        """Refuse a sparse tensor that was made inside, where it matters how many elements it stores."""
+        if not facts.needs_stored:
+            return
+        for tensor in tensors:
+            if isinstance(tensor, DryTensor) and tensor.layout is not torch.strided and tensor.numel():
+                with torch._C._DisableTorchDispatch():
+                    stored = tensor._nnz()
+                if not stored or facts.looks or "coalesce" in str(facts.func):
+                    reason = "is given a sparse tensor of which a dry run does not know how many elements it stores"
+                    raise self._refusals.refuse(facts.func, reason)
+
+    @staticmethod
+    def is_for_c(args: tuple[Any, ...]) -> bool:
+        """Tell whether memory is for functions of PyTorch that write numbers to it in C++, where no mode sees them."""
+        size: Any = args[0] if args else ()
+        if len(size) != 1 or size[0] > LIMIT:
+            return False
+        frame: Any = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename.startswith(_OURS):
+            frame = frame.f_back
+        return frame is not None and frame.f_code.co_name in _WRITTEN_IN_C
 
     def run(self, facts: Facts, known: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], answer: Any) -> Any:
         """Return what an operator returns if it is small, and the values of its arguments are known."""
@@ -74,13 +118,16 @@ class Computing:
     def ask(self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: PLR0911  (one for each way)
         """Return what an operator returns of which no answer can be remembered, if that is known."""
         tensors = list(_tensors((*args, *kwargs.values())))
-        special = PACKING.get(str(facts.func))
+        special = SIZED_BY_VALUES.get(str(facts.func)) if facts.looks or facts.kind is Kind.FRESH else None
         if special is not None:
-            return special(self._known, *args, **kwargs)
+            return special(self.known, self._empty, *args, **kwargs)
+        self._refuse_unknown_sparsity(facts, tensors)
         if facts.reshapes and tensors and type(tensors[0]) is not DryTensor and not tensors[0].is_meta:
             raise self._refusals.refuse(
                 facts.func, "changes the shape of a tensor that was made outside of the dry run"
             )
+        if tensors and all(t.layout is not torch.strided and type(t) is not DryTensor for t in tensors):
+            return self._on_odd(facts, tensors, args, kwargs)  # also products: they are the program's data
         if not tensors or not facts.computes or facts.reshapes:
             return UNKNOWN
         if any(not stands_for_data(type(t)) and type(t) is not DryTensor for t in tensors):
@@ -125,7 +172,7 @@ class Computing:
             return args, kwargs
         indices: list[Any] = []
         for index in args[1]:
-            value = self._known(index) if isinstance(index, Tensor) and index.dtype in _MASKS else None
+            value = self.known(index) if isinstance(index, Tensor) and index.dtype in _MASKS else None
             if value is None:
                 indices.append(index)
             else:
@@ -190,7 +237,8 @@ class Computing:
             return type(out)([self._fake(o, real) for o in out])
         return out
 
-    def _known(self, tensor: Tensor) -> Tensor | None:
+    def known(self, tensor: Tensor) -> Tensor | None:
+        """Return the value of a tensor; None: it is not known."""
         with _for_real():
             return None if tensor.is_meta and type(tensor) is not DryTensor else self._values.of(tensor)
 

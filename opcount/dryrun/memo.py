@@ -116,6 +116,9 @@ class Memo(TorchDispatchMode):
             return self._lift(args[0]) if kind is Kind.LIFTED else UNKNOWN
         if kind is Kind.VIEW and type(args[0]) is not DryTensor:
             return self._view_of_real(func, args, kwargs or {})
+        if facts.allocates and self._computing.is_for_c(args):
+            with torch._C._DisableTorchDispatch():
+                return func(*args, **kwargs or {})
         known: list[Tensor] = []
         unknown: list[Tensor] = []
         key = self._key_of(func, kind, args, kwargs, known, unknown)
@@ -152,10 +155,14 @@ class Memo(TorchDispatchMode):
         if tensor.is_meta or not stands_for_data(type(tensor)):
             return UNKNOWN
         with torch._C._DisableTorchDispatch():
+            if torch.is_inference_mode_enabled() and not tensor.is_inference():
+                with torch.inference_mode(mode=False), torch._C._AutoDispatchBelowAutograd():
+                    return func(*args, **kwargs)
             return func(*args, **kwargs)
 
     def _ask(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         facts = _FACTS[id(func)]
+        self._fakes.dry((args, *kwargs.values()))
         self._note_leaves((*args, *kwargs.values()))
         out = self._computing.ask(facts, args, kwargs)
         if out is not UNKNOWN:
@@ -163,15 +170,21 @@ class Memo(TorchDispatchMode):
         key = self._key_of(func, facts.kind, args, kwargs, [], [])
         originals = args
         real: dict[int, Tensor] = {}
-        args, kwargs = self._to_fake(args, real), {k: self._to_fake(v, real) for k, v in kwargs.items()}
         args, kwargs = self._computing.with_known_indices(facts, args, kwargs)
+        args = self._to_fake(args, real, facts)
+        kwargs = {k: self._to_fake(v, real, facts) for k, v in kwargs.items()}
         try:
             out = self._fakes.dry(lenient(func)(*args, **kwargs))
         except Exception as error:
-            explained = self._refusals.explain(func, error)
+            explained = self._refusals.explain(
+                func, error, odd=any(map(_is_odd, _tensors((originals, *kwargs.values()))))
+            )
             if explained is error:
                 raise
             raise explained from error
+        if facts.made and not real:
+            made = self._computing.run(facts, [], args, kwargs, _answer(out))
+            out = out if made is UNKNOWN else made
         self._mark_views(args, out)
         if key is not None:
             self._remember(facts, key, out, args)
@@ -204,18 +217,23 @@ class Memo(TorchDispatchMode):
             return UNKNOWN
         return self._computing.wrap(tensor)
 
-    def _to_fake(self, value: Any, real: dict[int, Tensor]) -> Any:
-        """Replace real tensors by their twins, and the meta device by the CPU."""
+    def _to_fake(self, value: Any, real: dict[int, Tensor], facts: Facts) -> Any:
+        """Replace real tensors by their twins, and the meta device by the CPU.
+
+        In a product a dense tensor of the same size stands for a sparse one: so is the result.
+        """
         if isinstance(value, Tensor):
-            if type(value) is DryTensor or not can_be_faked(value):
+            if type(value) is DryTensor:
                 return value
+            if not can_be_faked(value):
+                return self._computing.dense(value) if facts.product and _is_sparse(value) else value
             twin = self._twins.of(value)
             real[id(twin)] = value
             return twin
         if isinstance(value, torch.device):
             return CPU if value.type == "meta" else value
         if isinstance(value, (list, tuple)):
-            return type(value)([self._to_fake(v, real) for v in value])
+            return type(value)([self._to_fake(v, real, facts) for v in value])
         return value
 
     def _note_leaves(self, values: Iterable[Any]) -> None:
@@ -308,8 +326,19 @@ def _shares_memory(out: Any, args: tuple[Any, ...]) -> bool:
     first = args[0] if args else None
     if not isinstance(first, Tensor) or first.layout is not torch.strided:
         return False
+    if first.is_nested:
+        return False
     storage = first.untyped_storage()._cdata
     return any(t.layout is torch.strided and t.untyped_storage()._cdata == storage for t in _tensors(out))
+
+
+def _is_sparse(tensor: Tensor) -> bool:
+    return tensor.layout is not torch.strided and stands_for_data(type(tensor)) and not tensor.is_mkldnn
+
+
+def _is_odd(tensor: Tensor) -> bool:
+    """Tell whether a tensor is one that fake tensors may not stand for."""
+    return type(tensor) is not DryTensor and not can_be_faked(tensor)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -27,6 +27,14 @@ _TURNS = {"squeeze_", "unsqueeze_", "t_", "transpose_", "swapaxes_", "swapdims_"
 _NORMS_BATCHES = {"native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm", "batch_norm", "instance_norm"}
 """Operators that write to running statistics without saying so in their schema."""
 
+_ABOUT_STORED = {
+    "_coalesce", "coalesce", "_values", "values", "_indices", "indices", "crow_indices", "col_indices", "ccol_indices",
+    "row_indices", "_nnz", "sparse_mask", "to_sparse", "_to_sparse",
+}  # fmt: skip
+"""Operators on sparse tensors to which it matters how many elements are stored; so it does to products."""
+
+_SIZED_BY_VALUES = {"_pack_padded_sequence", "_pad_packed_sequence", "_ctc_loss", "_ctc_loss_backward"}
+
 _OVERWRITES = {"zero_", "fill_", "copy_"}
 
 
@@ -54,6 +62,9 @@ class Facts:
         looks: Whether a result's size, or a number that it returns, depends on values.
         reshapes: Whether it changes the shape of an argument.
         tensors: Whether it returns tensors.
+        product: Whether it multiplies tensors.
+        allocates: Whether it returns memory to be written to.
+        needs_stored: Whether it matters to it how many elements a sparse tensor stores.
     """
 
     kind: Kind
@@ -65,6 +76,9 @@ class Facts:
     looks: bool = False
     reshapes: bool = False
     tensors: bool = True
+    product: bool = False
+    allocates: bool = False
+    needs_stored: bool = False
 
 
 def facts_of(func: Any) -> Facts:
@@ -81,12 +95,17 @@ def facts_of(func: Any) -> Facts:
     return Facts(
         _kind(func),
         func,
-        computes=not (product or random or func.namespace not in ("aten", "prims")) and not name.startswith("empty"),
+        computes=not (product or random or func.namespace not in ("aten", "prims"))
+        and not name.startswith("empty")
+        and name not in _SIZED_BY_VALUES,
         made=name in _FACTORIES,
         overwrites=name in _OVERWRITES,
         writes=() if name in _TURNS else tuple(writes),
         looks=bool(_LOOKS_AT_VALUES.intersection(func.tags)),
         reshapes=torch.Tag.inplace_view in func.tags and name != "detach_",
+        product=product,
+        allocates=name == "empty",
+        needs_stored=product or name in _ABOUT_STORED,
         tensors=any("Tensor" in str(r.type) for r in returns),
     )
 

@@ -34,6 +34,9 @@ _SIGNS = (
     "data pointer of Tensor",
     "doesn't have storage",
     "Couldn't swap",
+    "shape_env",
+    "Meta tensors",
+    "OpaqueTensorImpl",
     "__torch_dispatch__",
     "incompatible tensor type",
     "raw Tensor object is already associated",
@@ -67,11 +70,19 @@ class Refusals:
         """Return the error that says why an operator is refused."""
         return self._remember(str(operator), reason, program_line(sys._getframe(1)))
 
-    def explain(self, operator: Any, error: Exception) -> Exception:
-        """Return what to raise for an error of an operator on fake tensors: itself, where a real run raises it, too."""
+    def explain(self, operator: Any, error: Exception, *, odd: bool = False) -> Exception:
+        """Return what to raise for an error of an operator on fake tensors: itself, where a real run raises it, too.
+
+        Args:
+            operator: What raised it.
+            error: What it raised.
+            odd: Whether it was given a tensor that fake ones may not stand for.
+        """
         if isinstance(error, _NEEDS_VALUES):
             return self.refuse(operator)
-        if is_of_fakes(error):
+        if isinstance(error, DryRunError):
+            return error
+        if odd or is_of_fakes(error):
             return self.refuse(operator, f"cannot run on fake tensors ({_first_line(error)})")
         return error
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from opcount.dryrun.tensors import DryTensor
@@ -42,10 +43,10 @@ class Values:
                 return None
             kept = self._kept.get(tensor.untyped_storage()._cdata)
             return None if kept is None or kept[1] is None else _view(kept[1], tensor)
+        if isinstance(tensor, FakeTensor):
+            return None
         if tensor.layout is not torch.strided:
             return tensor
-        if not self._kept:
-            return tensor.detach()
         kept = self._kept.get(tensor.untyped_storage()._cdata) if _has_storage(tensor) else None
         if kept is None:
             return tensor.detach()
