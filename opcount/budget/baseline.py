@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Raised when older versions could misread a file."""
 
-_HEADER = re.compile(r"# opcount baseline (\d+), convention (\S+), depth (\d+|all)")
+_HEADER = re.compile(r"# opcount baseline (\d+), convention (.+), depth (\d+|all)")
 _COUNT = re.compile(r"[0-9]{1,100}(?:_[0-9]{3}){0,40}")
 _ROOT = "(model)"
 
@@ -38,7 +38,7 @@ def dump(snapshot: Snapshot) -> str:
         (model): macs=1_200 flops=1_200 activations=4 params=7
     """
     depth = "all" if snapshot.depth is None else snapshot.depth
-    lines = [f"# opcount baseline {FORMAT}, convention {snapshot.convention}, depth {depth}"]
+    lines = [f"# opcount baseline {FORMAT}, convention {visible(snapshot.convention)}, depth {depth}"]
     for path in sorted(snapshot.modules, key=natural):
         if path and not any(snapshot.modules[path].values()):
             continue  # a module that costs nothing may come and go

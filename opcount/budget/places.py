@@ -50,7 +50,7 @@ def find_modules(profile: Profile, pattern: str, who: str = "flop_budget") -> li
         return list(found)
     known = [name for names in _names(profile).values() for name in names if name]
     near = get_close_matches(pattern, known, n=3, cutoff=0.4)
-    hint = f"Near names: {', '.join(near)}." if near else _no_modules(known)
+    hint = f"Near names: {', '.join(map(printable, near))}." if near else _no_modules(known)
     raise BudgetError(f"{who}: expected a pattern of module paths, got {pattern!r}, which matches none. {hint}")
 
 
@@ -106,7 +106,7 @@ def _names(profile: Profile) -> dict[str, list[str]]:
 def _no_modules(known: list[str]) -> str:
     if not known:
         return "The count saw no modules: was the model run inside the test?"
-    shown = ", ".join(sorted(known, key=natural)[:5])
+    shown = ", ".join(map(printable, sorted(known, key=natural)[:5]))
     return f"Modules begin with: {shown}."
 
 

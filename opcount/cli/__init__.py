@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from opcount.cli.output import check
+from opcount.cli.output import check, warn
 from opcount.cli.parser import parse
 from opcount.errors import OpcountError
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OpcountError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise
-        print(f"opcount: {error}", file=sys.stderr)
+        warn(str(error))
         return 2
     return status
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from opcount import files
 from opcount.errors import OpcountError, ProfileFormatError
+from opcount.escapes import visible
 from opcount.profile import Profile
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def warn(message: str) -> None:
     """Tell the user something that is no part of the report."""
-    print(f"opcount: {message}", file=sys.stderr)
+    print("\n".join(map(visible, f"opcount: {message}".split("\n"))), file=sys.stderr)
 
 
 def check(output: Path) -> None:

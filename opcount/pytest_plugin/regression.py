@@ -14,6 +14,7 @@ from opcount.budget.snapshot import take
 from opcount.budget.units import read_rtol, show_apart, show_change
 from opcount.coverage import plural
 from opcount.errors import BudgetError, BudgetExceededError
+from opcount.escapes import visible
 from opcount.profile import Profile
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ class FlopRegression:
 
     def _compare(self, profile: Profile, before: Snapshot, rtol: object, who: str, path: Path) -> None:
         __tracebackhide__ = True
-        profile = profile.with_convention(before.convention)
+        if before.convention != visible(profile.convention.name):
+            profile = profile.with_convention(before.convention)
         found = baseline.beyond(before, take(profile, before.depth), rtol)  # type: ignore[arg-type]
         if not found:
             return
