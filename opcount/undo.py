@@ -19,29 +19,90 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
+    from types import TracebackType
+
+    from typing_extensions import Self
 
 T = TypeVar("T")
 F = TypeVar("F", bound="Callable[..., Any]")
 
-_EXIT = "_opcount_exit"
+_EXIT = "_newest_exit"
 """Attribute for the newest bound ``__exit__`` of a context manager, weakly."""
+
+
+class _Exit:
+    """A method ``__exit__`` that notes each of its bound objects on the instance, weakly."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
+
+    def __get__(self, instance: Any, _owner: type | None = None) -> Any:
+        if instance is None:
+            return self._function
+        bound = partial(self._function, instance)
+        setattr(instance, _EXIT, weakref.ref(bound))
+        return bound
+
+
+if TYPE_CHECKING:
+
+    def noted(function: F) -> F:
+        """Let `when_dropped` know what a ``with`` statement holds of a context manager."""
+        return function
+
+else:
+    noted = _Exit
+
+
+def when_dropped(manager: object, close: Callable[[], object]) -> object:
+    """Call ``close`` if the ``with`` statement that enters a context manager ends without calling its ``__exit__``.
+
+    The statement looks ``__exit__`` up before it enters, holds it as long as the block runs, and drops it however the
+    block is left: also where an interrupt comes between the last line of the block and the first one of ``__exit__``.
+    Where the manager is entered in another way, nothing is called.
+
+    Args:
+        manager: Its ``__exit__`` is `noted`.
+        close: Idempotent.
+
+    Returns:
+        An object to keep for as long as ``close`` is to be called.
+    """
+    newest = getattr(manager, _EXIT, None)
+    bound = None if newest is None else newest()
+    return None if bound is None else weakref.ref(bound, lambda _: close())
 
 
 class Undo:
     """The idempotent steps that undo what a block changed, the last one first; true while there are any.
 
+    In a ``with`` statement the steps run at its end.
+
     Attributes:
         error: The exception that ends the block, while the steps run.
     """
 
-    __slots__ = ("_steps", "error")
+    __slots__ = ("_guard", _EXIT, "_steps", "error")
 
     def __init__(self) -> None:
         self._steps: list[Callable[[], object]] = []
+        self._guard: object = None
         self.error: BaseException | None = None
 
     def __bool__(self) -> bool:
         return bool(self._steps)
+
+    def __enter__(self) -> Self:
+        self._guard = when_dropped(self, self.run)
+        return self
+
+    @noted
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.run(error)
+        self._guard = None
 
     def add(self, step: Callable[[], object]) -> None:
         """Register a step, before what it undoes is done."""
@@ -92,47 +153,3 @@ class Undo:
             manager.__exit__(*((None, None, None) if error is None else (type(error), error, error.__traceback__)))
         else:
             manager.gen.close()  # type: ignore[attr-defined]  # begun or not: what it has done is undone
-
-
-class _Exit:
-    """A method ``__exit__`` that notes each of its bound objects on the instance, weakly."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-        self.__doc__ = function.__doc__
-
-    def __get__(self, instance: Any, _owner: type | None = None) -> Any:
-        if instance is None:
-            return self._function
-        bound = partial(self._function, instance)
-        setattr(instance, _EXIT, weakref.ref(bound))
-        return bound
-
-
-if TYPE_CHECKING:
-
-    def noted(function: F) -> F:
-        """Let `when_dropped` know what a ``with`` statement holds of a context manager."""
-        return function
-
-else:
-    noted = _Exit
-
-
-def when_dropped(manager: object, close: Callable[[], object]) -> object:
-    """Call ``close`` if the ``with`` statement that enters a context manager ends without calling its ``__exit__``.
-
-    The statement looks ``__exit__`` up before it enters, holds it as long as the block runs, and drops it however the
-    block is left: also where an interrupt comes between the last line of the block and the first one of ``__exit__``.
-    Where the manager is entered in another way, nothing is called.
-
-    Args:
-        manager: Its ``__exit__`` is `noted`.
-        close: Idempotent; must not hold the manager.
-
-    Returns:
-        An object to keep for as long as ``close`` is to be called.
-    """
-    newest = getattr(manager, _EXIT, None)
-    bound = None if newest is None else newest()
-    return None if bound is None else weakref.ref(bound, lambda _: close())

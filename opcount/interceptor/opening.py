@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from opcount.interceptor.symbolic import decompose_symbolically, has_symbolic_si
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from torch._ops import OpOverload
 
@@ -38,6 +40,7 @@ _NO_KEYS = DispatchKeySet(DispatchKey.Undefined)
 _AUTOGRAD = _autograd_keys()
 _NESTED_AUTOGRAD = (DispatchKey.Autograd, DispatchKey.AutogradNestedTensor)
 _AUTOGRAD_AND_VIEWS = _AUTOGRAD.add(DispatchKey.ADInplaceOrView)
+_NOTHING = nullcontext()
 in_functorch: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", bool)
 
 
@@ -90,7 +93,7 @@ class Composite:
         if mode.sees_fakes and has_symbolic_sizes((*args, *kwargs.values())):
             with mode.reentered():
                 return decompose_symbolically(func, args, kwargs)
-        with as_without_modes(func, self._hidden(key)), mode.reentered():
+        with before_modes(), switched_off(func, self._hidden(key)), mode.reentered():
             return func._op_dk(kernel, *args, **kwargs)
 
     def settled(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
@@ -127,8 +130,9 @@ def open_up(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwa
         out = func(*args, **kwargs)
         mode.charge(plan, out, args, kwargs)
         return out
+    hidden = _AUTOGRAD if _registers_autograd(func) else _NO_KEYS
     with mode.looking_into(args, kwargs) as watching:
-        with as_without_modes(func, _AUTOGRAD if _registers_autograd(func) else _NO_KEYS), mode.watched() as watch:
+        with before_modes(), switched_off(func, hidden), mode.watched() as watch:
             out = func.redispatch(keys, *args, **kwargs)
         if not watch.priced:
             charge_unopened(mode, plan, func, out, args, kwargs)
@@ -161,7 +165,7 @@ def run_unseen(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
     if not _can_be_opened(func, keys, args, kwargs):
         return func(*args, **kwargs), []
     hidden = _AUTOGRAD if _registers_autograd(func) else _NO_KEYS
-    with as_without_modes(func, hidden), torch._C._DisableTorchDispatch():
+    with before_modes(), switched_off(func, hidden), torch._C._DisableTorchDispatch():
         return func.redispatch(keys, *args, **kwargs), modes_below()
 
 
@@ -211,30 +215,18 @@ def _own_autocast(func: OpOverload) -> DispatchKeySet:
     return keys
 
 
-class as_without_modes:  # noqa: N801  (used as a statement, like contextlib's)
-    """Gives a kernel the autocast and autograd that it finds without any dispatch mode.
+# A kernel gets the autocast and autograd that it finds without any dispatch mode. PyTorch calls a mode with both
+# switched off: a kernel that relies on one of them (``einsum`` under autocast; an operator without an autograd kernel,
+# whose parts autograd then sees) would compute something else than it does without us. functorch's layers keep dispatch
+# state of their own, which stays as it is. Both context managers are entered and left in C++, where no interrupt comes
+# between: state that is put back late ends the process.
 
-    PyTorch calls a mode with both switched off. A kernel that relies on one of them (``einsum`` under autocast; an
-    operator without an autograd kernel, whose parts autograd then sees) would compute something else than it does
-    without us. functorch's layers keep dispatch state of their own, which stays as it is.
 
-    Args:
-        func: Whose kernel is run.
-        hidden: Keys that are switched off when that kernel is reached.
-    """
+def before_modes() -> AbstractContextManager[object]:
+    """Give a kernel the dispatch state from before the mode was called."""
+    return _NOTHING if in_functorch() else torch._C._RestorePythonTLSSnapshot()  # type: ignore[attr-defined]
 
-    __slots__ = ("_guards",)
 
-    def __init__(self, func: OpOverload, hidden: DispatchKeySet) -> None:
-        self._guards: tuple[Any, ...] = ()
-        if not in_functorch():
-            off = torch._C._ExcludeDispatchKeyGuard(_own_autocast(func) | hidden)
-            self._guards = (torch._C._RestorePythonTLSSnapshot(), off)  # type: ignore[attr-defined]
-
-    def __enter__(self) -> None:
-        for guard in self._guards:
-            guard.__enter__()
-
-    def __exit__(self, *_: object) -> None:
-        for guard in reversed(self._guards):
-            guard.__exit__(None, None, None)
+def switched_off(func: OpOverload, hidden: DispatchKeySet) -> AbstractContextManager[object]:
+    """Switch off keys that are off when an operator's kernel is reached: its own autocast, and those given."""
+    return _NOTHING if in_functorch() else torch._C._ExcludeDispatchKeyGuard(_own_autocast(func) | hidden)

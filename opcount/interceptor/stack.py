@@ -41,10 +41,7 @@ def replace_modes(modes: list[Any]) -> None:
 def without(absent: Collection[Any]) -> Iterator[None]:
     """Take modes off the stack while the block runs; the others stay in their order."""
     stack = modes_below()
-    undo = Undo()
-    try:
+    with Undo() as undo:
         undo.add(partial(replace_modes, stack))
         replace_modes([mode for mode in stack if mode not in absent])
         yield
-    finally:
-        undo.run()

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from opcount.undo import Undo
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from opcount.undo import Undo
 
 
 class _Eagerness:
@@ -70,10 +70,13 @@ _NO_FAST_PATH: Any = 0
 @contextmanager
 def attention_in_the_open() -> Iterator[None]:
     """Keep PyTorch from its attention and encoder fast paths, in which one operator stands for many modules."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    try:
+    with Undo() as undo:
+        undo.add(partial(_allow_fast_path, torch.backends.mha.get_fastpath_enabled()))
         torch.backends.mha.set_fastpath_enabled(_NO_FAST_PATH)
         yield
-    finally:
-        if type(torch.backends.mha.get_fastpath_enabled()) is not bool:
-            torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _allow_fast_path(before: Any) -> None:
+    """Restore the setting, unless the program has made another since."""
+    if type(torch.backends.mha.get_fastpath_enabled()) is not bool:
+        torch.backends.mha.set_fastpath_enabled(before)

@@ -94,14 +94,11 @@ def whole_calls(
         modes[0].tell_of(planner.module_plan(type(module)), frame, out, args, kwargs)
 
     scopes = Scopes(model, adopt, planner.priced_modules(), charge_module)
-    undo = Undo()
-    try:
+    with Undo() as undo:
         observe(scopes, mode_for, undo)
         if not with_autograd:
             undo.enter(_below_autograd())
         yield
-    finally:
-        undo.run()
 
 
 @contextmanager

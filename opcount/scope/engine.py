@@ -46,16 +46,13 @@ class _Engine(_ImperativeEngine):
 
     def run_backward(self, roots: Any, *args: Any, **kwargs: Any) -> Any:
         create_graph = bool(args[2] if len(args) > 2 else kwargs.get("create_graph", False))
-        after = Undo()
-        try:
+        with Undo() as after:
             for listener in _listeners:
                 listener.begin_backward(roots, after, create_graph=create_graph)
             if after and _is_multithreaded():
                 after.add(_run_on_several_threads)
                 _set_multithreaded(False)  # noqa: FBT003
             return super().run_backward(roots, *args, **kwargs)
-        finally:
-            after.run()
 
 
 def _run_on_several_threads() -> None:

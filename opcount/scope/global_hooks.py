@@ -62,10 +62,10 @@ def remove(*hooks: Callable[..., Any]) -> None:
     """Remove the hooks that are registered."""
     for place in _PLACES:
         for key in [key for key, hook in list(place.items()) if hook in hooks]:
+            _OURS.discard(key)
             for flags in _FLAGS:
                 flags.pop(key, None)
-            place.pop(key, None)
-            _OURS.discard(key)
+            place.pop(key, None)  # last: by the hook the rest is found again
     if not _OURS and modules._has_any_global_hook is _has_hook_of_others:
         modules._has_any_global_hook = _BEFORE
 

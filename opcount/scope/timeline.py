@@ -47,9 +47,9 @@ class Timeline:
             return
         if bounds and frames[-1] is frame:
             return
-        self.last = number
+        frames[len(bounds) :] = (frame,)  # in the place of one that an interrupt kept from getting its number
         bounds.append(number)
-        frames.append(frame)
+        self.last = number
         if len(bounds) > self.capacity:
             del bounds[: self.capacity // 2], frames[: self.capacity // 2]
 
