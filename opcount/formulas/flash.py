@@ -16,14 +16,14 @@ import torch
 
 from opcount.formulas._operands import require
 from opcount.formulas.attention import backward_cost, forward_cost, heads_second
-from opcount.formulas.sizes import register
+from opcount.formulas.sizes import register, register_function
 from opcount.registry import Names
 
 if TYPE_CHECKING:
     from opcount.cost import Cost
     from opcount.registry import Pricing
 
-autograd, flash_attn, hopper = Names("autograd"), Names("flash_attn"), Names("flash_attn_3")
+flash_attn, hopper = Names("flash_attn"), Names("flash_attn_3")
 xformers = Names("xformers_flash")
 
 _FUNCTIONS = "FlashAttnFunc FlashAttnVarlenFunc FlashAttnFP8Func FlashAttnVarlenFP8Func"
@@ -115,14 +115,9 @@ def _documented(price: Pricing, like: Pricing) -> Pricing:
     return price
 
 
-def _names(words: str, suffix: str = "") -> list[str]:
-    return [f"autograd.{word}{suffix}" for word in words.split()]
-
-
-for _suffix, _price in (("", function), ("Backward", function_backward)):
-    register("attention", _price, _names(_FUNCTIONS, _suffix))
-    register("attention", _unpack_kv(_price), _names(_KV_PACKED, _suffix))
-    register("attention", _unpack_qkv(_price), _names(_QKV_PACKED, _suffix))
+register_function("attention", _FUNCTIONS, function, function_backward)
+register_function("attention", _KV_PACKED, _unpack_kv(function), _unpack_kv(function_backward))
+register_function("attention", _QKV_PACKED, _unpack_qkv(function), _unpack_qkv(function_backward))
 
 
 def operator_forward(out: object, q: Any, k: Any, v: Any, /, *args: Any, **_: object) -> Cost:

@@ -95,5 +95,17 @@ def register(family: str, price: Pricing, targets: Sequence[str]) -> None:
         BUILTIN.add(target, Formula(price, family))
 
 
+def register_function(family: str, names: str, forward: Pricing, backward: Pricing) -> None:
+    """Register the formulas of functions of autograd, and of their backward, by the names of their classes."""
+    for name in names.split():
+        register(family, forward, [f"autograd.{name}"])
+        register(family, backward, [f"autograd.{name}Backward"])
+
+
+def is_tensor(value: object) -> bool:
+    """Tell whether an argument that may be absent is a tensor with elements."""
+    return isinstance(value, torch.Tensor) and value.numel() > 0
+
+
 def _operations(times: int) -> str:
     return "one operation" if times == 1 else f"{times} operations"

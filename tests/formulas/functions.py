@@ -73,3 +73,20 @@ def count(function, *args):
         if out.requires_grad:
             out.backward(torch.ones_like(out))
     return counter
+
+
+def counted(function, *tensors):
+    """Return the arithmetic of PyTorch's own operators, forward and, where there are gradients, backward."""
+    for tensor in tensors:
+        tensor.grad = None
+    with OpCounter() as counter:
+        out = function(*tensors)
+        if out.requires_grad:
+            out.backward(torch.ones_like(out))
+    phases = counter.by_phase()
+    return [phases[phase].arith if phase in phases else 0 for phase in ("forward", "backward")]
+
+
+def both(name, out, *args):
+    """Return the arithmetic of a function, forward and backward, by its formulas."""
+    return [forward(name, out, *args).arith, backward(name, out, *args).arith]
