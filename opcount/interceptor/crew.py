@@ -53,6 +53,8 @@ class Crew:
         self._paused = paused
         for mode in list(self._modes):
             mode.plans = self._plans if paused is None else paused
+            if mode.origins is not None:
+                mode.origins.forget(mode)
 
     def charge_module(
         self, module: Any, frame: Frame, phase: str, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]

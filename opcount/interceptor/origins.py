@@ -8,13 +8,23 @@ as long as there is uninitialised memory.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import contextmanager
 from enum import Enum, auto
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.effects import Kind, effect_of
-from opcount.interceptor.storages import Storages, has_values, storage_of, storages_of
+from opcount.interceptor.storages import (
+    Storages,
+    has_values,
+    parameters,
+    print_of,
+    revive,
+    storage_of,
+    storages_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -44,6 +54,9 @@ class Origin(Enum):
     """They were computed."""
 
 
+_SWEEP = 32
+"""Operators after which memory that is gone is forgotten."""
+
 _DOUBTFUL = (Origin.TAINTED, Origin.FOREIGN)
 
 
@@ -57,14 +70,16 @@ class State:
         filled: How many elements were put into uninitialised memory.
         value: The number that it was filled with.
         source: What it was copied from, if that is worth a comparison.
+        print: Some of its bytes as they were, where they can be looked at.
     """
 
-    __slots__ = ("filled", "made", "origin", "source", "tick", "value")
+    __slots__ = ("filled", "made", "origin", "print", "source", "tick", "value")
 
-    def __init__(self, origin: Origin, tick: int, made: str = "") -> None:
+    def __init__(self, origin: Origin, tick: int, made: str = "", print_: bytes | None = None) -> None:
         self.origin = origin
         self.tick = tick
         self.made = made
+        self.print = print_
         self.filled = 0
         self.value: Any = None
         self.source: Tensor | None = None
@@ -106,17 +121,29 @@ class Origins:
             self._rest(mode)
 
     def close(self, mode: Any) -> None:
-        """Forget everything."""
+        """Name what native code has written into and the program keeps, and forget everything."""
+        for key, state in list(self.states.items()):
+            storage = revive(key)
+            if storage is not None and state.print is not None and state.print != print_of(storage):
+                self._name(mode, state, None)
         self.states.drop_all()
         self._rest(mode)
+
+    def forget(self, mode: Any) -> None:
+        """Forget what was allocated: what happens next is not looked at."""
+        if not self._inputs:
+            self.states.drop_all()
+            self._rest(mode)
 
     def _attend(self, mode: Any) -> None:
         if "charge" not in vars(mode):
             vars(mode)["charge"] = _noting(mode, self)
+            mode.scope.returned = partial(self.returned, mode)
 
     def _rest(self, mode: Any) -> None:
         if not self.states and not self._inputs:
             vars(mode).pop("charge", None)
+            mode.scope.returned = None
 
     def allocated(self, mode: Any, operator: str, out: Any) -> None:
         """Take note of memory that an operator left as it was."""
@@ -124,8 +151,13 @@ class Origins:
         if storage is None or not out.numel() or storage._cdata in self.states:
             return
         if self._inputs or has_values(out):
-            self.states.put(storage, State(Origin.BLANK, self.tick, operator))
+            self.states.put(storage, State(Origin.BLANK, self.tick, operator, print_of(storage)))
             self._attend(mode)
+
+    def returned(self, mode: Any, out: Any) -> None:
+        """Take note of what a module returns."""
+        values = out.values() if isinstance(out, Mapping) else (out,)
+        self._name_blanks(mode, [tensor for tensor in tensors(values) if self._behind(tensor) is not None])
 
     def lifted(self, out: Tensor) -> None:
         """Take note of a tensor that was made of Python's numbers, or of an array of NumPy."""
@@ -136,6 +168,9 @@ class Origins:
     def note(self, mode: Any, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take note of an operator that has run."""
         self.tick += 1
+        if not self._inputs and self.tick % _SWEEP == 0:
+            self.states.drop_dead()
+            self._rest(mode)
         effect = effect_of(plan)
         if effect.kind is Kind.BLANK:
             return
@@ -150,6 +185,7 @@ class Origins:
             for storage in self._made(out):
                 if storage._cdata not in before:
                     self.states.put(storage, self._state(effect, origin, read, args))
+        self._rest(mode)
 
     @staticmethod
     def _made(out: Any) -> Iterator[Any]:
@@ -216,14 +252,25 @@ class Origins:
         self.states.put(storage, self._state(effect, origin, read, args))
 
     def _name_blanks(self, mode: Any, read: list[Tensor]) -> None:
-        """Name what native code must have written, once."""
+        """Name what native code must have written, once; not the weights that a program has left uninitialised."""
+        found = {}
         for tensor in read:
             storage = storage_of(tensor)
             state = None if storage is None else self.states.get(storage._cdata)
-            if state is not None:
-                self.states.drop(storage._cdata)
-                type(mode).charge(mode, mode.unpriced(f"native code into {state.made}"), tensor, (tensor,), {})
+            if state is not None and state.origin is Origin.BLANK and not (tensor.is_leaf and tensor.requires_grad):
+                found[storage._cdata] = (state, tensor)
+        weights = parameters() if found else set()
+        for key in weights & self.states.keys():
+            if self.states[key].origin is Origin.BLANK:
+                self.states.drop(key)
+        for key in found.keys() - weights:
+            self.states.drop(key)
+            self._name(mode, *found[key])
         self._rest(mode)
+
+    @staticmethod
+    def _name(mode: Any, state: State, written: Any) -> None:
+        type(mode).charge(mode, mode.unpriced(f"native code into {state.made}"), written, (), {})
 
 
 def _noting(mode: Any, origins: Origins) -> Callable[..., None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from ctypes import string_at
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -19,6 +21,9 @@ _is_wrapped: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped
 _unwrap: Callable[[Tensor], Tensor] = torch._C._functorch.get_unwrapped
 _weak_reference_is_dead: Any = UntypedStorage._expired
 _drop_weak_reference: Any = UntypedStorage._free_weak_ref
+
+_WIDTH = 32
+"""Bytes that are looked at, at each of three places."""
 
 _SWEEP = 1024
 """After so many more entries those of dead storages are dropped."""
@@ -72,6 +77,27 @@ def _of_sparse(tensor: Tensor) -> list[Tensor]:
         if tensor.layout in {torch.sparse_csc, torch.sparse_bsc}:
             return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
     return []
+
+
+def parameters() -> set[int]:
+    """Return the storages of all parameters that there are: a look at all objects of the process."""
+    found = (tensor for tensor in gc.get_objects() if issubclass(type(tensor), Parameter))
+    return {storage._cdata for storage in map(storage_of, found) if storage is not None}
+
+
+def revive(key: int) -> Any:
+    """Return a storage by its weak reference; None if it is gone."""
+    return UntypedStorage._new_with_weak_ptr(key)
+
+
+def print_of(storage: Any) -> bytes | None:
+    """Return some of the bytes of a storage on the CPU."""
+    if storage is None or storage.device.type != "cpu" or not storage.data_ptr():
+        return None
+    size = storage.nbytes()
+    width = min(size, _WIDTH)
+    starts = {0, (size - width) // 2, size - width}
+    return b"".join(string_at(storage.data_ptr() + start, width) for start in sorted(starts))
 
 
 class Storages(dict[int, State]):

@@ -149,6 +149,8 @@ class Scopes:
         scope = self._scope_of.get(ident)
         if scope is None or not scope.observing:
             return
+        if scope.returned is not None and out is not _RAISED:
+            scope.returned(out)
         if self._priced and out is not _RAISED and type(module) in self._priced:
             frame = scope.frame
             phase = scope.phase if scope.task == NO_TASK else RECOMPUTE

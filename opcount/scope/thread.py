@@ -74,13 +74,14 @@ class Scope:
         settled: False from a backward operator on until a forward operator is located again.
         observing: Whether a mode on this thread charges operators to this scope.
         creates_graph: Whether the innermost backward can be differentiated again.
+        returned: Told what a module returns before it is popped; None: nobody.
         unattributed: Operator calls charged to the root because their module is unknown, by reason.
     """
 
     __slots__ = (
         "_at_rest", "_seen", "_shared", "_sink", "_stack",
-        "creates_graph", "first", "frame", "muted", "observing", "optimizing", "phase", "root", "settled", "task",
-        "timeline", "top", "unattributed",
+        "creates_graph", "first", "frame", "muted", "observing", "optimizing", "phase", "returned", "root", "settled",
+        "task", "timeline", "top", "unattributed",
     )  # fmt: skip
 
     def __init__(self, shared: Shared) -> None:
@@ -93,6 +94,7 @@ class Scope:
         self._seen = 0
         self.observing = False
         self.creates_graph = False
+        self.returned: Callable[[Any], None] | None = None
         self._rest()
 
     def _rest(self) -> None:
