@@ -15,7 +15,7 @@ from torch import nn
 from opcount.convention import Convention, find_convention
 from opcount.coverage import UNCOUNTED
 from opcount.errors import CounterStateError, UncountedOperatorError, UncountedOperatorWarning
-from opcount.interceptor import Answers, Crew, Planner, observe
+from opcount.interceptor import Answers, Crew, Planner, observe, refuse_composites
 from opcount.overrides import registry_with
 from opcount.provenance import describe
 from opcount.sampling import Sampling
@@ -61,7 +61,8 @@ class OpCounter:
     Raises:
         ValueError: ``every`` is no whole number from 1 on, or stands beside ``dry_run``.
         ConventionError: There is no such convention.
-        FormulaError: A key of ``formulas`` is no operator.
+        FormulaError: A key of ``formulas`` is no operator; or a formula, one of `formula`'s included, is for a
+            composite operator, such as ``aten.linear``, which only inference_mode shows.
         UncountedOperatorError: On leaving the block, with ``strict``.
         DryRunError: An operator of a dry run needs values; on leaving the block, if it was caught inside.
 
@@ -98,7 +99,9 @@ class OpCounter:
         self._strict = strict
         self._model = model
         self._answers = Answers() if dry_run else None
-        planner = Planner(registry_with(formulas), self._answers)
+        registry = registry_with(formulas)
+        refuse_composites(registry.users_targets())
+        planner = Planner(registry, self._answers)
         self._crew = Crew(planner)
         self._scopes = Scopes(model, self._crew.adopt, planner.priced_modules(), self._crew.charge_module)
         self._sampling = None if every is None else Sampling(every)

@@ -116,6 +116,11 @@ class Registry:
         """Return the module classes that have a formula, the parent's included."""
         return self._modules | (self._parent.modules() if self._parent is not None else set())
 
+    def users_targets(self) -> list[object]:
+        """Return what is registered here and in the parents, but for opcount's own."""
+        above = [] if self._parent is None else self._parent.users_targets()
+        return above if self is BUILTIN else [*self._formulas, *above]
+
     def targets(self) -> Mapping[object, list[Formula]]:
         """Return all that is registered here, by key."""
         return self._formulas
@@ -152,8 +157,9 @@ def formula(*targets: object) -> Callable[[P], P]:
     it returns, unless ``"autograd.MyFunctionBackward"`` has a formula: that is asked when the function is applied, with
     the same arguments.
 
-    A composite operator such as ``aten.linear`` reaches a counter under inference_mode alone; elsewhere PyTorch has
-    taken it apart before. For the same count everywhere price what it is made of, or the module class that calls it.
+    A composite operator such as ``aten.linear`` is taken apart by PyTorch before a counter meets it, except under
+    inference_mode. An `OpCounter` refuses formulas for these: price what it is made of, or the module class that calls
+    it.
 
     Raises:
         FormulaError: A target is none of these, or a formula for it was registered before.

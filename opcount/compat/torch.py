@@ -104,7 +104,7 @@ class FlopCounterMode:
             raise CounterStateError(
                 "FlopCounterMode: this counter is counting already. Use a second FlopCounterMode for a nested region."
             )
-        planner = Planner(registry_with(formulas_of(self.flop_registry, self._custom)))
+        planner = Planner(registry_with(formulas_of(self.flop_registry, self._custom)), asks_composites=True)
         crew = Crew(planner)
         self._scopes = Scopes(None, crew.adopt, planner.priced_modules(), crew.charge_module, self._names)
         undo = self._undo = Undo()

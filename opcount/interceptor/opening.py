@@ -44,11 +44,6 @@ _NOTHING = nullcontext()
 in_functorch: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", bool)
 
 
-def is_composite(func: OpOverload) -> bool:
-    """Tell whether the operator is written in terms of others, for devices without a kernel of their own."""
-    return _has_kernel(func, _COMPOSITE)
-
-
 def _has_kernel(func: OpOverload, key: DispatchKey) -> bool:
     return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), _name(key)))
 

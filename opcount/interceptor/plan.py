@@ -12,6 +12,7 @@ from opcount.coverage import FREE, UNCOUNTED
 from opcount.errors import FormulaError
 from opcount.formulas import rule_for
 from opcount.interceptor import higher_order, opening
+from opcount.interceptor.composites import is_composite
 from opcount.interceptor.direct import direct
 from opcount.interceptor.effects import is_blank
 from opcount.interceptor.fast_paths import handler_of
@@ -118,13 +119,18 @@ class Planner:
     Args:
         overrides: Formulas for this count alone; None in place of one declares an operator free.
         answers: May know what operators return; None: they run.
+        asks_composites: Whether a user's formula for a composite operator is asked where that arrives whole, under
+            inference_mode; elsewhere PyTorch has taken it apart.
 
     Attributes:
         recorded: What computations on meta tensors were charged.
     """
 
-    def __init__(self, overrides: Registry | None = None, answers: Answers | None = None) -> None:
+    def __init__(
+        self, overrides: Registry | None = None, answers: Answers | None = None, *, asks_composites: bool = False
+    ) -> None:
         self._answers = answers
+        self._asks_composites = asks_composites
         self.is_dry = answers is not None
         self.registry = USER if overrides is None else overrides
         self._modules: dict[type, Plan] = {}
@@ -161,7 +167,7 @@ class Planner:
         own = self.backend_plan(func, name, formulas)
         if not (formulas and formulas[0].from_user):
             own.handle = handler_of(name) or own.handle
-        if opening.is_composite(func) and not (formulas and formulas[0].from_user):
+        if is_composite(func) and not (self._asks_composites and formulas and formulas[0].from_user):
             return Plan(name, own.family, handle=opening.Composite(func, own))
         return own
 
