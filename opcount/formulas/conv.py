@@ -4,6 +4,10 @@ A weight of shape ``(c_out, c_in / groups, *kernel)`` meets each output ``c_in /
 borders included; a transposed one, ``(c_in, c_out / groups, *kernel)``, meets each input so often, and what falls into
 the cropped border is counted too. Groups, stride and dilation are in the shapes. A bias is one addition for each output
 element.
+
+PyTorch computes a complex convolution as three real ones, ``(a + b)(c + d) - ac - bd`` being the imaginary part, and
+these are what a counter meets: three real MACs for each complex one, where a product counts four. A complex tensor that
+reaches one of the operators below would take four.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Matrix products: one dot product of length ``k`` for each output element.
 
-A complex MAC is four real ones. A bias is one addition for each output element; ``alpha``, ``beta`` and the scales of
-quantized operands are taken as folded into the product.
+A complex MAC is four real ones; a complex convolution, which PyTorch computes as three real ones, counts three. A bias
+is one addition for each output element; ``alpha``, ``beta`` and the scales of quantized operands are taken as folded
+into the product.
 """
 
 from __future__ import annotations

@@ -140,7 +140,40 @@ def test_the_weight_gradient_of_a_depthwise_convolution_is_divided_by_the_groups
     assert backward.macs == 2 * forward.macs
 
 
-def test_a_complex_convolution_is_four_real_ones():
+MODES = (torch.enable_grad, torch.no_grad, torch.inference_mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("convolve", [F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d])
+def test_a_complex_convolution_runs_as_three_real_ones_and_counts_as_such(convolve, mode):
+    rank = int(convolve.__name__[-2])
+    x, weight = torch.randn(2, 3, *[5] * rank), torch.randn(3, 3, *[2] * rank)
+    counts = []
+    for kind in (torch.float32, torch.complex64):
+        with mode(), OpCounter() as counter:
+            convolve(x.to(kind), weight.to(kind))
+        counts.append((counter.macs, counter.by_operator()["aten.convolution.default"].calls))
+    (real, once), (complex_, thrice) = counts
+    assert (once, thrice) == (1, 3)
+    assert complex_ == 3 * real
+
+
+def test_the_gradients_of_a_complex_convolution_are_those_of_three_real_ones():
+    x, weight = torch.randn(2, 3, 5, dtype=torch.cfloat), torch.randn(4, 3, 2, dtype=torch.cfloat)
+    with OpCounter() as counter:
+        F.conv1d(x.requires_grad_(), weight.requires_grad_()).abs().sum().backward()
+    # 3 real convolutions of 2 x 4 x 4 outputs and 3 x 2 taps; forward, and a gradient for input and weight
+    assert counter.macs == 3 * 3 * (2 * 4 * 4) * (3 * 2)
+
+
+def test_a_complex_product_counts_four_real_ones_beside_them():
+    a, b = torch.randn(2, 3, dtype=torch.cfloat), torch.randn(3, 5, dtype=torch.cfloat)
+    with OpCounter() as counter:
+        a @ b
+    assert counter.macs == 4 * 2 * 3 * 5
+
+
+def test_a_complex_convolution_that_arrives_whole_is_four_real_ones():
     x, weight = torch.randn(2, 3, 5), torch.randn(4, 3, 2)
     options = (None, [1], [0], [1], False, [0], 1)
     out = F.conv1d(x, weight)
