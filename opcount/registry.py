@@ -6,6 +6,7 @@ Formulas are found by name, so that one may be written for an operator that this
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, update_wrapper, wraps
 from typing import Any, NamedTuple, TypeVar
@@ -64,6 +65,36 @@ class ByClass:
     def of(self, function: type) -> Pricing:
         """Return the formula of one class."""
         return wraps(self._price)(partial(self._price, function))
+
+
+def suits(price: Pricing, function: Any) -> bool:
+    """Tell whether a class of functions may be the one that a formula is for: it takes as many arguments.
+
+    Names are short, and programs have functions of their own by any of them.
+    """
+    function = getattr(function, "_forward_cls", function)
+    try:
+        least, most = _counted(function.forward)
+        asked_least, asked_most = _counted(price)
+    except (TypeError, ValueError):
+        return True
+    has_context = function.setup_context is _no_setup_context()
+    before = 2 if isinstance(price, ByClass) else 1
+    return asked_least - before <= most - has_context and least - has_context <= asked_most - before
+
+
+def _no_setup_context() -> object:
+    from torch.autograd import Function  # noqa: PLC0415
+
+    return Function.setup_context
+
+
+def _counted(function: Callable[..., Any]) -> tuple[float, float]:
+    """Return the least and the most positional arguments that a function takes."""
+    parameters = inspect.signature(function).parameters.values()
+    positional = [p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
+    most = math.inf if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(positional)
+    return sum(p.default is p.empty for p in positional), most
 
 
 class Names:

@@ -16,7 +16,7 @@ from opcount.interceptor.composites import is_composite
 from opcount.interceptor.direct import direct
 from opcount.interceptor.effects import is_blank
 from opcount.interceptor.fast_paths import handler_of
-from opcount.registry import BUILTIN, USER, ByClass, Formula, Registry, operator_keys
+from opcount.registry import BUILTIN, USER, ByClass, Formula, Registry, operator_keys, suits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,6 +197,8 @@ class Planner:
         if not formulas:
             return None
         formula = formulas[-1]
+        if not (formula.from_user or suits(formula.price, function)):
+            return None
         if isinstance(formula.price, ByClass):
             formula = formula._replace(price=formula.price.of(function))
         return self._of(name, formula)

@@ -1,0 +1,66 @@
+"""Programs have functions of their own under the names of libraries; these are counted by their parts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from opcount import OpCounter
+
+
+def product(name, takes):
+    """Make a function of that name which multiplies its first two arguments, and takes so many."""
+
+    def forward(ctx, x, w):
+        ctx.save_for_backward(x, w)
+        return x @ w
+
+    def backward(ctx, grad):
+        x, w = ctx.saved_tensors
+        return grad @ w.T, x.T @ grad, *[None] * (takes - 2)
+
+    one = lambda _ctx, x: x @ x.T
+    three = lambda ctx, x, w, _more: forward(ctx, x, w)
+    members = {"forward": staticmethod({1: one, 2: forward, 3: three}[takes])}
+    return type(name, (torch.autograd.Function,), {**members, "backward": staticmethod(backward)})
+
+
+@pytest.mark.parametrize(
+    ("name", "takes"),
+    [
+        ("KNN", 1),
+        ("RoIAlignFunction", 2),
+        ("SelectiveScan", 2),
+        ("DeformConv2dFunction", 2),
+        ("FlashAttnFunc", 2),
+        ("MambaInnerFn", 3),
+        ("Upfirdn2dCuda", 3),
+        ("CAMapFunction", 3),
+        ("CARAFEFunction", 3),
+    ],
+)
+def test_a_function_that_takes_fewer_or_more_is_counted_by_its_parts(name, takes):
+    x, w = torch.rand(4, 4, requires_grad=True), torch.rand(4, 4, requires_grad=True)
+    function = product(name, takes)
+    with OpCounter(strict=True) as counter:
+        out = function.apply(*(x, w, 1)[:takes])
+        if takes > 1:
+            out.sum().backward()
+    assert counter.macs == 4 * 4 * 4 * (3 if takes > 1 else 1)
+    assert "aten.mm.default" in counter.by_operator()
+
+
+def test_a_function_whose_context_is_set_up_apart_takes_no_context():
+    class CAMapFunction(torch.autograd.Function):
+        @staticmethod
+        def forward(weight, g):
+            return g + 1
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            ctx.save_for_backward(*inputs)
+
+    weight, g = torch.rand(1, 5, 3, 3), torch.rand(1, 2, 3, 3)
+    with OpCounter(strict=True) as counter:
+        CAMapFunction.apply(weight, g)
+    assert counter.macs == g.numel() * 5
