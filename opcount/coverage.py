@@ -35,26 +35,35 @@ class Coverage(NamedTuple):
         free: Declared to cost nothing.
         uncounted: Explained by nothing; the total is a lower bound.
         unattributed: Operator calls charged to the root because their module is unknown, by reason.
+        uncalled: ``"never"``, and what was called, if a model was given and not called while other work was done.
     """
 
     counted: Mapping[str, Share]
     free: Mapping[str, Share]
     uncounted: Mapping[str, Share]
     unattributed: Mapping[str, int]
+    uncalled: str = ""
 
     @classmethod
-    def of(cls, rows: Iterable[tuple[str, str, int, int]], unattributed: Mapping[str, int]) -> Coverage:
+    def of(
+        cls, rows: Iterable[tuple[str, str, int, int]], unattributed: Mapping[str, int], uncalled: str = ""
+    ) -> Coverage:
         """Sort ``(operator, family, calls, bytes)`` rows."""
         groups: dict[str, dict[str, Share]] = {"": {}, FREE: {}, UNCOUNTED: {}}
         for operator, family, calls, written in rows:
             group = groups.get(family, groups[""])
             group[operator] = group.get(operator, Share()).plus(calls, written)
-        return cls(groups[""], groups[FREE], groups[UNCOUNTED], dict(unattributed))
+        return cls(groups[""], groups[FREE], groups[UNCOUNTED], dict(unattributed), uncalled)
 
     @property
     def complete(self) -> bool:
         """Whether every operator is counted or declared free."""
         return not self.uncounted
+
+    @property
+    def empty(self) -> bool:
+        """Whether no operator ran: nothing is known, not even that it costs nothing."""
+        return not (self.counted or self.free or self.uncounted or self.unattributed)
 
     @property
     def calls(self) -> float:
@@ -67,13 +76,19 @@ class Coverage(NamedTuple):
         return _explained(self, 1)
 
     def verdict(self) -> str:
-        """Return one line: that every operator is accounted for, or which are not.
+        """Return one line: that every operator is accounted for, or which are not; or that nothing ran.
 
         Example:
             >>> Coverage.of([("aten.mm.default", "matmul", 2, 8)], {}).verdict()
             'every operator is accounted for'
+            >>> Coverage.of([], {}).verdict()
+            'nothing ran: no operator was seen'
         """
-        lines = [self._uncounted() if self.uncounted else "every operator is accounted for"]
+        lines = [f"the model was never called{self.uncalled.removeprefix('never')}"] if self.uncalled else []
+        if self.empty:
+            lines.append("nothing ran: no operator was seen")
+        else:
+            lines.append(self._uncounted() if self.uncounted else "every operator is accounted for")
         lines += [
             f"{calls} calls charged to the root: {visible(reason)}" for reason, calls in self.unattributed.items()
         ]

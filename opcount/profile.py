@@ -39,6 +39,9 @@ ROOT = ""
 SYMBOLIC_SIZES, SYMBOLIC_MACS = "symbolic sizes", "symbolic MACs"
 """Names in the provenance of a count with symbolic sizes: of the values taken, and of its MACs as an expression."""
 
+CALLED = "called"
+"""Name in the provenance of a count whose model was given and not called while other work was done: never, and what was
+called."""
 
 _PHASE_ORDER = {"forward": 0, "backward": 2, "recompute": 3, "optimizer": 4}
 """The user's own phases come second."""
@@ -105,7 +108,8 @@ class Profile:
     @property
     def coverage(self) -> Coverage:
         """Which operators were counted, declared free, or explained by nothing."""
-        return Coverage.of(((r.operator, r.family, r.calls, r.bytes) for r in self.records), self.unattributed)
+        rows = ((r.operator, r.family, r.calls, r.bytes) for r in self.records)
+        return Coverage.of(rows, self.unattributed, self.provenance.get(CALLED, ""))
 
     def by_module(self, ancestors: Ancestors = "owner") -> dict[str, Total]:
         """Return the total of every module by path, children included.
@@ -224,7 +228,7 @@ class Profile:
             self,
             records=merge(self.records + other.records),
             modules=_merge_modules(self.modules, other.modules),
-            provenance=_merge_provenance(self.provenance, other.provenance),
+            provenance=_merge_provenance(*_without_stale(self, other)),
             unattributed=_merge_counts(self.unattributed, other.unattributed),
             formulas={**other.formulas, **self.formulas},
             steps=_add_steps(self, other),
@@ -386,6 +390,16 @@ def _add_steps(left: Profile, right: Profile) -> Steps | None:
             f"measured and one {estimate.verdict()}. Add what was measured, and extrapolate the sum."
         )
     return first.plus(second)
+
+
+def _without_stale(left: Profile, right: Profile) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Return both provenances; that a model was never called holds for a sum if it holds for all that ran."""
+    silent = all(CALLED in side.provenance for side in (left, right) if side.records)
+    dropped = () if silent else (CALLED,)
+    first, second = (
+        {name: value for name, value in side.provenance.items() if name not in dropped} for side in (left, right)
+    )
+    return first, second
 
 
 def _merge_provenance(left: Mapping[str, str], right: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from opcount.cost import Cost
-from opcount.profile import Profile, Record, Total, merge
+from opcount.coverage import FREE
+from opcount.profile import CALLED, Profile, Record, Total, merge
 from opcount.scope import BACKWARD, OPTIMIZER, RECOMPUTE
 from opcount.symbolic_sizes import SymbolicSizes, dimensions
 
@@ -17,9 +18,13 @@ if TYPE_CHECKING:
     from opcount.convention import Convention
     from opcount.scope import Frame, Scopes
     from opcount.scope.frame import Shapes
+    from opcount.scope.names import Names
 
 _AFTER_FORWARD = {BACKWARD, RECOMPUTE, OPTIMIZER}
 """Phases whose outputs are no activations."""
+
+_SHOWN = 3
+"""Modules outside the model that are named."""
 
 
 def profile_of(scopes: Scopes, convention: Convention, provenance: Mapping[str, str]) -> Profile:
@@ -35,10 +40,22 @@ def profile_of(scopes: Scopes, convention: Convention, provenance: Mapping[str, 
         records=merge(records),
         modules={path: sizes.settle_module(m) for path, m in scopes.names.table(calls.__getitem__).items()},
         convention=convention,
-        provenance={**provenance, **sizes.facts()},
+        provenance={**provenance, **sizes.facts(), **_uncalled(scopes.names, calls, records)},
         unattributed=dict(scopes.unattributed()),
         formulas=formulas,
     )
+
+
+def _uncalled(names: Names, calls: Counter[str], records: list[Record]) -> dict[str, str]:
+    """Return the fact that the model was never called although forward operators computed something."""
+    called = [path for path, count in calls.items() if count]
+    if names.model is None or not all(map(names.is_foreign, called)):
+        return {}
+    if not any(r.phase not in _AFTER_FORWARD and r.family != FREE for r in records):
+        return {}
+    others = sorted({path.partition(".")[0] for path in called})
+    shown = " and ".join([*others[:_SHOWN], *(["others"] if len(others) > _SHOWN else [])])
+    return {CALLED: f"never (other modules were: {shown})" if shown else "never"}
 
 
 def total_of(scopes: Scopes, convention: Convention) -> Total:

@@ -67,11 +67,12 @@ def test_the_verdict_is_one_line(coverage):
     assert one.verdict().startswith("1 operator has no formula")
 
 
-def test_nothing_at_all_is_accounted_for():
+def test_of_nothing_at_all_it_is_said_that_nothing_ran():
     nothing = Profile().coverage
     assert nothing.complete
     assert (nothing.calls, nothing.bytes) == (1.0, 1.0)
-    assert nothing.verdict() == "every operator is accounted for"
+    assert nothing.empty
+    assert nothing.verdict() == "nothing ran: no operator was seen"
 
 
 def test_work_of_unknown_modules_is_part_of_the_verdict():
@@ -131,3 +132,64 @@ def test_every_report_of_a_profile_says_the_verdict(coverage):
     assert f"coverage: {coverage.verdict()}" in str(c)
     assert Profile.from_json(c.profile.to_json()).coverage == c.coverage
     assert (c.profile + c.profile).coverage.uncounted["coverage.first.default"] == Share(4, 256)
+
+
+def verdict_of(program, model=None, **options):
+    with OpCounter(model, **options) as c:
+        program()
+    assert f"coverage: {c.coverage.verdict()}" in str(c)
+    assert Profile.from_json(c.profile.to_json()).coverage == c.coverage
+    return c.coverage.verdict()
+
+
+NOTHING = "nothing ran: no operator was seen"
+FINE = "every operator is accounted for"
+
+
+def test_an_empty_block_is_said_to_be_empty():
+    model = torch.nn.Linear(4, 4)
+    assert verdict_of(lambda: None) == verdict_of(lambda: None, model) == NOTHING
+    assert verdict_of(lambda: X.shape, model) == NOTHING
+    assert verdict_of(lambda: None, every=3) == NOTHING
+
+
+def test_views_alone_are_work_that_was_seen():
+    assert verdict_of(lambda: X.view(16)) == FINE
+
+
+def test_a_model_that_was_never_called_is_said_to_be_while_others_ran():
+    model, other = torch.nn.Sequential(torch.nn.Linear(4, 4)), torch.nn.Linear(4, 4)
+    copied = torch.nn.Sequential(torch.nn.Linear(4, 4))
+    uncalled = "the model was never called (other modules were: {}); " + FINE
+    assert verdict_of(lambda: other(X), model) == uncalled.format("Linear")
+    assert verdict_of(lambda: copied(X), model) == uncalled.format("Sequential")
+    assert verdict_of(lambda: (copied(X), copied(X), other(X)), model) == uncalled.format("Linear and Sequential")
+    assert verdict_of(lambda: X @ X, model) == "the model was never called; " + FINE
+
+
+def test_a_model_of_which_a_part_was_called_is_called():
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4))
+    assert verdict_of(lambda: model[0](X), model) == FINE
+    assert verdict_of(lambda: model.forward(X), model) == FINE
+    assert verdict_of(lambda: torch.func.functional_call(model, {}, (X,)), model) == FINE
+    assert verdict_of(lambda: model(X), torch.nn.ModuleDict({"Sequential": model})) == FINE
+
+
+def test_a_backward_or_a_step_alone_needs_no_call_of_the_model():
+    model = torch.nn.Linear(4, 4)
+    loss = model(X).sum()
+    assert verdict_of(loss.backward, model).startswith(FINE)  # and that the forward was not observed
+    assert verdict_of(torch.optim.SGD(model.parameters()).step, model) == FINE
+
+
+def test_a_sum_says_what_holds_for_all_of_it():
+    model, other = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+    profiles = []
+    for program in (lambda: None, lambda: other(X), lambda: model(X)):
+        with OpCounter(model) as c:
+            program()
+        profiles.append(c.profile)
+    empty, foreign, own = profiles
+    assert (empty + empty).coverage.verdict() == NOTHING
+    assert (empty + foreign).coverage.verdict().startswith("the model was never called")
+    assert (empty + foreign + own).coverage.verdict() == FINE

@@ -126,6 +126,10 @@ class Names:
                 self._foreign[child_path] = Module(child_path, type(child).__name__, _count_parameters(child))
         return path
 
+    def is_foreign(self, path: str) -> bool:
+        """Tell whether a path is that of a module outside the model."""
+        return path in self._foreign and path not in self._types
+
     def owner_of(self, variable: object) -> str:
         """Return the path of the module that owns a parameter; the root if none does."""
         leaf = self._leaves.get(id(variable))
