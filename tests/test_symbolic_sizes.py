@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from opcount import OpCounter, Profile
 from opcount.budget import Budget, baseline
 from opcount.budget.snapshot import take
+from opcount.cost import Cost
 from opcount.reporter import csv, diff, folded, html, markdown, operators, speedscope, tree
 from opcount.reporter.table import render
 
@@ -168,6 +169,34 @@ def test_what_computes_with_a_size_that_only_data_tell_is_uncounted_and_the_rest
     assert "unknown" in str(c)
     assert "lower bound" in str(c)
     assert "12*u0" in str(c.macs)
+
+
+class Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, w):
+        ctx.save_for_backward(x, w)
+        return x @ w
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, w = ctx.saved_tensors
+        return grad @ w.mT, x.mT @ grad
+
+
+def asks(out, x, *_):
+    return Cost(macs=7 if x.shape[0] == 5 else out.numel())
+
+
+@pytest.mark.parametrize(
+    ("formulas", "macs"),
+    [({}, 180), ({"autograd.Product": asks}, 21), ({"aten.mm": asks}, 7 + 7 + 12)],  # 5 x 4 x 3, three times
+)
+def test_a_formula_may_ask_whatever_it_wants(formulas, macs):
+    plain = learned(run((5, 4), lambda x: Product.apply(x, torch.ones(4, 3)), "grad", Empty()))
+    counter = OpCounter(formulas=formulas)
+    env = run((5, 4), lambda x: Product.apply(x, torch.ones(4, 3)), "grad", counter)
+    assert read_all(counter).macs == macs
+    assert learned(env) == plain
 
 
 def test_rows_that_a_mask_selects_have_an_unknown_number():

@@ -14,6 +14,7 @@ from opcount.cost import Cost
 from opcount.coverage import UNCOUNTED
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.plan import PassThrough, Plan
+from opcount.interceptor.symbolic import unguarded
 from opcount.interceptor.watching import looking_into, surroundings_of
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class _Way(NamedTuple):
         if price is None:
             return self.charging, Cost()
         try:
-            return self.charging, price(out, *args)
+            with unguarded((out, *args)):
+                return self.charging, price(out, *args)
         except Exception:
             if self.pricing.from_user:
                 raise

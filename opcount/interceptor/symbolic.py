@@ -6,6 +6,7 @@ might ask, and what a report shows is the value at the sizes that the program wa
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from torch import SymInt
@@ -14,6 +15,7 @@ from opcount.interceptor.calls import is_fake, tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from torch._ops import OpOverload
 
@@ -24,22 +26,20 @@ def charge_unguarded(mode: Interceptor) -> Callable[..., None]:
     """Return the mode's `charge` for fake tensors: formulas compare sizes, and leave no guard behind."""
     charge = mode.charge
 
-    def unguarded(plan: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, at: Any = None) -> None:
+    def charge_fakes(plan: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, at: Any = None) -> None:
         if at is None:
             at = mode.scope.locate()  # called from as far below the operator as `charge` calls it
-        environment = _shape_environment((*args, *(kwargs or {}).values(), out))
-        if environment is None:
+        with unguarded((*args, *(kwargs or {}).values(), out)):
             charge(plan, out, args, kwargs, at)
-        else:
-            with environment.suppress_guards():
-                charge(plan, out, args, kwargs, at)
 
-    return unguarded
+    return charge_fakes
 
 
-def _shape_environment(values: tuple[Any, ...]) -> Any:
+def unguarded(values: tuple[Any, ...]) -> AbstractContextManager[None]:
+    """Return a context in which nothing is noted of the symbolic sizes of tensors, whatever is asked."""
     modes = (getattr(tensor, "fake_mode", None) for tensor in tensors(values))
-    return next((mode.shape_env for mode in modes if mode is not None and mode.shape_env is not None), None)
+    environment = next((mode.shape_env for mode in modes if mode is not None and mode.shape_env is not None), None)
+    return nullcontext() if environment is None else environment.suppress_guards()
 
 
 def has_symbolic_sizes(values: tuple[Any, ...]) -> bool:
