@@ -127,7 +127,7 @@ def test_the_top_level_holds_what_it_should_and_nothing_else():
     ignored = [".git", *(line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines())]
     names = {path.name for path in ROOT.iterdir() if not any(fnmatch(path.name, pattern) for pattern in ignored)}
     files = {".gitignore", "LICENSE", "README.md", "pyproject.toml", "tox.ini"}
-    assert names - {"scripts"} == files | {".ci", "opcount", "tests"}
+    assert names - {"scripts"} == files | {".ci", "docs", "opcount", "tests"}
 
 
 def test_everything_runs_with_the_pytorch_that_the_readme_names():

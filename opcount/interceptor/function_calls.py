@@ -138,7 +138,7 @@ class FunctionCalls:
             return run()
         bill = self._bills.get(node)
         if bill is None:
-            return self._watch_backward(mode, node, grads, run)
+            return self._watch_derivative(mode, node, grads, run)
         with mode.absent():
             out = run()
         mode.charge(bill.plan, out, grads, {"cost": bill.total(sum(1 for _ in tensors((out,))))})
@@ -156,16 +156,24 @@ class FunctionCalls:
             mode.charge(self._opaque_plan(name_of(function)), out, args, {})
         return out
 
-    def _watch_backward(self, mode: Interceptor, node: Any, grads: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+    def run_jvp(self, mode: Interceptor, node: Any, tangents: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        """Run a function's forward derivative, which no formula prices."""
+        return (
+            run() if isinstance(mode.plans, PassThrough) else self._watch_derivative(mode, node, tangents, run, "Jvp")
+        )
+
+    def _watch_derivative(
+        self, mode: Interceptor, node: Any, given: tuple[Any, ...], run: Callable[[], Any], suffix: str = "Backward"
+    ) -> Any:
         """Run a backward, and name it likewise; a gradient may be zero, or a tensor that the forward has kept."""
         function = node._forward_cls
         name = name_of(function)
-        with looking_into(mode, grads, lenient=_runs_programs(function)) as watching:
+        with looking_into(mode, given, lenient=_runs_programs(function)) as watching:
             out = run()
             watching.know(vars(node))
             unexplained = watching.leaves_unexplained(out, constants=name not in self._opaque, strangers=True)
         if unexplained:
-            mode.charge(self._opaque_plan(f"{name}Backward"), out, grads, {})
+            mode.charge(self._opaque_plan(f"{name}{suffix}"), out, given, {})
         return out
 
     def _opaque_plan(self, name: str) -> Plan:

@@ -21,8 +21,12 @@ _IN_PYTHON = hasattr(vars(Function)["apply"], "__func__")
 _APPLIED: Any = _SingleLevelFunction if _IN_PYTHON else Function
 """The class that ``apply`` goes through last in Python."""
 
-_ENGINE_CALLS = [name for name in ("apply", "apply_boxed") if name in vars(BackwardCFunction)]
-"""Methods of a node that autograd's engine calls."""
+_CALLS = {
+    name: watcher
+    for name, watcher in {"apply": "run_backward", "apply_boxed": "run_backward", "apply_jvp": "run_jvp"}.items()
+    if name in vars(BackwardCFunction)
+}
+"""Methods of a node that PyTorch calls, and what an interceptor runs them by."""
 
 
 def _apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
@@ -34,11 +38,11 @@ def _apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
     return run()
 
 
-def _watched(method: Callable[..., Any]) -> Callable[..., Any]:
+def _watched(method: Callable[..., Any], watcher: str) -> Callable[..., Any]:
     def apply(self: Any, *args: Any) -> Any:
         run = partial(method, self, *args)
         for mode in interceptors():
-            run = partial(mode.run_backward, self, args, run)
+            run = partial(getattr(mode, watcher), self, args, run)
         return run()
 
     return apply
@@ -47,7 +51,10 @@ def _watched(method: Callable[..., Any]) -> Callable[..., Any]:
 _PATCHES = Patches(
     {
         (_APPLIED, "apply"): classmethod(_apply),
-        **{(BackwardCFunction, name): _watched(vars(BackwardCFunction)[name]) for name in _ENGINE_CALLS},
+        **{
+            (BackwardCFunction, name): _watched(vars(BackwardCFunction)[name], watcher)
+            for name, watcher in _CALLS.items()
+        },
     }
 )
 

@@ -269,6 +269,10 @@ class Interceptor(TorchDispatchMode):
         """Run the backward of an ``autograd.Function``."""
         return run() if self.functions is None else self.functions.run_backward(self, node, grads, run)
 
+    def run_jvp(self, node: Any, tangents: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        """Run the forward derivative of an ``autograd.Function``."""
+        return run() if self.functions is None else self.functions.run_jvp(self, node, tangents, run)
+
     def looking_into(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], *, lenient: bool = False
     ) -> AbstractContextManager[Watching]:

@@ -19,11 +19,11 @@ from opcount.interceptor.effects import Kind, effect_of
 from opcount.interceptor.storages import (
     Storages,
     has_values,
-    parameters,
     print_of,
     revive,
     storage_of,
     storages_of,
+    weights,
 )
 
 if TYPE_CHECKING:
@@ -259,14 +259,20 @@ class Origins:
             state = None if storage is None else self.states.get(storage._cdata)
             if state is not None and state.origin is Origin.BLANK and not (tensor.is_leaf and tensor.requires_grad):
                 found[storage._cdata] = (state, tensor)
-        weights = parameters() if found else set()
-        for key in weights & self.states.keys():
-            if self.states[key].origin is Origin.BLANK:
-                self.states.drop(key)
-        for key in found.keys() - weights:
+        if found:
+            self._forget_weights()
+        for key in found.keys() & self.states.keys():
             self.states.drop(key)
             self._name(mode, *found[key])
         self._rest(mode)
+
+    def _forget_weights(self) -> None:
+        """Forget parameters, and buffers that hold what they held."""
+        parameters, buffers = weights()
+        for key in (parameters | buffers) & self.states.keys():
+            state = self.states[key]
+            if state.origin is Origin.BLANK and (key in parameters or state.print == print_of(revive(key))):
+                self.states.drop(key)
 
     @staticmethod
     def _name(mode: Any, state: State, written: Any) -> None:

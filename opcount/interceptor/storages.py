@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, UntypedStorage
-from torch.nn import Parameter
+from torch.nn import Module, Parameter
 
 from opcount.interceptor.calls import is_fake
 
@@ -79,10 +79,18 @@ def _of_sparse(tensor: Tensor) -> list[Tensor]:
     return []
 
 
-def parameters() -> set[int]:
-    """Return the storages of all parameters that there are: a look at all objects of the process."""
-    found = (tensor for tensor in gc.get_objects() if issubclass(type(tensor), Parameter))
-    return {storage._cdata for storage in map(storage_of, found) if storage is not None}
+def weights() -> tuple[set[int], set[int]]:
+    """Return the storages of all parameters and of all buffers that there are: a look at all objects of the process."""
+    objects = gc.get_objects()
+    parameters = [value for value in objects if issubclass(type(value), Parameter)]
+    modules = [value for value in objects if issubclass(type(value), Module)]
+    buffers = [buffer for module in modules for buffer in vars(module).get("_buffers", {}).values()]
+    return _keys(parameters), _keys(buffers)
+
+
+def _keys(tensors: list[Any]) -> set[int]:
+    found = (storage_of(tensor) for tensor in tensors if isinstance(tensor, Tensor))
+    return {storage._cdata for storage in found if storage is not None}
 
 
 def revive(key: int) -> Any:
@@ -92,12 +100,16 @@ def revive(key: int) -> Any:
 
 def print_of(storage: Any) -> bytes | None:
     """Return some of the bytes of a storage on the CPU."""
-    if storage is None or storage.device.type != "cpu" or not storage.data_ptr():
+    if storage is None or storage.device.type != "cpu":
+        return None
+    try:
+        address = storage.data_ptr()
+    except RuntimeError:  # a tensor of a class that keeps its numbers elsewhere
         return None
     size = storage.nbytes()
     width = min(size, _WIDTH)
-    starts = {0, (size - width) // 2, size - width}
-    return b"".join(string_at(storage.data_ptr() + start, width) for start in sorted(starts))
+    starts = {0, (size - width) // 2, size - width} if address else ()
+    return b"".join(string_at(address + start, width) for start in sorted(starts))
 
 
 class Storages(dict[int, State]):

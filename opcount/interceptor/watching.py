@@ -6,14 +6,14 @@ from cmath import isnan
 from collections.abc import Mapping
 from contextlib import contextmanager
 from types import CellType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.origins import Origin
-from opcount.interceptor.storages import has_values, parts_of, storage_of, storages_of
+from opcount.interceptor.storages import has_values, parts_of, print_of, storage_of, storages_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,7 +57,7 @@ class Watching:
         self._start = 0 if origins is None else origins.tick
         self._asked = origins is not None
         self._lenient = lenient
-        self._versions = [(tensor, _version(tensor)) for tensor in tensors(given)]
+        self._given = [Given.of(tensor) for tensor in tensors(given)] if self._asked else []
         self.known = {storage._cdata for tensor in _reachable(given) for storage in storages_of(tensor)}
 
     def know(self, *values: Any) -> None:
@@ -75,12 +75,22 @@ class Watching:
         if not self._asked:
             return False
         with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunctionSubclass(), torch.no_grad():
-            return any(
+            return self._changes_given() or any(
                 not self._is_explained(part, constants=constants, strangers=strangers)
                 for tensor in tensors((out,))
                 for part in parts_of(tensor)
                 if part.numel()
             )
+
+    def _changes_given(self) -> bool:
+        """Tell whether other bytes stand in an argument, and no operator has put them there."""
+        return not self._lenient and any(
+            given.reads_otherwise() and not self._was_touched(given.key) for given in self._given
+        )
+
+    def _was_touched(self, key: int) -> bool:
+        state = self._states.get(key)
+        return state is not None and state.tick > self._start
 
     def finds_opaque(self, out: Any, mutated: Sequence[Tensor] = ()) -> bool:
         """Tell whether an operator is opaque: a result is not explained, or nothing wrote what it was to write.
@@ -119,11 +129,7 @@ class Watching:
         state = self._states.get(storage._cdata)
         if state is not None and state.tick > self._start:
             return state.origin in {Origin.TAINTED, Origin.FOREIGN} and not self._lenient
-        return any(
-            version is not None and given._version != version
-            for given, version in self._versions
-            if (other := storage_of(given)) is not None and other._cdata == storage._cdata
-        )
+        return any(given.key == storage._cdata and given.has_changed() for given in self._given)
 
     def _is_as_put(self, tensor: Tensor, state: State, *, constants: bool) -> bool:
         """Tell whether results are the numbers that were put there, and such may be returned."""
@@ -145,8 +151,37 @@ class Watching:
         return bool(((source == tensor) | (source.isnan() & tensor.isnan())).all())
 
 
-def _version(tensor: Tensor) -> int | None:
-    return None if tensor.is_inference() else tensor._version
+class Given(NamedTuple):
+    """A tensor as it was when it was given.
+
+    Attributes:
+        tensor: It.
+        key: Its storage; 0 if it has none.
+        version: How often it had been changed; None where PyTorch does not count.
+        print: Some of the bytes in it, on the CPU.
+    """
+
+    tensor: Tensor
+    key: int
+    version: int | None
+    print: bytes | None
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> Given:
+        """Return a tensor as it is."""
+        storage = storage_of(tensor)
+        if storage is None:
+            return cls(tensor, 0, None, None)
+        version = None if tensor.is_inference() else tensor._version
+        return cls(tensor, storage._cdata, version, print_of(storage) if has_values(tensor) else None)
+
+    def reads_otherwise(self) -> bool:
+        """Tell whether other bytes stand in it."""
+        return self.print is not None and self.print != print_of(storage_of(self.tensor))
+
+    def has_changed(self) -> bool:
+        """Tell whether it was changed."""
+        return (self.version is not None and self.version != self.tensor._version) or self.reads_otherwise()
 
 
 def _is_filled_with(tensor: Tensor, value: Any) -> bool:

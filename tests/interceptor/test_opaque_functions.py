@@ -8,6 +8,7 @@ import torch
 import torch.utils.checkpoint
 from torch import nn
 from torch.autograd.function import once_differentiable
+from torch.testing._internal.two_tensor import TwoTensor
 
 from opcount import OpCounter
 from opcount.errors import UncountedOperatorError
@@ -204,6 +205,20 @@ TRANSPARENT = {
 }
 
 
+@pytest.mark.parametrize("kind", ["two tensors", "jagged", "nested"])
+@pytest.mark.filterwarnings("ignore")  # nested tensors are a prototype
+def test_tensors_of_other_classes_pass_through_functions(kind):
+    ragged = [torch.ones(2, 3), torch.ones(4, 3)]
+    x = {
+        "two tensors": lambda: TwoTensor(X, X.clone()),
+        "jagged": lambda: torch.nested.nested_tensor(ragged, layout=torch.jagged),
+        "nested": lambda: torch.nested.nested_tensor(ragged),
+    }[kind]()
+    assert uncounted(lambda: function(lambda _, x: x * 2).apply(x)) == set()
+    if kind != "nested":
+        assert uncounted(lambda: function(lambda _, x: torch.empty_like(x)).apply(x)) == {"autograd.Probe"}
+
+
 @pytest.mark.parametrize("grad", [False, True], ids=["plain", "with gradients"])
 @pytest.mark.parametrize("name", TRANSPARENT)
 def test_a_function_whose_work_was_seen_is_not_named(name, grad):
@@ -260,6 +275,29 @@ SEEN_GRADIENTS = {
 @pytest.mark.parametrize("name", SEEN_GRADIENTS)
 def test_a_backward_whose_work_was_seen_is_not_named(name):
     assert backward_of(SEEN_GRADIENTS[name], keep) == set()
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_function_that_writes_into_what_it_is_given_is_named(mode):
+    into = function(lambda _, x, out: native(out, x))
+    silently = function(lambda _, x, out: (native(out, x), x * 2)[1])
+    with mode():
+        for probe in (into, silently):
+            assert uncounted(lambda probe=probe: probe.apply(X, torch.empty(2, 3))) == {"autograd.Probe"}
+            assert uncounted(lambda probe=probe: probe.apply(X, torch.zeros(2, 3))) == {"autograd.Probe"}
+        assert uncounted(lambda: function(inplace_dirty).apply(torch.ones(2, 3))) == {"autograd.Probe"}
+        assert uncounted(lambda: function(lambda _, x, out: out.copy_(x * 2)).apply(X, torch.zeros(2, 3))) == set()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # PyTorch's own, for forward derivatives
+def test_a_forward_derivative_that_returns_unseen_work_is_named():
+    def run(jvp):
+        probe = function(lambda ctx, x: x * 2, jvp=staticmethod(jvp))
+        with torch.autograd.forward_ad.dual_level():
+            return probe.apply(torch.autograd.forward_ad.make_dual(X, torch.ones_like(X)))
+
+    assert uncounted(lambda: run(lambda ctx, t: torch.from_numpy(t.numpy() * 2))) == {"autograd.ProbeJvp"}
+    assert uncounted(lambda: run(lambda ctx, t: t * 2)) == set()
 
 
 def test_zeros_of_a_backward_whose_forward_was_opaque_are_named():

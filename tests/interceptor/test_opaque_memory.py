@@ -105,6 +105,15 @@ class Uninitialised(nn.Module):
         return x @ self.weight + (x @ self.weight.t().t())
 
 
+class UninitialisedBuffer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", torch.empty(2, 3))
+
+    def forward(self, x):
+        return x + self.table
+
+
 def cache():
     keys = torch.empty(1, 8, 3)
     for step in range(3):
@@ -141,6 +150,7 @@ UNNAMED = {
     "a beta of 0": lambda: torch.baddbmm(torch.empty(1, 2, 4), X[None], W[None], beta=0),
     "modules": module_and_weights,
     "weights without values": lambda: Uninitialised()(X),
+    "a buffer without values": lambda: UninitialisedBuffer()(X),
     "a leaf without values": lambda: torch.empty(2, 3, requires_grad=True) * 2,
     "an optimizer": optimized,
     "a cache": cache,
