@@ -67,7 +67,7 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> I
     """
     fakes, refusals = Fakes(), Refusals(where)
     computing = Computing(fakes, refusals)
-    twins, leaves, snapshot = Twins(fakes, computing.borrow), Leaves(), Snapshot()
+    twins, leaves, snapshot = Twins(fakes, computing.borrow, computing.stand_in), Leaves(), Snapshot()
     with ExitStack() as restore:
         restore.callback(_restore, snapshot, leaves)
         enter = _Entering(twins, leaves, snapshot, partial(guard_padding, known=computing.known, refusals=refusals))

@@ -54,6 +54,13 @@ class Computing:
             raise self._refusals.refuse(f"Tensor.{asked}")
         return value
 
+    def stand_in(self, real: Tensor) -> Tensor | None:
+        """Return a real tensor in place of one of the program's, for small integers; None: it takes a fake one."""
+        if real.numel() > LIMIT or real.dtype.is_floating_point or real.is_complex() or real.device != CPU:
+            return None
+        with _for_real():
+            return self._values.adopt(real.clone())
+
     def borrow(self, twin: Tensor, real: Tensor) -> None:
         """Let a real tensor be the value of its twin."""
         if type(twin) is DryTensor and real.device == CPU:
@@ -66,6 +73,13 @@ class Computing:
             return value
         with _for_real():
             value = value.detach().clone()
+            if (
+                value.numel() <= LIMIT
+                and not value.dtype.is_floating_point
+                and not value.is_complex()
+                and value.device == CPU
+            ):
+                return self._values.adopt(value)
             fake = self._fakes.make(value.shape, value.stride(), value.dtype, value.device)
             if value.numel() <= LIMIT:
                 self._values.keep(fake, value)

@@ -226,8 +226,10 @@ class Memo(TorchDispatchMode):
             if type(value) is DryTensor:
                 return value
             if not can_be_faked(value):
-                return self._computing.dense(value) if facts.product and _is_sparse(value) else value
-            twin = self._twins.of(value)
+                return self._computing.dense(value) if facts.takes_dense and _is_sparse(value) else value
+            twin = (
+                self._twins.of(value) if id(value) in self._plain_leaves or value.is_meta else self._fakes.like(value)
+            )
             real[id(twin)] = value
             return twin
         if isinstance(value, torch.device):

@@ -13,6 +13,20 @@ _LOOKS_AT_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_sh
 _PRODUCTS = ("conv", "mm", "matmul", "linear", "einsum", "attention", "lstm", "gru", "rnn", "cdist", "fft", "linalg")
 _MORE_PRODUCTS = {"mv", "mv_", "addmv", "addmv_", "dot", "vdot", "addr", "addr_", "bilinear", "_trilinear", "embedding"}
 
+_DENSE_PRODUCTS = {
+    "mm",
+    "addmm",
+    "addmm_",
+    "mv",
+    "addmv",
+    "bmm",
+    "baddbmm",
+    "_sparse_mm",
+    "_sparse_addmm",
+    "matmul",
+    "linear",
+}
+
 _FILLED = {"zeros", "ones", "zeros_like", "ones_like", "new_zeros", "new_ones"}
 """Operators by which programs make data that stand for others."""
 
@@ -62,7 +76,7 @@ class Facts:
         looks: Whether a result's size, or a number that it returns, depends on values.
         reshapes: Whether it changes the shape of an argument.
         tensors: Whether it returns tensors.
-        product: Whether it multiplies tensors.
+        takes_dense: Whether it is a product whose result is dense, however its operands are stored.
         allocates: Whether it returns memory to be written to.
         needs_stored: Whether it matters to it how many elements a sparse tensor stores.
     """
@@ -76,7 +90,7 @@ class Facts:
     looks: bool = False
     reshapes: bool = False
     tensors: bool = True
-    product: bool = False
+    takes_dense: bool = False
     allocates: bool = False
     needs_stored: bool = False
 
@@ -103,7 +117,7 @@ def facts_of(func: Any) -> Facts:
         writes=() if name in _TURNS else tuple(writes),
         looks=bool(_LOOKS_AT_VALUES.intersection(func.tags)),
         reshapes=torch.Tag.inplace_view in func.tags and name != "detach_",
-        product=product,
+        takes_dense=name in _DENSE_PRODUCTS,
         allocates=name == "empty",
         needs_stored=product or name in _ABOUT_STORED,
         tensors=any("Tensor" in str(r.type) for r in returns),

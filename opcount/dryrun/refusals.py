@@ -34,6 +34,8 @@ _SIGNS = (
     "data pointer of Tensor",
     "doesn't have storage",
     "Couldn't swap",
+    "data is not allocated yet",
+    "unallocated storage",
     "shape_env",
     "Meta tensors",
     "OpaqueTensorImpl",

@@ -30,11 +30,15 @@ class Twins:
     Args:
         fakes: Make them.
         keep: Is told of each twin of a tensor that has values.
+        stand_in: Returns a real tensor that stands for one of the program's, or None.
     """
 
-    def __init__(self, fakes: Fakes, keep: Callable[[Tensor, Tensor], None]) -> None:
+    def __init__(
+        self, fakes: Fakes, keep: Callable[[Tensor, Tensor], None], stand_in: Callable[[Tensor], Tensor | None]
+    ) -> None:
         self._fakes = fakes
         self._keep = keep
+        self._stand_ins = stand_in
         self._twins: dict[int, tuple[Tensor, Tensor]] = {}
         self._in_place: set[int] = set()
 
@@ -95,12 +99,15 @@ class Twins:
             return _lazy_twin(module, name, tensor)
         if not is_plain(tensor):
             return tensor
+        value = vars(tensor).get(VALUE) if _needs_twin(tensor) else tensor
+        if id(tensor) not in self._twins and value is not None:
+            stand_in = self._stand_ins(value)
+            if stand_in is not None:
+                self._twins[id(tensor)] = (tensor, stand_in)
         self._in_place.add(id(tensor))
         twin = self.of(tensor)
-        if not _needs_twin(tensor):
-            self._keep(twin, tensor)
-        elif VALUE in vars(tensor):
-            self._keep(twin, vars(tensor)[VALUE])
+        if value is not None:
+            self._keep(twin, value)
         return twin
 
     def _replaced(self, value: Any) -> Any:

@@ -1,7 +1,9 @@
 """Values of small tensors, for as long as nothing unknown is written to their memory.
 
-What is known is kept for each piece of memory, and so for all views of it at once. A real tensor is its own value:
-nothing in a dry run writes to it. Once something would have, its memory has another value than it holds.
+What is known is kept for each piece of memory, and so for all views of it at once. A real tensor is its own value.
+Nothing in a dry run writes to those of the program; once something would have, their memory has another value than it
+holds. Integers that the dry run makes are real tensors: programs decide by them, and read them in ways that no dispatch
+mode sees. Once something unknown is written to them, they have no memory any more.
 """
 
 from __future__ import annotations
@@ -34,7 +36,16 @@ class Values:
     def __init__(self) -> None:
         self._kept: dict[int, tuple[StorageWeakRef, UntypedStorage | None]] = {}
         self._borrowed: set[int] = set()
+        self._ours: dict[int, tuple[StorageWeakRef, int]] = {}
         self._sweep_at = _SWEEP
+
+    def adopt(self, tensor: Tensor) -> Tensor:
+        """Let the dry run write to a real tensor that it has made."""
+        if len(self._ours) > self._sweep_at:
+            self._ours = {key: ours for key, ours in self._ours.items() if not ours[0].expired()}
+        storage = tensor.untyped_storage()
+        self._ours[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+        return tensor
 
     def of(self, tensor: Tensor) -> Tensor | None:
         """Return the value of a tensor; None: it is not known."""
@@ -58,6 +69,8 @@ class Values:
         if value is None or not _has_storage(tensor):
             return value
         storage = tensor.untyped_storage()
+        if storage._cdata in self._ours:
+            return value
         lent = self._kept[storage._cdata][1] if storage._cdata in self._kept else storage
         if lent is not storage and storage._cdata not in self._borrowed:
             return value
@@ -80,6 +93,11 @@ class Values:
     def blank(self, tensor: Tensor) -> Tensor | None:
         """Return a value to be overwritten as a whole; None: the tensor is not all that is in its memory."""
         storage = tensor.untyped_storage()
+        ours = self._ours.get(storage._cdata)
+        if ours is not None and tensor.numel() * tensor.itemsize == ours[1]:
+            storage.resize_(ours[1])
+            self._kept.pop(storage._cdata, None)
+            return tensor.detach()
         if tensor.numel() > LIMIT or tensor.numel() * tensor.itemsize != storage.nbytes():
             return None
         self._keep(storage, torch.UntypedStorage(storage.nbytes()))
@@ -107,7 +125,10 @@ class Values:
                 self._kept.pop(tensor.untyped_storage()._cdata, None)
                 tensor.known = False
         elif _has_storage(tensor):
-            self._keep(tensor.untyped_storage(), None)
+            storage = tensor.untyped_storage()
+            self._keep(storage, None)
+            if storage._cdata in self._ours:
+                storage.resize_(0)  # who reads it where no dispatch mode sees that must not find what was there
 
     def _keep(self, storage: UntypedStorage, value: UntypedStorage | None) -> None:
         if len(self._kept) > self._sweep_at:

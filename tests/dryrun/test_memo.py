@@ -33,7 +33,7 @@ def metadata(value: Any, inputs: list[Tensor]) -> Any:
         return repr(value)
     layout = (value.stride(), value.storage_offset()) if value.layout == torch.strided else ()
     shares = [i for i, t in enumerate(inputs) if _storage(t) is not None and _storage(t) == _storage(value)]
-    return isinstance(value, FakeTensor), tuple(value.shape), value.dtype, value.device, layout, value.is_conj(), shares
+    return tuple(value.shape), value.dtype, value.device, layout, value.is_conj(), shares
 
 
 def _storage(tensor: Tensor) -> int | None:
