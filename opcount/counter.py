@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import weakref
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from threading import current_thread
 from typing import TYPE_CHECKING, Any
 from warnings import warn
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from opcount.profile import Ancestors, Profile, Total
     from opcount.registry import Pricing
 
+_SETTINGS = ("_model", "_convention", "_strict", "_dry_run", "_formulas", "_warns")
+"""Attributes that a copy of a counter has as well."""
+
 
 class OpCounter:
     """Counts what runs inside its block: by operator, module, phase and dtype.
@@ -45,6 +49,9 @@ class OpCounter:
 
     It counts what its own thread runs between entering and leaving, and the model's modules on other threads. So a
     block that awaits or yields counts also what runs meanwhile on that thread: do neither inside it.
+
+    A copy, by `copy` or `pickle`, has the same settings and has counted the same; it does not count until it is
+    entered, and never disturbs the counter that it was made of. To pass on numbers alone, copy `profile`.
 
     Args:
         model: Gives modules their paths; its parameters are counted. None: modules are named by their class.
@@ -98,20 +105,55 @@ class OpCounter:
         self._convention = find_convention(convention)
         self._strict = strict
         self._model = model
-        self._answers = Answers() if dry_run else None
-        registry = registry_with(formulas)
-        refuse_composites(registry.users_targets())
-        planner = Planner(registry, self._answers)
-        self._crew = Crew(planner)
-        self._scopes = Scopes(model, self._crew.adopt, planner.priced_modules(), self._crew.charge_module)
+        self._dry_run = dry_run
+        self._formulas = None if formulas is None else dict(formulas)
+        self._warns = True
         self._sampling = None if every is None else Sampling(every)
+        self._begin()
+        refuse_composites(self._planner.registry.users_targets())
+        self._scopes  # noqa: B018  (the model's modules get their names now)
+
+    def _begin(self) -> None:
+        """Set what changes while it counts."""
         self._undo = Undo()
         self._skipped = False
         self._ran = False
-        self._warns = True
+        self._earlier: Profile | None = None
         self._memo: Memo | None = None
         self._provenance: dict[str, str] = {}
         self._reported: set[str] = set()
+
+    @cached_property
+    def _answers(self) -> Answers | None:
+        return Answers() if self._dry_run else None
+
+    @cached_property
+    def _planner(self) -> Planner:
+        return Planner(registry_with(self._formulas), self._answers)
+
+    @cached_property
+    def _crew(self) -> Crew:
+        return Crew(self._planner)
+
+    @cached_property
+    def _scopes(self) -> Scopes:
+        """Made when it is first needed: the model of a copy is whole only after the copy is made."""
+        return Scopes(self._model, self._crew.adopt, self._planner.priced_modules(), self._crew.charge_module)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy begins with: the settings, and what was counted so far."""
+        return {
+            "settings": {name: getattr(self, name) for name in _SETTINGS},
+            "sampling": deepcopy(self._sampling),
+            "earlier": self._measured() if self._ran else None,
+        }
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state["settings"])
+        self._sampling = state["sampling"]
+        self._begin()
+        self._earlier = state["earlier"]
+        self._ran = self._earlier is not None
 
     def __enter__(self) -> Self:
         if self._undo:
@@ -207,6 +249,7 @@ class OpCounter:
             self._sampling.clear()
         self._scopes.clear()
         self._reported.clear()
+        self._earlier = None
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -299,11 +342,12 @@ class OpCounter:
         return dry_run(self._model, self._scopes.running_path)
 
     def _measured(self) -> Profile:
-        return profile_of(self._scopes, self._convention, self._provenance)
+        profile = profile_of(self._scopes, self._convention, self._provenance)
+        return profile if self._earlier is None else self._earlier + profile
 
     def _total(self) -> Total:
         self._need_run()
-        return total_of(self._scopes, self._convention)
+        return total_of(self._scopes, self._convention) if self._earlier is None else self._measured().total
 
     def _need_run(self) -> None:
         if not self._ran:
