@@ -164,6 +164,15 @@ def run_unseen(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
         return func.redispatch(keys, *args, **kwargs), modes_below()
 
 
+def run_with_autocast(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run an operator whose kernel calls others, to which autocast applies; a dispatch mode would keep it from them."""
+    out, unaware = run_unseen(func, args, kwargs)
+    mode.charge(plan, out, args, kwargs)
+    for other in unaware:
+        other.charge_whole(func, out, args, kwargs)
+    return out
+
+
 def charge_unopened(
     mode: Interceptor, plan: Plan, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:

@@ -41,6 +41,12 @@ _METADATA = {
 }
 
 
+_CALLING_PRODUCTS = {"aten._trilinear"}
+"""Operators of PyTorch whose kernels call products through the dispatcher, without being composite.
+
+``linalg_pinv`` is left out: ``pinverse`` keeps autocast from it, and calls cannot be told apart.
+"""
+
 _KNOWN: dict[Any, Plan] = {}
 """Plans by opcount's own formulas, for all counts: a count of a small model would spend most of its time on them.
 
@@ -167,6 +173,9 @@ class Planner:
         own = self.backend_plan(func, name, formulas)
         if not (formulas and formulas[0].from_user):
             own.handle = handler_of(name) or own.handle
+        from_user = bool(formulas) and formulas[0].from_user and func.namespace != "aten"
+        if own.handle is None and (from_user or name.rpartition(".")[0] in _CALLING_PRODUCTS):
+            own.handle = opening.run_with_autocast
         if is_composite(func) and not (self._asks_composites and formulas and formulas[0].from_user):
             return Plan(name, own.family, handle=opening.Composite(func, own))
         return own

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812  (the programs use it)
 
-from opcount import OpCounter
+from opcount import Cost, OpCounter
 
 torch.manual_seed(0)
 A = torch.randn
@@ -229,8 +229,8 @@ torch.lerp(X2, X2, 0.5)
 torch.view_as_complex(A(3, 4, 2)) @ torch.view_as_complex(A(4, 5, 2))
 """.strip().splitlines()
 
-AUTOCAST_INSIDE = {"torch.linalg.pinv(A(4, 3))", "F.bilinear(X2, X2, A(3, 8, 8), A(3))"}
-"""Kernels that call a product without being composite: PyTorch keeps autocast from it under any dispatch mode."""
+AUTOCAST_INSIDE = {"torch.linalg.pinv(A(4, 3))"}
+"""A kernel that calls a product without being composite: PyTorch keeps autocast from it under any dispatch mode."""
 
 ASK_FOR_MODES = ("MHA", "DECODER", "torch.linalg.svdvals")
 """Kernels that take another path, and round differently, when any dispatch mode is active."""
@@ -259,6 +259,37 @@ def test_a_product_with_a_weight_is_folded_as_without_a_counter(mode):
     assert {name for name, total in counter.by_operator().items() if total.macs} == {"aten.mm.default"}
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("counters", [1, 2])
+def test_a_bilinear_module_computes_under_autocast_as_without_a_counter(dtype, counters):
+    model, x = nn.Bilinear(8, 7, 5), torch.randn(33, 8, requires_grad=True)
+    y = torch.randn(33, 7)
+    with torch.autocast("cpu", dtype):
+        bare = model(x, y)
+        with ExitStack() as stack:
+            nested = [stack.enter_context(OpCounter(model, strict=True)) for _ in range(counters)]
+            found = model(x, y)
+    assert torch.equal(found, bare)
+    assert torch.equal(*(torch.autograd.grad(out.float().sum(), x)[0] for out in (found, bare)))
+    # x with the weight, then with y
+    assert [counter.macs for counter in nested] == [33 * 5 * (8 * 7 + 7)] * counters
+
+
+def test_a_custom_operator_with_a_formula_computes_under_autocast_as_without_a_counter():
+    @torch.library.custom_op("inference_tests::product", mutates_args=())
+    def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (a @ b).float()
+
+    a, b = torch.randn(9, 33), torch.randn(33, 7)
+    with torch.autocast("cpu", torch.bfloat16):
+        bare = product(a, b)
+        formulas = {"inference_tests::product": lambda out, *_: Cost(macs=out.numel())}
+        with OpCounter(formulas=formulas) as outer, OpCounter(formulas=formulas) as inner:
+            found = product(a, b)
+    assert torch.equal(found, bare)
+    assert outer.macs == inner.macs == 9 * 7
+
+
 @pytest.mark.filterwarnings("ignore")  # of operators that PyTorch calls deprecated or experimental
 @pytest.mark.parametrize("autocast", [False, True], ids=["", "autocast"])
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -268,7 +299,8 @@ def test_a_program_counts_the_same_in_every_mode_and_computes_what_it_does_bare(
         expected = [run(program, mode) for mode in modes]
         found, totals = zip(*(counted(program, mode) for mode in modes), strict=True)
     assert totals[0] == totals[1] == totals[2]
-    if not (autocast and program in AUTOCAST_INSIDE):
-        rounding = {"rtol": 0, "atol": 0} if not program.startswith(ASK_FOR_MODES) else {}
-        for bare, out in zip(expected, found, strict=True):
-            torch.testing.assert_close(out, bare, **rounding, equal_nan=True)
+    if autocast and program in AUTOCAST_INSIDE:
+        return
+    rounding = {"rtol": 0, "atol": 0} if not program.startswith(ASK_FOR_MODES) else {}
+    for bare, out in zip(expected, found, strict=True):
+        torch.testing.assert_close(out, bare, **rounding, equal_nan=True)
