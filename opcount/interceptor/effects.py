@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 class Kind(Enum):
     """How an operator makes its results."""
 
+    __hash__ = object.__hash__  # that of an Enum takes longer
+
     BLANK = auto()
     """Allocates, and leaves in it whatever was there."""
     CONSTANT = auto()

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 class Origin(Enum):
     """How the numbers in a storage came about."""
 
+    __hash__ = object.__hash__  # that of an Enum takes longer
+
     BLANK = auto()
     """Nothing has been written into memory that an operator allocated."""
     CONSTANT = auto()

@@ -107,9 +107,10 @@ def print_of(storage: Any) -> bytes | None:
     except RuntimeError:  # a tensor of a class that keeps its numbers elsewhere
         return None
     size = storage.nbytes()
-    width = min(size, _WIDTH)
-    starts = {0, (size - width) // 2, size - width} if address else ()
-    return b"".join(string_at(address + start, width) for start in sorted(starts))
+    if size <= 3 * _WIDTH or not address:
+        return string_at(address, size) if address else b""
+    starts = (0, (size - _WIDTH) // 2, size - _WIDTH)
+    return b"".join(string_at(address + start, _WIDTH) for start in starts)
 
 
 class Storages(dict[int, State]):

@@ -211,3 +211,44 @@ def test_strict_names_every_operator_and_never_hides_an_error_of_the_block():
         OPS.opaque(OPS.opaque(W))
     with pytest.raises(ZeroDivisionError), OpCounter(strict=True):
         OPS.opaque(W) / (1 // 0)
+
+
+def written(out):
+    """Do as a compiled kernel does: write into memory, past every dispatcher."""
+    out.numpy()[...] = 3
+    return out
+
+
+OPAQUE = {
+    "returned(Tensor x) -> Tensor": lambda x: (x.sum(), written(torch.empty_like(x)))[1],
+    "zeros(Tensor x) -> Tensor": lambda x: (x.sum(), written(x.new_zeros(4)))[1],
+    "array(Tensor x) -> Tensor": lambda x: torch.from_numpy(x.numpy() * 2) + x.sum(),
+    "one_of_two(Tensor x) -> (Tensor, Tensor)": lambda x: (x * 2, written(torch.empty_like(x))),
+    "in_a_list(Tensor x) -> Tensor[]": lambda x: [x * 2, written(torch.empty_like(x))],
+    "in_place(Tensor(a!) x) -> ()": lambda x: (x.sum(), written(x), None)[2],
+}
+SEEN = {
+    "two(Tensor x) -> (Tensor, Tensor)": lambda x: (x * 2, x),
+    "mutated(Tensor(a!) x) -> ()": lambda x: (x.mul_(2), None)[1],
+    "not_mutated(Tensor(a!) x) -> Tensor": lambda x: x * 2,
+    "masked(Tensor x) -> Tensor": lambda x: x[x > 3] * 2,
+    "no_work(Tensor x) -> (Tensor, Tensor)": lambda x: (x * 2, torch.zeros(3)),
+}
+for schema, kernel in {**OPAQUE, **SEEN}.items():
+    LIBRARY.define(schema)
+    LIBRARY.impl(schema.partition("(")[0], kernel, "CPU")
+
+
+@pytest.mark.parametrize("schema", OPAQUE)
+def test_an_operator_whose_result_nothing_inside_made_is_named_although_a_helper_is_priced(schema):
+    name = schema.partition("(")[0]
+    _, counter = without_warnings(lambda: getattr(OPS, name)(W.clone()))
+    assert set(counter.coverage.uncounted) == {f"opening.{name}.default"}
+    with pytest.warns(match="no formula"), OpCounter() as outer, OpCounter() as inner:
+        getattr(OPS, name)(W.clone())
+    assert set(outer.coverage.uncounted) == set(inner.coverage.uncounted) == {f"opening.{name}.default"}
+
+
+@pytest.mark.parametrize("schema", SEEN)
+def test_an_operator_whose_results_were_made_inside_is_not_named(schema):
+    counted(lambda: getattr(OPS, schema.partition("(")[0])(W.clone()))
