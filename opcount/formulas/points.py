@@ -56,14 +56,14 @@ def furthest_points(out: Tensor, points: Tensor, /, *_: object) -> Cost:
     The first point is given.
     """
     require(out.dim() == 2 and points.dim() == 3, "points of shape (b, n, 3)", points)
-    rounds = out.shape[0] * (out.shape[1] - 1)
+    rounds = out.shape[0] * max(out.shape[1] - 1, 0)
     return Cost(0, rounds * points.shape[1] * (2 * points.shape[2] + 2))
 
 
 @formula(autograd.FurthestPointSamplingWithDist)
 def furthest_points_by_distance(out: Tensor, distances: Tensor, /, *_: object) -> Cost:
     """As `furthest_points`, with the distances given: two comparisons for each point each time."""
-    return Cost(0, 2 * out.shape[0] * (out.shape[1] - 1) * distances.shape[1])
+    return Cost(0, 2 * out.shape[0] * max(out.shape[1] - 1, 0) * distances.shape[1])
 
 
 @formula(autograd.ThreeInterpolate)

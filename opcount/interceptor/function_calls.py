@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+import torch
 from torch.autograd import Function
 
 from opcount.cost import Cost
@@ -54,11 +55,18 @@ class _Way(NamedTuple):
             return self.charging, Cost()
         try:
             with unguarded((out, *args)):
-                return self.charging, price(out, *args)
+                cost = price(out, *args)
         except Exception:
             if self.pricing.from_user:
                 raise
             return self.failing, Cost()
+        # A formula of ours may have been asked for a function that only bears a library's name.
+        return (self.charging, cost) if self.pricing.from_user or _counts(cost) else (self.failing, Cost())
+
+
+def _counts(cost: Cost) -> bool:
+    """Tell whether a cost is one: of whole numbers from 0 on."""
+    return all(isinstance(n, torch.SymInt) or (type(n) is int and n >= 0) for n in cost)
 
 
 def _way(pricing: Plan, suffix: str = "") -> _Way:

@@ -64,3 +64,17 @@ def test_a_function_whose_context_is_set_up_apart_takes_no_context():
     with OpCounter(strict=True) as counter:
         CAMapFunction.apply(weight, g)
     assert counter.macs == g.numel() * 5
+
+
+@pytest.mark.parametrize("pool", [torch.ones(2, 2), 0.5, -7])
+def test_a_cost_that_is_no_number_names_the_function(pool):
+    class BorderAlignFunction(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, boxes, pool):
+            return x + 1
+
+    x = torch.rand(1, 2, 3, 4)
+    with pytest.warns(UserWarning, match="BorderAlignFunction"), OpCounter() as counter:
+        BorderAlignFunction.apply(x, x, pool)
+    assert set(counter.coverage.uncounted) == {"autograd.BorderAlignFunction"}
+    assert (counter.macs, counter.profile.total.arith) == (0, 0)
