@@ -12,6 +12,7 @@ from torch.nn import Parameter
 from opcount.scope.engine import ignore, listen
 from opcount.scope.global_hooks import after_module, after_step, before_module, before_step, is_registered, remove
 from opcount.scope.graphs import Maker, leaves_of, maker_of
+from opcount.scope.guard import Guard
 from opcount.scope.names import Names
 from opcount.scope.thread import NO_TASK, RECOMPUTE, Scope
 from opcount.scope.threads import Threads
@@ -60,6 +61,7 @@ class Scopes:
         self._scope_of = self._threads.by_ident
         self._adopt = adopt
         self._adopted: dict[int, Undo] = {}
+        self._stepping: dict[int, tuple[Undo, Guard]] = {}
         self._priced = priced_modules
         self._charge_module = charge_module
 
@@ -213,16 +215,33 @@ class Scopes:
         self._adopt(scope, undo)
         return scope
 
-    def _enter_optimizer(self, optimizer: object, _args: object, _kwargs: object) -> None:
-        scope = self._threads.by_ident.get(get_ident())
-        if scope is not None and scope.observing:
-            scope.pop(optimizer)  # left behind by a step that raised
-            scope.push(optimizer, scope.root, _graph_task(), scope.root, optimizing=True)
+    def _enter_optimizer(self, optimizer: Any, _args: object, _kwargs: object) -> None:
+        ident = get_ident()
+        scope = self._threads.by_ident.get(ident)
+        if scope is None or not scope.observing:
+            stepped = (parameter for group in optimizer.param_groups for parameter in group["params"])
+            if ident in _COUNTING or not self.names.owns_any(stepped):
+                return
+            guard = Guard(1, partial(self._end_step, ident))  # a step that raises calls no hook
+            undo = Undo()
+            self._stepping[ident] = undo, guard
+            scope = self._observe_briefly(undo)
+        scope.pop(optimizer)  # left behind by a step that raised
+        scope.push(optimizer, scope.root, _graph_task(), scope.root, optimizing=True)
 
     def _leave_optimizer(self, optimizer: object, _args: object, _kwargs: object) -> None:
-        scope = self._threads.by_ident.get(get_ident())
+        ident = get_ident()
+        scope = self._threads.by_ident.get(ident)
         if scope is not None and scope.observing:
             scope.pop(optimizer)
+            if ident in self._stepping and scope.idle:
+                self._end_step(ident)
+
+    def _end_step(self, ident: int, _token: object = None) -> None:
+        """Let go of a thread that was adopted for the step of an optimizer."""
+        if ident == get_ident() and ident in self._stepping:
+            undo, _ = self._stepping.pop(ident)
+            undo.run()
 
 
 def _free_thread(home: int, holder: object) -> None:

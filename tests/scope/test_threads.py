@@ -386,3 +386,62 @@ def test_another_models_parameters_make_a_graph_another_programs():
 
     in_thread(main)
     assert macs == [FROZEN]
+
+
+def trained():
+    model = nn.Linear(2, 3, bias=False)
+    model(data()).sum().backward()
+    return model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_an_optimizer_that_steps_on_another_thread_is_counted(given):
+    def count(run):
+        model, optimizer = trained()
+        with OpCounter(model if given else None) as c:
+            run(optimizer.step)
+        return c.by_phase()["optimizer"].arith
+
+    assert count(in_thread) == count(lambda step: step()) > 0
+
+
+def test_a_training_loop_on_another_thread_is_counted_as_on_this_one():
+    def count(run):
+        model, optimizer = trained()
+
+        def train():
+            for _ in range(3):
+                optimizer.zero_grad()
+                model(data()).square().mean().backward()
+                optimizer.step()
+
+        with OpCounter(model) as c:
+            run(train)
+        return {phase: total.macs for phase, total in c.by_phase().items()}, c.by_phase()["optimizer"]
+
+    assert count(in_thread) == count(lambda train: train())
+
+
+def test_the_optimizer_of_another_model_is_not_ours():
+    model, (_, optimizer) = nn.Linear(2, 3), trained()
+    with OpCounter(model) as c:
+        in_thread(optimizer.step)
+    assert not c.by_phase()
+
+
+def test_a_step_that_raises_on_another_thread_leaves_no_mode_there():
+    model, optimizer = trained()
+    heights = []
+
+    def closure():
+        heights.append(torch._C._len_torch_dispatch_stack())
+        raise KeyError
+
+    def work():
+        with pytest.raises(KeyError):
+            optimizer.step(closure)
+        heights.append(torch._C._len_torch_dispatch_stack())
+
+    with OpCounter(model):
+        in_thread(work)
+    assert heights == [1, 0]
