@@ -199,6 +199,19 @@ def test_a_formula_may_ask_whatever_it_wants(formulas, macs):
     assert learned(env) == plain
 
 
+def test_functions_of_tensors_whose_sizes_only_data_tell():
+    def program(x):
+        rows = (x.detach() > 0).sum().item()
+        torch._check(rows >= 2)
+        return Product.apply(torch.ones(rows, 4) * x[0], torch.ones(4, 3))
+
+    plain = learned(run((5, 4), program, "grad", Empty()))
+    env = run((5, 4), program, "grad", counter := OpCounter())
+    assert learned(env) == plain
+    assert "autograd.Product" not in read_all(counter).coverage.uncounted
+    assert learned(env) == plain
+
+
 def test_rows_that_a_mask_selects_have_an_unknown_number():
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
     x = mode.from_tensor(torch.ones(5, 4))

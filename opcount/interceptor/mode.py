@@ -18,7 +18,7 @@ from opcount.interceptor.origins import Origins
 from opcount.interceptor.plan import PassThrough, Plan, Planner
 from opcount.interceptor.stack import modes_below, replace_modes, without
 from opcount.interceptor.steps import take_back
-from opcount.interceptor.symbolic import charge_unguarded, has_symbolic_sizes
+from opcount.interceptor.symbolic import has_symbolic_sizes, unguarded
 from opcount.interceptor.watching import Watching, looking_into
 from opcount.scope import Row
 
@@ -152,6 +152,9 @@ class Interceptor(TorchDispatchMode):
                 frame, phase = scope.top, scope.phase
             else:
                 frame, phase = scope.locate()
+        if self.sees_fakes:
+            self._charge_unguarded(plan, out, args, kwargs, (frame, phase))
+            return
         try:
             while plan.when is not None:
                 meets = plan.when(out, *args, **kwargs) if kwargs else plan.when(out, *args)
@@ -214,13 +217,23 @@ class Interceptor(TorchDispatchMode):
             self.plans[name] = Plan(operator, UNCOUNTED)
         return self.plans[name]
 
+    def _charge_unguarded(
+        self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, at: Place
+    ) -> None:
+        """Charge what fake tensors do: formulas compare sizes, which may be symbolic, and leave no guard behind."""
+        try:
+            self.sees_fakes = False
+            with unguarded((*args, *(kwargs or {}).values(), out)):
+                Interceptor.charge(self, plan, out, args, kwargs, at)
+        finally:
+            self.sees_fakes = True
+
     def _has_handler(self, types: tuple[type, ...]) -> bool:
         found = self._handlers.get(types)
         if found is None:
             found = self._handlers[types] = any(map(_handles_dispatch, types))
-            if any(map(is_fake, types)) and not self.sees_fakes and not self.planner.is_dry:
-                self.sees_fakes = True
-                self.charge = charge_unguarded(self)  # type: ignore[method-assign]
+            if any(map(is_fake, types)) and not self.planner.is_dry:
+                self.root.sees_fakes = self.sees_fakes = True
         return found
 
     def push_here(self, undo: Undo) -> None:

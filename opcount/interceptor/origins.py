@@ -25,6 +25,7 @@ from opcount.interceptor.storages import (
     storages_of,
     weights,
 )
+from opcount.interceptor.symbolic import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -150,7 +151,7 @@ class Origins:
     def allocated(self, mode: Any, operator: str, out: Any) -> None:
         """Take note of memory that an operator left as it was."""
         storage = storage_of(out)
-        if storage is None or not out.numel() or storage._cdata in self.states:
+        if storage is None or not size_of(out.numel()) or storage._cdata in self.states:
             return
         if self._inputs or has_values(out):
             self.states.put(storage, State(Origin.BLANK, self.tick, operator, print_of(storage)))
@@ -216,9 +217,9 @@ class Origins:
         """Return what is known of what a tensor holds; None if that is nothing, or a single number from elsewhere."""
         storage = storage_of(tensor)
         state = None if storage is None else self.states.get(storage._cdata)
-        if state is None or (state.origin is Origin.FOREIGN and tensor.numel() == 1):
+        if state is None or (state.origin is Origin.FOREIGN and size_of(tensor.numel()) == 1):
             return None
-        return None if state.origin is Origin.BLANK and tensor.numel() <= state.filled else state
+        return None if state.origin is Origin.BLANK and size_of(tensor.numel()) <= state.filled else state
 
     def _state(self, effect: Effect, origin: Origin, read: list[Tensor], args: tuple[Any, ...]) -> State:
         state = State(origin, self.tick)
@@ -243,10 +244,10 @@ class Origins:
             if state is not None:
                 self.states.drop(storage._cdata)
             return
-        if effect.overwrites and origin not in _DOUBTFUL and tensor.numel() * tensor.itemsize < storage.nbytes():
+        if effect.overwrites and origin not in _DOUBTFUL and not _fill(tensor.numel(), tensor, storage):
             if state is not None and state.origin is Origin.BLANK:
-                state.filled += tensor.numel()
-                if state.filled * tensor.itemsize < storage.nbytes():
+                state.filled += size_of(tensor.numel())
+                if not _fill(state.filled, tensor, storage):
                     return
             elif state is not None and state.origin in _DOUBTFUL:
                 return
@@ -279,6 +280,11 @@ class Origins:
     @staticmethod
     def _name(mode: Any, state: State, written: Any) -> None:
         type(mode).charge(mode, mode.unpriced(f"native code into {state.made}"), written, (), {})
+
+
+def _fill(elements: int, tensor: Tensor, storage: Any) -> bool:
+    """Return whether so many elements of a tensor are all of its storage."""
+    return bool(size_of(elements * tensor.itemsize) >= size_of(storage.nbytes()))
 
 
 def _noting(mode: Any, origins: Origins) -> Callable[..., None]:

@@ -13,26 +13,12 @@ from torch import SymInt
 
 from opcount.interceptor.calls import is_fake, tensors
 
+_LARGE = 2**60
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from torch._ops import OpOverload
-
-    from opcount.interceptor.mode import Interceptor
-
-
-def charge_unguarded(mode: Interceptor) -> Callable[..., None]:
-    """Return the mode's `charge` for fake tensors: formulas compare sizes, and leave no guard behind."""
-    charge = mode.charge
-
-    def charge_fakes(plan: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, at: Any = None) -> None:
-        if at is None:
-            at = mode.scope.locate()  # called from as far below the operator as `charge` calls it
-        with unguarded((*args, *(kwargs or {}).values(), out)):
-            charge(plan, out, args, kwargs, at)
-
-    return charge_fakes
 
 
 def unguarded(values: tuple[Any, ...]) -> AbstractContextManager[None]:
@@ -63,6 +49,14 @@ def value_of(number: int | SymInt) -> int | None:
             return int(number)
     except (AttributeError, RuntimeError):  # of a nested tensor; of a size that depends on data
         return None
+
+
+def size_of(number: int | SymInt) -> int:
+    """Return a number to compare with, at the sizes at hand; where only data tell, one that is large."""
+    if type(number) is int:
+        return number
+    value = value_of(number)
+    return _LARGE if value is None else value
 
 
 def least_of(number: int | SymInt) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.origins import Origin
 from opcount.interceptor.storages import has_values, parts_of, print_of, storage_of, storages_of
+from opcount.interceptor.symbolic import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,7 +80,7 @@ class Watching:
                 not self._is_explained(part, constants=constants, strangers=strangers)
                 for tensor in tensors((out,))
                 for part in parts_of(tensor)
-                if part.numel()
+                if size_of(part.numel())
             )
 
     def _changes_given(self) -> bool:
@@ -121,7 +122,7 @@ class Watching:
         if state is None:
             return self._lenient or bool(strangers and storage.resizable())
         if state.origin is Origin.BLANK:
-            return bool(tensor.numel() <= state.filled)
+            return bool(size_of(tensor.numel()) <= state.filled)
         if self._lenient or state.origin in {Origin.TAINTED, Origin.FOREIGN}:
             return self._lenient and state.origin is not Origin.TAINTED
         return state.origin is Origin.WORK or self._is_as_put(tensor, state, constants=constants)
@@ -137,7 +138,7 @@ class Watching:
         """Tell whether results are the numbers that were put there, and such may be returned."""
         if state.origin is Origin.COPY:
             return self._is_still_a_copy(tensor, state)
-        if not constants and tensor.numel() > 1:
+        if not constants and size_of(tensor.numel()) > 1:
             return False
         return state.origin is Origin.DATA or _is_filled_with(tensor, state.value)
 
