@@ -15,6 +15,7 @@ from opcount.cost import Cost
 from opcount.coverage import UNCOUNTED
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.plan import PassThrough, Plan
+from opcount.interceptor.stack import interceptors, without
 from opcount.interceptor.symbolic import unguarded
 from opcount.interceptor.watching import looking_into, surroundings_of
 
@@ -54,7 +55,8 @@ class _Way(NamedTuple):
         if price is None:
             return self.charging, Cost()
         try:
-            with unguarded((out, *args)):
+            # What a formula computes to know the cost is not the program's.
+            with without(interceptors()), unguarded((out, *args)):
                 cost = price(out, *args)
         except Exception:
             if self.pricing.from_user:

@@ -193,3 +193,15 @@ def test_an_exception_in_a_function_leaves_the_counter_as_it_was():
             Failing.apply(torch.ones(2, 3), torch.ones(3, 4))
         torch.ones(2, 3) @ torch.ones(3, 4)
     assert counter.macs == 24
+
+
+def test_what_a_formula_computes_is_charged_to_nobody():
+    def by_values(out, x, w):
+        return Cost(macs=int((x * 2).sum() * w.numel()))
+
+    with OpCounter() as outer, OpCounter(formulas={Product: by_values}, strict=True) as inner:
+        Product.apply(torch.ones(2, 3), torch.ones(3, 4))
+    assert inner.macs == 2 * 6 * 12
+    assert set(inner.by_operator()) == {"autograd.Product"}
+    assert set(outer.by_operator()) == {"aten.mm.default", "aten.mul.Tensor"}
+    assert outer.by_operator()["aten.mul.Tensor"].calls == 1
