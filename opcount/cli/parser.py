@@ -51,7 +51,7 @@ TARGET is one of
   FILE.py[:factory]            a function, a class or an object in a Python file
   package.module:factory       the same, of anything that can be imported
   timm/NAME, torchvision/NAME  a model of these libraries
-  transformers/CONFIG          a folder with a config.json, such a file, or a model type such as bert
+  transformers/CONFIG[:CLASS]  a folder with a config.json, such a file, or a model type such as bert
   diffusers/CONFIG             the same, or a class such as DiTTransformer2DModel
   CONFIG.py, CONFIG            a config of mmpretrain, mmdet or mmyolo, by path or by name
 """
@@ -118,7 +118,7 @@ def _count(sub: argparse.ArgumentParser) -> None:
     )
     add("--input", action="append", default=[], metavar="NAME=1x3x224x224:float32", help="an input, by name or not")
     add("--seq", type=_positive, metavar="N", help="tokens in a text")
-    add("--batch-size", type=_positive, default=1, metavar="N", help="samples (default: 1)")
+    add("--batch-size", type=_positive, metavar="N", help="samples (default: 1)")
     add("--kwargs", nargs="+", action="extend", default=[], metavar="K=V", help="arguments of what builds the model")
     add(
         "--cfg-options",
@@ -129,13 +129,14 @@ def _count(sub: argparse.ArgumentParser) -> None:
         help="override settings of an OpenMMLab config",
     )
     add("--train", action="store_true", help="forward, backward and an optimizer's step, in train mode")
-    add("--optimizer", default="AdamW", metavar="NAME", help="of torch.optim for --train, or none (default: AdamW)")
+    add("--optimizer", metavar="NAME", help="of torch.optim for --train, or none (default: AdamW)")
     add("--dtype", default="", metavar="D", help="of parameters and inputs, such as bfloat16")
     add("--device", default="cpu", type=_device, help="cpu (default), cuda, cuda:N, or meta")
-    add(
+    way = sub.add_mutually_exclusive_group()
+    way.add_argument(
         "--real", dest="dry_run", action="store_false", help="compute; the default is a dry run, where that is possible"
     )
-    add("--dry-run", action="store_true", default=None, help="never compute: fail where a dry run is not possible")
+    way.add_argument("--dry-run", action="store_true", help="never compute: fail where a dry run is not possible")
     _report(sub)
     sub.set_defaults(command=_lazily("count"), dry_run=None)
 

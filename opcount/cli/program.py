@@ -6,6 +6,7 @@ import os
 import runpy
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -14,10 +15,13 @@ from opcount.cli.formats import chosen, render
 from opcount.cli.output import write
 from opcount.counter import OpCounter
 from opcount.errors import InputError, UncountedOperatorWarning
+from opcount.profile import ROOT, Module
 
 if TYPE_CHECKING:
     import argparse
     from types import TracebackType
+
+    from opcount.profile import Profile
 
 _OURS = (str(Path(__file__).parents[1]) + os.sep, "<frozen runpy>", "<frozen importlib", str(runpy.__file__))
 """Where the frames are that a program does not have when Python runs it."""
@@ -38,13 +42,20 @@ def run(options: argparse.Namespace) -> int:
         warnings.simplefilter("ignore", UncountedOperatorWarning)  # the report says it
         with counter:
             status = _status(options)
-    text = render(counter.profile, options)
+    text = render(_with_parameters(counter), options)
     if options.output is None:
         sys.stdout.flush()
         sys.stderr.write(text)
     else:
         write(text, options.output)
     return status
+
+
+def _with_parameters(counter: OpCounter) -> Profile:
+    """Return what was counted, with the parameters of all modules that ran: a program has any number of models."""
+    params = counter._scopes.names.count_foreign_parameters()  # noqa: SLF001  (a counter without a model tells none)
+    profile = counter.profile
+    return replace(profile, modules={ROOT: Module(ROOT, "", params), **profile.modules}) if params else profile
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -196,9 +196,8 @@ class JitModelAnalysis(Answers):
     def _run_once(self, *, with_autograd: bool = False) -> Tally:
         args = self._inputs if isinstance(self._inputs, tuple) else (self._inputs,)
         functions = {k.removeprefix(_FUNCTION) for k in {*self._op_handles, *self._ignored_ops} if _FUNCTION in k}
-        ran, dry = self._model, runs_dry(self._model, self._dry_run)
-        if dry:
-            ran, args, _ = skeleton_of(ran, args, {})
+        dry = runs_dry(self._model, self._dry_run)
+        ran = skeleton_of(self._model) if dry else self._model
         tally = Tally(ran)
 
         def add(call: Call) -> None:
@@ -214,7 +213,7 @@ class JitModelAnalysis(Answers):
                 undo.enter_context(without_computing(ran))
             undo.enter_context(whole_calls(ran, add, TRACED_IN_PARTS, functions, with_autograd=with_autograd))
             ran(*args)
-        tally.model = reported(self._model, ran)
+            tally.model = reported(self._model, ran)
         return tally
 
     def _add(self, entry: Entry, kind: str, call: Call) -> None:

@@ -45,17 +45,16 @@ def run(
         quiet: Do not warn of operators that nothing explains.
         dry: Compute nothing: a skeleton runs in the model's place.
     """
-    ran, (args, kwargs) = model, inputs
-    if dry:
-        ran, args, kwargs = skeleton_of(model, args, kwargs)
+    ran = skeleton_of(model) if dry else model
     with ExitStack() as undo:
         undo.enter_context(left_alone(model, *inputs.args, *inputs.kwargs.values(), dry=dry))
         if quiet:
             undo.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore", UncountedOperatorWarning)
         with OpCounter(ran, dry_run=dry, formulas=formulas) as counter:
-            ran(*args, **kwargs)
-    shown = reported(model, ran)
+            ran(*inputs.args, **inputs.kwargs)
+            counter.pause()
+            shown = reported(model, ran)
     return Run(shown, counter.profile, dict(walk(shown)), Names(shown).paths)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 from torch.nn.parameter import is_lazy
@@ -28,38 +28,29 @@ def runs_dry(model: nn.Module, dry_run: bool | None) -> bool:  # noqa: FBT001  (
     return any(parameter.is_meta for parameter in model.parameters()) if dry_run is None else dry_run
 
 
-class _Call(nn.Module):
-    """A call of a model that has not been made yet."""
-
-    def __init__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        super().__init__()
-        self.model = model
-        self.args = args
-        self.kwargs = kwargs
-
-
-def skeleton_of(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
-    """Return copies of the model and its arguments without their data.
+def skeleton_of(model: nn.Module) -> nn.Module:
+    """Return a copy of the model without its data.
 
     Raises:
         DryRunError: A part of the model has none.
     """
     from opcount.dryrun import skeleton  # noqa: PLC0415  (fake tensors take a second to import)
 
-    call = skeleton(_Call(model, args, kwargs))
-    return call.model, call.args, call.kwargs
+    return skeleton(model)
 
 
 def reported(model: nn.Module, ran: nn.Module) -> nn.Module:
-    """Return the model whose modules and parameters a report lists: the skeleton where its forward made some."""
-    if any(map(is_lazy, model.parameters())) or not all(
-        [name for name, _ in listed(model)] == [name for name, _ in listed(ran)]
+    """Return the model whose modules and parameters a report lists: of a skeleton, those that its forward made, too.
+
+    They go when the dry run ends, so it is to be asked for before.
+    """
+    if ran is model:
+        return model
+    grown = any(map(is_lazy, model.parameters())) or any(
+        [name for name, _ in listed(model)] != [name for name, _ in listed(ran)]
         for listed in (walk, nn.Module.named_parameters)
-    ):
-        return ran
-    return model
+    )
+    return skeleton_of(ran) if grown else model
 
 
 @contextmanager

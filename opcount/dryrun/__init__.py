@@ -19,6 +19,7 @@ from torch.utils import _foreach_utils
 
 from opcount.dryrun.computing import Computing
 from opcount.dryrun.fakes import Fakes
+from opcount.dryrun.imports import imports_undisturbed
 from opcount.dryrun.leaves import Leaves
 from opcount.dryrun.memo import Memo
 from opcount.dryrun.optimizers import paired_optimizers
@@ -89,6 +90,7 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> I
         restore.enter_context(memo)
         restore.enter_context(attention_in_the_open())
         restore.enter_context(errors_raised_only())
+        restore.enter_context(imports_undisturbed())
         try:
             yield memo
         except Exception as error:

@@ -17,6 +17,9 @@ _FOLDERS = (Path(nn.__file__).parents[1], Path(importlib.__file__).parent, Path(
 _LIBRARIES = tuple(f"{folder}{os.sep}" for folder in _FOLDERS)
 """Where torch, importlib and opcount are: a line in there tells a user nothing."""
 
+_LONG = 400
+"""Characters of a message that is shown whole."""
+
 
 def blame(error: BaseException, model: nn.Module | None = None) -> str:
     """Return ``"RuntimeError in layer1.0.conv2 (Conv2d) at model.py:12: its own message"``.
@@ -24,19 +27,38 @@ def blame(error: BaseException, model: nn.Module | None = None) -> str:
     The module is the innermost of the model's that was running; the line is the innermost outside of torch, and within
     the model where one is given.
     """
+    module, line = _place(error, model)
+    message = brief(str(error))
+    if isinstance(error, SyntaxError) and error.filename:
+        line, message = f"{_short(error.filename)}:{error.lineno}", error.msg
+    where = f" in {module}" if module else ""
+    where += f" at {line}" if line else ""
+    return f"{type(error).__name__}{where}" + (f": {message}" if message else "")
+
+
+def line_of(error: BaseException, model: nn.Module | None = None) -> str:
+    """Return the innermost line of the program that raised an error: ``"model.py:12"``; empty if there is none."""
+    return _place(error, model)[1]
+
+
+def brief(message: str) -> str:
+    """Return an error's message in one line; of a long one the first line, for the rest is not for users."""
+    first = message.strip().partition("\n")[0]
+    text = " ".join((message if len(message) <= _LONG else first).split())
+    return text if len(text) <= _LONG else f"{text[:_LONG]} ..."
+
+
+def _place(error: BaseException, model: nn.Module | None) -> tuple[str, str]:
     paths = {id(module): path for path, module in model.named_modules()} if model is not None else {}
     module = line = ""
     for frame, number in _frames(error):
         runs = frame.f_locals.get("self")
         if id(runs) in paths:
-            module = f" in {paths[id(runs)] or 'the model itself'} ({type(runs).__name__})"
+            module = f"{paths[id(runs)] or 'the model itself'} ({type(runs).__name__})"
         file = frame.f_code.co_filename
         if (module or model is None) and not file.startswith((*_LIBRARIES, "<")):
-            line = f" at {_short(file)}:{number}"
-    message = str(error).strip()
-    if isinstance(error, SyntaxError) and error.filename:
-        line, message = f" at {_short(error.filename)}:{error.lineno}", error.msg
-    return f"{type(error).__name__}{module}{line}" + (f": {message}" if message else "")
+            line = f"{_short(file)}:{number}"
+    return module, line
 
 
 def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:

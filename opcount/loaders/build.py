@@ -21,15 +21,16 @@ if TYPE_CHECKING:
     from opcount.loaders.loaded import Request
 
 
-def on_device(make: Callable[[], Any], device: str) -> Any:
-    """Call what builds a model; for the meta device without ever allocating weights, where the builder bears that."""
-    if device == "meta":
-        try:
-            with torch.device(device):
-                return make()
-        except (RuntimeError, NotImplementedError):  # a constructor that reads a value, such as .item()
-            return make()
-    return make()
+def made(make: Callable[[], Any], request: Request) -> Any:
+    """Call what builds a model; where weights are not needed, without allocating any, if the builder bears that."""
+    if not (request.hollow or request.device == "meta"):
+        return make()
+    from opcount.dryrun.building import build_on_meta  # noqa: PLC0415  (fake tensors take a second to import)
+
+    try:
+        return build_on_meta(make)
+    except Exception:  # noqa: BLE001  (a constructor that reads a value, such as .item(); if not, it raises again)
+        return make()
 
 
 def build(target: str, make: Callable[[], Any], request: Request) -> nn.Module:
@@ -39,7 +40,7 @@ def build(target: str, make: Callable[[], Any], request: Request) -> nn.Module:
         LoadError: It cannot be built.
     """
     try:
-        model = on_device(make, request.device)
+        model = made(make, request)
     except (Exception, SystemExit) as error:
         raise LoadError(f"load: {target} cannot be built: {blame(error)}") from error
     if not isinstance(model, torch.nn.Module):
@@ -52,8 +53,9 @@ def build(target: str, make: Callable[[], Any], request: Request) -> nn.Module:
 
 def prepared(model: nn.Module, request: Request) -> nn.Module:
     """Return a model on the device, in the dtype and in the mode that were asked for."""
-    model = model.to(request.device)
-    if request.dtype:
+    if not request.hollow:
+        model = model.to(request.device)
+    if request.use("dtype"):
         model = model.to(_number_of_a_weight(request.dtype))
     return model.train(request.train)
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import inspect
-import json
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import torch
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from opcount.errors import InputError, LoadError
 from opcount.loaders.build import build, library, unknown
-from opcount.loaders.given import arguments, given_inputs
+from opcount.loaders.given import arguments, called_with, read_settings
 from opcount.loaders.loaded import Loaded
-from opcount.loaders.shapes import suited
+from opcount.loaders.shapes import described, ones, random_input
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
 
     from opcount.loaders.loaded import Request
@@ -38,14 +37,12 @@ def load(name: str, request: Request) -> Loaded:
     """
     diffusers = library("diffusers")
     kind, settings = _settings(name)
-    settings.update(arguments(request.arguments))
+    settings.update(arguments(request.use("arguments")))
     if not isinstance(getattr(diffusers, kind, None), type) or not hasattr(getattr(diffusers, kind), "from_config"):
         raise unknown("diffusers", kind, [each for each in dir(diffusers) if each.endswith(("Model", "ModelV2"))])
     model = build(f"diffusers/{name}", partial(getattr(diffusers, kind).from_config, settings), request)
-    if request.inputs:
-        return Loaded(model, given_inputs(request), "library", ", ".join(request.inputs))
-    inputs = _inputs(model, request)
-    return Loaded(model, dict(inputs), "library", {key: tuple(value.shape) for key, value in inputs.items()})
+    inputs = called_with(model, request, _makers(model, request))
+    return Loaded(model, inputs, "library", described(inputs))
 
 
 def _settings(name: str) -> tuple[str, dict[str, Any]]:
@@ -57,46 +54,57 @@ def _settings(name: str) -> tuple[str, dict[str, Any]]:
                 f"load: expected a folder with a config.json, got {name!r}. Nothing is downloaded: save the file first."
             )
         return name, {}
-    try:
-        settings = json.loads(file.read_text())
-    except ValueError as error:
-        raise LoadError(f"load: expected JSON in {str(file)!r}, got {error}. Check the file.") from error
-    if "_class_name" not in settings:
-        raise LoadError(f"load: expected a _class_name in {str(file)!r}, got none. Name a denoiser's own config.json.")
-    return settings["_class_name"], settings
+    settings = read_settings(file)
+    kind = settings.get("_class_name")
+    if not isinstance(kind, str):
+        raise LoadError(
+            f"load: expected a _class_name in {str(file)!r}, got {kind!r} of type {type(kind).__name__}. "
+            "Name a denoiser's own config.json."
+        )
+    return kind, settings
 
 
-def _inputs(model: nn.Module, request: Request) -> dict[str, Tensor]:
-    """Return what one step of denoising is called with, from the model's configuration.
-
-    Raises:
-        InputError: It must be called with more than is known here.
-    """
+def _makers(model: nn.Module, request: Request) -> dict[str, Callable[[], object]]:
+    """Return what makes the inputs of one step of denoising, from the model's configuration."""
     config: Any = model.config
-    size = getattr(config, "sample_size", None) or 64
-    height, width = (size, size) if isinstance(size, int) else size
-    if request.sizes:
-        height, width = request.sizes[-2:] if len(request.sizes) > 1 else request.sizes * 2
-    batch, words = request.batch_size, request.sequence or _WORDS
-    image = (batch, getattr(config, "in_channels", 4), height, width)
-    width_of_text = _first(config, "cross_attention_dim", "joint_attention_dim", "caption_channels")
-    shapes: dict[str, tuple[int, ...] | None] = {
-        "sample": image,
-        "hidden_states": image,
-        "timestep": (batch,),
-        "class_labels": (batch,) if getattr(config, "num_embeds_ada_norm", None) else None,
-        "encoder_hidden_states": (batch, words, width_of_text) if width_of_text else None,
-        "pooled_projections": (batch, dim) if (dim := _first(config, "pooled_projection_dim")) else None,
+    text = _first(config, "cross_attention_dim", "joint_attention_dim", "caption_channels")
+    pooled = _first(config, "pooled_projection_dim")
+    floats = partial(_floats, model, request)
+    known: dict[str, Callable[[], object]] = {
+        "sample": lambda: floats(getattr(config, "in_channels", 4), *_image(config, request)),
+        "hidden_states": lambda: floats(getattr(config, "in_channels", 4), *_image(config, request)),
+        "timestep": lambda: ones((request.samples,), request),
     }
+    if getattr(config, "num_embeds_ada_norm", None):
+        known["class_labels"] = known["timestep"]
+    if text:
+        known["encoder_hidden_states"] = lambda: floats(request.use("sequence") or _WORDS, text)
+    if pooled:
+        known["pooled_projections"] = lambda: floats(pooled)
     parameters = inspect.signature(model.forward).parameters
     needed = [name for name, each in parameters.items() if each.default is each.empty and name != "kwargs"]
-    missing = [name for name in needed if shapes.get(name) is None]
-    if missing:
-        raise InputError(
-            f"load: {type(model).__name__} is called with {', '.join(needed)}, and the shape of {missing[0]} is not "
-            f"known here. Say all of them: --input {missing[0]}=1x16x32x32:float32"
-        )
-    return {name: _tensor(shape, model, request) for name, shape in shapes.items() if shape and name in parameters}
+    for name in needed:
+        known.setdefault(name, partial(_refuse, model, needed, name))
+    return {name: make for name, make in known.items() if name in parameters}
+
+
+def _refuse(model: nn.Module, needed: list[str], name: str) -> NoReturn:
+    raise InputError(
+        f"load: {type(model).__name__} is called with {', '.join(needed)}, and the shape of {name} is not "
+        f"known here. Say all of them: --input {name}=1x16x32x32:float32"
+    )
+
+
+def _image(config: Any, request: Request) -> tuple[int, int]:
+    size = getattr(config, "sample_size", None) or 64
+    height, width = (size, size) if isinstance(size, int) else size
+    if sizes := request.use("sizes"):
+        height, width = sizes[-2:] if len(sizes) > 1 else sizes * 2
+    return height, width
+
+
+def _floats(model: nn.Module, request: Request, *shape: int) -> Tensor:
+    return random_input(model, (request.samples, *shape), request)
 
 
 def _first(config: Any, *names: str) -> int | None:
@@ -107,9 +115,3 @@ def _first(config: Any, *names: str) -> int | None:
         if isinstance(value, int):
             return value
     return None
-
-
-def _tensor(shape: tuple[int, ...], model: nn.Module, request: Request) -> Tensor:
-    if len(shape) == 1:
-        return torch.ones(shape, dtype=torch.int64, device=request.device)
-    return suited(torch.rand(shape), model, request.device)

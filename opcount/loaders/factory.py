@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 USUAL_NAMES = ("build_model", "get_model", "create_model", "make_model", "model")
 """Where a model is looked for first, after the name of the file itself."""
 
+INPUTS = "inputs"
+"""The name of what a file's model is called with: never a model."""
+
 
 def choose(module: ModuleType, factory: str, path: Path) -> Maker:
     """Return what builds the model: the name that was given, or else the one that is obvious.
@@ -73,7 +76,7 @@ def _makers(module: ModuleType) -> dict[str, Maker]:
     for name, value in vars(module).items():
         own = getattr(value, "__module__", "") == module.__name__
         defines = own and (inspect.isfunction(value) or (isinstance(value, type) and issubclass(value, nn.Module)))
-        if not name.startswith("_") and (isinstance(value, nn.Module) or defines):
+        if not name.startswith("_") and name != INPUTS and (isinstance(value, nn.Module) or defines):
             makers[name] = value
     return makers
 

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import json
 import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opcount.errors import InputError
+from opcount.errors import InputError, LoadError
+from opcount.loaders.shapes import home, ones
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from pathlib import Path
+    from typing import TypeAlias
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from opcount.loaders.loaded import Inputs, Request
 
+    Makers: TypeAlias = Mapping[str, Callable[[], object]] | Sequence[Callable[[], object]]
+
+_LONG = 60
 _INPUT = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:x\d+)*|scalar)(?::(?P<dtype>\w+))?")
 
 
@@ -39,6 +47,32 @@ def arguments(pairs: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def read_settings(file: Path) -> dict[str, Any]:
+    """Return the settings in a ``config.json``.
+
+    Raises:
+        LoadError: The file cannot be read, or holds something else.
+    """
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LoadError(f"load: {str(file)!r} cannot be read: {error.strerror}. Check the file.") from error
+    except (ValueError, RecursionError) as error:
+        raise LoadError(f"load: expected JSON in {str(file)!r}, got {error}. Check the file.") from error
+    if not isinstance(settings, dict):
+        raise LoadError(
+            f"load: expected settings by name in {str(file)!r}, got {shown(settings)} of type "
+            f"{type(settings).__name__}. Check the file."
+        )
+    return settings
+
+
+def shown(value: object) -> str:
+    """Return a value for a message, a long one cut."""
+    text = repr(value)
+    return text if len(text) <= _LONG else f"{text[:_LONG]}..."
+
+
 def dtype_of(name: str) -> torch.dtype:
     """Return a dtype by its name, ``"float32"``.
 
@@ -53,34 +87,72 @@ def dtype_of(name: str) -> torch.dtype:
     return dtype
 
 
-def given_inputs(request: Request) -> Inputs:
-    """Return the inputs that were asked for: by name if they have names, else by position.
+def called_with(model: nn.Module, request: Request, makers: Makers) -> Inputs:
+    """Return what the command line says that a model is called with, and for the rest what is made.
+
+    Args:
+        model: Its forward's arguments have names.
+        request: Where it names inputs, others are made only if it says of what size.
+        makers: Make the loader's own inputs: by name, or in the order of the arguments.
 
     Raises:
-        InputError: One is not of the form ``name=1x3x224x224:float32``, or only some have names.
+        InputError: An input is not of the form ``name=1x3x224x224:float32``, or only some have names.
     """
-    named: dict[str, Tensor] = {}
-    unnamed: list[Tensor] = []
-    for text in request.inputs:
+    if not request.inputs:
+        return _made(makers)
+    named, unnamed = _given(request)
+    if not (request.sizes or request.batch_size or request.sequence):
+        return dict(named) if named else tuple(unnamed)
+    if not isinstance(makers, Mapping) and unnamed:
+        return (*unnamed, *(make() for make in makers[len(unnamed) :]))
+    names = _positions(model)
+    named |= dict(zip(names, unnamed, strict=False))
+    by_name = makers if isinstance(makers, Mapping) else dict(zip(names, makers, strict=False))
+    return {**{name: make() for name, make in by_name.items() if not _stands_in(name, named)}, **named}
+
+
+def _made(makers: Makers) -> Inputs:
+    if isinstance(makers, Mapping):
+        return {name: make() for name, make in makers.items()}
+    made = tuple(make() for make in makers)
+    return made[0] if len(made) == 1 and isinstance(made[0], torch.Tensor) else made
+
+
+def _stands_in(name: str, named: Mapping[str, object]) -> bool:
+    """Tell whether an input was given, or the embeddings that take its place."""
+    return name in named or (name.endswith("input_ids") and name.replace("input_ids", "inputs_embeds") in named)
+
+
+def _positions(model: nn.Module) -> list[str]:
+    parameters = inspect.signature(model.forward).parameters.values()
+    return [each.name for each in parameters if each.kind in {each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD}]
+
+
+def _given(request: Request) -> tuple[dict[str, object], list[object]]:
+    named: dict[str, object] = {}
+    unnamed: list[object] = []
+    for text in request.use("inputs"):
         match = _INPUT.fullmatch(text)
         if match is None:
             raise InputError(
                 f"load: expected an input such as x=1x3x224x224:float32 or 1x128:int64, got {text!r}. "
                 "Write sizes with x between them, then a colon and the dtype."
             )
-        tensor = _make(match["shape"], match["dtype"] or request.dtype or "float32", request.device)
+        tensor = _make(match["shape"], match["dtype"] or request.use("dtype") or "float32", request)
+        if match["name"] in named:
+            raise InputError(f"load: expected one --input for {match['name']}, got another, {text!r}. Leave one out.")
         if match["name"]:
             named[match["name"]] = tensor
         else:
             unnamed.append(tensor)
     if named and unnamed:
         raise InputError(f"load: expected a name for every input or for none, got {', '.join(request.inputs)}.")
-    return dict(named) if named else tuple(unnamed)
+    return named, unnamed
 
 
-def _make(shape: str, dtype: str, device: str) -> Tensor:
+def _make(shape: str, dtype: str, request: Request) -> Tensor:
     sizes = () if shape == "scalar" else tuple(map(int, shape.split("x")))
     kind = dtype_of(dtype)
     if kind.is_floating_point or kind.is_complex:
-        return torch.rand(sizes, device=device).to(kind)
-    return torch.ones(sizes, dtype=kind, device=device)
+        return torch.rand(sizes, device=home(sizes, request)).to(kind)
+    return ones(sizes, request, kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,8 +39,7 @@ def load(target: str, request: Request) -> Loaded:
                 f"load: expected a name in {module_name}, got {factory!r}. {advice or 'Name a function or a class.'}"
             )
         found = getattr(found, part)
-    given = arguments(request.arguments)
-    make = (lambda: found) if isinstance(found, nn.Module) else lambda: found(**given)
+    make = (lambda: found) if isinstance(found, nn.Module) else partial(found, **arguments(request.use("arguments")))
     model = build(target, make, request)
     return with_inputs(model, module, request, module_name)
 

@@ -45,7 +45,7 @@ def load(target: str, request: Request) -> Loaded:
     """
     path = find_config(target)
     _require("mmengine", target)
-    config = _read(path, request.options)
+    config = _read(path, request.use("options"))
     scope = config.get("default_scope") or "mmengine"
     if scope not in _CLASSIFIERS | _DETECTORS:
         raise LoadError(
@@ -125,7 +125,7 @@ def _classifier(model: nn.Module, scope: str, request: Request) -> Loaded:
         )
     model = model.to(request.device).train(request.train)
     model.forward = model.extract_feat  # type: ignore[assignment]
-    shape = image_shape(request.sizes)
+    shape = image_shape(request.use("sizes"))
     return Loaded(model, random_inputs(model, [shape], request), "classifier", shape)
 
 
@@ -134,7 +134,7 @@ def _detector(model: nn.Module, scope: str, request: Request) -> Loaded:
     if not request.train:
         _switch_to_deploy(model)
     model = model.to(request.device)
-    shape = image_shape(request.sizes, (3, 640, 640))
+    shape = image_shape(request.use("sizes"), (3, 640, 640))
     asked = shape[1:]
     if len(shape) != 3:
         raise InputError(f"load: expected one size, or height and width, got {request.sizes!r}. Pass --shape H W.")
@@ -168,11 +168,11 @@ def _preprocessed(model: nn.Module, image: Tensor, asked: tuple[int, ...], reque
     sample = {"ori_shape": asked, "img_shape": size, "scale_factor": (1.0, 1.0), "img_id": 0, "flip": False}
     describe = import_module("mmdet.structures").DetDataSample
     nothing = import_module("mmengine.structures").InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long())
-    samples = [describe(metainfo=sample, gt_instances=nothing.clone()) for _ in range(request.batch_size)]
+    samples = [describe(metainfo=sample, gt_instances=nothing.clone()) for _ in range(request.samples)]
     preprocess: Any = model.data_preprocessor
-    data = preprocess({"inputs": [image] * request.batch_size, "data_samples": samples}, training=False)
+    data = preprocess({"inputs": [image] * request.samples, "data_samples": samples}, training=False)
     return {
-        "inputs": suited(data["inputs"], model, request.device),
+        "inputs": suited(data["inputs"], model).to(request.device),
         "data_samples": data["data_samples"],
         "mode": "tensor",
     }

@@ -14,11 +14,11 @@ from torch import nn
 
 from opcount.errors import InputError, LoadError
 from opcount.loaders.blame import blame
-from opcount.loaders.build import near, on_device, prepared
+from opcount.loaders.build import made, near, prepared
 from opcount.loaders.factory import choose
-from opcount.loaders.given import arguments, given_inputs
+from opcount.loaders.given import arguments, called_with
 from opcount.loaders.loaded import Loaded
-from opcount.loaders.shapes import IMAGE, check_shape, image_shape, random_inputs
+from opcount.loaders.shapes import IMAGE, check_shape, described, image_shape, random_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from opcount.loaders.loaded import Inputs, Request
 
     Maker: TypeAlias = "nn.Module | Callable[[], object]"
+
+_VERSION = "__opcount_version__"
+"""Attribute of an imported file: what it was when it was read, so that a second attempt does not run it again."""
 
 
 def load(path: Path, factory: str, request: Request) -> Loaded:
@@ -58,13 +61,17 @@ def with_inputs(model: nn.Module, module: ModuleType, request: Request, name: ob
     Raises:
         InputError: The module's ``input_shape`` or ``inputs`` are unusable.
     """
-    if request.inputs:
-        return Loaded(model, given_inputs(request), "file", ", ".join(request.inputs))
-    if not isinstance(getattr(module, "inputs", None), (ModuleType, NoneType)):
+    if not request.inputs and not isinstance(getattr(module, "inputs", None), (ModuleType, NoneType)):
         inputs = _own_inputs(module, request, name)
-        return Loaded(model, inputs, "file", _describe(inputs))
-    shapes = _shapes(module, request, name)
-    return Loaded(model, random_inputs(model, shapes, request), "file", shapes[0] if len(shapes) == 1 else shapes)
+        return Loaded(model, inputs, "file", described(inputs))
+    shapes: list[tuple[int, ...]] = []
+
+    def make(of: Callable[[], tuple[int, ...]]) -> object:
+        shapes.append(of())
+        return random_inputs(model, shapes[-1:], request)
+
+    inputs = called_with(model, request, [partial(make, of) for of in _shapes(module, request, name)])
+    return Loaded(model, inputs, "file", shapes[0] if len(shapes) == 1 else shapes or ", ".join(request.inputs))
 
 
 def _import(path: Path) -> ModuleType:
@@ -72,6 +79,9 @@ def _import(path: Path) -> ModuleType:
         advice = near(path.name, [file.name for file in path.parent.glob("*.py")]) or "Check the path."
         raise LoadError(f"load: expected a Python file, got {str(path)!r}, which does not exist. {advice}")
     name = f"opcount_file_{path.stem}"
+    version = (path.resolve(), path.stat().st_mtime_ns, path.read_bytes())
+    if getattr(sys.modules.get(name), _VERSION, None) == version:
+        return sys.modules[name]
     spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise LoadError(f"load: expected a Python file, got {str(path)!r}. Name a file that ends in .py.")
@@ -83,6 +93,7 @@ def _import(path: Path) -> ModuleType:
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise LoadError(f"load: {path} raised when it was imported: {blame(error)}") from error
+    setattr(module, _VERSION, version)
     return module
 
 
@@ -96,14 +107,14 @@ def _first_on_path(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
 
 
-def _build(made: Maker, path: Path, request: Request) -> nn.Module:
-    if isinstance(made, nn.Module):
-        return made
-    name = getattr(made, "__name__", repr(made))
-    given = arguments(request.arguments)
+def _build(maker: Maker, path: Path, request: Request) -> nn.Module:
+    if isinstance(maker, nn.Module):
+        return maker
+    name = getattr(maker, "__name__", repr(maker))
+    given = arguments(request.use("arguments"))
     try:
         with _first_on_path(path.resolve().parent):
-            model = on_device(partial(made, **given), request.device)
+            model = made(partial(maker, **given), request)
     except (Exception, SystemExit) as error:
         raise LoadError(f"load: {path}:{name} raised when it was called: {blame(error)}") from error
     if not isinstance(model, nn.Module):
@@ -114,22 +125,23 @@ def _build(made: Maker, path: Path, request: Request) -> nn.Module:
     return model
 
 
-def _shapes(module: ModuleType, request: Request, path: object) -> list[tuple[int, ...]]:
+def _shapes(module: ModuleType, request: Request, path: object) -> list[Callable[[], tuple[int, ...]]]:
+    """Return what tells the shape of each input, when it is made."""
     given = getattr(module, "input_shape", IMAGE)
     who = f"load: input_shape of {path}"
     several = isinstance(given, (tuple, list)) and bool(given) and all(isinstance(s, (tuple, list)) for s in given)
     if not several:
-        return [image_shape(request.sizes, check_shape(given, who))]
+        return [lambda: image_shape(request.use("sizes"), check_shape(given, who))]
     if request.sizes:
         raise InputError(
             f"load: expected no --shape, got {request.sizes!r}: {path} declares several inputs, {given!r}. "
             "Edit its input_shape."
         )
-    return [check_shape(shape, who) for shape in given]
+    return [partial(check_shape, shape, who) for shape in given]
 
 
 def _own_inputs(module: ModuleType, request: Request, path: object) -> Inputs:
-    if request.sizes or request.batch_size != 1:
+    if request.sizes or request.batch_size:
         raise InputError(
             f"load: expected neither --shape nor --batch-size, got them for {str(path)!r}, "
             "which makes its own `inputs`. Edit these."
@@ -154,12 +166,3 @@ def _moved(inputs: Inputs, device: str) -> Inputs:
     if isinstance(inputs, torch.Tensor):
         return inputs.to(device)
     return {k: move(v) for k, v in inputs.items()} if isinstance(inputs, dict) else tuple(map(move, inputs))
-
-
-def _describe(inputs: Inputs) -> object:
-    def shape(value: object) -> object:
-        return tuple(value.shape) if isinstance(value, torch.Tensor) else value
-
-    if isinstance(inputs, dict):
-        return {name: shape(value) for name, value in inputs.items()}
-    return shape(inputs) if isinstance(inputs, torch.Tensor) else tuple(map(shape, inputs))

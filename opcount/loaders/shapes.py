@@ -1,8 +1,9 @@
-"""Input shapes, and random inputs of these shapes that fit a model's parameters."""
+"""Input shapes, and inputs of these shapes that fit a model's parameters."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 IMAGE = (3, 224, 224)
 """The input of a model that says nothing of its own."""
+
+_LARGE = 1 << 16
+"""Elements of an input whose values no dry run keeps."""
 
 
 def image_shape(sizes: Sequence[int], default: tuple[int, ...] = IMAGE) -> tuple[int, ...]:
@@ -54,17 +58,43 @@ def check_shape(shape: object, who: str) -> tuple[int, ...]:
 
 
 def random_inputs(model: nn.Module, shapes: Sequence[tuple[int, ...]], request: Request) -> Inputs:
-    """Return one random tensor for each shape, with the batch before it, as `suited` makes them."""
-    tensors = tuple(suited(torch.rand((request.batch_size, *shape)), model, request.device) for shape in shapes)
+    """Return one random tensor for each shape, with the batch before it."""
+    tensors = tuple(random_input(model, (request.samples, *shape), request) for shape in shapes)
     return tensors[0] if len(tensors) == 1 else tensors
 
 
-def suited(tensor: Tensor, model: nn.Module, device: str) -> Tensor:
-    """Return a floating-point tensor on the device, in the dtype of the model's first floating-point parameter.
+def random_input(model: nn.Module, shape: tuple[int, ...], request: Request) -> Tensor:
+    """Return a random tensor of this shape, batch included."""
+    return suited(torch.rand(shape, device=home(shape, request)), model)
+
+
+def suited(tensor: Tensor, model: nn.Module) -> Tensor:
+    """Return a floating-point tensor in the dtype of the model's first floating-point parameter.
 
     A model without one leaves the dtype as it is.
     """
     for weight in itertools.chain(model.parameters(), model.buffers()):
         if weight.is_floating_point() or weight.is_complex():
-            return tensor.to(device, weight.dtype)
-    return tensor.to(device)
+            return tensor.to(weight.dtype)
+    return tensor
+
+
+def ones(shape: tuple[int, ...], request: Request, dtype: torch.dtype = torch.int64) -> Tensor:
+    """Return a tensor of ones."""
+    return torch.ones(shape, dtype=dtype, device=home(shape, request))
+
+
+def home(shape: tuple[int, ...], request: Request) -> str:
+    """Return the device that an input is made on: values that a dry run has no use for are not made."""
+    return "meta" if request.hollow and math.prod(shape) > _LARGE else request.device
+
+
+def described(inputs: Inputs) -> object:
+    """Return inputs with the shapes of tensors in their places."""
+    if isinstance(inputs, dict):
+        return {name: _shape(value) for name, value in inputs.items()}
+    return _shape(inputs) if isinstance(inputs, torch.Tensor) else tuple(map(_shape, inputs))
+
+
+def _shape(value: object) -> object:
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else value

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from opcount.errors import LoadError
+from opcount.errors import InputError, LoadError, OpcountError
 from opcount.loaders import diffusion, hugging_face, importable, openmmlab, pyfile, vision
-from opcount.loaders.loaded import Request
+from opcount.loaders.blame import blame
+from opcount.loaders.loaded import SIZES, Request
 
 if TYPE_CHECKING:
     from opcount.loaders.loaded import Loaded
@@ -30,7 +31,7 @@ def load(  # noqa: PLR0913  (one for each option of the command line)
     target: str,
     *,
     sizes: tuple[int, ...] = (),
-    batch_size: int = 1,
+    batch_size: int | None = None,
     device: str = "cpu",
     train: bool = False,
     options: tuple[str, ...] = (),
@@ -38,6 +39,7 @@ def load(  # noqa: PLR0913  (one for each option of the command line)
     inputs: tuple[str, ...] = (),
     arguments: tuple[str, ...] = (),
     dtype: str = "",
+    hollow: bool = False,
 ) -> Loaded:
     """Build the model that ``target`` names, and inputs for it.
 
@@ -49,7 +51,7 @@ def load(  # noqa: PLR0913  (one for each option of the command line)
             know it.
         sizes: One size for a square image, two for height and width, or a whole shape without the batch. Default: what
             the file says; 224 x 224 for mmpretrain, 640 x 640 for mmdet and mmyolo.
-        batch_size: The number of samples.
+        batch_size: The number of samples; None: 1.
         device: Where the model and its inputs are put.
         train: Train mode instead of eval mode.
         options: ``key=value`` settings that override those of a config.
@@ -57,15 +59,32 @@ def load(  # noqa: PLR0913  (one for each option of the command line)
         inputs: ``name=1x3x224x224:float32``: the model's inputs, where the default ones do not suit it.
         arguments: ``key=value`` arguments of what builds the model.
         dtype: Of the parameters and the floating-point inputs.
+        hollow: For a dry run: the model is built without its weights where its builder bears that.
 
     Raises:
         LoadError: The target names nothing, or what it names does not build a model.
-        InputError: The shape does not suit the model.
+        InputError: The shape does not suit the model, or an option has nothing to act on.
     """
     if not target:
         raise LoadError("load: expected a target, got ''. Name a file, a config or a model.")
     _check_device(device)
-    request = Request(sizes, batch_size, device, train, options, sequence, inputs, arguments, dtype)
+    request = Request(sizes, batch_size, device, train, options, sequence, inputs, arguments, dtype, hollow)
+    try:
+        loaded = _load(target, request)
+    except OpcountError:
+        raise
+    except Exception as error:
+        raise LoadError(f"load: {target} cannot be made a model and its inputs of: {blame(error)}") from error
+    if ignored := request.ignored():
+        beside = " beside --input" if inputs and ignored[0] in SIZES else ""
+        raise InputError(
+            f"load: expected no {ignored[0]}{beside} for {target!r}: nothing of the model or of what it is called with "
+            "depends on it. Leave it out."
+        )
+    return loaded
+
+
+def _load(target: str, request: Request) -> Loaded:
     library, slash, name = target.partition("/")
     if slash and library in _LIBRARIES and not Path(target).exists():
         return _LIBRARIES[library](name, request)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from opcount.loaders.build import build, library, unknown
-from opcount.loaders.given import arguments, given_inputs
+from opcount.loaders.given import arguments, called_with
 from opcount.loaders.loaded import Loaded
-from opcount.loaders.shapes import image_shape, random_inputs, suited
+from opcount.loaders.shapes import image_shape, random_input, random_inputs
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from opcount.loaders.loaded import Inputs, Request
+    from opcount.loaders.loaded import Request
 
 _FRAMES = 16
 _FLOW = (3, 368, 768)
@@ -33,7 +31,7 @@ def load_timm(name: str, request: Request) -> Loaded:
     timm = library("timm")
     if not timm.is_model(name.partition(".")[0]):
         raise unknown("timm", name, timm.list_models())
-    given = arguments(request.arguments)
+    given = arguments(request.use("arguments"))
     model = build(f"timm/{name}", lambda: timm.create_model(name, pretrained=False, **given), request)
     config: Any = getattr(model, "default_cfg", {})
     return _with_images(model, tuple(config.get("input_size", (3, 224, 224))), request)
@@ -49,13 +47,12 @@ def load_torchvision(name: str, request: Request) -> Loaded:
     if name not in models.list_models():
         raise unknown("torchvision", name, models.list_models())
     backbone = {"weights_backbone": None} if _home(models, name) in {"detection", "segmentation"} else {}
-    options = {**backbone, **arguments(request.arguments)}
+    options = {**backbone, **arguments(request.use("arguments"))}
     model = build(f"torchvision/{name}", lambda: models.get_model(name, weights=None, **options), request)
-    if _home(models, name) == "detection" and not request.inputs:
+    if _home(models, name) == "detection":
         return _with_list_of_images(model, request)
-    if _home(models, name) == "optical_flow" and not request.inputs:
-        shape = image_shape(request.sizes, _FLOW)
-        return Loaded(model, random_inputs(model, [shape, shape], request), "library", (shape, shape))
+    if _home(models, name) == "optical_flow":
+        return _with_images(model, _FLOW, request, count=2)
     size = getattr(model, "image_size", None)  # of vision transformers, whose best weights want another
     return _with_images(model, (3, size, size) if isinstance(size, int) else _default_shape(models, name), request)
 
@@ -77,15 +74,25 @@ def _default_shape(models: Any, name: str) -> tuple[int, ...]:
     return (3, _FRAMES, height, width) if _home(models, name) == "video" else (3, height, width)
 
 
-def _with_images(model: nn.Module, default: tuple[int, ...], request: Request) -> Loaded:
-    if request.inputs:
-        return Loaded(model, given_inputs(request), "library", ", ".join(request.inputs))
-    shape = image_shape(request.sizes, default)
-    return Loaded(model, random_inputs(model, [shape], request), "library", shape)
+def _with_images(model: nn.Module, default: tuple[int, ...], request: Request, count: int = 1) -> Loaded:
+    shapes: list[tuple[int, ...]] = []
+
+    def make() -> object:
+        shapes.append(image_shape(request.use("sizes"), default))
+        return random_inputs(model, shapes[-1:], request)
+
+    inputs = called_with(model, request, [make] * count)
+    return Loaded(
+        model, inputs, "library", shapes[0] if len(shapes) == 1 else tuple(shapes) or ", ".join(request.inputs)
+    )
 
 
 def _with_list_of_images(model: nn.Module, request: Request) -> Loaded:
-    shape = image_shape(request.sizes, (3, _DETECTED, _DETECTED))
-    images = [suited(torch.rand(shape), model, request.device) for _ in range(request.batch_size)]
-    inputs: Inputs = (images,)
-    return Loaded(model, inputs, "library", shape)
+    shapes: list[tuple[int, ...]] = []
+
+    def make() -> object:
+        shapes.append(image_shape(request.use("sizes"), (3, _DETECTED, _DETECTED)))
+        return [random_input(model, shapes[-1], request) for _ in range(request.samples)]
+
+    inputs = called_with(model, request, [make])
+    return Loaded(model, inputs, "library", shapes[0] if shapes else ", ".join(request.inputs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from functools import partial
 from heapq import heappop, heappush
@@ -19,6 +20,9 @@ _WRAPPED = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 _WRAPPERS = {"DataParallel", "DistributedDataParallel", "FullyShardedDataParallel"}
 """Classes whose ``module`` is what they wrap."""
+
+
+_serials = itertools.count(1)
 
 
 class _Numbers:
@@ -64,6 +68,8 @@ class Names:
         self._numbers: dict[str, _Numbers] = {}
         self._originals: dict[int, str] = {}
         self._leaves: dict[int, _Leaf] = {}
+        self._foreign_parameters: dict[str, dict[int, int]] = {}
+        self._serials: dict[int, tuple[weakref.ref[Any], int]] = {}
         if model is not None:
             self._name_model(model)
 
@@ -124,11 +130,28 @@ class Names:
                 child_path = f"{path}.{below}" if below else path
                 self._name(child, child_path)
                 self._foreign[child_path] = Module(child_path, type(child).__name__, _count_parameters(child))
+                own = [p for p in child._parameters.values() if p is not None]
+                self._foreign_parameters[child_path] = {self._serial(p): _elements(p) for p in own}
         return path
 
     def is_foreign(self, path: str) -> bool:
         """Tell whether a path is that of a module outside the model."""
         return path in self._foreign and path not in self._types
+
+    def _serial(self, parameter: Any) -> int:
+        """Return a number that is a parameter's own, where its ``id`` is another's once it has died."""
+        reference, serial = self._serials.get(id(parameter), (None, 0))
+        if reference is None or reference() is not parameter:
+            serial = next(_serials)
+            self._serials[id(parameter)] = weakref.ref(parameter), serial
+        return serial
+
+    def count_foreign_parameters(self) -> int:
+        """Count the elements of the parameters of the modules that ran and are not the model's, a tied one once."""
+        found: dict[int, int] = {}
+        for own in self._foreign_parameters.values():
+            found.update(own)
+        return sum(found.values())
 
     def owner_of(self, variable: object) -> str:
         """Return the path of the module that owns a parameter; the root if none does."""

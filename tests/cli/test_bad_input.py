@@ -95,6 +95,11 @@ def test_a_wrong_shape_is_the_models_own_error_with_the_module_where_it_happened
     done = process("count", "net.py:Net", "-o", "net.json")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1] == (
+        "opcount: the model raised RuntimeError in b (Linear) at net.py:11: mat1 and mat2 shapes cannot be multiplied "
+        "(1x8 and 4x2). Say what it takes with --shape or --input."
+    )
+    dry = process("count", "net.py:Net", "--dry-run")
+    assert dry.stderr.splitlines()[-1] == (
         "opcount: the model raised RuntimeError in b (Linear) at net.py:11: a and b must have same reduction dim, but "
         "got [1, 8] X [4, 2]. Say what it takes with --shape or --input, or compute it with --real."
     )

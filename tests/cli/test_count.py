@@ -120,8 +120,8 @@ def test_a_language_model_grows_with_its_sequence(opcount):
     options = [f"{key}={value}" for key, value in SMALL.items()] + ["num_key_value_heads=2"]
     for s in (8, 64):
         profile = counted(opcount, "transformers/llama", "--seq", s, "--kwargs", *options)
-        assert profile.macs == layers * (s * (2 * h * h + 2 * h * kv + 3 * h * i) + 2 * s * s * h)
-        assert profile.params == v * h + h + layers * (2 * h * h + 2 * h * kv + 3 * h * i + 2 * h)
+        assert profile.macs == layers * (s * (2 * h * h + 2 * h * kv + 3 * h * i) + 2 * s * s * h) + s * h * v
+        assert profile.params == 2 * v * h + h + layers * (2 * h * h + 2 * h * kv + 3 * h * i + 2 * h)
 
 
 def test_the_largest_llama_needs_no_weights(opcount):
@@ -129,9 +129,9 @@ def test_the_largest_llama_needs_no_weights(opcount):
         "hidden_size": 16384, "intermediate_size": 53248, "num_hidden_layers": 126, "num_attention_heads": 128,
         "num_key_value_heads": 8, "vocab_size": 128256,
     }  # fmt: skip
-    n, s, h, i, kv = 126, 2048, 16384, 53248, 8 * 128
+    n, s, h, i, kv, v = 126, 2048, 16384, 53248, 8 * 128, 128256
     pairs = [f"{key}={value}" for key, value in config.items()]
-    forward = n * (s * (2 * h * h + 2 * h * kv + 3 * h * i) + 2 * s * s * h)
+    forward = n * (s * (2 * h * h + 2 * h * kv + 3 * h * i) + 2 * s * s * h) + s * h * v
     profile = counted(opcount, "transformers/llama", "--seq", s, "--kwargs", *pairs)
     assert profile.macs == forward
 

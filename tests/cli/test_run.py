@@ -128,3 +128,36 @@ def test_a_program_may_have_processes_of_its_own(both, write, method):
 def test_a_program_may_pickle_what_it_defines(both, write):
     write(f"import pickle\nclass A: pass\n{COUNTED}print(type(pickle.loads(pickle.dumps(A()))) is A)", "program.py")
     assert both("program.py")[0].stdout == "True\n"
+
+
+MODELS = """
+import torch
+from torch import nn
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.idle = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(2, 2)
+        self.b.weight = self.a.weight
+
+    def forward(self, x):
+        return self.b(self.a(x))
+
+tied, head, never = Tied(), nn.Linear(4, 3), nn.Linear(100, 100)
+x = torch.ones(2, 4)
+for _ in range(2):
+    head(tied(x)).sum().backward()
+tied.a(x)  # a part of a model that is known
+"""
+
+
+def test_the_parameters_are_those_of_the_models_that_ran(both, write):
+    write(MODELS, "program.py")
+    _, profile = both("program.py")
+    assert profile.params == (4 * 4 + 4 + 4) + (2 * 2 + 2) + (4 * 3 + 3)
+
+
+def test_a_part_that_ran_before_its_model_is_not_counted_twice(both, write):
+    write(MODELS.replace("x = torch.ones(2, 4)", "x = torch.ones(2, 4)\ntied.a(x), tied.b(x)"), "program.py")
+    _, profile = both("program.py")
+    assert profile.params == (4 * 4 + 4 + 4) + (2 * 2 + 2) + (4 * 3 + 3)

@@ -1,0 +1,65 @@
+"""Importing while tensors have no values: what a module makes for itself when it is imported is to be real."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager, nullcontext
+from importlib.abc import MetaPathFinder
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils._python_dispatch import _disable_current_modes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+
+@contextmanager
+def imports_undisturbed() -> Iterator[None]:
+    """Run the code of modules that are imported inside as if the block had no device and no mode of its own.
+
+    A module stays when the block is left: a constant on the meta device, or a fake one, would be found by all who
+    use the module later.
+    """
+    finder = _Finder(getattr(torch, "get_default_device", lambda: torch.device("cpu"))())  # PyTorch 2.3
+    with _disable_current_modes():
+        pass  # it imports what it needs when it is first called, which is to be before it is called for an import
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        finder.active = False
+        sys.meta_path.remove(finder)
+
+
+class _Finder(MetaPathFinder):
+    """Finds modules as the other finders do, and has their loaders run them outside of the block's modes."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.active = True
+        self._device = device
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        for finder in list(sys.meta_path):
+            find = None if isinstance(finder, _Finder) else getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = find(fullname, path, target) if find is not None else None
+            if spec is not None:
+                self._wrap(spec.loader)
+                return spec
+        return None
+
+    def _wrap(self, loader: Any) -> None:
+        execute = getattr(loader, "exec_module", None)
+        if execute is None or isinstance(loader, type):  # built into Python: it makes no tensors
+            return
+
+        def exec_module(module: ModuleType) -> None:
+            vars(loader).pop("exec_module", None)
+            with _disable_current_modes() if self.active else nullcontext(), self._device:
+                execute(module)
+
+        loader.exec_module = exec_module
