@@ -75,13 +75,15 @@ class Composite:
         self._func = func
         self._kernels: dict[DispatchKey, DispatchKey | None] = {}
         self._is_view = _has_kernel(func, DispatchKey.ADInplaceOrView)
-        self._differentiated = any(_has_kernel(func, key) for key in _NESTED_AUTOGRAD)
+        self._differentiated: set[DispatchKey] = set()
 
     def __call__(self, mode: Interceptor, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one call."""
         key = _keys(args, kwargs).highestPriorityTypeId()
         if key not in self._kernels:
             self._kernels[key] = self._kernel_for(key)
+            if key.name.startswith("NestedTensor") and any(_has_kernel(func, k) for k in _NESTED_AUTOGRAD):
+                self._differentiated.add(key)
         kernel = self._kernels[key]
         if kernel is None or not all(map(_is_transparent, modes_below())):
             return mode.run(self._whole, func, args, kwargs)
@@ -101,9 +103,9 @@ class Composite:
         Otherwise whoever called it has switched autograd off, and views are still tracked: whether a weight's view
         requires a gradient decides how ``matmul`` computes, under inference_mode too.
         """
-        nested = backend.name.startswith("NestedTensor") and self._differentiated
-        differentiated = nested and not torch.is_inference_mode_enabled()
-        return _AUTOGRAD_AND_VIEWS if self._is_view or differentiated else _NO_KEYS
+        if self._is_view or (backend in self._differentiated and not torch.is_inference_mode_enabled()):
+            return _AUTOGRAD_AND_VIEWS
+        return _NO_KEYS
 
     def _kernel_for(self, key: DispatchKey) -> DispatchKey | None:
         """Return the composite kernel for a backend; None where the backend has a kernel of its own."""
