@@ -55,8 +55,7 @@ class _Way(NamedTuple):
         if price is None:
             return self.charging, Cost()
         try:
-            # What a formula computes to know the cost is not the program's.
-            with without(interceptors()), unguarded((out, *args)):
+            with unguarded((out, *args)):
                 cost = price(out, *args)
         except Exception:
             if self.pricing.from_user:
@@ -136,10 +135,12 @@ class FunctionCalls:
         self, mode: Interceptor, ways: tuple[_Way, _Way | None, _Way], out: Any, args: tuple[Any, ...]
     ) -> _Bill:
         forward, backward, alike = ways
-        plan, cost = forward.price(out, args)
+        with without(interceptors()):  # what a formula computes to know the cost is not the program's
+            plan, cost = forward.price(out, args)
+            bill = None if backward is None else _Bill(*backward.price(out, args), each=False)
         mode.charge(plan, out, args, {"cost": cost})
-        if backward is not None:
-            return _Bill(*backward.price(out, args), each=False)
+        if bill is not None:
+            return bill
         return _Bill(alike.charging if plan is forward.charging else alike.failing, cost, each=True)
 
     def run_backward(self, mode: Interceptor, node: Any, grads: tuple[Any, ...], run: Callable[[], Any]) -> Any:
