@@ -295,6 +295,15 @@ def test_print_is_light_and_without_controls(page, profile):
         shown.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
+def test_characters_that_do_not_show_stand_as_escapes(page):
+    net = nn.Sequential()
+    for name in ("\u202egnp", "a\x1b[31m", "a\nb", "\u200b"):
+        net.add_module(name, nn.Linear(4, 4))
+    shown = page(count(net), title="a\u202eb")
+    assert shown.driver.title == "a\\u202eb"
+    assert shown.cells() == ["", "\\u202egnp", "a\\u001b[31m", "a\\u000ab", "\\u200b"]
+
+
 def test_names_are_text_whatever_they_say(page):
     net = nn.Sequential()
     for name in HOSTILE:
