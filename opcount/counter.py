@@ -16,7 +16,7 @@ from torch import nn
 from opcount.convention import Convention, find_convention
 from opcount.coverage import UNCOUNTED
 from opcount.errors import CounterStateError, UncountedOperatorError, UncountedOperatorWarning
-from opcount.interceptor import Answers, Crew, Planner, observe, refuse_composites
+from opcount.interceptor import Answers, Crew, Planner, observe
 from opcount.overrides import registry_with
 from opcount.provenance import describe
 from opcount.sampling import Sampling
@@ -68,8 +68,7 @@ class OpCounter:
     Raises:
         ValueError: ``every`` is no whole number from 1 on, or stands beside ``dry_run``.
         ConventionError: There is no such convention.
-        FormulaError: A key of ``formulas`` is no operator; or a formula, one of `formula`'s included, is for a
-            composite operator, such as ``aten.linear``, which only inference_mode shows.
+        FormulaError: A key of ``formulas`` is no operator.
         UncountedOperatorError: On leaving the block, with ``strict``.
         DryRunError: An operator of a dry run needs values; on leaving the block, if it was caught inside.
 
@@ -110,7 +109,6 @@ class OpCounter:
         self._warns = True
         self._sampling = None if every is None else Sampling(every)
         self._begin()
-        refuse_composites(self._planner.registry.users_targets())
         self._scopes  # noqa: B018  (the model's modules get their names now)
 
     def _begin(self) -> None:

@@ -188,9 +188,8 @@ def formula(*targets: object) -> Callable[[P], P]:
     it returns, unless ``"autograd.MyFunctionBackward"`` has a formula: that is asked when the function is applied, with
     the same arguments.
 
-    A composite operator such as ``aten.linear`` is taken apart by PyTorch before a counter meets it, except under
-    inference_mode. An `OpCounter` refuses formulas for these: price what it is made of, or the module class that calls
-    it.
+    A composite operator such as ``aten.linear`` is charged whole by its formula in every grad mode; what it is made of
+    is then charged in backward only. Inside ``torch.vmap`` such a formula is an error.
 
     Raises:
         FormulaError: A target is none of these, or a formula for it was registered before.

@@ -1,7 +1,6 @@
 """Sees every operator that runs, decides once how to price it, and charges it to the scope."""
 
 from opcount.interceptor.answers import UNKNOWN, Answers
-from opcount.interceptor.composites import refuse_composites
 from opcount.interceptor.crew import Crew
 from opcount.interceptor.mode import Interceptor
 from opcount.interceptor.observe import observe
@@ -20,6 +19,5 @@ __all__ = [
     "Planner",
     "attention_in_the_open",
     "observe",
-    "refuse_composites",
     "whole_calls",
 ]

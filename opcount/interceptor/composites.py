@@ -1,20 +1,37 @@
-"""Composite operators: PyTorch takes them apart before a dispatch mode sees them, except under inference_mode.
+"""Composite operators with a formula of the user's, such as ``aten.linear``: seen whole in every grad mode.
 
-So a formula for one would be asked in one grad mode and not in the others.
+PyTorch takes a composite operator apart before a dispatch mode sees it, except under inference_mode. While a count has
+a formula for one, a kernel of ours stands at the ``PreDispatch`` key, above autocast, autograd and ``torch.func``. It
+runs the operator as PyTorch does, charges it by the formula, and hides its parts from that count; the backward of the
+parts is counted as ever.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from functools import cache, partial
+from threading import RLock, get_ident
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch._C import DispatchKey, DispatchKeySet
 
 from opcount.errors import FormulaError
+from opcount.interceptor.calls import tensors
+from opcount.interceptor.stack import interceptors
+from opcount.undo import Undo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torch._ops import OpOverload
+
+    from opcount.interceptor.mode import Interceptor
+
+_PRE_DISPATCH = DispatchKey.PreDispatch
+_BELOW: DispatchKeySet = torch._C._dispatch_keyset_full_after(_PRE_DISPATCH)
+_AUTOCASTS = [key for name, key in DispatchKey.__members__.items() if name.startswith("Autocast")]
+_in_functorch = torch._C._are_functorch_transforms_active
 
 
 def is_composite(func: OpOverload) -> bool:
@@ -22,39 +39,121 @@ def is_composite(func: OpOverload) -> bool:
     return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"))
 
 
-def is_always_composite(packet: Any) -> bool:
-    """Tell whether all overloads of a packet are; those that write into ``out`` aside, which nobody differentiates."""
-    overloads = [getattr(packet, name) for name in packet.overloads() if "out" not in name.split("_")]
-    known = [func for func in overloads if torch._C._dispatch_has_kernel(func.name())]  # others are TorchScript's own
-    return bool(known) and all(map(is_composite, known))
-
-
-def refuse_composites(targets: Iterable[object]) -> None:
-    """Refuse formulas that would be asked in one grad mode and not in the others.
-
-    Args:
-        targets: What formulas are registered for; only operators by name are looked at, and only those that exist.
-
-    Raises:
-        FormulaError: A target is a composite operator.
-    """
+def composites_among(targets: Iterable[object]) -> list[OpOverload]:
+    """Return the composite overloads that formulas for some targets are found for; targets may not exist."""
+    found = {}
     for target in targets:
-        if isinstance(target, str) and _is_composite_target(target):
-            raise FormulaError(
-                f"OpCounter: expected formulas for operators that a counter meets in every grad mode, got {target!r} "
-                f"of type {type(target).__name__}: it is composite, and PyTorch takes it apart first. Price the "
-                f"operators that it is made of, as by_operator() shows them, or the nn.Module class that calls it."
-            )
+        if isinstance(target, str):
+            found.update({func.name(): func for func in _overloads(target) if is_composite(func)})
+    return list(found.values())
 
 
-def _is_composite_target(name: str) -> bool:
+def _overloads(name: str) -> Iterator[OpOverload]:
+    """Yield the overloads that a name stands for, those that work in place included."""
     namespace, packet_name, *overload = name.split(".", 2)
-    if packet_name.startswith("_"):  # one that devices have kernels of their own for, which are met in every mode
-        return False
-    packet = getattr(getattr(torch.ops, namespace), packet_name, None)
-    if not isinstance(packet, torch._ops.OpOverloadPacket):
-        return False
-    if not overload:
-        return is_always_composite(packet)
-    func = getattr(packet, overload[0], None)
-    return func is not None and is_composite(func)
+    for each in (packet_name, f"{packet_name}_"):
+        packet = getattr(getattr(torch.ops, namespace), each, None)
+        if isinstance(packet, torch._ops.OpOverloadPacket):
+            for known in overload or packet.overloads():
+                func = getattr(packet, known, None)
+                if func is not None and torch._C._dispatch_has_kernel(func.name()):  # others are TorchScript's own
+                    yield func
+
+
+class _User(NamedTuple):
+    """One thread of a count."""
+
+    thread: int
+    funcs: Sequence[OpOverload]
+
+
+_USERS: dict[Undo, _User] = {}
+_KERNELS: dict[str, torch.library.Library] = {}
+_LOCK = RLock()  # reentrant: the collector may end another block while it is held
+
+
+def see_composites(funcs: Sequence[OpOverload], undo: Undo) -> None:
+    """Let the interceptors of this thread charge composite operators whole, until the steps have run."""
+    if not funcs:
+        return
+    undo.add(partial(_stop, undo))
+    with _LOCK:
+        _USERS[undo] = _User(get_ident(), funcs)
+        _settle()
+
+
+def _stop(undo: Undo) -> None:
+    with _LOCK:
+        _USERS.pop(undo, None)
+        _settle()
+
+
+def _settle() -> None:
+    """Have the kernels, and on this thread the key that leads to them, where somebody uses them."""
+    funcs = {func.name(): func for user in _USERS.values() for func in user.funcs}
+    for name in _KERNELS.keys() - funcs.keys():
+        _KERNELS[name]._destroy()
+        del _KERNELS[name]
+    for name in funcs.keys() - _KERNELS.keys():
+        library = _KERNELS[name] = torch.library.Library(funcs[name].namespace, "IMPL")
+        library.impl(funcs[name], partial(_run, funcs[name]), _PRE_DISPATCH.name, with_keyset=True)
+    here = any(user.thread == get_ident() for user in _USERS.values())
+    if torch._C._dispatch_tls_is_dispatch_key_included(_PRE_DISPATCH) != here:
+        torch._C._dispatch_tls_set_dispatch_key_included(_PRE_DISPATCH, here)
+
+
+def _run(func: OpOverload, keys: DispatchKeySet, /, *args: Any, **kwargs: Any) -> Any:
+    """Run a composite operator; charge it where there is a formula for it."""
+    asking = [] if _comes_again(func, keys) else [mode for mode in interceptors() if mode.asks(func, args, kwargs)]
+    if not asking:
+        return func.redispatch(keys & _BELOW, *args, **kwargs)
+    _refuse_batches(func, args, kwargs)
+    with _hidden_from(asking):
+        out = func.redispatch(keys & _BELOW, *args, **kwargs)
+    for mode in asking:
+        mode.charge(mode.planner.composite_plan(func), out, args, kwargs)
+    return out
+
+
+def _comes_again(func: OpOverload, keys: DispatchKeySet) -> bool:
+    """Tell whether autocast calls the operator once more, on the operands that it computes with.
+
+    Under a transform of ``torch.func`` that call is not seen.
+    """
+    return not _in_functorch() and any(keys.has(key) for key in _autocast_kernels(func))
+
+
+@cache
+def _autocast_kernels(func: OpOverload) -> list[DispatchKey]:
+    return [
+        key
+        for key in _AUTOCASTS
+        if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key.name)
+        and not torch._C._dispatch_kernel_for_dispatch_key_is_fallthrough(func.name(), key.name)
+    ]
+
+
+def _refuse_batches(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    if any(map(_is_batched, tensors((*args, *kwargs.values())))):
+        raise FormulaError(
+            f"formula: {func}: expected operands without a hidden dimension, got a call inside torch.vmap, where its "
+            f"formula would see one example for all. Price the operators that it is made of, as by_operator() shows "
+            f"them, or the nn.Module class that calls it."
+        )
+
+
+def _is_batched(tensor: Any) -> bool:
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        if torch._C._functorch.is_batchedtensor(tensor):
+            return True
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return False
+
+
+@contextmanager
+def _hidden_from(modes: Sequence[Interceptor]) -> Iterator[None]:
+    """Charge nothing to some counters while the block runs."""
+    with Undo() as undo:
+        for mode in modes:
+            undo.add(mode.look_away())
+        yield

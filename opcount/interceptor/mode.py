@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from opcount.coverage import FREE, UNCOUNTED
 from opcount.errors import CounterStateError
 from opcount.interceptor.calls import is_fake, takes, tensors
+from opcount.interceptor.composites import see_composites
 from opcount.interceptor.direct import BOUND
 from opcount.interceptor.origins import Origins
 from opcount.interceptor.plan import PassThrough, Plan, Planner
@@ -25,6 +26,8 @@ from opcount.scope import Row
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
+
+    from torch._ops import OpOverload
 
     from opcount.interceptor.function_calls import FunctionCalls
     from opcount.interceptor.steps import Steps
@@ -236,8 +239,20 @@ class Interceptor(TorchDispatchMode):
                 self.root.sees_fakes = self.sees_fakes = True
         return found
 
+    def asks(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Tell whether a composite operator is charged whole; a tensor subclass says more by what it runs."""
+        if isinstance(self.plans, PassThrough) or self.planner.composite_plan(func) is None:
+            return False
+        return not self._has_handler(tuple({type(t) for t in tensors((*args, *kwargs.values()))}))
+
+    def look_away(self) -> Callable[[], None]:
+        """Charge nothing until what is returned is called."""
+        before, self.plans = self.plans, PassThrough()
+        return partial(setattr, self, "plans", before)
+
     def push_here(self, undo: Undo) -> None:
         """Put the mode on this thread's stack, without PyTorch's flags for dynamo, which runs nothing meanwhile."""
+        see_composites(self.planner.composites, undo)
         undo.add(partial(self._take_off, undo))
         torch._C._push_on_torch_dispatch_stack(self)
         self._is_pushed = True

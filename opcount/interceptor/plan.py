@@ -12,7 +12,7 @@ from opcount.coverage import FREE, UNCOUNTED
 from opcount.errors import FormulaError
 from opcount.formulas import rule_for
 from opcount.interceptor import higher_order, opening
-from opcount.interceptor.composites import is_composite
+from opcount.interceptor.composites import composites_among, is_composite
 from opcount.interceptor.direct import direct
 from opcount.interceptor.effects import is_blank
 from opcount.interceptor.fast_paths import handler_of
@@ -125,10 +125,11 @@ class Planner:
     Args:
         overrides: Formulas for this count alone; None in place of one declares an operator free.
         answers: May know what operators return; None: they run.
-        asks_composites: Whether a user's formula for a composite operator is asked where that arrives whole, under
-            inference_mode; elsewhere PyTorch has taken it apart.
+        asks_composites: Whether a user's formula for a composite operator is asked where that arrives whole, and only
+            there: below autograd.
 
     Attributes:
+        composites: Composite operators for which there is a formula of the user's, to be charged whole everywhere.
         recorded: What computations on meta tensors were charged.
     """
 
@@ -139,6 +140,8 @@ class Planner:
         self._asks_composites = asks_composites
         self.is_dry = answers is not None
         self.registry = USER if overrides is None else overrides
+        self.composites = [] if asks_composites else composites_among(self.registry.users_targets())
+        self._composites: dict[OpOverload, Plan] = {}
         self._modules: dict[type, Plan] = {}
         self._kernels: dict[Any, Plan] = {}
         self.recorded: dict[object, Recorded] = {}
@@ -189,6 +192,13 @@ class Planner:
         plan = self._modules.get(kind)
         if plan is None:
             plan = self._modules[kind] = self._of(f"module.{kind.__name__}", self.registry.find([kind])[0])
+        return plan
+
+    def composite_plan(self, func: OpOverload) -> Plan | None:
+        """Return the plan of a composite operator that is charged whole; None if it is charged by its parts."""
+        plan = self._composites.get(func)
+        if plan is None and func in self.composites:
+            plan = self._composites[func] = self._of(str(func), self.registry.find(operator_keys(func))[-1])
         return plan
 
     def kernel_plan(self, kernel: Any) -> Plan:

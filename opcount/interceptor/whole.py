@@ -77,7 +77,7 @@ def whole_calls(
         functions: Names of classes of ``autograd.Function`` that are told of, whole, as ``"prim::PythonOp.Name"``.
         with_autograd: Let autograd record, and so take composite operators apart: their parts are told of.
     """
-    planner = Planner()
+    planner = Planner(asks_composites=True)
     plans: dict[Any, Plan] = {}
     modes: list[_Whole] = []
 
