@@ -105,6 +105,16 @@ def test_a_model_that_holds_its_counter_can_be_copied(way):
     assert torch.equal(twin.fc.weight, model.fc.weight)
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_model_can_hold_its_counter(dry_run):
+    model = layer()
+    model.counter = OpCounter(model, dry_run=dry_run)
+    for blocks in (1, 2):
+        with model.counter:
+            model(torch.ones(4, 2))
+        assert model.counter.macs == blocks * MACS
+
+
 @WAYS
 def test_a_model_that_holds_a_running_counter_can_be_copied(way):
     model = layer()

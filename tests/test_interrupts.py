@@ -65,6 +65,11 @@ def in_phases():
         c.resume()
 
 
+def dry():
+    with OpCounter(FROZEN, dry_run=True):
+        pass  # inside, PyTorch asks for devices by Python, where it ends the process if that raises
+
+
 def held_to_a_budget():
     with flop_budget("1 GMAC", model=FROZEN):
         FROZEN(X)
@@ -97,7 +102,7 @@ def in_a_test():
 
 
 SHORT = (counted, of_a_model, trained, opened, in_phases, in_a_test)
-LONG = (in_steps, nested, held_to_a_budget, decorated, as_torch_counts, as_fvcore_counts, as_mmengine_counts)
+LONG = (dry, in_steps, nested, held_to_a_budget, decorated, as_torch_counts, as_fvcore_counts, as_mmengine_counts)
 
 
 def check_all(program, event="line", stride=1):

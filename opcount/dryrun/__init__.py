@@ -7,12 +7,11 @@ size can be counted. Nothing in it writes to a real tensor.
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parameter import is_lazy
 from torch.optim import optimizer
 from torch.utils import _foreach_utils
@@ -32,9 +31,13 @@ from opcount.dryrun.tensors import DryTensor
 from opcount.dryrun.twins import Twins
 from opcount.errors import DryRunError
 from opcount.interceptor import attention_in_the_open
+from opcount.interceptor.stack import modes_below
+from opcount.scope.global_hooks import before_module, remove
+from opcount.undo import Undo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from torch import nn
 
@@ -69,8 +72,8 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> I
     fakes, refusals = Fakes(), Refusals(where)
     computing = Computing(fakes, refusals)
     twins, leaves, snapshot = Twins(fakes, computing.borrow, computing.stand_in), Leaves(), Snapshot()
-    with ExitStack() as restore:
-        restore.callback(_restore, snapshot, leaves)
+    with Undo() as restore:
+        restore.add(partial(_restore, snapshot, leaves))
         enter = _Entering(twins, leaves, snapshot, partial(guard_padding, known=computing.known, refusals=refusals))
         enter.modules([] if model is None else model.modules())
         seen = snapshot.seen
@@ -80,17 +83,17 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> I
                 with torch._C._DisableTorchDispatch():
                     enter.modules(module.modules())
 
-        restore.callback(register_module_forward_pre_hook(first_call).remove)
-        restore.enter_context(paired_optimizers(twins, snapshot))
+        restore.add(partial(remove, first_call))
+        before_module(first_call)
+        restore.enter(paired_optimizers(twins, snapshot))
         for supported in _FOREACH_TYPES:
-            restore.callback(supported.remove, DryTensor)
-            supported.append(DryTensor)
-        restore.enter_context(fakes.mode)
+            restore.enter(_supporting(supported))
+        restore.enter(_inside(fakes.mode))
         memo = Memo(fakes, twins, leaves, refusals, computing)
-        restore.enter_context(memo)
-        restore.enter_context(attention_in_the_open())
-        restore.enter_context(errors_raised_only())
-        restore.enter_context(imports_undisturbed())
+        restore.enter(_inside(memo))
+        restore.enter(attention_in_the_open())
+        restore.enter(errors_raised_only())
+        restore.enter(imports_undisturbed())
         try:
             yield memo
         except Exception as error:
@@ -100,6 +103,32 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> I
             raise refusal from error
     if refusals.first is not None:
         raise DryRunError(f"{refusals.first} The error was caught inside; what followed is no real run's.")
+
+
+@contextmanager
+def _inside(mode: AbstractContextManager[object]) -> Iterator[None]:
+    """Enter a mode of PyTorch's; it is left once, if it is on the stack."""
+    with Undo() as undo:
+        undo.add(partial(_leave_mode, mode))
+        mode.__enter__()
+        yield
+
+
+def _leave_mode(mode: AbstractContextManager[object]) -> None:
+    if any(other is mode for other in modes_below()):
+        mode.__exit__(None, None, None)
+
+
+@contextmanager
+def _supporting(types: list[Any]) -> Iterator[None]:
+    """Have PyTorch handle many dry tensors at a time."""
+    height = types.count(DryTensor)
+    try:
+        types.append(DryTensor)
+        yield
+    finally:
+        while types.count(DryTensor) > height:
+            types.remove(DryTensor)
 
 
 class _Entering(NamedTuple):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from opcount.scope.global_hooks import before_step, remove
+from opcount.undo import Undo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,11 +38,10 @@ def paired_optimizers(twins: Twins, snapshot: Snapshot) -> Iterator[None]:
                     if parameter in optimizer.state:
                         optimizer.state[twin] = _on_twins(optimizer.state.pop(parameter), twins)
 
-    handle = register_optimizer_step_pre_hook(enter)
-    try:
+    with Undo() as undo:
+        undo.add(partial(remove, enter))
+        before_step(enter)
         yield
-    finally:
-        handle.remove()
 
 
 def _on_twins(state: dict[str, Any], twins: Twins) -> dict[str, Any]:

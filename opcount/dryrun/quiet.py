@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
+
+from opcount.undo import Undo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,11 +18,10 @@ _LOG = logging.getLogger("torch._subclasses.fake_tensor")
 @contextmanager
 def errors_raised_only() -> Iterator[None]:
     """Keep errors of fake tensors out of the log: who called the model gets them, with the module where they arose."""
-    _LOG.addFilter(_is_news)
-    try:
+    with Undo() as undo:
+        undo.add(partial(_LOG.removeFilter, _is_news))
+        _LOG.addFilter(_is_news)
         yield
-    finally:
-        _LOG.removeFilter(_is_news)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

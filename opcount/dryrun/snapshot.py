@@ -27,7 +27,18 @@ _ATOMS = {
 }  # fmt: skip
 """Types in which nothing is found."""
 
-_FOREIGN = ("torch.", "logging", "threading", "_thread", "io", "_io", "concurrent.", "multiprocessing.", "asyncio.")
+_FOREIGN = (
+    "torch.",
+    "opcount.",
+    "logging",
+    "threading",
+    "_thread",
+    "io",
+    "_io",
+    "concurrent.",
+    "multiprocessing.",
+    "asyncio.",
+)
 """Modules whose objects are left alone; a module of a network, whatever its class, is not."""
 
 _CONTAINERS = {dict, OrderedDict, list, set}
