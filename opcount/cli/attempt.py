@@ -119,12 +119,15 @@ class _Attempt:
 
     def _profile(self, loaded: Loaded) -> Profile:
         options = self._options
+        before = _names(loaded.model)
         try:
             with torch.set_grad_enabled(options.train), OpCounter(loaded.model, dry_run=self._dry) as counter:
                 if options.train:
                     training_step(loaded, options.optimizer or "AdamW")
                 else:
                     forward(loaded)
+                if self._dry:
+                    _check_grown(loaded.model, before)
         except OpcountError:
             raise
         except (Exception, SystemExit) as error:
@@ -134,17 +137,27 @@ class _Attempt:
         return counter.profile
 
 
+def _names(model: nn.Module) -> set[str]:
+    return {name for name, _ in model.named_parameters()}
+
+
+def _check_grown(model: nn.Module, before: set[str]) -> None:
+    """Refuse to report a model without the parameters that its forward made, which go when a dry run ends."""
+    if new := _names(model) - before:
+        raise DryRunError(f"dry run: {min(new)} is made by the forward of the model, and goes when the run ends.")
+
+
 def _hollow(loaded: Loaded) -> Loaded:
     """Return a copy of what was loaded whose weights have no data.
 
     Raises:
-        DryRunError: The model has weights of a class or layout that computes in a way of its own.
+        DryRunError: The model has weights of a class or layout that computes in a way of its own, or without a shape.
     """
     from opcount.dryrun import skeleton  # noqa: PLC0415  (fake tensors take a second to import)
 
     for name, tensor in chain(loaded.model.named_parameters(), loaded.model.named_buffers()):
         if isinstance(tensor, _LAZY):
-            continue
+            raise DryRunError(f"dry run: {name} has no shape before a call of the model gives it one.")
         if type(tensor) not in _PLAIN or tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
             raise DryRunError(
                 f"dry run: {name} is a {type(tensor).__name__} of {tensor.dtype} in the {tensor.layout} layout, which "

@@ -52,8 +52,9 @@ def architecture(transformers: Any, config: Any, name: str, wanted: str = "") ->
         return found, ""
     kind = _suitable(transformers, config) or _class_of(transformers, config, name)
     note = f"transformers/{name} names no architecture: {kind.__name__} is counted."
-    others = [each.__name__ for each in _models(transformers, config) if each is not kind]
-    return kind, f"{note} Another: transformers/{name}:{others[0]}" if others else note
+    known = [_in_mapping(transformers, "AutoModel", config), *_models(transformers, config)]
+    other = next((each.__name__ for each in known if each is not None and each is not kind), "")
+    return kind, f"{note} Another: transformers/{name}:{other}" if other else note
 
 
 def _class_named(transformers: Any) -> Any:

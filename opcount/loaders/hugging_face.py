@@ -131,7 +131,13 @@ class _Inputs:
     def _tokens(self) -> Tensor:
         limit = positions(self._config)
         length = self._request.use("sequence") or min(_TOKENS, limit or _TOKENS)
-        return ones((self._request.samples, length), self._request)
+        words = look(self._config, "vocab_size", default=2)
+        if isinstance(words, int) and words < 1:
+            raise InputError(
+                f"load: expected a vocabulary of at least one word, got vocab_size {words}. Set it higher."
+            )
+        tokens = ones((self._request.samples, length), self._request)
+        return tokens if words != 1 else tokens - 1
 
     def _image(self) -> tuple[int, int]:
         size = look(self._config, "image_size", "img_size", default=224)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from contextlib import contextmanager
 from functools import partial
@@ -108,8 +109,8 @@ def _first_on_path(folder: Path) -> Iterator[None]:
 
 
 def _build(maker: Maker, path: Path, request: Request) -> nn.Module:
-    if isinstance(maker, nn.Module):
-        return maker
+    if isinstance(maker, nn.Module):  # it stays in its file, for who loads it again
+        return copy.deepcopy(maker) if request.device == "meta" else maker
     name = getattr(maker, "__name__", repr(maker))
     given = arguments(request.use("arguments"))
     try:

@@ -92,6 +92,26 @@ def test_an_error_of_the_model_itself_is_told_once(opcount, write):
     assert err.count("KeyError") == 1
 
 
+@pytest.mark.parametrize("name", ["table", "arch", "json"])
+def test_a_model_without_shapes_is_computed_to_give_it_some(opcount, write, name):
+    path = write(f"{HEAD}def build():\n    return nn.Sequential(nn.LazyLinear(5))\n")
+    status, out, err = opcount("count", path, "--format", name)
+    assert status == 0, err
+    assert "0.weight has no shape before a call of the model gives it one. Computing instead." in err
+    if name == "json":
+        profile = Profile.from_json(out)
+        assert (profile.macs, profile.params) == (4 * 5, 4 * 5 + 5)
+
+
+def test_a_module_that_forward_makes_is_computed_and_its_parameters_count(opcount, write):
+    grows = "if not hasattr(self, 'late'): self.late = nn.Linear(4, 2)\n        x = self.late(x)"
+    status, out, err = opcount("count", write(net(grows)), "--format", "json")
+    assert status == 0, err
+    profile = Profile.from_json(out)
+    assert (profile.macs, profile.params) == (LAYER + 4 * 2, 4 * 4 + 4 + 4 * 2 + 2)
+    assert "late.bias is made by the forward of the model" in err
+
+
 def test_what_has_no_room_in_memory_is_not_computed(opcount, write):
     big = "self.b = nn.Linear(1 << 24, 1 << 24)\n        self.a"
     path = write(net(FORWARD["a value"]).replace("self.a", big, 1))

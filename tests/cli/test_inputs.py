@@ -185,6 +185,12 @@ def test_positions_that_are_computed_have_no_limit(opcount):
     assert opcount("count", "transformers/llama", "--seq", "16", "--kwargs", *options)[0] == 0
 
 
+@pytest.mark.parametrize(("words", "status"), [(0, 2), (1, 0)])
+def test_a_vocabulary_has_a_word(opcount, folder, words, status):
+    assert opcount("count", folder(vocab_size=words), "--real")[0] == status
+    assert opcount("count", folder(vocab_size=words), "--dry-run")[0] == status
+
+
 MALFORMED = {
     "a list": "[1]",
     "nothing": "null",
