@@ -167,6 +167,11 @@ class FunctionCalls:
             mode.charge(self._opaque_plan(name_of(function)), out, args, {})
         return out
 
+    def run_vmap(self, mode: Interceptor, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        """Run a function's rule for ``vmap``; where the function has a formula, that prices what the rule applies."""
+        unwatched = isinstance(mode.plans, PassThrough) or self._ways_of(function) is not None
+        return run() if unwatched else self._watch_forward(mode, function, args, run)
+
     def run_jvp(self, mode: Interceptor, node: Any, tangents: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         """Run a function's forward derivative, which no formula prices."""
         return (

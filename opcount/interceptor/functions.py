@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from torch.autograd.function import BackwardCFunction, Function, _SingleLevelFunction
+import torch._functorch.autograd_function as _functorch
+from torch.autograd.function import BackwardCFunction, Function, FunctionMeta, _SingleLevelFunction
 
 from opcount.interceptor.patches import Patches
 from opcount.interceptor.stack import interceptors
@@ -29,9 +30,14 @@ _CALLS = {
 """Methods of a node that PyTorch calls, and what an interceptor runs them by."""
 
 
+_BEFORE: Any = vars(Function)["apply"]
+
+
 def _apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
     def run() -> Any:
-        return super(_SingleLevelFunction, cls).apply(*args, **kwargs)
+        if _IN_PYTHON or not hasattr(_BEFORE, "__get__"):
+            return super(_SingleLevelFunction, cls).apply(*args, **kwargs)
+        return _BEFORE.__get__(None, cls)(*args, **kwargs)
 
     for mode in interceptors():
         run = partial(mode.run_function, cls, args, run)
@@ -48,8 +54,20 @@ def _watched(method: Callable[..., Any], watcher: str) -> Callable[..., Any]:
     return apply
 
 
+def _vmap(interpreter: Any, rule: Any, function: Any, *operands: Any, **kwargs: Any) -> Any:
+    """Show a function's own rule for ``vmap``: in place of what functorch calls to run such a rule."""
+    run = partial(_vmap_before, interpreter, rule, function, *operands, **kwargs)
+    for mode in interceptors() if isinstance(function, FunctionMeta) else ():
+        run = partial(mode.run_vmap, function, operands, run)
+    return run()
+
+
+_VMAP = "custom_function_call_vmap_helper"
+_vmap_before: Any = getattr(_functorch, _VMAP, None)
+
 _PATCHES = Patches(
     {
+        **({(_functorch, _VMAP): _vmap} if _vmap_before else {}),
         (_APPLIED, "apply"): classmethod(_apply),
         **{
             (BackwardCFunction, name): _watched(vars(BackwardCFunction)[name], watcher)

@@ -297,6 +297,10 @@ class Interceptor(TorchDispatchMode):
         """Run the backward of an ``autograd.Function``."""
         return run() if self.functions is None else self.functions.run_backward(self, node, grads, run)
 
+    def run_vmap(self, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        """Run the rule for ``vmap`` of an ``autograd.Function``."""
+        return run() if self.functions is None else self.functions.run_vmap(self, function, args, run)
+
     def run_jvp(self, node: Any, tangents: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         """Run the forward derivative of an ``autograd.Function``."""
         return run() if self.functions is None else self.functions.run_jvp(self, node, tangents, run)

@@ -60,6 +60,8 @@ class Origin(Enum):
 _SWEEP = 32
 """Operators after which memory that is gone is forgotten."""
 
+_SEARCHES = 100
+
 _DOUBTFUL = (Origin.TAINTED, Origin.FOREIGN)
 
 
@@ -100,6 +102,7 @@ class Origins:
         self.states: Storages[State] = Storages()
         self.tick = 0
         self._inputs: list[Collection[int]] = []
+        self._searches = 0
 
     @contextmanager
     def watched(self, mode: Any, inputs: Collection[int]) -> Iterator[None]:
@@ -262,7 +265,7 @@ class Origins:
             state = None if storage is None else self.states.get(storage._cdata)
             if state is not None and state.origin is Origin.BLANK and not (tensor.is_leaf and tensor.requires_grad):
                 found[storage._cdata] = (state, tensor)
-        if found:
+        if any(state.print in {None, print_of(revive(key))} for key, (state, _) in found.items()):
             self._forget_weights()
         for key in found.keys() & self.states.keys():
             self.states.drop(key)
@@ -270,7 +273,10 @@ class Origins:
         self._rest(mode)
 
     def _forget_weights(self) -> None:
-        """Forget parameters, and buffers that hold what they held."""
+        """Forget parameters, and buffers that hold what they held; a few times only, for it takes long."""
+        self._searches += 1
+        if self._searches > _SEARCHES:
+            return
         parameters, buffers = weights()
         for key in (parameters | buffers) & self.states.keys():
             state = self.states[key]

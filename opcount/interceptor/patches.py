@@ -1,4 +1,4 @@
-"""Attributes of PyTorch's classes that have other values while counters run."""
+"""Attributes of PyTorch's classes and modules that have other values while counters run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Patches:
         values: By class and attribute.
     """
 
-    def __init__(self, values: Mapping[tuple[type, str], Any]) -> None:
+    def __init__(self, values: Mapping[tuple[Any, str], Any]) -> None:
         self._values = [(*at, vars(at[0]).get(at[1], _ABSENT), value) for at, value in values.items()]
         self._users: set[Undo] = set()
         self._lock = RLock()  # reentrant: the collector may end another block while it is held

@@ -300,6 +300,18 @@ def test_a_forward_derivative_that_returns_unseen_work_is_named():
     assert uncounted(lambda: run(lambda ctx, t: t * 2)) == set()
 
 
+def test_a_rule_for_vmap_that_returns_unseen_work_is_named():
+    def run(rule):
+        names = {"setup_context": staticmethod(lambda *_: None), "vmap": staticmethod(rule)}
+        probe = function(lambda x: x * 2, **names)
+        return torch.vmap(probe.apply)(X)
+
+    assert uncounted(lambda: run(lambda info, dims, x: (torch.from_numpy(x.numpy() * 2), dims[0]))) == {
+        "autograd.Probe"
+    }
+    assert uncounted(lambda: run(lambda info, dims, x: (x * 2, dims[0]))) == set()
+
+
 def test_zeros_of_a_backward_whose_forward_was_opaque_are_named():
     # so begins the training of a layer whose last weight is zero
     forward = OPAQUE["empty_like"]
