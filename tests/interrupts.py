@@ -93,6 +93,7 @@ def left() -> dict[str, object]:
         "warning filters": list(warnings.filters),
         "stance": surroundings._EAGERNESS._users | set(map(id, surroundings._EAGERNESS._set)),
         "fast path": torch.backends.mha.get_fastpath_enabled(),
+        "finders of modules": list(sys.meta_path),
         "listeners": engine._listeners,
         "counting": dict(hooks._COUNTING),
         "keys of hooks": set(global_hooks._OURS),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,6 @@ from opcount.compat import words
 from opcount.compat.structure import ancestors_of, forward_of, walk
 from opcount.compat.subject import left_alone, reported, skeleton_of
 from opcount.counter import OpCounter
-from opcount.errors import UncountedOperatorWarning
 from opcount.profile import parents
 from opcount.scope.names import Names
 
@@ -46,15 +43,12 @@ def run(
         dry: Compute nothing: a skeleton runs in the model's place.
     """
     ran = skeleton_of(model) if dry else model
-    with ExitStack() as undo:
-        undo.enter_context(left_alone(model, *inputs.args, *inputs.kwargs.values(), dry=dry))
-        if quiet:
-            undo.enter_context(warnings.catch_warnings())
-            warnings.simplefilter("ignore", UncountedOperatorWarning)
-        with OpCounter(ran, dry_run=dry, formulas=formulas) as counter:
-            ran(*inputs.args, **inputs.kwargs)
-            counter.pause()
-            shown = reported(model, ran)
+    counter = OpCounter(ran, dry_run=dry, formulas=formulas)
+    counter._warns = not quiet  # noqa: SLF001  (a filter would make Python forget which warnings it has shown)
+    with left_alone(model, *inputs.args, *inputs.kwargs.values(), dry=dry), counter:
+        ran(*inputs.args, **inputs.kwargs)
+        counter.pause()
+        shown = reported(model, ran)
     return Run(shown, counter.profile, dict(walk(shown)), Names(shown).paths)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,6 @@ from torch.nn.parameter import is_lazy
 from opcount.compat.structure import walk
 from opcount.compat.untouched import random_numbers_kept, untouched
 from opcount.counter import OpCounter
-from opcount.errors import UncountedOperatorWarning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +65,7 @@ def without_computing(model: nn.Module) -> Iterator[None]:
     Raises:
         DryRunError: An operator needs values.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UncountedOperatorWarning)  # whoever counts says it
-        with OpCounter(model, dry_run=True):
-            yield
+    counter = OpCounter(model, dry_run=True)
+    counter._warns = False  # noqa: SLF001  (whoever counts says it)
+    with counter:
+        yield

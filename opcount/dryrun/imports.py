@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
+
+from opcount.undo import Undo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,11 +29,15 @@ def imports_undisturbed() -> Iterator[None]:
     finder = _Finder(getattr(torch, "get_default_device", lambda: torch.device("cpu"))())  # PyTorch 2.3
     with _disable_current_modes():
         pass  # it imports what it needs when it is first called, which is to be before it is called for an import
-    sys.meta_path.insert(0, finder)
-    try:
+    with Undo() as undo:
+        undo.add(partial(_remove, finder))
+        sys.meta_path.insert(0, finder)
         yield
-    finally:
-        finder.active = False
+
+
+def _remove(finder: _Finder) -> None:
+    finder.active = False
+    if finder in sys.meta_path:
         sys.meta_path.remove(finder)
 
 
