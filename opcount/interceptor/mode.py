@@ -44,6 +44,9 @@ _COMPUTING = {t for t in vars(torch).values() if isinstance(t, torch.dtype) and 
 
 _NUMBERS = {int, float, bool}
 
+_RECORDED = 256
+"""Computations on meta tensors that are remembered: one for each kind of layer and length of a sequence."""
+
 
 class Interceptor(TorchDispatchMode):
     """Prices every operator of one thread.
@@ -201,6 +204,8 @@ class Interceptor(TorchDispatchMode):
         if recorded is None:
             from opcount.interceptor.recorder import record  # noqa: PLC0415  (it imports this file)
 
+            if len(self.planner.recorded) >= _RECORDED:
+                self.planner.recorded.clear()
             recorded = self.planner.recorded[steps.signature] = record(self, steps.device, steps.run)
         steps.charge(recorded, *self.scope.locate())
 

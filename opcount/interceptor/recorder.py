@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from opcount.interceptor.calls import tensors
 from opcount.interceptor.mode import Interceptor
 from opcount.interceptor.plan import Planner
 from opcount.interceptor.stack import modes_below, without
@@ -24,6 +26,18 @@ if TYPE_CHECKING:
 _ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 _CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 
+_LAYER_NORM = torch.ops.aten.native_layer_norm.default
+
+_SHAPES: dict[Any, Callable[..., Sequence[int]]] = {
+    torch.ops.aten.addmm.default: lambda _bias, a, b, *_: (a.shape[0], b.shape[1]),
+    torch.ops.aten.baddbmm.default: lambda _bias, a, b, *_: (*a.shape[:2], b.shape[2]),
+    torch.ops.aten._softmax.default: lambda x, *_: x.shape,
+    torch.ops.aten.mean.dim: lambda x, dims, *_: [n for i, n in enumerate(x.shape) if i not in dims],
+}
+"""What operators return whose meta kernels are Python, as those of elementwise ones are: they import dynamo."""
+
+_PLANS: weakref.WeakKeyDictionary[Planner, tuple[Planner, dict[Any, Plan]]] = weakref.WeakKeyDictionary()
+
 Recorded = list[tuple[str, dict[Any, "Row"]]]
 """Rows by ``(plan, phase, dtype)``, for each submodule by its name; ``""`` for the module itself."""
 
@@ -37,7 +51,8 @@ class Recorder(Interceptor):
     """
 
     def __init__(self, outer: Interceptor, device: str) -> None:
-        super().__init__(Planner(outer.planner.registry), outer.scope, {})
+        planner, plans = _plans_of(outer.planner)
+        super().__init__(planner, outer.scope, plans)
         self._on_cpu = device == "cpu"
         self.frames = {"": Frame("")}
         self._frame = self.frames[""]
@@ -47,7 +62,27 @@ class Recorder(Interceptor):
     ) -> Any:
         if func is _ATTENTION and self._on_cpu:  # a meta tensor would take the kernel that no device has
             return self._attend(types, *args, **kwargs or {})
+        shape = _SHAPES.get(func)
+        if shape is not None:
+            return self._answer(func, self.empty(shape(*args), args[0].dtype), args, kwargs)
+        if func is _LAYER_NORM:
+            x, mean = args[0], (*args[0].shape[: -len(args[1])], *[1] * len(args[1]))
+            out = tuple(self.empty(shape, x.dtype) for shape in (x.shape, mean, mean))
+            return self._answer(func, out, args, kwargs)
+        if torch.Tag.pointwise in func.tags and type(args[0]) is torch.Tensor and args[0].is_floating_point():
+            return self._map(func, args, kwargs)
         return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def _map(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
+        """Run an elementwise operator."""
+        out = args[0]
+        if func._schema.returns[0].alias_info is None:
+            out = self.empty(torch.broadcast_shapes(*(tensor.shape for tensor in tensors(args))), out.dtype)
+        return self._answer(func, out, args, kwargs)
+
+    def _answer(self, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
+        self.charge(self.plans.get(id(func)) or self._decide(func), out, args, kwargs)
+        return out
 
     def _attend(
         self, types: Any, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
@@ -81,6 +116,14 @@ class Recorder(Interceptor):
     def empty(self, shape: Sequence[int] | None, dtype: torch.dtype) -> Any:
         """Return a meta tensor; None for no shape."""
         return None if shape is None else torch.empty(tuple(shape), dtype=dtype, device="meta")
+
+
+def _plans_of(planner: Planner) -> tuple[Planner, dict[Any, Plan]]:
+    """Return a planner with the same formulas that asks nobody for results, and what it has decided."""
+    known = _PLANS.get(planner)
+    if known is None:
+        known = _PLANS[planner] = Planner(planner.registry), {}
+    return known
 
 
 def record(outer: Interceptor, device: str, compute: Callable[[Recorder], object]) -> Recorded:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
 
 from opcount import OpCounter
+from opcount.interceptor import mode as mode_file
 
 BATCH, LENGTH, WIDTH, HEADS, HIDDEN = 2, 5, 8, 2, 16
 MODES = (torch.enable_grad, torch.no_grad, torch.inference_mode)
@@ -128,8 +132,8 @@ def test_a_transformer_counts_the_same_in_every_mode():
 def test_submodules_of_a_layer_outside_of_a_model_get_their_share():
     layer = nn.TransformerEncoderLayer(WIDTH, HEADS, HIDDEN, batch_first=True).eval()
     found = []
-    for mode in MODES:
-        with mode(), OpCounter() as counter:
+    for grad_mode in MODES:
+        with grad_mode(), OpCounter() as counter:
             layer(X)
         found.append(figures(counter))
     assert found[0] == found[1] == found[2]
@@ -164,3 +168,29 @@ def test_nothing_is_charged_while_a_counter_is_paused():
         model(X)
         inner.resume()
     assert inner.macs == 0 < outer.macs
+
+
+def test_a_fast_path_is_counted_without_importing_the_compiler():
+    script = """
+import sys, torch
+from torch import nn
+from opcount import OpCounter
+from opcount.interceptor import mode as mode_file
+layer, x = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval(), torch.randn(2, 5, 8)
+attention, pairs = nn.MultiheadAttention(8, 2, batch_first=True).eval(), torch.eye(5, dtype=torch.bool)
+with torch.no_grad(), OpCounter():
+    layer(x), layer(x, src_mask=pairs), attention(x, x, x), attention(x, x, x, attn_mask=pairs)
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_what_lengths_cost_is_forgotten_in_time(monkeypatch):
+    monkeypatch.setattr(mode_file, "_RECORDED", 3)
+    layer = nn.TransformerEncoderLayer(WIDTH, HEADS, HIDDEN, batch_first=True).eval()
+    with torch.no_grad(), OpCounter(layer) as counter:
+        for length in (*range(1, 9), *range(1, 9)):
+            layer(torch.randn(1, length, WIDTH))
+    # four projections and two linear layers; scores and their products with the values
+    tokens, pairs = 2 * sum(range(1, 9)), 2 * sum(n * n for n in range(1, 9))
+    assert counter.macs == tokens * (4 * WIDTH**2 + 2 * WIDTH * HIDDEN) + 2 * pairs * WIDTH
