@@ -101,8 +101,9 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> I
             if refusal is None:
                 raise
             raise refusal from error
-    if refusals.first is not None:
-        raise DryRunError(f"{refusals.first} The error was caught inside; what followed is no real run's.")
+    told = str(refusals.forget() or "")
+    if told:
+        raise DryRunError(f"{told} The error was caught inside; what followed is no real run's.")
 
 
 @contextmanager

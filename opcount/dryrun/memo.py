@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from opcount.dryrun.fakes import CPU, can_be_faked
 from opcount.dryrun.operators import Kind, facts_of
-from opcount.dryrun.shapes import lenient
+from opcount.dryrun.shapes import corrected
 from opcount.dryrun.tensors import DryTensor, run_operators, stands_for_data
 from opcount.dryrun.values import LIMIT
 from opcount.interceptor import UNKNOWN
@@ -174,7 +174,7 @@ class Memo(TorchDispatchMode):
         args = self._to_fake(args, real, facts)
         kwargs = {k: self._to_fake(v, real, facts) for k, v in kwargs.items()}
         try:
-            out = self._fakes.dry(lenient(func)(*args, **kwargs))
+            out = self._fakes.dry(corrected(func)(*args, **kwargs))
         except Exception as error:
             explained = self._refusals.explain(
                 func, error, odd=any(map(_is_odd, _tensors((originals, *kwargs.values()))))

@@ -90,14 +90,25 @@ class Refusals:
 
     def on_leaving(self, error: Exception) -> DryRunError | None:
         """Return what to raise for an error that leaves the block; None: itself."""
+        first = self.forget()
         if isinstance(error, DryRunError):
             return None
-        if self.first is not None:
-            return self.first
+        if first is not None:
+            return first
         if not is_of_fakes(error) or (isinstance(error, AssertionError) and not _raised_by_torch(error)):
             return None
         line = program_line_of(error.__traceback__)
-        return self._remember("", f"an operation cannot run on fake tensors ({_first_line(error)})", line)
+        self._remember("", f"an operation cannot run on fake tensors ({_first_line(error)})", line)
+        return self.forget()
+
+    def forget(self) -> DryRunError | None:
+        """Return the first refusal, and forget it.
+
+        Its traceback holds what the program held, fake tensors among it, and these hold what made them: a cycle through
+        autograd's graph, which Python's collector does not see.
+        """
+        first, self.first = self.first, None
+        return first
 
     def _remember(self, operator: str, reason: str, line: tuple[str, int]) -> DryRunError:
         module = self._where()

@@ -1,10 +1,16 @@
-"""Results of operators whose shape functions refuse what their kernels take."""
+"""Results of operators whose shape functions do not say what their kernels do.
+
+Some refuse what the kernel takes, some take what it refuses, and some return tensors that it does not return, or lay
+them out otherwise; which products a linear layer turns into depends on that.
+"""
 
 from __future__ import annotations
 
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch._prims_common import suggest_memory_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +40,49 @@ def grouped_mm(
     return torch.empty_strided(size, stride, dtype=dtype, device=a.device)
 
 
-def lenient(func: Any) -> Callable[..., Any]:
-    """Return a shape function that takes what the kernel takes: the operator itself, for all but a few."""
-    return grouped_mm if str(func) == "aten._grouped_mm.default" else func
+def batch_norm(func: Any, x: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    """Return what the shape function does, laid out as by the kernel: contiguous or channels last, not as the input."""
+    out, *rest = func(x, *args)
+    layout = suggest_memory_format(x)
+    return torch.empty(out.shape, dtype=out.dtype, device=out.device, memory_format=layout), *rest
+
+
+def asked_for(func: Any, *args: Any) -> tuple[Tensor | None, ...]:
+    """Return the gradients that the mask, the last argument, asks for."""
+    return tuple(out if asked else None for out, asked in zip(func(*args), args[-1], strict=True))
+
+
+def along(func: Any, x: Tensor, *args: Any, dim: int | None = None, **kwargs: Any) -> Any:
+    """Return what the shape function does, for a dimension that is there."""
+    where = next((value for value in args if type(value) is int), -1) if dim is None else dim
+    last = max(x.dim(), 1) - 1
+    if not -last - 1 <= where <= last:
+        raise IndexError(f"Dimension out of range (expected to be in range of [{-last - 1}, {last}], but got {where})")
+    return func(x, *args, **kwargs) if dim is None else func(x, *args, dim=dim, **kwargs)
+
+
+def of_one_dtype(func: Any, *args: Any, **kwargs: Any) -> Any:
+    """Return what the shape function does, for operands of one dtype."""
+    first, second = (value for value in args[-2:] if isinstance(value, torch.Tensor))
+    if first.dtype != second.dtype:
+        raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {first.dtype} != {second.dtype}")
+    return func(*args, **kwargs)
+
+
+_CORRECTED: dict[str, Callable[..., Any]] = {
+    "aten.native_batch_norm.default": batch_norm,
+    "aten.native_batch_norm_backward.default": asked_for,
+    "aten._softmax.default": along,
+    "aten.sort.default": along,
+    "aten.sort.stable": along,
+    **{f"aten.{name}.default": of_one_dtype for name in ("mm", "bmm", "addmm", "baddbmm")},
+}
+
+
+@cache
+def corrected(func: Any) -> Callable[..., Any]:
+    """Return a shape function that says what the kernel does: the operator itself, for all but a few."""
+    if str(func) == "aten._grouped_mm.default":
+        return grouped_mm
+    correction = _CORRECTED.get(str(func))
+    return func if correction is None else partial(correction, func)

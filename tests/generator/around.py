@@ -47,9 +47,18 @@ def anatomy(model: torch.nn.Module) -> dict[str, object]:
     for path, module in model.named_modules():
         found[path] = (id(module), type(module).__name__)
         for name, value in _attributes(module).items():
-            inner = value.items() if isinstance(value, dict) else [("", value)]
-            found |= {f"{path}.{name}.{key}": (id(each), type(each).__name__) for key, each in inner}
+            found |= {f"{path}.{name}{key}": (id(each), type(each).__name__) for key, each in _inside(value)}
     return found
+
+
+def _inside(value: Any) -> list[tuple[str, Any]]:
+    """Return what is in a container; weak references are what they refer to."""
+    if isinstance(value, (list, tuple)):
+        return [(f"[{i}]", each() if isinstance(each, weakref.ref) else each) for i, each in enumerate(value)]
+    if not isinstance(value, dict):
+        return [("", value)]
+    numbered = all(isinstance(key, int) for key in value)  # hooks, by numbers of the process
+    return [(f"[{i if numbered else key!r}]", each) for i, (key, each) in enumerate(value.items())]
 
 
 def shape(model: torch.nn.Module) -> dict[str, object]:

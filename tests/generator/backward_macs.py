@@ -1,87 +1,145 @@
 """What autograd's nodes multiply, from the shapes of the gradients that go in and come out; knows nothing of opcount.
 
 A product of two operands owes one more product for each operand's gradient: the same pairs of numbers are multiplied
-as in forward.
+as in forward. What a node has saved is never looked at: that would run a checkpoint again.
 """
 
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tests.generator.forward_macs import elements
+import torch
+
+from tests.generator.hidden import elements
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def product(_node, wanted, given):
+class Call(NamedTuple):
+    """The function that made a node.
+
+    Attributes:
+        name: As programs call it.
+        args: Its arguments, tensors by their shapes.
+        layouts: Of the tensors among them.
+    """
+
+    name: str
+    args: tuple[Any, ...]
+    layouts: tuple[torch.layout, ...] = ()
+    nonzero: int = 0
+
+
+def call_of(name: str, args: tuple[Any, ...]) -> Call:
+    """Return what there is to remember of a call."""
+    tensors = [each for each in args if isinstance(each, torch.Tensor)]
+    sparse = [each._nnz() for each in tensors if each.layout in {torch.sparse_coo, torch.sparse_csr}]
+    shapes = tuple(each.shape if isinstance(each, torch.Tensor) else None for each in args)
+    return Call(name, shapes, tuple(each.layout for each in tensors), sum(sparse))
+
+
+def product(call, wanted, given):
     """``a @ b``: the gradient of ``a`` sums over ``n``, that of ``b`` over ``m``: ``m * k * n`` both times."""
     [out] = given
     first, second = wanted
+    if call.nonzero:
+        return call.nonzero * out.shape[-1] * ((first is not None) + (second is not None))
     factor = 4 if out.is_complex() else 1
-    return factor * elements(out) * (_last(first, -1) + _last(second, -2))
+    return factor * elements(out) * (_size(first, -1) + _size(second, -2))
 
 
-def _last(tensor, dim):
+def _size(tensor, dim):
     return 0 if tensor is None else tensor.shape[dim]
 
 
-def added_product(node, wanted, given):
+def added_product(call, wanted, given):
     """``c + a @ b``: the gradient of ``c`` multiplies nothing."""
-    return product(node, wanted[1:], given)
+    return product(call, wanted[1:], given)
 
 
-def convolution(node, wanted, given):
+def convolution(call, wanted, given):
     [out] = given
     x, weight, *_ = wanted
-    taps = prod((weight if weight is not None else node._saved_weight).shape[1:])
-    pairs = (elements(x) if x is not None else elements(node._saved_input)) if node._saved_transposed else elements(out)
-    return (3 if out.is_complex() else 1) * pairs * taps * ((x is not None) + (weight is not None))
+    taps = prod((weight.shape if weight is not None else call.args[1])[1:])
+    transposed = call.name.startswith("conv_transpose")
+    pairs = out.numel() if not transposed else x.numel() if x is not None else prod(call.args[0])
+    batch = elements(out) // out.numel()
+    return (3 if out.is_complex() else 1) * batch * pairs * taps * ((x is not None) + (weight is not None))
 
 
-def bilinear(node, wanted, given):
+def convolution_twice(call, wanted, given):
+    """Derivatives of ``convolution(x, w)`` along ``dx`` and ``dw``, and of its gradients; strides are all 1."""
+    x, weight = call.args[:2]
+    along_x, along_weight, *_ = given
+    out, to_x, to_weight = wanted
+    once = (prod(x) if call.name.startswith("conv_transpose") else _outputs(call)) * prod(weight[1:])
+    products = 0
+    if out is not None:
+        products += (along_x is not None) + (along_weight is not None)
+    products += to_x is not None and along_weight is not None
+    products += to_weight is not None and along_x is not None
+    return once * products
+
+
+def _outputs(call):
+    """Elements of the output of a convolution whose padding keeps the size."""
+    x, weight = call.args[:2]
+    return prod(x) // x[1] * weight[0] if len(x) == len(weight) else 0
+
+
+def bilinear(call, wanted, given):
     """``out[b, o] = sum(x[b, i] * w[o, i, j] * y[b, j])``: a gradient is a product of two operands, then of the third.
 
     The first product is summed at once over what the third operand lacks.
     """
-    (b, o), (out, i, j) = given[0].shape, (wanted[1] if wanted[1] is not None else node._saved_i2).shape[-3:]
+    (b, o), (out, i, j) = given[0].shape, call.args[2]
     whole = b * o * i * j
     costs = (whole + b * i * j, b * i * out + whole, whole + b * o * j)
     return sum(cost for cost, gradient in zip(costs, wanted, strict=True) if gradient is not None)
 
 
-def recurrent_layer(node, _wanted, _given):
-    """Data and weights, both, whatever is asked for: there is one kernel."""
-    rows = node._saved_input.numel() // node._saved_input.shape[-1]
-    return 2 * rows * (node._saved_weight0.numel() + node._saved_weight1.numel())
+def recurrent_layer(_call, wanted, given):
+    """Data and weights, both, whatever is asked for: there is one kernel, of four gates.
+
+    Where it is to be differentiated again, the gates are computed once more.
+    """
+    x, weight, *_ = wanted
+    hidden, rows = given[0].shape[-1], given[0].numel() // given[0].shape[-1]
+    inputs = x.shape[-1] if x is not None else weight.shape[-1]
+    return (3 if torch.is_grad_enabled() else 2) * rows * 4 * hidden * (inputs + hidden)
 
 
-def attention(node, _wanted, _given):
+def attention(call, wanted, given):
     """Scores anew, then four products: the gradients of scores, query, key, value."""
-    *batch, length, width = node._saved_query.shape
-    return prod(batch) * length * node._saved_key.shape[-2] * (3 * width + 2 * node._saved_value.shape[-1])
+    *batch, length, width = given[0].shape
+    source = call.args[1][0 if call.name == "multi_head_attention_forward" else -2]
+    return prod(batch) * length * source * 5 * width
 
 
-def vector(node, wanted, given):
+def vector(_call, wanted, given):
     """``matrix @ vector``: the gradient of the matrix is an outer product, in which nothing is summed."""
-    return elements(given[0]) * _last(wanted[1], -1)
+    return elements(given[0]) * _size(wanted[1], -1)
 
 
 KNOWN: dict[str, Callable[..., int]] = {
-    "Mm": product,
-    "Bmm": product,
-    "Addmm": added_product,
-    "Baddbmm": added_product,
-    "Convolution": convolution,
-    "MkldnnRnnLayer": recurrent_layer,
-    "ScaledDotProductFlashAttentionForCpu": attention,
-    "Trilinear": bilinear,
-    "Mv": vector,
+    "MmBackward": product,
+    "BmmBackward": product,
+    "AddmmBackward": added_product,
+    "BaddbmmBackward": added_product,
+    "ConvolutionBackward": convolution,
+    "ConvolutionBackwardBackward": convolution_twice,
+    "MkldnnRnnLayerBackward": recurrent_layer,
+    "ScaledDotProductFlashAttentionForCpuBackward": attention,
+    "TrilinearBackward": bilinear,
+    "MvBackward": vector,
 }
 
 
-def backward_macs(node: object, wanted: tuple, given: tuple) -> int:
+def backward_macs(node: Any, call: Call, wanted: tuple, given: tuple) -> int:
     """Return what a node multiplied; 0 for those without products."""
-    known = KNOWN.get(node.name().partition("Backward")[0])
-    return known(node, wanted, given) if known and any(each is not None for each in given) else 0
+    known = KNOWN.get(node.name().rstrip("0123456789"))
+    if known is None or all(each is None for each in given):
+        return 0
+    return int(known(call, wanted, given))

@@ -32,7 +32,7 @@ TRAITS = {
     "grad": "does other work with gradients than without",
     "opaque": "computes out of PyTorch's sight, so that something has to be named as uncounted",
     "no inference": "cannot run in inference mode",
-    "unbooked": "does products that the book cannot see",
+    "threads": "makes graphs on several threads, which autograd does not tell apart",
 }
 
 

@@ -8,56 +8,44 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import ExitStack, contextmanager
-from threading import Thread, get_ident, local
-from typing import TYPE_CHECKING, Any, NamedTuple
+from threading import Thread, get_ident
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import torch
 import torch.utils.checkpoint
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils._pytree import tree_leaves
 
-from tests.generator.backward_macs import backward_macs
-from tests.generator.forward_macs import forward_macs
+from tests.generator.backward_macs import Call, backward_macs, call_of
+from tests.generator.forward_macs import FACTORS, OTHERS, forward_macs
+from tests.generator.hidden import layers, tangent
+from tests.generator.modules import Paths, Running, running_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from typing_extensions import Self
 
-_task = torch._C._current_graph_task_id
-
-
-class Place(NamedTuple):
-    """A running module.
-
-    Attributes:
-        path: Of the innermost module that the model knows.
-        task: The backward inside of which it was called.
-    """
-
-    path: str
-    task: int
-
-
-class _Stack(local):
-    """The running modules of a thread."""
-
-    def __init__(self) -> None:
-        self.places: list[Place] = []
+_NO_CALL = Call("", ())
 
 
 class Book(TorchFunctionMode):
-    """Keeps the book while it is entered."""
+    """Keeps the book while it is entered.
+
+    Attributes:
+        macs: By path and phase.
+        unsure: Phases in which a function of several products was left in the middle.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.macs: Counter[tuple[str, str]] = Counter()
-        self.calls: Counter[str] = Counter()
-        self._paths = {module: path for path, module in model.named_modules()}
-        self._owners = {id(p): path for path, m in model.named_modules() for p in m.parameters(recurse=False)}
-        self._stack = _Stack()
+        self.unsure: set[str] = set()
+        self._paths = Paths(model)
+        self._running = Running()
         self._home = 0
         self._phase = "forward"
         self._paused = False
@@ -66,16 +54,16 @@ class Book(TorchFunctionMode):
 
     def __enter__(self) -> Self:
         self._home = get_ident()
-        for target, name, value in [
-            (nn.Module, "_call_impl", self._around(nn.Module._call_impl)),
-            (torch.autograd, "_engine_run_backward", self._running(torch.autograd._engine_run_backward)),
-            (torch.utils.checkpoint, "checkpoint", self._checkpoint(torch.utils.checkpoint.checkpoint)),
-            (Thread, "run", self._running(Thread.run)),
+        for target, name, around in [
+            (nn.Module, "_call_impl", self._call_module),
+            (torch.autograd, "_engine_run_backward", self._run_backward),
+            (torch.utils.checkpoint, "checkpoint", self._checkpoint),
+            (Thread, "run", self._run_thread),
         ]:
-            self._undo.enter_context(patch.object(target, name, value))
-        self._undo.callback(nn.modules.module.register_module_forward_hook(self._left, always_call=True).remove)
-        self._undo.callback(nn.modules.module.register_module_forward_pre_hook(self._entered).remove)
-        self._undo.enter_context(_pushed(self))
+            self._undo.enter_context(patch.object(target, name, _bound(around, getattr(target, name))))
+        self._undo.callback(register_module_forward_hook(self._leave_module, always_call=True).remove)
+        self._undo.callback(register_module_forward_pre_hook(self._enter_module).remove)
+        self._undo.enter_context(self._pushed())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -97,122 +85,133 @@ class Book(TorchFunctionMode):
     def resume(self) -> None:
         self._paused = False
 
-    # Modules.
+    # Where programs are.
 
-    def _around(self, call):
-        def called(module, *args, **kwargs):
-            depth = len(self._stack.places)
-            try:
-                return call(module, *args, **kwargs)
-            finally:
-                del self._stack.places[depth:]
+    def _call_module(self, original, module, *args, **kwargs):
+        with self._running.at(self._running.path):  # cleans up after exceptions
+            return original(module, *args, **kwargs)
 
-        return called
+    def _enter_module(self, module, args):
+        self._mark(args)
+        path = self._paths.of(module, self._running.path)
+        self._running.places.append(self._running.places[-1]._replace(path=path))
 
-    def _entered(self, module, _args):
-        path = self._paths.get(module)
-        if path is None:
-            path = self._path()
-        else:
-            self.calls[path] += 1
-        self._stack.places.append(Place(path, _task()))
-
-    def _left(self, _module, _args, out):
+    def _leave_module(self, _module, _args, out):
         self._mark(out)
-        self._stack.places.pop()
+        self._running.places.pop()
 
-    def _path(self) -> str:
-        return self._stack.places[-1].path if self._stack.places else ""
+    def _checkpoint(self, original, function, *args, **kwargs):
+        path, keeps, ran = self._running.path, "context_fn" in kwargs, []
+
+        def run(*inner, **options):
+            if not ran:
+                ran.append(True)
+                return function(*inner, **options)
+            with self._running.at(path):
+                self._running.kept += keeps
+                try:
+                    return function(*inner, **options)
+                finally:
+                    self._running.kept -= keeps
+
+        return original(run, *args, **kwargs)
+
+    def _run_backward(self, original, roots, *args, **kwargs):
+        self._mark(roots)
+        self._running.graphs.append(args[2])
+        try:
+            with self._pushed():
+                return original(roots, *args, **kwargs)
+        finally:
+            self._running.graphs.pop()
+
+    def _run_thread(self, original, thread):
+        with self._pushed():
+            return original(thread)
 
     @contextmanager
-    def _at(self, path: str) -> Iterator[None]:
-        depth = len(self._stack.places)
-        self._stack.places.append(Place(path, _task()))
+    def _pushed(self) -> Iterator[None]:
+        """See functions that are called from here on: while one runs, PyTorch hides those that it calls."""
+        if self in _get_current_function_mode_stack():
+            yield
+            return
+        TorchFunctionMode.__enter__(self)
         try:
             yield
         finally:
-            del self._stack.places[depth:]
+            TorchFunctionMode.__exit__(self, None, None, None)
 
-    def _checkpoint(self, checkpoint):
-        def checkpointed(function, *args, **kwargs):
-            path, ran = self._path(), []
-
-            def run(*inner, **options):
-                if not ran:
-                    ran.append(True)
-                    return function(*inner, **options)
-                with self._at(path):
-                    return function(*inner, **options)
-
-            return checkpoint(run, *args, **kwargs)
-
-        return checkpointed
-
-    # Products.
+    # What they multiply.
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        macs = forward_macs(getattr(func, "__name__", ""), out, args, kwargs or {})
-        if macs:
-            self._note(*self._here(), macs)
-        self._mark(out)
+        name = getattr(func, "__name__", "")
+        try:
+            out = func(*args, **(kwargs or {}))
+        except Exception:
+            if name in OTHERS:
+                self.unsure.add(self._here()[1])
+            raise
+        known = name in FACTORS or name in OTHERS
+        if known and not self._running.kept:
+            self._note(*self._here(), forward_macs(name, out, args, kwargs or {}))
+        self._mark(out, call_of(name, args) if known else _NO_CALL)
         return out
-
-    def _running(self, function):
-        def ran(*args, **kwargs):
-            if self in _get_current_function_mode_stack():
-                return function(*args, **kwargs)
-            with _pushed(self):
-                return function(*args, **kwargs)
-
-        return ran
 
     def _here(self) -> tuple[str, str]:
         """Return where an operator belongs that runs now, and its phase."""
-        task, places = _task(), self._stack.places
+        task, places = running_task(), self._running.places
         if task < 0:
-            return self._path(), self._phase
+            return self._running.path, self._phase
         if places and places[-1].task == task:
-            return places[-1].path, "recompute"
-        return self._path_of(torch._C._current_autograd_node()), "backward"
+            return self._running.path, "recompute"
+        path = self._path_of(torch._C._current_autograd_node())
+        again = torch.is_grad_enabled() and self._running.graphs and not self._running.graphs[-1]
+        return path, "recompute" if again else "backward"
 
     def _path_of(self, node) -> str:
         if node is None:
             return ""
-        if hasattr(node, "variable"):
-            return self._owners.get(id(node.variable), "")
-        return self._nodes.get(node, "")
+        return self._paths.owner(node.variable) if hasattr(node, "variable") else self._nodes.get(node, "")
 
     def _note(self, path: str, phase: str, macs: int) -> None:
-        if not self._paused and (get_ident() == self._home or self._stack.places or phase == "backward"):
+        ours = get_ident() == self._home or self._running.places or running_task() >= 0
+        if macs and ours and not self._paused:
             self.macs[path, phase] += macs
 
-    def _mark(self, out: object, path: str | None = None) -> None:
+    def _mark(self, out: object, call: Call = _NO_CALL, path: str | None = None) -> None:
         """Note who made the nodes that are new in the graph of some tensors, and hook them."""
         path = self._here()[0] if path is None else path
-        new = [tensor.grad_fn for tensor in tree_leaves(out) if isinstance(tensor, torch.Tensor)]
+        new = [node for tensor in tree_leaves(out) if isinstance(tensor, torch.Tensor) for node in _graphs(tensor)]
         while new:
             node = new.pop()
             if node is None or node in self._nodes or hasattr(node, "variable"):
                 continue
             self._nodes[node] = path
-            node.register_hook(self._hook(node, path))
+            node.register_hook(self._hook(node, call, path))
             new += [inner for inner, _ in node.next_functions]
 
-    def _hook(self, node, path):
+    def _hook(self, node, call, path):
         def ran(wanted, given):
-            macs = backward_macs(node, wanted, given)
-            if macs:
-                self._note(path, "backward", macs)
-            self._mark([each for each in wanted if each is not None], path)
+            self._note(path, "backward", backward_macs(node, call, wanted, given))
+            self._mark([each for each in wanted if each is not None], call, path)
 
         return ran
 
 
-@contextmanager
-def _pushed(mode: TorchFunctionMode) -> Iterator[None]:
-    TorchFunctionMode.__enter__(mode)
-    try:
-        yield
-    finally:
-        TorchFunctionMode.__exit__(mode, None, None, None)
+def _graphs(tensor: torch.Tensor) -> Iterator[Any]:
+    """Yield the nodes that made a tensor: at each level of `torch.func`, and those that made its tangent."""
+    for layer in layers(tensor):
+        try:
+            yield layer.grad_fn
+        except RuntimeError:  # a view that was made without gradients and then written to
+            continue
+    along = tangent(tensor)
+    if along is not None:
+        yield from _graphs(along)
+
+
+def _bound(around, original):
+    def replacement(*args, **kwargs):
+        return around(original, *args, **kwargs)
+
+    return replacement

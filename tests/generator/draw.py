@@ -19,10 +19,12 @@ class Draw:
     Attributes:
         seed: Decides all of them.
         without: Names of parts and actions that are not to be used.
+        often: Names of those that are to be used often.
     """
 
     seed: int
     without: Collection[str] = ()
+    often: Collection[str] = ()
     b: int = 0
     l: int = 0  # noqa: E741  (the letter for a length)
     e: int = 0
@@ -35,6 +37,12 @@ class Draw:
 
     def pick(self, values: Sequence[T]) -> T:
         return self.random.choice(values)
+
+    def kinds(self, weights: dict[str, float], count: int) -> list[str]:
+        """Return names of parts or actions."""
+        names = [name for name in weights if name not in self.without]
+        often = [weights[name] * (20 if name in self.often else 1) for name in names]
+        return self.random.choices(names, often, k=count)
 
     def size(self) -> int:
         """Return an inner size; products of different ones rarely are alike."""

@@ -34,12 +34,9 @@ class Grow:
         return Grow(self.draw, self.depth - 1).block()
 
     def part(self) -> Part:
-        kinds = {
-            name: kind
-            for name, kind in load().items()
-            if name not in self.draw.without and (self.depth > 0 or not kind.deep)
-        }
-        [name] = self.draw.random.choices(list(kinds), [kind.weight for kind in kinds.values()])
+        kinds = load()
+        weights = {name: kind.weight for name, kind in kinds.items() if self.depth > 0 or not kind.deep}
+        [name] = self.draw.kinds(weights, 1)
         made = kinds[name].make(self)
         made.name = name
         return made

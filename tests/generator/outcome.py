@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.parameter import is_lazy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,10 +81,13 @@ def state(model: nn.Module) -> dict[str, Any]:
     return {name: frozen(value) for name, value in tensors.items()}
 
 
+@torch.inference_mode()
 def frozen(value: Any) -> Any:
     """Return what tells tensors apart: type, dtype, shape and bits, those of its gradient included."""
     if not isinstance(value, torch.Tensor):
         return repr(value)
+    if is_lazy(value):
+        return type(value).__name__
     if value.layout != torch.strided:
         value = value.to_dense()
     grad = frozen(value.grad) if value.is_leaf and value.grad is not None else None
@@ -98,6 +102,9 @@ def frozen(value: Any) -> Any:
 def different(a: Outcome, b: Outcome) -> list[str]:
     """Return the names of what two runs computed differently."""
     names = [name for name in dict.fromkeys([*a.values, *b.values]) if a.values.get(name) != b.values.get(name)]
-    if type(a.error) is not type(b.error) or str(a.error) != str(b.error):
-        names.append(f"error: {a.error!r} and {b.error!r}")
-    return names
+    return names if alike(a.error, b.error) else [*names, f"error: {a.error!r} and {b.error!r}"]
+
+
+def alike(a: BaseException | None, b: BaseException | None) -> bool:
+    """Tell whether two errors say the same."""
+    return type(a) is type(b) and str(a) == str(b)

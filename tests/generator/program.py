@@ -109,8 +109,8 @@ def _smaller(block: Block) -> list[Block]:
     return found
 
 
-def program(seed: int, without: Collection[str] = ()) -> Program:
+def program(seed: int, without: Collection[str] = (), often: Collection[str] = ()) -> Program:
     """Return the program of a seed."""
-    draw = Draw(seed, without)
+    draw = Draw(seed, without, often)
     block = Grow(draw, depth=draw.pick([0, 1, 1, 2])).block()
     return Program(seed, block, tuple(actions(draw, draw.pick([1, 1, 2, 3]))), (draw.b, draw.l, draw.e))

@@ -7,30 +7,48 @@ import random
 
 import pytest
 
-from tests.generator.compare import complaints
+from tests.generator.compare import CHECKS, complaints
 from tests.generator.program import program
 
-WITHOUT = {"batch_norm", "caught", "encoder", "recurrent"}
-"""Faults of theirs are known, and being mended."""
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+"""What PyTorch says of the programs."""
 
-CHUNKS, CHUNK = 12, 10
+CHUNKS, CHUNK = 10, 10
 FRESH = int(os.environ.get("OPCOUNT_SEED", random.SystemRandom().randrange(10**6)))
 """Of programs that no run has seen before; the name of a failing test says which."""
 
+DRY = [name for name in CHECKS if "dry_run" in name]
+REAL = [name for name in CHECKS if name not in DRY]
 
-def check(seeds):
+KNOWN = {"attention", "encoder", "pooled"}
+"""On some layouts, PyTorch's fast paths and 1-D pooling have other bits under a counter."""
+
+KNOWN_DRY = {
+    "average", "backward_elsewhere", "copied", "copied_model", "forward_elsewhere", "in_a_thread", "lazy", "sparse",
+    "subclass",
+}  # fmt: skip
+"""A dry run does not take these as a real run does, or refuses them."""
+
+
+def check(seeds, checks, without):
     for seed in seeds:
-        made = program(seed, WITHOUT)
-        found = complaints(made)
+        made = program(seed, without)
+        found = complaints(made, checks)
         assert not found, f"python -m tests.generator --count 1 --seed {seed}\n{found}\n{made.text()}"
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_programs_of_fixed_seeds(chunk):
-    check(range(chunk * CHUNK, (chunk + 1) * CHUNK))
+def test_real_runs_of_programs(chunk):
+    check(range(chunk * CHUNK, (chunk + 1) * CHUNK), REAL, KNOWN)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_dry_runs_of_programs(chunk):
+    check(range(chunk * CHUNK, (chunk + 1) * CHUNK), DRY, KNOWN | KNOWN_DRY)
+
+
 def test_programs_that_nobody_has_seen():
-    check(range(FRESH, FRESH + CHUNK))
+    check(range(FRESH, FRESH + CHUNK), REAL, KNOWN)

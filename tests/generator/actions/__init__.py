@@ -49,11 +49,9 @@ def actions(draw: Draw, count: int) -> list[Action]:
     """Return some actions."""
     for module in iter_modules(__path__):
         import_module(f"{__name__}.{module.name}")
-    kinds = {name: kind for name, kind in ACTIONS.items() if name not in draw.without}
-    names = draw.random.choices(list(kinds), [weight for _, weight in kinds.values()], k=count)
     made = []
-    for name in names:
-        new = kinds[name][0](draw)
+    for name in draw.kinds({name: weight for name, (_, weight) in ACTIONS.items()}, count):
+        new = ACTIONS[name][0](draw)
         new.name = name
         made.append(new)
     return made

@@ -104,4 +104,12 @@ def pause(draw):
 
 @action(2)
 def mode(draw):
-    return Action(before=[f"model.{draw.pick(['eval()', 'train()', 'requires_grad_(False)', 'double().float()'])}"])
+    change = draw.pick(
+        [
+            "model.eval()",
+            "model.train()",
+            "[setattr(p, 'requires_grad', False) for p in model.parameters()]",
+            "[setattr(p, 'requires_grad', i % 2 == 0) for i, p in enumerate(model.parameters())]",
+        ]
+    )
+    return Action(before=[change])

@@ -75,13 +75,17 @@ def arithmetic(grow):
                     "x = x.softmax(-1) * x.cumsum(1)",
                     "x = torch.fft.irfft(torch.fft.rfft(x, dim=-1), n=x.shape[-1], dim=-1)",
                     "x = F.avg_pool1d(x.transpose(1, 2), 3, 1, 1).transpose(1, 2)",
-                    "x = F.max_pool1d(x.transpose(1, 2), 3, 1, 1).transpose(1, 2)",
                     "x = torch.clamp(x, -1, 1).sort(-1)[0]",
                     "x = x.var(1, keepdim=True) + F.normalize(x, dim=-1)",
                 ]
             )
         ]
     )
+
+
+@part(0.5)
+def pooled(_grow):
+    return Part(forward=["x = F.max_pool1d(x.transpose(1, 2), 3, 1, 1).transpose(1, 2)"])
 
 
 @part()

@@ -1,0 +1,147 @@
+"""A dry run lays results out, leaves them out and refuses arguments as the kernels of a real run do."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import weakref
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from opcount import OpCounter
+from opcount.errors import DryRunError
+
+
+def rows(run, *, dry):
+    with OpCounter(dry_run=dry) as c:
+        run()
+    return {r.key: (r.calls, r.cost, r.bytes) for r in c.profile.records if r.family != "free"}
+
+
+def normalized(x, *, affine, training):
+    weight = torch.ones(4) if affine else None
+    return functional.batch_norm(x, torch.zeros(4), torch.ones(4), weight, weight, training)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("dims", [(0, 2, 1), (0, 1, 2)])
+def test_a_linear_layer_behind_a_batch_norm_becomes_the_same_products(dims, affine, training):
+    layer = nn.Linear(4, 4)
+
+    def run():
+        x = torch.randn(2, 4, 4).permute(dims)
+        layer(normalized(x, affine=affine, training=training).transpose(1, 2))
+
+    assert rows(run, dry=True) == rows(run, dry=False)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_batch_norm_of_images_keeps_their_layout(layout):
+    def strides(*, dry):
+        with OpCounter(dry_run=dry):
+            x = torch.randn(2, 4, 3, 5).contiguous(memory_format=layout)
+            return normalized(x, affine=True, training=True).stride()
+
+    assert strides(dry=True) == strides(dry=False)
+
+
+def test_gradients_that_nobody_asked_for_are_no_bytes():
+    layer = nn.BatchNorm1d(4)
+
+    def run():
+        layer(torch.randn(3, 4)).sum().backward()
+
+    assert rows(run, dry=True) == rows(run, dry=False)
+
+
+def test_what_a_recurrent_kernel_keeps_for_itself_is_no_bytes():
+    layer = nn.LSTM(4, 6)
+
+    def run():
+        layer(torch.randn(5, 3, 4))
+
+    assert rows(run, dry=True) == rows(run, dry=False)
+    [bytes_written] = [numbers[2] for key, numbers in rows(run, dry=True).items() if "mkldnn_rnn_layer" in key[1]]
+    assert bytes_written == 4 * (5 * 3 * 6 + 2 * 3 * 6)  # outputs, and two last states
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        (lambda x: x.softmax(9), IndexError),
+        (lambda x: x.sort(9), IndexError),
+        (lambda x: x.sort(dim=-4, stable=True), IndexError),
+        (lambda x: x[0] @ x[0].double(), RuntimeError),
+        (lambda x: torch.baddbmm(x, x, x.double()), RuntimeError),
+        (lambda x: functional.linear(x, torch.ones(2, 3, dtype=torch.double), torch.ones(2)), RuntimeError),
+    ],
+)
+@pytest.mark.parametrize("dry", [False, True])
+def test_what_a_kernel_refuses_is_refused(dry, wrong, error):
+    with pytest.raises(error), OpCounter(dry_run=dry):
+        wrong(torch.ones(2, 3, 3))
+
+
+@pytest.mark.parametrize("right", [lambda x: x.softmax(-3), lambda x: x.sort(2), lambda x: x[0, 0, 0].softmax(0)])
+def test_dimensions_that_are_there_are_taken(right):
+    assert rows(lambda: right(torch.ones(2, 3, 3)), dry=True) == rows(lambda: right(torch.ones(2, 3, 3)), dry=False)
+
+
+@pytest.mark.parametrize("caught", [False, True])
+def test_a_refused_dry_run_keeps_nothing_alive(caught):
+    def refused(model):
+        with OpCounter(model, dry_run=True) as c:
+            loss = model(torch.randn(2, 3, requires_grad=True)).sum()
+            alive.append(weakref.ref(c))
+            alive.append(weakref.ref(model))
+            try:
+                loss.item()
+            except DryRunError:
+                if not caught:
+                    raise
+
+    alive = []
+    with contextlib.suppress(DryRunError):
+        refused(nn.Linear(3, 3))
+    gc.collect()
+    gc.collect()  # the first frees graphs, and these what the second finds
+    assert [reference() for reference in alive] == [None, None]
+
+
+def _by_parts(known, unknown):
+    for part, row in zip(known.unbind(0), unknown.unbind(0), strict=True):
+        part.add_(row)
+
+
+def _recurrent(_known, unknown):
+    pack = nn.utils.rnn.pack_padded_sequence(unknown[None], torch.tensor([3]), batch_first=True)
+    return nn.utils.rnn.pad_packed_sequence(pack, batch_first=True)[0]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda known, unknown: known[:2].copy_(unknown[:2]),
+        lambda known, unknown: known.view(15).copy_(unknown.view(15)),
+        lambda known, unknown: known[1].narrow(0, 0, 2).copy_(unknown[1, :2]),
+        lambda known, unknown: known.as_strided((5,), (1,)).copy_(unknown[0]),
+        lambda known, unknown: known.t().copy_(unknown.t()),
+        lambda known, unknown: known.detach().add_(unknown),
+        lambda known, unknown: torch.mul(unknown, 2, out=known.view(3, 5)),
+        _by_parts,
+        _recurrent,
+    ],
+)
+@pytest.mark.parametrize("make", [torch.zeros, lambda *size: torch.full(size, 0.5)])
+def test_what_is_written_to_a_view_of_known_values_makes_them_unknown(make, write):
+    def run():
+        known = make(3, 5)
+        written = write(known, torch.randn(3, 5))
+        return bool((written if write is _recurrent else known).sum() > 0)
+
+    with pytest.raises(DryRunError), OpCounter(dry_run=True):
+        run()

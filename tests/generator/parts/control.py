@@ -1,0 +1,58 @@
+"""Control flow as operators, and checkpoints that choose what they keep."""
+
+from __future__ import annotations
+
+from tests.generator.block import Part
+from tests.generator.parts import part
+
+POLICY = """\
+def keep_products(ctx, op, *args, **kwargs):
+    from torch.utils.checkpoint import CheckpointPolicy
+
+    kept = op in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default)
+    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+def keeping():
+    return torch.utils.checkpoint.create_selective_checkpoint_contexts(keep_products)
+"""
+
+
+@part()
+def selective(grow):
+    """Linear layers, whose products are kept."""
+    draw, a, b = grow.draw, grow.draw.name("kept"), grow.draw.name("kept")
+    inner = draw.size()
+    return Part(
+        init=[f"self.{a}, self.{b} = nn.Linear({draw.e}, {inner}), nn.Linear({inner}, {draw.e})"],
+        forward=[
+            f"body = lambda y: self.{b}(self.{a}(y).sin()).tanh()",
+            "x = torch.utils.checkpoint.checkpoint(body, x, use_reentrant=False, context_fn=keeping)",
+        ],
+        above=[POLICY],
+    )
+
+
+@part(deep=True)
+def checkpointed_inside(grow):
+    block, name = grow.inner(), grow.draw.name("twice")
+    outer, inner = grow.draw.pick([True, False]), grow.draw.pick([True, False])
+    return Part(
+        init=[f"self.{name} = {block.name}()"],
+        forward=[
+            f"again = lambda y: torch.utils.checkpoint.checkpoint(self.{name}, y.sin(), use_reentrant={inner}).tanh()",
+            f"x = torch.utils.checkpoint.checkpoint(again, x, use_reentrant={outer})",
+        ],
+        blocks=[block],
+    )
+
+
+@part(deep=True)
+def checkpointed_sequence(grow):
+    a, b, name = grow.inner(), grow.inner(), grow.draw.name("sequence")
+    options = f"2, x, use_reentrant={grow.draw.pick([True, False])}"
+    return Part(
+        init=[f"self.{name} = nn.Sequential({a.name}(), {b.name}(), nn.Tanh())"],
+        forward=[f"x = torch.utils.checkpoint.checkpoint_sequential(self.{name}, {options})"],
+        blocks=[a, b],
+    )
