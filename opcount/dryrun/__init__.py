@@ -16,8 +16,8 @@ from torch.nn.parameter import is_lazy
 from torch.optim import optimizer
 from torch.utils import _foreach_utils
 
-from opcount.dryrun.computing import Computing
-from opcount.dryrun.fakes import Fakes
+from opcount.dryrun.computing import Computing, for_real
+from opcount.dryrun.fakes import PLAIN, Fakes
 from opcount.dryrun.imports import imports_undisturbed
 from opcount.dryrun.leaves import Leaves
 from opcount.dryrun.memo import Memo
@@ -71,7 +71,7 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> I
     """
     fakes, refusals = Fakes(), Refusals(where)
     computing = Computing(fakes, refusals)
-    twins, leaves, snapshot = Twins(fakes, computing.borrow, computing.stand_in), Leaves(), Snapshot()
+    twins, leaves, snapshot = Twins(fakes, computing.borrow), Leaves(), Snapshot()
     with Undo() as restore:
         restore.add(partial(_restore, snapshot, leaves))
         enter = _Entering(twins, leaves, snapshot, partial(guard_padding, known=computing.known, refusals=refusals))
@@ -80,8 +80,7 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> I
 
         def first_call(module: nn.Module, _args: object) -> None:
             if id(module) not in seen:
-                with torch._C._DisableTorchDispatch():
-                    enter.modules(module.modules())
+                enter.modules(module.modules())
 
         restore.add(partial(remove, first_call))
         before_module(first_call)
@@ -146,16 +145,19 @@ class _Entering(NamedTuple):
         new = [module for module in modules if id(module) not in seen]
         for module in new:
             self.twins.check(module)
-        for module in new:
-            self._enter(module)
+        if new:
+            with for_real():
+                for module in new:
+                    self._enter(module)
 
     def _enter(self, module: nn.Module) -> None:
-        self.snapshot.module(module)
-        self.twins.enter(module)
+        self.twins.enter(module, self.snapshot.module(module))
         for table in (module._parameters, module._buffers):
             for tensor in table.values():
-                if tensor is not None and type(tensor) is not DryTensor and not is_lazy(tensor):
-                    self.leaves.note(tensor)
+                if tensor is None or type(tensor) is DryTensor:
+                    continue
+                if type(tensor) in PLAIN or not is_lazy(tensor):
+                    self.leaves.add(tensor)
         self.guard(module)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from opcount.dryrun.fakes import CPU, can_be_faked
 from opcount.dryrun.operators import Kind, stands_for_input
@@ -24,14 +25,19 @@ if TYPE_CHECKING:
     from opcount.dryrun.operators import Facts
     from opcount.dryrun.refusals import Refusals
 
+_SELECT = torch.ops.aten.masked_select.default
 _MASKABLE = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_unsafe_index", "aten::_unsafe_index_put"}
+_INTEGERS = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 _MASKS = {torch.bool, torch.uint8}
 
 
 _WRITTEN_IN_C = {"ctc_loss", "pad_packed_sequence", "pack_padded_sequence"}
-"""Functions of PyTorch in Python that call such functions."""
+"""Functions of PyTorch in Python whose numbers are written in C++."""
 
-_OURS = str(Path(__file__).parents[1])
+_STORAGE, _TENSOR = torch.storage.__file__, torch._tensor.__file__
+_EMPTY = torch.ops.aten.empty.memory_format
+
+_OURS = (str(Path(__file__).parents[1]), torch._ops.__file__)
 
 
 class _NotKnownError(Exception):
@@ -48,40 +54,33 @@ class Computing:
 
     def value_of(self, tensor: DryTensor, asked: str) -> Tensor:
         """Return the value of a tensor, or refuse what asks for it."""
-        with _for_real():
+        with for_real():
             value = self._values.of(tensor)
         if value is None:
             raise self._refusals.refuse(f"Tensor.{asked}")
         return value
 
-    def stand_in(self, real: Tensor) -> Tensor | None:
-        """Return a real tensor in place of one of the program's, for small integers; None: it takes a fake one."""
-        if real.numel() > LIMIT or real.dtype.is_floating_point or real.is_complex() or real.device != CPU:
-            return None
-        with _for_real():
-            return self._values.adopt(real.clone())
-
     def borrow(self, twin: Tensor, real: Tensor) -> None:
-        """Let a real tensor be the value of its twin."""
+        """Let a real tensor be the value of its twin; call it `for_real`."""
         if type(twin) is DryTensor and real.device == CPU:
-            with torch._C._DisableTorchDispatch():
-                self._values.borrow(twin, real)
+            self._values.borrow(twin, real)
 
-    def wrap(self, value: Tensor) -> Any:
-        """Return a fake tensor, with a value if it is small; one that has no plain fake one is returned itself."""
+    def wrap(self, value: Tensor, *, blank: bool = False) -> Any:
+        """Return a fake tensor, with a value if it is small; one that has no plain fake one is returned itself.
+
+        Args:
+            value: What it stands for.
+            blank: Whether the program made it to write to it: then small integers are fake, too.
+        """
         if not can_be_faked(value):
             return value
-        with _for_real():
+        with for_real():
             value = value.detach().clone()
-            if (
-                value.numel() <= LIMIT
-                and not value.dtype.is_floating_point
-                and not value.is_complex()
-                and value.device == CPU
-            ):
+            small = value.numel() <= LIMIT
+            if small and not blank and value.device == CPU and value.dtype in _INTEGERS:
                 return self._values.adopt(value)
             fake = self._fakes.make(value.shape, value.stride(), value.dtype, value.device)
-            if value.numel() <= LIMIT:
+            if small:
                 self._values.keep(fake, value)
         return fake
 
@@ -107,16 +106,19 @@ class Computing:
                     reason = "is given a sparse tensor of which a dry run does not know how many elements it stores"
                     raise self._refusals.refuse(facts.func, reason)
 
-    @staticmethod
-    def is_for_c(args: tuple[Any, ...]) -> bool:
-        """Tell whether memory is for functions of PyTorch that write numbers to it in C++, where no mode sees them."""
-        size: Any = args[0] if args else ()
-        if len(size) != 1 or size[0] > LIMIT:
-            return False
+    def memory(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return real memory for functions of PyTorch that write to it where no mode sees them, else `UNKNOWN`."""
         frame: Any = sys._getframe(1)
         while frame is not None and frame.f_code.co_filename.startswith(_OURS):
             frame = frame.f_back
-        return frame is not None and frame.f_code.co_name in _WRITTEN_IN_C
+        if frame is None or any(isinstance(value, FakeTensor) for value in args):
+            return UNKNOWN
+        code = frame.f_code
+        copies = code.co_filename == _STORAGE or (code.co_name == "__deepcopy__" and code.co_filename == _TENSOR)
+        if not copies and (code.co_name not in _WRITTEN_IN_C or func is not _EMPTY):
+            return UNKNOWN
+        with for_real():
+            return self._values.adopt(func(*args, **kwargs))
 
     def run(self, facts: Facts, known: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], answer: Any) -> Any:
         """Return what an operator returns if it is small, and the values of its arguments are known."""
@@ -129,9 +131,13 @@ class Computing:
             return UNKNOWN
         return self._compute(facts, args, kwargs)
 
-    def ask(self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: PLR0911  (one for each way)
+    def ask(  # noqa: PLR0911  (one for each way)
+        self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         """Return what an operator returns of which no answer can be remembered, if that is known."""
         tensors = list(_tensors((*args, *kwargs.values())))
+        if facts.func is _SELECT and type(tensors[0]) is DryTensor:
+            return self._select(*args)
         special = SIZED_BY_VALUES.get(str(facts.func)) if facts.looks or facts.kind is Kind.FRESH else None
         if special is not None:
             return special(self.known, self._empty, *args, **kwargs)
@@ -142,7 +148,7 @@ class Computing:
             )
         if tensors and all(t.layout is not torch.strided and type(t) is not DryTensor for t in tensors):
             return self._on_odd(facts, tensors, args, kwargs)  # also products: they are the program's data
-        if not tensors or not facts.computes or facts.reshapes or facts.kind is Kind.VIEW:
+        if not tensors or not facts.computes or facts.reshapes or facts.aliases or facts.kind is Kind.VIEW:
             return UNKNOWN
         if any(not stands_for_data(type(t)) and type(t) is not DryTensor for t in tensors):
             return UNKNOWN
@@ -155,11 +161,21 @@ class Computing:
             return self._compute(facts, args, kwargs)
         return UNKNOWN
 
+    def _select(self, source: Tensor, mask: Tensor) -> Any:
+        """Return as many elements as a known mask selects."""
+        value = self.known(mask)
+        if value is None:
+            return UNKNOWN
+        with for_real():
+            shape = torch.broadcast_shapes(source.shape, value.shape)
+            number = int(value.expand(shape).sum())
+        return self._empty((number,), source)
+
     def _on_odd(self, facts: Facts, tensors: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operator on sparse, quantized or nested tensors that are real: their values are at hand."""
         if any(type(t) is DryTensor or t.is_meta for t in tensors) or facts.writes:
             return UNKNOWN
-        with _for_real():
+        with for_real():
             return facts.func(*args, **kwargs)
 
     def overwrite(self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -169,7 +185,10 @@ class Computing:
             for tensor in _tensors(target):
                 if type(tensor) is DryTensor and not tensor.known and tensor.numel() > LIMIT:
                     continue
-                with _for_real():
+                with for_real():
+                    if self._values.is_ours(tensor):
+                        reason = "writes values that a dry run does not have to integers that it has computed"
+                        raise self._refusals.refuse(facts.func, reason)
                     self._values.forget(tensor)
                 if facts.overwrites:
                     self._fill(facts, tensor, args)
@@ -190,16 +209,16 @@ class Computing:
             if value is None:
                 indices.append(index)
             else:
-                with _for_real():
+                with for_real():
                     positions = value.nonzero().unbind(1)
                 indices.extend(map(self.wrap, positions))
         return (args[0], indices, *args[2:]), kwargs
 
     def _fill(self, facts: Facts, tensor: Tensor, args: tuple[Any, ...]) -> None:
         source = args[1] if len(args) > 1 else 0
-        with _for_real():
+        with for_real():
             value = self._values.of(source) if isinstance(source, Tensor) else source
-            if value is None or not can_be_faked(tensor):
+            if value is None or not (type(tensor) is DryTensor or can_be_faked(tensor)):
                 return
             blank = self._values.blank(tensor)
             if blank is not None:
@@ -220,17 +239,17 @@ class Computing:
         writes = {index for index, _ in facts.writes}
         names = {name for _, name in facts.writes}
         try:
-            with _for_real():
+            with for_real():
                 values = tuple(self._real(v, real, written=i in writes) for i, v in enumerate(args))
                 named = {k: self._real(v, real, written=k in names) for k, v in kwargs.items()}
                 out = facts.func(*values, **named)
         except (_NotKnownError, NotImplementedError):
             return UNKNOWN
-        return self._fake(out, real)
+        return self._fake(out, real, blank=facts.blank)
 
     def _real(self, value: Any, real: list[tuple[Tensor, Tensor]], *, written: bool) -> Any:
         if isinstance(value, Tensor):
-            if value.is_meta and type(value) is not DryTensor:
+            if type(value) is not DryTensor and value.is_meta:
                 raise _NotKnownError
             found = self._values.writable(value) if written else self._values.of(value)
             if found is None:
@@ -243,22 +262,22 @@ class Computing:
             return type(value)([self._real(v, real, written=written) for v in value])
         return value
 
-    def _fake(self, out: Any, real: list[tuple[Tensor, Tensor]]) -> Any:
+    def _fake(self, out: Any, real: list[tuple[Tensor, Tensor]], *, blank: bool) -> Any:
         if isinstance(out, Tensor):
             original = next((tensor for value, tensor in real if value is out), None)
-            return self.wrap(out) if original is None else original
+            return self.wrap(out, blank=blank) if original is None else original
         if isinstance(out, (list, tuple)):
-            return type(out)([self._fake(o, real) for o in out])
+            return type(out)([self._fake(o, real, blank=blank) for o in out])
         return out
 
     def known(self, tensor: Tensor) -> Tensor | None:
         """Return the value of a tensor; None: it is not known."""
-        with _for_real():
-            return None if tensor.is_meta and type(tensor) is not DryTensor else self._values.of(tensor)
+        with for_real():
+            return None if type(tensor) is not DryTensor and tensor.is_meta else self._values.of(tensor)
 
 
 @contextmanager
-def _for_real() -> Iterator[None]:
+def for_real() -> Iterator[None]:
     """Compute, unseen by modes and by autograd."""
     with torch._C._DisableTorchDispatch(), torch.inference_mode(mode=False), torch.no_grad():
         yield

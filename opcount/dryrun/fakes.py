@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 CPU = torch.device("cpu")
 
-_PLAIN = {Tensor, torch.nn.Parameter, getattr(torch.nn, "Buffer", Tensor)}
+PLAIN = {Tensor, torch.nn.Parameter, getattr(torch.nn, "Buffer", Tensor)}
 
 
 _REFUSE_DATA: Callable[[Tensor], object] = torch._C._set_throw_on_mutable_data_ptr
@@ -95,11 +95,11 @@ class Fakes:
 
 def is_plain(tensor: Tensor) -> bool:
     """Tell whether a fake tensor says all about a tensor: strided, real numbers, of PyTorch's own classes."""
-    if type(tensor) not in _PLAIN and not isinstance(tensor, FakeTensor):
+    if type(tensor) not in PLAIN and not isinstance(tensor, FakeTensor):
         return False
     if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
         return False
-    return not (tensor.is_conj() or tensor.is_neg())
+    return tensor.dtype.is_floating_point or not (tensor.is_conj() or tensor.is_neg())
 
 
 def can_be_faked(tensor: Tensor) -> bool:

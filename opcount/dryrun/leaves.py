@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
-from opcount.dryrun.fakes import is_plain
+from opcount.dryrun.fakes import PLAIN, is_plain
 
 if TYPE_CHECKING:
     from opcount.dryrun.snapshot import Undo
 
-
-class _Leaf(NamedTuple):
-    tensor: Tensor
-    grad: Tensor | None
-    requires_grad: bool
-    data: Tensor | None
+    Leaf = tuple[Tensor, Tensor | None, bool, Tensor | None]
+    """A tensor, its gradient, whether it requires one, and its data."""
 
 
 class Leaves:
@@ -30,31 +25,34 @@ class Leaves:
 
     def __init__(self) -> None:
         self.plain: set[int] = set()
-        self._leaves: dict[int, _Leaf] = {}
+        self._leaves: dict[int, Leaf] = {}
 
     def note(self, tensor: Tensor) -> None:
-        """Remember a tensor, unless it was made by an operator."""
-        if id(tensor) in self._leaves or not tensor.is_leaf:
-            return
-        with torch._C._DisableTorchDispatch():
-            plain = is_plain(tensor)
-            has_data = plain and not (tensor.is_meta or isinstance(tensor, FakeTensor))
-            self._leaves[id(tensor)] = _Leaf(
-                tensor, tensor.grad, tensor.requires_grad, tensor.data if has_data else None
-            )
-            if plain:
-                self.plain.add(id(tensor))
+        """Remember a tensor that an operator was given, unless it was made by one."""
+        if id(tensor) not in self._leaves and tensor.is_leaf:
+            with torch._C._DisableTorchDispatch():
+                self.add(tensor)
+
+    def add(self, tensor: Tensor) -> None:
+        """Remember a tensor; call it with dispatch modes off."""
+        name = id(tensor)
+        data = None
+        if is_plain(tensor):
+            self.plain.add(name)
+            if type(tensor) in PLAIN and not tensor.is_meta:
+                data = tensor.data
+        self._leaves[name] = (tensor, tensor.grad, tensor.requires_grad, data)
 
     def restoring(self) -> list[Undo]:
         """Return what puts each tensor back."""
-        return [(_restore, leaf.tensor, leaf) for leaf in self._leaves.values()]
+        return [(_restore, leaf[0], leaf) for leaf in self._leaves.values()]
 
 
-def _restore(tensor: Tensor, before: _Leaf) -> None:
-    data = before.data
+def _restore(tensor: Tensor, before: Leaf) -> None:
+    _, grad, requires_grad, data = before
     if data is not None and (tensor.is_meta or tensor.dtype != data.dtype or tensor.data_ptr() != data.data_ptr()):
         tensor.data = data
-    if tensor.grad is not before.grad:
-        tensor.grad = before.grad
-    if tensor.requires_grad != before.requires_grad:
-        tensor.requires_grad_(before.requires_grad)
+    if tensor.grad is not grad:
+        tensor.grad = grad
+    if tensor.requires_grad != requires_grad:
+        tensor.requires_grad_(requires_grad)

@@ -43,6 +43,9 @@ _FACTS: dict[int, Facts] = {}
 _ANSWERS: dict[Hashable, Any] = {}
 """What calls returned; shapes alone, so that they serve every dry run of the process."""
 
+_TRAINS = 5
+"""Position at which operators that write without saying so, which are batch norms, are told whether they train."""
+
 _CAPACITY = 1 << 17
 
 _ANY = Tensor()
@@ -112,13 +115,14 @@ class Memo(TorchDispatchMode):
             return args[0].fake_device
         facts = _FACTS.get(id(func)) or _learn(func)
         kind = facts.kind
+        if facts.allocates:
+            out = self._computing.memory(func, args, kwargs or {})
+            if out is not UNKNOWN:
+                return out
         if kind in _NEVER:
             return self._lift(args[0]) if kind is Kind.LIFTED else UNKNOWN
         if kind is Kind.VIEW and type(args[0]) is not DryTensor:
             return self._view_of_real(func, args, kwargs or {})
-        if facts.allocates and self._computing.is_for_c(args):
-            with torch._C._DisableTorchDispatch():
-                return func(*args, **kwargs or {})
         known: list[Tensor] = []
         unknown: list[Tensor] = []
         key = self._key_of(func, kind, args, kwargs, known, unknown)
@@ -134,7 +138,7 @@ class Memo(TorchDispatchMode):
             if known or target.numel() <= LIMIT or type(target) is not DryTensor:
                 self._computing.overwrite(facts, args, kwargs or {})
             return target
-        if facts.writes:
+        if facts.writes and args[_TRAINS]:
             self._computing.overwrite(facts, args, kwargs or {})
         with torch._C._DisableTorchDispatch():
             base = args[0].untyped_storage() if kind is Kind.VIEW else None
@@ -171,6 +175,8 @@ class Memo(TorchDispatchMode):
         originals = args
         real: dict[int, Tensor] = {}
         args, kwargs = self._computing.with_known_indices(facts, args, kwargs)
+        if facts.takes_dense and sum(map(_is_sparse, _tensors((args, *kwargs.values())))) > 1:
+            raise self._refusals.refuse(func, "multiplies sparse tensors")
         args = self._to_fake(args, real, facts)
         kwargs = {k: self._to_fake(v, real, facts) for k, v in kwargs.items()}
         try:
@@ -335,7 +341,12 @@ def _shares_memory(out: Any, args: tuple[Any, ...]) -> bool:
 
 
 def _is_sparse(tensor: Tensor) -> bool:
-    return tensor.layout is not torch.strided and stands_for_data(type(tensor)) and not tensor.is_mkldnn
+    return (
+        type(tensor) is not DryTensor
+        and tensor.layout is not torch.strided
+        and stands_for_data(type(tensor))
+        and not tensor.is_mkldnn
+    )
 
 
 def _is_odd(tensor: Tensor) -> bool:
@@ -352,5 +363,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _is_plain(tensor: DryTensor) -> bool:
+    if tensor.layout is not torch.strided:
+        return False
     symbolic = any(not isinstance(n, int) for n in (*tensor.shape, *tensor.stride()))
-    return not (symbolic or tensor.dtype.is_complex or tensor.layout != torch.strided)
+    return not (symbolic or tensor.dtype.is_complex)

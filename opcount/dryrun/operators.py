@@ -77,7 +77,9 @@ class Facts:
         reshapes: Whether it changes the shape of an argument.
         tensors: Whether it returns tensors.
         takes_dense: Whether it is a product whose result is dense, however its operands are stored.
-        allocates: Whether it returns memory to be written to.
+        aliases: Whether a result may be a view of an argument.
+        blank: Whether programs write to what it returns.
+        allocates: Whether it makes or fills memory, as functions of PyTorch in C++ do where no mode sees them.
         needs_stored: Whether it matters to it how many elements a sparse tensor stores.
     """
 
@@ -91,6 +93,8 @@ class Facts:
     reshapes: bool = False
     tensors: bool = True
     takes_dense: bool = False
+    aliases: bool = False
+    blank: bool = False
     allocates: bool = False
     needs_stored: bool = False
 
@@ -118,7 +122,9 @@ def facts_of(func: Any) -> Facts:
         looks=bool(_LOOKS_AT_VALUES.intersection(func.tags)),
         reshapes=torch.Tag.inplace_view in func.tags and name != "detach_",
         takes_dense=name in _DENSE_PRODUCTS,
-        allocates=name == "empty",
+        aliases=any(r.alias_info is not None and not r.alias_info.is_write for r in returns),
+        blank=name in _FILLED or name.startswith(("full", "new_full", "empty", "clone")),
+        allocates=name in {"empty", "new_empty", "set_", "copy_"},
         needs_stored=product or name in _ABOUT_STORED,
         tensors=any("Tensor" in str(r.type) for r in returns),
     )

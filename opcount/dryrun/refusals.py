@@ -35,7 +35,6 @@ _SIGNS = (
     "doesn't have storage",
     "Couldn't swap",
     "data is not allocated yet",
-    "unallocated storage",
     "shape_env",
     "Meta tensors",
     "OpaqueTensorImpl",

@@ -41,6 +41,8 @@ _FOREIGN = (
 )
 """Modules whose objects are left alone; a module of a network, whatever its class, is not."""
 
+_TENSORS = {Tensor, nn.Parameter}
+
 _CONTAINERS = {dict, OrderedDict, list, set}
 
 
@@ -57,12 +59,27 @@ class Snapshot:
         """What was looked at, by id."""
         return self._seen
 
-    def module(self, module: nn.Module) -> None:
-        """Remember a module: its attributes, what they hold, and its class, which lazy ones change."""
+    def module(self, module: nn.Module) -> dict[str, Any]:
+        """Remember a module: its attributes, what they hold, and its class, which lazy ones change.
+
+        Returns:
+            The attributes in which there may be tensors.
+        """
         self._seen[id(module)] = module
         before = vars(module).copy()
         self._undo.append((_put_back_module, module, (type(module), before)))
-        self._look_into(before.values())
+        held = {}
+        for name, value in before.items():
+            kind = type(value)
+            if kind in _ATOMS:
+                if kind in _TENSORS:
+                    held[name] = value
+            elif kind in _CONTAINERS and not value:
+                self._empty.append(value)
+            else:
+                held[name] = value
+        self._look_into(held.values())
+        return held
 
     def note(self, values: Iterable[Any]) -> None:
         """Remember objects that are not modules."""

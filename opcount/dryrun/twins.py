@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import is_lazy
 
-from opcount.dryrun.fakes import is_plain
+from opcount.dryrun.fakes import PLAIN, is_plain
 from opcount.dryrun.values import VALUE
 from opcount.errors import DryRunError
 
@@ -30,15 +30,11 @@ class Twins:
     Args:
         fakes: Make them.
         keep: Is told of each twin of a tensor that has values.
-        stand_in: Returns a real tensor that stands for one of the program's, or None.
     """
 
-    def __init__(
-        self, fakes: Fakes, keep: Callable[[Tensor, Tensor], None], stand_in: Callable[[Tensor], Tensor | None]
-    ) -> None:
+    def __init__(self, fakes: Fakes, keep: Callable[[Tensor, Tensor], None]) -> None:
         self._fakes = fakes
         self._keep = keep
-        self._stand_ins = stand_in
         self._twins: dict[int, tuple[Tensor, Tensor]] = {}
         self._in_place: set[int] = set()
 
@@ -71,39 +67,38 @@ class Twins:
                     f"{tensor.device} in a {type(module).__name__}. Make the model on a device with data."
                 )
 
-    def enter(self, module: nn.Module) -> None:
+    def enter(self, module: nn.Module, held: dict[str, Any]) -> None:
         """Give a module twins of tensors that have no data, and of its integers, by which programs decide.
 
         Parameters that have data stay what they are: nothing in a dry run writes to real tensors, and optimizers and
         lists that the program has made know them. So do other numbers; but a list of a real tensor's values is made
         where no dispatch mode sees it, and integers in it must not be those of before.
+
+        Args:
+            module: What to prepare.
+            held: Its attributes in which there may be tensors.
         """
         if _is_script(module):
             return
         parameters: dict[str, Any] = module._parameters
         for name, tensor in parameters.items():
-            if tensor is not None and (is_lazy(tensor) or _needs_twin(tensor)):
+            if tensor is not None and (tensor.is_meta or (type(tensor) not in PLAIN and _may_need_twin(tensor))):
                 parameters[name] = self._stand_in(module, name, tensor)
         for name, tensor in module._buffers.items():
             if tensor is not None and (not tensor.dtype.is_floating_point or is_lazy(tensor) or _needs_twin(tensor)):
                 module._buffers[name] = self._stand_in(module, name, tensor)
-        attributes = vars(module)
-        for name, value in attributes.items():
-            if type(value) in _MAY_HOLD_TENSORS and name not in _TABLES and (isinstance(value, Tensor) or value):
+        for name, value in held.items():
+            if name not in _TABLES and type(value) in _MAY_HOLD_TENSORS:
                 replaced = self._replaced(value)
                 if replaced is not value:
-                    attributes[name] = replaced
+                    vars(module)[name] = replaced
 
     def _stand_in(self, module: nn.Module, name: str, tensor: Tensor) -> Tensor:
-        if is_lazy(tensor):
+        if type(tensor) not in PLAIN and is_lazy(tensor):
             return _lazy_twin(module, name, tensor)
         if not is_plain(tensor):
             return tensor
         value = vars(tensor).get(VALUE) if _needs_twin(tensor) else tensor
-        if id(tensor) not in self._twins and value is not None:
-            stand_in = self._stand_ins(value)
-            if stand_in is not None:
-                self._twins[id(tensor)] = (tensor, stand_in)
         self._in_place.add(id(tensor))
         twin = self.of(tensor)
         if value is not None:
@@ -133,6 +128,10 @@ class Twins:
 
 def _is_script(module: nn.Module) -> bool:
     return isinstance(module, torch.jit.ScriptModule)
+
+
+def _may_need_twin(tensor: Tensor) -> bool:
+    return is_lazy(tensor) or _needs_twin(tensor)
 
 
 def _needs_twin(tensor: Tensor) -> bool:

@@ -2,8 +2,8 @@
 
 What is known is kept for each piece of memory, and so for all views of it at once. A real tensor is its own value.
 Nothing in a dry run writes to those of the program; once something would have, their memory has another value than it
-holds. Integers that the dry run makes are real tensors: programs decide by them, and read them in ways that no dispatch
-mode sees. Once something unknown is written to them, they have no memory any more.
+holds. Integers that the dry run computes are real tensors: programs decide by them, and read them in ways that no
+dispatch mode sees. So nothing unknown may be written to them.
 """
 
 from __future__ import annotations
@@ -93,11 +93,6 @@ class Values:
     def blank(self, tensor: Tensor) -> Tensor | None:
         """Return a value to be overwritten as a whole; None: the tensor is not all that is in its memory."""
         storage = tensor.untyped_storage()
-        ours = self._ours.get(storage._cdata)
-        if ours is not None and tensor.numel() * tensor.itemsize == ours[1]:
-            storage.resize_(ours[1])
-            self._kept.pop(storage._cdata, None)
-            return tensor.detach()
         if tensor.numel() > LIMIT or tensor.numel() * tensor.itemsize != storage.nbytes():
             return None
         self._keep(storage, torch.UntypedStorage(storage.nbytes()))
@@ -125,10 +120,11 @@ class Values:
                 self._kept.pop(tensor.untyped_storage()._cdata, None)
                 tensor.known = False
         elif _has_storage(tensor):
-            storage = tensor.untyped_storage()
-            self._keep(storage, None)
-            if storage._cdata in self._ours:
-                storage.resize_(0)  # who reads it where no dispatch mode sees that must not find what was there
+            self._keep(tensor.untyped_storage(), None)
+
+    def is_ours(self, tensor: Tensor) -> bool:
+        """Tell whether the dry run has made a real tensor."""
+        return bool(self._ours) and _has_storage(tensor) and tensor.untyped_storage()._cdata in self._ours
 
     def _keep(self, storage: UntypedStorage, value: UntypedStorage | None) -> None:
         if len(self._kept) > self._sweep_at:
@@ -139,7 +135,7 @@ class Values:
 
 
 def _view(storage: Any, like: Tensor) -> Tensor:
-    empty = torch.empty(0, dtype=like.dtype)
+    empty = torch.empty(0, dtype=like.dtype, device="cpu")
     return empty.set_(storage, like.storage_offset(), like.shape, like.stride())
 
 

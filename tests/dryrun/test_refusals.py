@@ -1,0 +1,113 @@
+"""What fake tensors cannot do is refused: with operator, module, the program's line and a remedy."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from opcount import OpCounter
+from opcount.errors import DryRunError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Image(Tensor):
+    """A plain subclass, as torchvision's."""
+
+
+REFUSED: dict[str, Callable[[Tensor], object]] = {
+    "item": lambda x: x.sum().item(),
+    "tolist": lambda x: x.tolist(),
+    "bool": lambda x: bool(x.sum() > 0),
+    "numpy": lambda x: x.numpy(),
+    "array": lambda x: x.__array__(),
+    "format": lambda x: f"{x.mean():.2f}",
+    "data_ptr": lambda x: x.data_ptr(),
+    "pickle": pickle.dumps,
+    "save": lambda x: torch.save(x, io.BytesIO()),
+    "dlpack": lambda x: x.__dlpack__(),
+    "as_subclass": lambda x: x.as_subclass(Image),
+    "mkldnn": lambda x: x.to_mkldnn(),
+    "to_sparse": lambda x: x.to_sparse() @ x.t(),
+    "strided nested": lambda x: torch.nested.nested_tensor([x, x]) + 1,
+    "nonzero": torch.nonzero,
+    "mask": lambda x: x[x > 0],
+    "shape of an outer tensor": lambda _: OUTER.unsqueeze_(0),
+}
+
+OUTER = torch.ones(3)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_needs_values_is_refused(name: str) -> None:
+    model = nn.Linear(4, 4)
+    with pytest.raises(DryRunError, match=r"dry_run=False") as caught, OpCounter(model, dry_run=True):
+        REFUSED[name](model(torch.randn(3, 4)).detach())
+    assert caught.value.line > 0
+    assert OUTER.shape == (3,)
+
+
+def test_a_refusal_says_where_it_arose() -> None:
+    class Asks(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * x.sum().item()
+
+    model = nn.Sequential(nn.Linear(4, 4), Asks())
+    message = r"_local_scalar_dense.* in 1 .*test_refusals\.py:\d+"
+    with pytest.raises(DryRunError, match=message) as caught, OpCounter(model, dry_run=True):
+        model(torch.randn(3, 4))
+    error = caught.value
+    assert (error.operator, error.module) == ("aten._local_scalar_dense.default", "1")
+    assert error.file == __file__
+    assert error.line == Asks.forward.__code__.co_firstlineno + 1
+
+
+@pytest.mark.parametrize("ask", [lambda x: x.item(), lambda x: x.numpy(), lambda x: x.tolist(), lambda x: f"{x:.1f}"])
+def test_a_refusal_that_the_program_swallows_is_raised_on_leaving(ask: Callable[[Tensor], object]) -> None:
+    with pytest.raises(DryRunError, match="caught inside"), OpCounter(dry_run=True), suppress(RuntimeError):
+        ask(torch.randn(()))
+
+
+def test_a_refusal_that_the_program_raises_as_another_error_is_raised_as_itself() -> None:
+    def library() -> None:
+        try:
+            torch.randn(()).item()
+        except RuntimeError:
+            raise MemoryError("try a smaller patch") from None
+
+    with pytest.raises(DryRunError) as caught, OpCounter(dry_run=True):
+        library()
+    assert isinstance(caught.value.__cause__, MemoryError)
+
+
+@pytest.mark.parametrize(
+    ("program", "kind"),
+    [
+        (lambda: nn.Linear(4, 4)(torch.randn(2, 5)), RuntimeError),
+        (lambda: torch.randn(3)[5], IndexError),
+        (lambda: torch.randn(3).view(2, 2), RuntimeError),
+        (lambda: {}["missing"], KeyError),
+        (lambda: torch.tensor([1, 2])[torch.tensor(7)], IndexError),
+    ],
+)
+def test_an_error_of_the_programs_own_stays_what_it_is(program: Callable[[], object], kind: type[Exception]) -> None:
+    with pytest.raises(kind) as caught, OpCounter(dry_run=True):
+        program()
+    assert not isinstance(caught.value, DryRunError)
+
+
+def test_an_encoder_that_would_pack_by_its_padding_mask_is_refused() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model, x = nn.TransformerEncoder(layer, 1).eval(), torch.randn(2, 5, 8)
+    mask = torch.tensor([[0, 0, 0, 1, 1], [0, 0, 0, 0, 0]]).bool()
+    with torch.no_grad(), pytest.raises(DryRunError, match="src_key_padding_mask"), OpCounter(model, dry_run=True):
+        model(x, src_key_padding_mask=mask)
+    assert not model._forward_pre_hooks

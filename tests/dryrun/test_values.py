@@ -1,0 +1,159 @@
+"""Values of small tensors are known for as long as nothing unknown is written to them."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import rnn
+
+from opcount import OpCounter
+from opcount.errors import DryRunError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LINEAR = nn.Linear(4, 4)
+"""16 MACs for each row."""
+
+
+def macs(run: Callable[[], object], model: nn.Module | None = None, *, dry: bool = True) -> int:
+    with OpCounter(model, dry_run=dry) as c:
+        run()
+    return c.macs
+
+
+def rows(*sizes: Tensor | int) -> Callable[[], object]:
+    """Return a program that gives as many rows to a layer as a tensor says, each time."""
+    return lambda: [LINEAR(torch.randn(9, 4)[: int(size)]) for size in sizes]
+
+
+def test_flags_and_counters_in_buffers_are_known_and_put_back() -> None:
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+            self.register_buffer("ready", torch.tensor(False))
+            self.register_buffer("steps", torch.tensor(0))
+
+        def forward(self, x: Tensor) -> Tensor:
+            if not self.ready:
+                self.ready.fill_(True)
+                x = self.linear(x)
+            self.steps += 1
+            return self.linear(x)[: self.steps.item()]  # type: ignore[no-any-return]
+
+    model = Counts()
+    assert macs(lambda: [model(torch.randn(2, 4)) for _ in range(2)], model) == 3 * 2 * 16
+    assert (model.ready.item(), model.steps.item()) == (False, 0)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        lambda: torch.tensor([1, 2]).sum(),
+        lambda: torch.arange(4).max(),
+        lambda: torch.full((), 3),
+        lambda: torch.linspace(0, 3, 5)[4],
+        lambda: (torch.arange(6) % 2 == 0).nonzero().numel(),
+        lambda: torch.unique(torch.tensor([1, 1, 5, 7])).shape[0],
+        lambda: len(torch.tensor([4, 2, 8]).tolist()),
+        lambda: np.asarray(torch.tensor([1, 2])).sum(),
+        lambda: torch.zeros(5, dtype=torch.long).index_add_(0, torch.tensor([1, 1]), torch.tensor([1, 2]))[1],
+        lambda: torch.empty(2, dtype=torch.long).fill_(3)[0],
+        lambda: copy.deepcopy(torch.tensor(3)),
+        lambda: int(f"{torch.tensor(3):d}"),
+    ],
+)
+def test_what_is_computed_of_known_values_is_known(size: Callable[[], Any]) -> None:
+    def program() -> None:
+        rows(size())()
+
+    assert macs(program) == 3 * 16
+
+
+def test_a_view_of_what_is_known_sees_what_is_written_to_it() -> None:
+    def program() -> None:
+        counts = torch.zeros(4, dtype=torch.long)
+        last = counts[2:]
+        counts += 1
+        last[0] = 2
+        rows(counts.sum() - 2, counts[2:].view(2)[0] + 1)()
+
+    assert macs(program) == 2 * 3 * 16  # 1 + 1 + 2 + 1 - 2 and 2 + 1
+
+
+@pytest.mark.parametrize("made", [lambda: torch.zeros(4, dtype=torch.long), lambda: nn.Buffer(torch.zeros(4).long())])
+@pytest.mark.parametrize("read", [Tensor.tolist, Tensor.numpy, lambda t: t[0].item(), lambda t: bool(t[2] > 0)])
+def test_what_something_unknown_is_written_to_is_not_known_nor_are_its_views(
+    made: Callable[[], Tensor], read: Callable[[Tensor], object]
+) -> None:
+    model = nn.Module()
+    model.register_buffer("counts", made())
+
+    def program() -> None:
+        view = model.counts.view(2, 2)
+        view[0, 0] = LINEAR(torch.randn(1, 4)).argmax()
+        read(model.counts)
+
+    with pytest.raises(DryRunError):
+        macs(program, model)
+    assert model.counts.tolist() == [0, 0, 0, 0]
+
+
+def test_masks_and_lengths_that_are_known_decide_sizes() -> None:
+    mask, repeats, lengths = torch.arange(9) < 3, torch.tensor([1, 2]), torch.tensor([2, 1])
+    x, lstm = torch.randn(9, 4), nn.GRU(4, 2)
+
+    def program() -> None:
+        y = torch.zeros(9, 4)
+        y[mask] = LINEAR(torch.randn(9, 4)[mask])
+        LINEAR(torch.randn(9, 4).masked_select(mask[:, None]).view(-1, 4))
+        LINEAR(torch.randn(2, 4).repeat_interleave(repeats, 0))
+        packed = rnn.pack_padded_sequence(torch.randn(3, 2, 4), lengths)
+        out, _ = rnn.pad_packed_sequence(lstm(packed)[0])
+        assert out.shape == (2, 2, 2)
+        rnn.pad_packed_sequence(lstm(rnn.pack_sequence([x[:3], x[:1]]))[0])
+
+    assert macs(program) == macs(program, dry=False)
+    assert macs(program) == 3 * 3 * 16 + (3 + 4) * 3 * 2 * (4 + 2)  # rows; steps, gates, states, inputs and states
+
+
+def test_a_loss_over_lengths_is_counted_as_a_real_one() -> None:
+    criterion = nn.CTCLoss(reduction="sum")
+    targets, steps, lengths = torch.randint(1, 6, (2, 3)), torch.tensor([8, 7]), torch.tensor([3, 2])
+    counts = []
+    for dry in (False, True):
+        model = nn.Linear(4, 6)
+        with OpCounter(model, dry_run=dry) as c:
+            criterion(model(torch.randn(8, 2, 4)).log_softmax(-1), targets, steps, lengths).backward()
+            criterion(model(torch.randn(8, 2, 4)).log_softmax(-1), targets, (8, 7), (3, 2)).backward()
+        counts.append([(r.key, r.calls, r.cost) for r in c.profile.records if r.family != "free"])
+    assert sorted(map(str, counts[0])) == sorted(map(str, counts[1]))
+
+
+def test_products_are_never_computed_nor_are_random_numbers() -> None:
+    x = torch.ones(1, 4)
+    for program in (lambda: LINEAR(x).tolist(), lambda: torch.randn(2).tolist(), lambda: torch.ones(2).tolist()):
+        with pytest.raises(DryRunError):
+            macs(program)
+
+
+def test_a_small_parameter_is_known_until_an_optimizer_has_stepped() -> None:
+    scale = nn.Parameter(torch.tensor(3.0))
+    optimizer = torch.optim.SGD([scale], lr=0.1)
+
+    def program() -> None:
+        rows(scale.detach())()
+        (LINEAR(torch.randn(1, 4)).sum() * scale).backward()
+        optimizer.step()
+        rows(scale.detach())()
+
+    with pytest.raises(DryRunError, match="_local_scalar_dense"):
+        macs(program)
+    assert scale.item() == 3
+    assert scale.grad is None
