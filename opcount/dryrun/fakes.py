@@ -82,6 +82,11 @@ class Fakes:
             vars(fake)["_is_param"] = True
         return fake
 
+    def unobserved(self, value: Any) -> Any:
+        """Make results ones of a dry run, to which PyTorch holds no weak references: a module casts no others twice."""
+        self.mode.fake_tensor_converter.meta_converter.tensor_memo.clear()
+        return self.dry(value)
+
     @staticmethod
     def dry(value: Any) -> Any:
         """Make the fake tensors among results ones of a dry run."""

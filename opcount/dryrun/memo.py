@@ -180,7 +180,7 @@ class Memo(TorchDispatchMode):
         args = self._to_fake(args, real, facts)
         kwargs = {k: self._to_fake(v, real, facts) for k, v in kwargs.items()}
         try:
-            out = self._fakes.dry(corrected(func)(*args, **kwargs))
+            out = self._fakes.unobserved(corrected(func)(*args, **kwargs))
         except Exception as error:
             explained = self._refusals.explain(
                 func, error, odd=any(map(_is_odd, _tensors((originals, *kwargs.values()))))

@@ -180,6 +180,23 @@ def test_the_model_is_as_it_was(kind: type[nn.Module], run: Callable[[nn.Module]
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), untouched.parameters(), strict=True))
 
 
+def test_a_module_that_casts_a_part_casts_it_as_often_as_it_is_called() -> None:
+    class Follows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(5, 7)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear.to(x.dtype)(x)  # type: ignore[no-any-return]
+
+    model = Follows()
+    with OpCounter(model, dry_run=True) as c:
+        for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float32):
+            model(torch.ones(3, 5, dtype=dtype))
+    assert c.macs == 4 * 3 * 5 * 7
+    assert model.linear.weight.dtype is torch.float32
+
+
 def test_what_a_hook_has_kept_is_as_before() -> None:
     kept: list[Tensor] = []
     model = nn.Sequential(nn.Linear(2, 2))
