@@ -170,6 +170,8 @@ def _grad_modes(case: Case, *, training: bool) -> list[str]:
         if names and different(found[mode], outcome(case.program, lambda _: Empty(), run)):
             complaints += [f"{mode.__name__} changes {name}, training={training}" for name in names]
     for mode in (torch.no_grad, torch.inference_mode):
+        if plain[torch.enable_grad].error or plain[mode].error:
+            continue
         if "data" in case.traits and bits(plain[torch.enable_grad]) != bits(plain[mode]):
             continue
         pair = by_module(found[torch.enable_grad]), by_module(found[mode])
