@@ -140,18 +140,28 @@ class Memo(TorchDispatchMode):
             return target
         if facts.writes and args[_TRAINS]:
             self._computing.overwrite(facts, args, kwargs or {})
+        if kind is Kind.VIEW:
+            return self._view(args[0], answer, known=bool(known))
         with torch._C._DisableTorchDispatch():
-            base = args[0].untyped_storage() if kind is Kind.VIEW else None
             if type(answer) is _Shape:
-                out = self._make(*answer, base)
-                if known and base is not None:
-                    out.known = True
-                return out
-            out = type(answer)([self._make(*a, base) if type(a) is _Shape else a for a in answer])
-            if known and base is not None:
-                for view in out:
-                    view.known = True
-            return out
+                return self._make(*answer)
+            return type(answer)([self._make(*a) if type(a) is _Shape else a for a in answer])
+
+    def _view(self, tensor: Tensor, answer: Any, *, known: bool) -> Any:
+        """Return views of a fake tensor; what was made outside of inference mode has views that are, too."""
+        with torch._C._DisableTorchDispatch():
+            if torch.is_inference_mode_enabled() and not tensor.is_inference():
+                with torch.inference_mode(mode=False):
+                    return self._views(tensor.untyped_storage(), answer, known=known)
+            return self._views(tensor.untyped_storage(), answer, known=known)
+
+    def _views(self, storage: torch.UntypedStorage, answer: Any, *, known: bool) -> Any:
+        if type(answer) is not _Shape:
+            return type(answer)([self._views(storage, a, known=known) for a in answer])
+        view = self._make(*answer, storage)
+        if known:
+            view.known = True
+        return view
 
     def _view_of_real(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return a view of a real tensor: nothing is computed, and nothing writes to it in a dry run."""

@@ -199,3 +199,15 @@ def test_grouped_products_have_the_layout_of_the_kernel(
     assert (out.shape, out.stride(), out.dtype) == (expected.shape, expected.stride(), expected.dtype)
     if len(a) == 2 and len(b) == 3:  # the columns and the depth that offsets cut have no say in the total elsewhere
         assert dry.macs == real.macs == 6 * 16 * 8
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["around", "inside"])
+def test_a_recurrent_network_under_inference_mode_counts_what_a_real_run_does(inside: bool) -> None:
+    totals = []
+    for dry in (False, True):
+        model = nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 3))
+        with torch.inference_mode(not inside), OpCounter(model, dry_run=dry) as c, torch.inference_mode():
+            model(torch.randn(5, 4))
+        totals.append((c.macs, c.arith))
+    assert totals[0] == totals[1]
+    assert totals[0][0] == 5 * 4 * 4 + 5 * 4 * 3 * (4 + 3)
