@@ -95,7 +95,7 @@ def _report(loaded: Loaded, options: argparse.Namespace) -> str:
     parts = texts if loaded.style == "detector" else texts[::-1]
     parts += [_phases(profile)] if options.train else []
     parts += [f"\n{profile.convention.name} convention: {profile.convention.summary}; {profile.coverage.verdict()}."]
-    return "\n".join([*(part.rstrip("\n") for part in parts if part), *_closing(loaded, info, options.batch_size)])
+    return "\n".join([*(part.rstrip("\n") for part in parts if part), *_closing(loaded, info, options.batch_size or 1)])
 
 
 def _step(loaded: Loaded) -> Profile:
@@ -139,7 +139,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("config", metavar="CONFIG", help="FILE.py, FILE.py:factory, a config file of OpenMMLab, or the name of one")
     add("--shape", nargs="+", type=_size, default=[], metavar="N", help="S, or H W; for a Python file any shape")
-    add("--batch-size", type=_size, default=1, metavar="N", help="samples in the input (default: 1)")
+    add("--batch-size", type=_size, metavar="N", help="samples in the input (default: 1)")
     add("--device", type=_device, default="cpu", help="cpu (default), cuda, cuda:N, or meta: shapes only, no values")
     add("--train", action="store_true", help="train mode; adds a backward pass, and a table of forward and backward")
     add("--show-arch", action=argparse.BooleanOptionalAction, help="print every module (default: for mmpretrain)")
