@@ -134,7 +134,23 @@ def record(outer: Interceptor, device: str, compute: Callable[[Recorder], object
         stack.enter_context(torch._C.DisableTorchFunction())
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.enable_grad())
+        stack.enter_context(_no_saved_tensor_hooks())
         stack.enter_context(torch._C._AutoDispatchBelowAutograd())
         stack.enter_context(recorder.reentered())
         compute(recorder)
     return [(name, frame.rows) for name, frame in recorder.frames.items()]
+
+
+@contextmanager
+def _no_saved_tensor_hooks() -> Iterator[None]:
+    """Keep the program's saved tensor hooks, which may copy or write what they get, from seeing meta tensors."""
+    hooks = torch._C._autograd
+    before = hooks._saved_tensors_hooks_get_disabled_error_message()
+    hooks._saved_tensors_hooks_disable("no hooks while a fast path is recorded", fail_if_non_empty=False)
+    try:
+        yield
+    finally:
+        if before is None:
+            hooks._saved_tensors_hooks_enable()
+        else:
+            hooks._saved_tensors_hooks_disable(before, fail_if_non_empty=False)

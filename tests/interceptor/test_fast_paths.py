@@ -161,6 +161,23 @@ def test_a_layer_that_is_called_by_its_operator_is_the_callers():
     assert counts == [4 * BATCH * LENGTH * WIDTH**2 + 2 * BATCH * LENGTH**2 * WIDTH] * 3
 
 
+def test_saved_tensor_hooks_see_no_tensor_of_a_fast_path():
+    layer, packed = nn.TransformerEncoderLayer(WIDTH, HEADS, HIDDEN, batch_first=True).eval(), []
+    with torch.no_grad():
+        expected, alone = layer(X), OpCounter(layer)
+        with alone:
+            layer(X)
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: packed.append(t) or t.numpy(), torch.from_numpy):
+            with OpCounter(layer) as counter:
+                out = layer(X)
+            weight = torch.ones(2, requires_grad=True)
+            with torch.enable_grad():
+                (weight * weight).sum()  # the hooks are as they were
+    assert torch.equal(out, expected)
+    assert figures(counter) == figures(alone)
+    assert {tensor.shape for tensor in packed} == {weight.shape}
+
+
 def test_nothing_is_charged_while_a_counter_is_paused():
     model = nn.TransformerEncoderLayer(WIDTH, HEADS, HIDDEN, batch_first=True).eval()
     with torch.no_grad(), OpCounter(model) as outer, OpCounter(model) as inner:
