@@ -76,10 +76,9 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> I
         restore.add(partial(_restore, snapshot, leaves))
         enter = _Entering(twins, leaves, snapshot, partial(guard_padding, known=computing.known, refusals=refusals))
         enter.modules([] if model is None else model.modules())
-        seen = snapshot.seen
 
         def first_call(module: nn.Module, _args: object) -> None:
-            if id(module) not in seen:
+            if not snapshot.has(module):
                 enter.modules(module.modules())
 
         restore.add(partial(remove, first_call))
@@ -141,8 +140,7 @@ class _Entering(NamedTuple):
 
     def modules(self, modules: Iterable[nn.Module]) -> None:
         """Enter modules that were not, after a look at all of them."""
-        seen = self.snapshot.seen
-        new = [module for module in modules if id(module) not in seen]
+        new = [module for module in modules if not self.snapshot.has(module)]
         for module in new:
             self.twins.check(module)
         if new:

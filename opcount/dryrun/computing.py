@@ -186,7 +186,7 @@ class Computing:
                 if type(tensor) is DryTensor and not tensor.known and tensor.numel() > LIMIT:
                     continue
                 with for_real():
-                    if self._values.is_ours(tensor):
+                    if tensor.dtype in _INTEGERS and self._values.is_ours(tensor):
                         reason = "writes values that a dry run does not have to integers that it has computed"
                         raise self._refusals.refuse(facts.func, reason)
                     self._values.forget(tensor)

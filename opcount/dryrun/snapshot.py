@@ -6,11 +6,12 @@ serves as a cache, a list that a hook appends to. So everything that can be reac
 
 from __future__ import annotations
 
-import functools
 import types
+import weakref
 from collections import OrderedDict, deque
+from functools import partial
 from operator import is_
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -46,18 +47,36 @@ _TENSORS = {Tensor, nn.Parameter}
 _CONTAINERS = {dict, OrderedDict, list, set}
 
 
+_TABLES = frozenset(vars(nn.Module())) - {"training"}
+"""Attributes in which a module holds what is its own."""
+
+
+class _State(NamedTuple):
+    """A module as it was: its class, attributes, and what its own tables held."""
+
+    module: weakref.ref[nn.Module]
+    kind: type
+    attributes: dict[str, Any]
+    tables: list[tuple[Any, Any]]
+    empty: list[Any]
+
+
 class Snapshot:
-    """Remembers objects, and puts them back."""
+    """Remembers objects, and puts them back.
+
+    A module is remembered for as long as it lives: one that forward makes and drops dies when it does in a real run,
+    where its name is free from then on.
+    """
 
     def __init__(self) -> None:
         self._seen: dict[int, Any] = {}
+        self._modules: dict[int, _State] = {}
         self._empty: list[Any] = []
         self._undo: list[Undo] = [(_empty_again, self._empty, None)]
 
-    @property
-    def seen(self) -> dict[int, Any]:
-        """What was looked at, by id."""
-        return self._seen
+    def has(self, module: nn.Module) -> bool:
+        """Tell whether a module is remembered."""
+        return id(module) in self._modules
 
     def module(self, module: nn.Module) -> dict[str, Any]:
         """Remember a module: its attributes, what they hold, and its class, which lazy ones change.
@@ -65,17 +84,21 @@ class Snapshot:
         Returns:
             The attributes in which there may be tensors.
         """
-        self._seen[id(module)] = module
-        before = vars(module).copy()
-        self._undo.append((_put_back_module, module, (type(module), before)))
+        key = id(module)
+        state = _State(weakref.ref(module, partial(_forget, self._modules, key)), type(module), {}, [], [])
+        self._modules[key] = state
+        state.attributes.update(vars(module))
         held = {}
-        for name, value in before.items():
+        for name, value in state.attributes.items():
             kind = type(value)
             if kind in _ATOMS:
                 if kind in _TENSORS:
                     held[name] = value
             elif kind in _CONTAINERS and not value:
-                self._empty.append(value)
+                (state.empty if name in _TABLES else self._empty).append(value)
+            elif kind in _CONTAINERS and name in _TABLES:
+                state.tables.append((value, kind(value)))
+                self._look_into(value if kind is set else value.values())
             else:
                 held[name] = value
         self._look_into(held.values())
@@ -87,7 +110,7 @@ class Snapshot:
 
     def restoring(self) -> list[Undo]:
         """Return what puts each object back."""
-        return self._undo
+        return [*self._undo, *((_put_back_module, state, None) for state in list(self._modules.values()))]
 
     def _look_into(self, values: Iterable[Any]) -> None:
         todo = [iter(values)]
@@ -130,7 +153,7 @@ class Snapshot:
             return [_content(cell) for cell in value.__closure__ or ()]
         if isinstance(value, types.MethodType):
             return [value.__self__]
-        if isinstance(value, functools.partial):
+        if isinstance(value, partial):
             return [value.func, *value.args, *value.keywords.values()]
         return self._remember_object(value)
 
@@ -157,11 +180,21 @@ def put_back(undo: Iterable[Undo]) -> list[Exception]:
     return errors
 
 
-def _put_back_module(module: nn.Module, before: tuple[type, dict[str, Any]]) -> None:
-    kind, attributes = before
-    if type(module) is not kind:
-        module.__class__ = kind
-    _put_back_dict(vars(module), attributes)
+def _forget(states: dict[int, _State], key: int, reference: object) -> None:
+    if key in states and states[key].module is reference:
+        del states[key]
+
+
+def _put_back_module(state: _State, _before: None) -> None:
+    module = state.module()
+    if module is None:
+        return
+    if type(module) is not state.kind:
+        module.__class__ = state.kind
+    _put_back_dict(vars(module), state.attributes)
+    _empty_again(state.empty, None)
+    for table, before in state.tables:
+        (_put_back_set if isinstance(before, set) else _put_back_dict)(table, before)
 
 
 def _empty_again(containers: list[Any], _before: None) -> None:

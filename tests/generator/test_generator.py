@@ -27,7 +27,7 @@ KNOWN = {"attention", "encoder", "pooled"}
 """On some layouts, PyTorch's fast paths and 1-D pooling have other bits under a counter."""
 
 KNOWN_DRY = {
-    "average", "backward_elsewhere", "copied", "copied_model", "forward_elsewhere", "in_a_thread", "lazy", "sparse",
+    "backward_elsewhere", "forward_elsewhere", "in_a_thread", "lazy", "sparse",
     "subclass",
 }  # fmt: skip
 """A dry run does not take these as a real run does, or refuses them."""
