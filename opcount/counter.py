@@ -136,7 +136,8 @@ class OpCounter:
     @cached_property
     def _scopes(self) -> Scopes:
         """Made when it is first needed: the model of a copy is whole only after the copy is made."""
-        return Scopes(self._model, self._crew.adopt, self._planner.priced_modules(), self._crew.charge_module)
+        crew, priced = self._crew, self._planner.priced_modules()
+        return Scopes(self._model, crew.adopt, priced, crew.charge_module, crew.charge_script)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy begins with: the settings, and what was counted so far."""

@@ -247,7 +247,7 @@ def test_undo_runs_every_step_though_one_fails_and_raises_what_it_raised():
 
 def test_a_step_is_undone_that_never_came_to_be_done():
     before, undo = left(), Undo()
-    scopes = Scopes(MODEL, lambda *_: None, (), lambda *_: None)
+    scopes = Scopes(MODEL, lambda *_: None, (), lambda *_: None, lambda *_: None)
     with pytest.raises(Failing):
         observe(scopes, lambda _: (_ for _ in ()).throw(Failing()), undo)
     undo.run()

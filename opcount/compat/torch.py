@@ -106,7 +106,8 @@ class FlopCounterMode:
             )
         planner = Planner(registry_with(formulas_of(self.flop_registry, self._custom)), asks_composites=True)
         crew = Crew(planner)
-        self._scopes = Scopes(None, crew.adopt, planner.priced_modules(), crew.charge_module, self._names)
+        priced = planner.priced_modules()
+        self._scopes = Scopes(None, crew.adopt, priced, crew.charge_module, crew.charge_script, self._names)
         undo = self._undo = Undo()
         self._guard = when_dropped(self, undo.run)
         try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from opcount.interceptor.function_calls import FunctionCalls
 from opcount.interceptor.mode import Interceptor
 from opcount.interceptor.plan import PassThrough, Plan, Planner
+from opcount.interceptor.scripts import hidden_kernels
 
 if TYPE_CHECKING:
     from opcount.scope import Frame, Scope
@@ -63,3 +64,10 @@ class Crew:
         if self._paused is None:
             plan = self._planner.module_plan(type(module))
             next(iter(self._modes)).charge(plan, out, args, kwargs, (frame, phase))
+
+    def charge_script(self, module: Any, frame: Frame, phase: str, _out: Any) -> None:
+        """Name the kernels that ran unseen in a ScriptModule."""
+        if self._paused is None:
+            mode = next(iter(self._modes))
+            for name in hidden_kernels(module):
+                mode.charge(mode.unpriced(name), None, (), {}, (frame, phase))

@@ -18,6 +18,7 @@ from opcount.interceptor.calls import tensors
 from opcount.interceptor.mode import Interceptor
 from opcount.interceptor.observe import observe
 from opcount.interceptor.plan import Planner
+from opcount.interceptor.scripts import hidden_kernels
 from opcount.scope import Frame, Scopes
 from opcount.undo import Undo
 
@@ -93,7 +94,11 @@ def whole_calls(
     ) -> None:
         modes[0].tell_of(planner.module_plan(type(module)), frame, out, args, kwargs)
 
-    scopes = Scopes(model, adopt, planner.priced_modules(), charge_module)
+    def charge_script(module: nn.Module, frame: Frame, _phase: str, out: Any) -> None:
+        for name in hidden_kernels(module):
+            tell(Call(name.replace(".", "::"), None, frame.stack(), (), {}, out, 0, 0, 0, priced=False))
+
+    scopes = Scopes(model, adopt, planner.priced_modules(), charge_module, charge_script)
     with Undo() as undo:
         observe(scopes, mode_for, undo)
         if not with_autograd:

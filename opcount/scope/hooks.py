@@ -43,6 +43,7 @@ class Scopes:
         adopt: Called on a thread that runs a module of ours without our mode; adds what undoes it.
         priced_modules: Module classes that are priced as a whole.
         charge_module: ``(module, frame, phase, out, args, kwargs)`` of such a module, after its forward.
+        charge_script: ``(module, frame, phase, out)`` of a ScriptModule, after its forward.
         names: Gives modules other paths than those in the model.
     """
 
@@ -52,11 +53,13 @@ class Scopes:
         adopt: Callable[[Scope, Undo], None],
         priced_modules: Collection[object],
         charge_module: Callable[..., None],
+        charge_script: Callable[..., None],
         names: Names | None = None,
     ) -> None:
         self.names = Names(model) if names is None else names
         self._paths = self.names.paths
         self._wrappers = self.names.wrappers
+        self._scripts = self.names.scripts
         self._threads = Threads(self.names.owner_of)
         self._scope_of = self._threads.by_ident
         self._adopt = adopt
@@ -64,6 +67,7 @@ class Scopes:
         self._stepping: dict[int, tuple[Undo, Guard]] = {}
         self._priced = priced_modules
         self._charge_module = charge_module
+        self._charge_script = charge_script
 
     def open(self, undo: Undo) -> Scope:
         """Begin to observe on this thread, and register the hooks."""
@@ -160,6 +164,8 @@ class Scopes:
             if not scope.muted:
                 self._charge_module(module, frame, phase, out, args, kwargs)
         else:
+            if self._scripts and id(module) in self._scripts and out is not _RAISED and not scope.muted:
+                self._charge_script(module, scope.frame, scope.phase if scope.task == NO_TASK else RECOMPUTE, out)
             scope.pop(module)
         if self._adopted and ident in self._adopted and scope.idle:
             self._adopted[ident].run()

@@ -8,7 +8,7 @@ from functools import partial
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch import nn
+from torch import jit, nn
 
 from opcount.profile import ROOT, Module
 
@@ -55,12 +55,14 @@ class Names:
     Attributes:
         paths: By ``id``; a module that dies leaves, for its ``id`` is the next one's.
         wrappers: Ids of modules that share the path of the module they wrap.
+        scripts: Ids of ScriptModules.
     """
 
     def __init__(self, model: nn.Module | None) -> None:
         self.model = model
         self.paths: dict[int, str] = {}
         self.wrappers: set[int] = set()
+        self.scripts: set[int] = set()
         self._alive: dict[int, weakref.ref[nn.Module]] = {}
         self._types: dict[str, str] = {}
         self._aliases: dict[str, tuple[str, ...]] = {}
@@ -91,10 +93,11 @@ class Names:
     def _name(self, module: nn.Module, path: str) -> None:
         """Remember a path until the module dies."""
         key = id(module)
-        forget = partial(
-            _forget, key, self.paths, self.wrappers, self._alive, self._originals, id(module._forward_hooks)
-        )
+        noted = (self.wrappers, self.scripts)
+        forget = partial(_forget, key, self.paths, noted, self._alive, self._originals, id(module._forward_hooks))
         self.paths[key] = path
+        if isinstance(module, jit.ScriptModule):
+            self.scripts.add(key)
         self._alive[key] = weakref.ref(module, forget)
         self._originals[id(module._forward_hooks)] = path
 
@@ -216,14 +219,15 @@ class Names:
 def _forget(
     key: int,
     paths: dict[int, str],
-    wrappers: set[int],
+    noted: tuple[set[int], ...],
     alive: dict[int, Any],
     originals: dict[int, str],
     hooks: int,
     _module: object,
 ) -> None:
     paths.pop(key, None)
-    wrappers.discard(key)
+    for ids in noted:
+        ids.discard(key)
     alive.pop(key, None)
     originals.pop(hooks, None)
 
