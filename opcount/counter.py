@@ -16,7 +16,7 @@ from torch import nn
 from opcount.convention import Convention, find_convention
 from opcount.coverage import UNCOUNTED
 from opcount.errors import CounterStateError, UncountedOperatorError, UncountedOperatorWarning
-from opcount.interceptor import Answers, Crew, Planner, observe
+from opcount.interceptor import Answers, Crew, Planner, observe, runs_dry
 from opcount.overrides import registry_with
 from opcount.provenance import describe
 from opcount.sampling import Sampling
@@ -180,7 +180,7 @@ class OpCounter:
                 return
             self._sampling.unfinished = True
         self._provenance = describe(self._model, self._provenance, dry_run=self._answers is not None)
-        if self._answers is not None:
+        if self._answers is not None and not runs_dry():
             self._memo = undo.enter(self._without_computing())
             undo.add(self._answers.end)
             self._answers.begin(self._memo)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from opcount.dryrun.courses import COURSES
 from opcount.dryrun.fakes import CPU, can_be_faked
 from opcount.dryrun.operators import Kind, facts_of
 from opcount.dryrun.shapes import corrected
@@ -78,6 +79,7 @@ class Memo(TorchDispatchMode):
     """
 
     supports_higher_order_operators = True
+    is_dry_run = True
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -175,6 +177,10 @@ class Memo(TorchDispatchMode):
             return func(*args, **kwargs)
 
     def _ask(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        course = COURSES.get(func)
+        if course is not None:
+            with self:
+                return course(*args, **kwargs)
         facts = _FACTS[id(func)]
         self._fakes.dry((args, *kwargs.values()))
         self._note_leaves((*args, *kwargs.values()))

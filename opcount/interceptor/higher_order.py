@@ -11,7 +11,7 @@ from torch._C import DispatchKey
 from opcount.coverage import UNCOUNTED
 from opcount.interceptor.calls import is_fake, tensors
 from opcount.interceptor.opening import charge_opaque, charge_unopened
-from opcount.interceptor.stack import modes_below
+from opcount.interceptor.stack import modes_below, runs_dry
 
 if TYPE_CHECKING:
     from torch._ops import HigherOrderOperator
@@ -51,7 +51,7 @@ def _refuses_modes(kernel: Any) -> bool:
 def _kernel(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run the dense kernel under the mode; nothing inside means that nothing was computed, or nothing is known."""
     if func.name() in _DECIDERS and _has_no_values(func, args):
-        return _report(mode, plan, func, args, kwargs)
+        return _undecided(mode, plan, func, args, kwargs)
     return _watch_kernel(mode, plan, func, func.py_kernels[_DENSE], args, kwargs)
 
 
@@ -76,7 +76,7 @@ def _bodies_of_kernel(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any,
     kernel = func.py_kernels[_DENSE]
     if _has_no_values(func, args):
         if func.name() in _DECIDERS:
-            return _report(mode, plan, func, args, kwargs)
+            return _undecided(mode, plan, func, args, kwargs)
         if func.name() == "scan":
             return _watch_kernel(mode, plan, func, partial(_scan, kernel), args, kwargs)
     return _run_bodies(mode, plan, func if modes_below() else kernel, args, kwargs)
@@ -121,6 +121,13 @@ def _seen(body: Any, watch: Watch, ran: list[object]) -> Any:
             return body(*args, **kwargs)
 
     return run
+
+
+def _undecided(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Count the course that a dry run takes by the values that it knows; name the operator where nobody decides."""
+    if runs_dry():
+        return _run_bodies(mode, plan, func, args, kwargs)
+    return _report(mode, plan, func, args, kwargs)
 
 
 def _report(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -24,6 +24,11 @@ def interceptors() -> list[Any]:
     return [mode for mode in modes_below() if getattr(mode, "is_interceptor", False)]
 
 
+def runs_dry() -> bool:
+    """Tell whether a dry run is active on this thread."""
+    return any(getattr(mode, "is_dry_run", False) for mode in modes_below())
+
+
 def replace_modes(modes: list[Any]) -> None:
     """Make these the modes of the stack, of which some are there already; those that stay are not touched."""
     height = 0

@@ -156,11 +156,29 @@ def test_the_profile_says_that_the_run_was_dry() -> None:
     assert c.profile.provenance["run"] == "dry"
 
 
-def test_nested_counters_agree() -> None:
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_nested_counters_agree(dry_run: bool) -> None:
     model = Block()
-    with OpCounter(model, dry_run=True) as outer, OpCounter(model) as inner:
-        model(torch.randn(2, 3, 6, 6))
-    assert rows(outer) == rows(inner)
+    with OpCounter(model) as alone:
+        for _ in range(3):  # answers are remembered from the second on
+            model(torch.randn(2, 3, 6, 6))
+    with OpCounter(model, dry_run=True) as outer, OpCounter(model, dry_run=dry_run) as inner:
+        for _ in range(3):
+            model(torch.randn(2, 3, 6, 6))
+    assert rows(outer) == rows(inner) == rows(alone)
+
+
+def test_a_dry_run_inside_of_one_leaves_the_outer_one_going() -> None:
+    layer, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    with OpCounter(layer, dry_run=True) as outer:
+        with OpCounter(other, dry_run=True):
+            other(layer(torch.ones(1, 2))).sum().backward()
+        layer(torch.ones(1, 2)).sum().backward()
+    # both layers forward, the first twice; in backward the first owes its weight alone, and the second its input, too
+    assert outer.macs == 3 * 4 + 4 + 4 + 2 * 4
+    assert layer.weight.grad is None
+    assert other.weight.grad is None
+    assert type(other.weight) is nn.Parameter
 
 
 def test_an_encoder_layer_counts_what_its_fast_path_stands_for() -> None:

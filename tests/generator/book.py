@@ -59,6 +59,8 @@ class Book(TorchFunctionMode):
             (torch.autograd, "_engine_run_backward", self._run_backward),
             (torch.utils.checkpoint, "checkpoint", self._checkpoint),
             (Thread, "run", self._run_thread),
+            (torch, "cond", _choose),
+            (torch._higher_order_ops, "while_loop", _loop),
         ]:
             self._undo.enter_context(patch.object(target, name, _bound(around, getattr(target, name))))
         self._undo.callback(register_module_forward_hook(self._leave_module, always_call=True).remove)
@@ -208,6 +210,17 @@ def _graphs(tensor: torch.Tensor) -> Iterator[Any]:
     along = tangent(tensor)
     if along is not None:
         yield from _graphs(along)
+
+
+def _choose(_original, chosen, yes, no, operands):
+    """Return the branch of a ``cond`` that is taken: compilers would trace the book."""
+    return (yes if chosen else no)(*operands)
+
+
+def _loop(_original, goes, turn, values):
+    while goes(*values):
+        values = turn(*values)
+    return values
 
 
 def _bound(around, original):

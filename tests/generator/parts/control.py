@@ -56,3 +56,35 @@ def checkpointed_sequence(grow):
         forward=[f"x = torch.utils.checkpoint.checkpoint_sequential(self.{name}, {options})"],
         blocks=[a, b],
     )
+
+
+@part(0.1)
+def branched(grow):
+    """A choice between two functions as one operator."""
+    draw, name = grow.draw, grow.draw.name("w")
+    test = draw.pick(["x.sum() > 0", "torch.tensor(True)", f"self.{name}.sum() > 0"])
+    return Part(
+        init=[f"self.{name} = nn.Parameter(torch.randn({draw.e}, {draw.e}) / 4)"],
+        forward=[
+            "once, twice = lambda y, w: ((y @ w).tanh(),), lambda y, w: (((y @ w).sin() @ w).cos(),)",
+            f"[x] = torch.cond({test}, once, twice, (x, self.{name}))",
+        ],
+        traits={"data", "no inference"},  # its kernels are traced with gradients
+    )
+
+
+@part(0.1)
+def looped(grow):
+    """A loop as one operator, which keeps nothing for a backward."""
+    draw, name = grow.draw, grow.draw.name("w")
+    rounds = draw.pick([1, 3])
+    return Part(
+        init=[f"self.{name} = nn.Parameter(torch.randn({draw.e}, {draw.e}) / 4)"],
+        forward=[
+            f"goes, turn = lambda i, y, w: i < {rounds}, lambda i, y, w: (i + 1, (y @ w).tanh(), w.clone())",
+            f"begin = torch.tensor(0), x.detach(), self.{name}.detach()",
+            "with torch.no_grad():",
+            "    x = x + torch._higher_order_ops.while_loop(goes, turn, begin)[1]",
+        ],
+        traits={"data", "no inference"},
+    )
