@@ -59,7 +59,7 @@ class Book(TorchFunctionMode):
             (torch.autograd, "_engine_run_backward", self._run_backward),
             (torch.utils.checkpoint, "checkpoint", self._checkpoint),
             (Thread, "run", self._run_thread),
-            (torch, "cond", _choose),
+            (torch, "cond", self._choose),
             (torch._higher_order_ops, "while_loop", _loop),
         ]:
             self._undo.enter_context(patch.object(target, name, _bound(around, getattr(target, name))))
@@ -130,6 +130,11 @@ class Book(TorchFunctionMode):
     def _run_thread(self, original, thread):
         with self._pushed():
             return original(thread)
+
+    def _choose(self, _original, chosen, yes, no, operands):
+        """Take a branch of a ``cond``; PyTorch runs it again in backward, all in one."""
+        self.unsure |= {"backward", "recompute"}
+        return (yes if chosen else no)(*operands)
 
     @contextmanager
     def _pushed(self) -> Iterator[None]:
@@ -210,11 +215,6 @@ def _graphs(tensor: torch.Tensor) -> Iterator[Any]:
     along = tangent(tensor)
     if along is not None:
         yield from _graphs(along)
-
-
-def _choose(_original, chosen, yes, no, operands):
-    """Return the branch of a ``cond`` that is taken: compilers would trace the book."""
-    return (yes if chosen else no)(*operands)
 
 
 def _loop(_original, goes, turn, values):
