@@ -127,9 +127,8 @@ def open_up(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwa
         out = func(*args, **kwargs)
         mode.charge(plan, out, args, kwargs)
         return out
-    hidden = _AUTOGRAD if _registers_autograd(func) else _NO_KEYS
     with mode.looking_into(args, kwargs) as watching:
-        with before_modes(), switched_off(func, hidden), mode.watched() as watch:
+        with before_modes(), switched_off(func, _passed(func)), mode.watched() as watch:
             out = func.redispatch(keys, *args, **kwargs)
         if not watch.priced:
             charge_unopened(mode, plan, func, out, args, kwargs)
@@ -161,8 +160,7 @@ def run_unseen(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
     keys = _keys(args, kwargs)
     if not _can_be_opened(func, keys, args, kwargs):
         return func(*args, **kwargs), []
-    hidden = _AUTOGRAD if _registers_autograd(func) else _NO_KEYS
-    with before_modes(), switched_off(func, hidden), torch._C._DisableTorchDispatch():
+    with before_modes(), switched_off(func, _passed(func)), torch._C._DisableTorchDispatch():
         return func.redispatch(keys, *args, **kwargs), modes_below()
 
 
@@ -205,10 +203,18 @@ def _is_transparent(mode: Any) -> bool:
     return type(mode).__module__.startswith(("opcount.", "torch._subclasses."))
 
 
+def _passed(func: OpOverload) -> DispatchKeySet:
+    """Return the keys that are off when a backend's kernel is reached: under inference_mode none has been passed."""
+    return _NO_KEYS if torch.is_inference_mode_enabled() else _off_below_autograd(func)
+
+
 @cache
-def _registers_autograd(func: OpOverload) -> bool:
-    """Tell whether the operator has an autograd kernel: it calls the backend's with autograd switched off."""
-    return "\nAutograd" in torch._C._dispatch_dump(func.name())
+def _off_below_autograd(func: OpOverload) -> DispatchKeySet:
+    """Return what an autograd kernel switches off: PyTorch's own also switch off the tracking of views."""
+    kernels = torch._C._dispatch_dump(func.name())
+    if "\nAutograd" not in kernels:
+        return _NO_KEYS
+    return _AUTOGRAD_AND_VIEWS if "VariableType" in kernels else _AUTOGRAD
 
 
 @cache

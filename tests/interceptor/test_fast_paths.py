@@ -90,6 +90,33 @@ def test_an_encoder_layer_counts_the_same_in_every_mode(norm_first, activation, 
     assert calls["norm1"] == calls["dropout"] == calls["self_attn"] == 1
 
 
+LAYOUTS = {
+    "transposed": lambda: torch.randn(BATCH, WIDTH, LENGTH).transpose(1, 2),
+    "batch second": lambda: torch.randn(LENGTH, BATCH, WIDTH).transpose(0, 1),
+    "sliced": lambda: torch.randn(BATCH, LENGTH, 2 * WIDTH)[..., 1::2],
+    "expanded": lambda: torch.randn(1, LENGTH, WIDTH).expand(BATCH, -1, -1),
+}
+FAST = {
+    "attention": (nn.MultiheadAttention(WIDTH, HEADS, batch_first=True).eval(), lambda m, x: m(x, x, x)),
+    "a layer": (nn.TransformerEncoderLayer(WIDTH, HEADS, HIDDEN, batch_first=True).eval(), lambda m, x: m(x)),
+}
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16], ids=["plain", "autocast"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_strided_inputs_give_the_same_bits(layout, name, mode, dtype):
+    model, call = FAST[name]
+    for _ in range(5):
+        x = LAYOUTS[layout]()
+        with mode(), torch.autocast("cpu", dtype, enabled=dtype is not None):
+            bare = call(model, x)
+            with OpCounter(model, strict=True):
+                out = call(model, x)
+        torch.testing.assert_close(out, bare, rtol=0, atol=0, check_stride=True)
+
+
 class Shared(nn.Module):
     def __init__(self):
         super().__init__()

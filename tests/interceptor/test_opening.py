@@ -10,6 +10,7 @@ from torch._subclasses import FakeTensorMode
 
 from opcount import OpCounter
 from opcount.errors import UncountedOperatorError
+from opcount.interceptor.opening import open_up
 
 W = torch.arange(16.0).reshape(4, 4)
 RUNS = []
@@ -137,6 +138,19 @@ def test_autocast_reaches_into_a_custom_operator(name):
         found, _ = counted(lambda: getattr(OPS, name)(W, W))
     assert found.dtype == expected.dtype == torch.bfloat16
     assert torch.equal(found, expected)
+
+
+def test_a_kernel_of_pytorchs_that_is_opened_finds_views_as_untracked_as_it_does_bare(monkeypatch):
+    from opcount.interceptor import plan  # how ``matmul`` computes depends on them
+
+    monkeypatch.setattr(plan, "handler_of", lambda name: open_up if "_native_multi_head" in name else None)
+    model = torch.nn.MultiheadAttention(4, 2, batch_first=True).eval()
+    for _ in range(10):
+        x = torch.randn(3, 4, 4).transpose(1, 2)
+        for grad_mode in (torch.no_grad, torch.inference_mode):
+            with grad_mode():
+                bare = model(x, x, x)
+                torch.testing.assert_close(counted(lambda x=x: model(x, x, x))[0], bare, rtol=0, atol=0)
 
 
 def test_operators_on_lists_and_on_no_tensor_are_opened():
