@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from opcount.interceptor.attention_steps import Attention, EncoderLayer, Masks
-from opcount.interceptor.opening import in_functorch, open_up, run_unseen
+from opcount.interceptor.opening import charge_as_steps, in_functorch, open_up
 from opcount.interceptor.steps import Steps
 
 if TYPE_CHECKING:
@@ -45,14 +45,7 @@ class _FastPath:
         steps = None if in_functorch() else self._read(arguments)
         if steps is None or not mode.counts_steps:
             return open_up(mode, plan, func, args, kwargs)
-        out, unaware = run_unseen(func, args, kwargs)
-        for counter in (mode, *unaware):
-            if counter.counts_steps:
-                counter.charge_steps(steps)
-                counter.note(plan, out, args, kwargs)
-            else:
-                counter.charge_whole(func, out, args, kwargs)
-        return out
+        return charge_as_steps(mode, plan, func, args, kwargs, steps)
 
 
 def _attention(arguments: list[Any]) -> Steps | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from opcount.interceptor.mode import Interceptor
     from opcount.interceptor.plan import Plan
+    from opcount.interceptor.steps import Steps
 
 
 def _autograd_keys() -> DispatchKeySet:
@@ -164,6 +165,20 @@ def run_unseen(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
         return func.redispatch(keys, *args, **kwargs), modes_below()
 
 
+def charge_as_steps(
+    mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], steps: Steps
+) -> Any:
+    """Run an operator as it runs without us, and charge the steps that it stands for."""
+    out, unaware = run_unseen(func, args, kwargs)
+    for counter in (mode, *unaware):
+        if counter.counts_steps:
+            counter.charge_steps(steps)
+            counter.note(plan, out, args, kwargs)
+        else:
+            counter.charge_whole(func, out, args, kwargs)
+    return out
+
+
 def run_with_autocast(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run an operator whose kernel calls others, to which autocast applies; a dispatch mode would keep it from them."""
     out, unaware = run_unseen(func, args, kwargs)
@@ -180,6 +195,11 @@ def charge_unopened(
     mode.charge(plan, out, args, kwargs)
     for other in interceptors():
         other.charge_whole(func, out, args, kwargs)
+
+
+def can_run_unseen(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Tell whether nobody else is to see an operator that runs under no mode."""
+    return _can_be_opened(func, _keys(args, kwargs), args, kwargs)
 
 
 def _can_be_opened(func: OpOverload, keys: DispatchKeySet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from opcount.coverage import FREE, UNCOUNTED
 from opcount.errors import FormulaError
 from opcount.formulas import rule_for
 from opcount.interceptor import higher_order, opening
+from opcount.interceptor.asking import ASKING, Asking
 from opcount.interceptor.composites import composites_among, is_composite
 from opcount.interceptor.direct import direct
 from opcount.interceptor.effects import is_blank
@@ -180,7 +181,8 @@ class Planner:
         if own.handle is None and (from_user or name.rpartition(".")[0] in _CALLING_PRODUCTS):
             own.handle = opening.run_with_autocast
         if is_composite(func) and not (self._asks_composites and formulas and formulas[0].from_user):
-            return Plan(name, own.family, handle=opening.Composite(func, own))
+            kind = Asking if name in ASKING else opening.Composite
+            return Plan(name, own.family, handle=kind(func, own))
         return own
 
     def priced_modules(self) -> set[type]:

@@ -301,6 +301,56 @@ def test_a_program_counts_the_same_in_every_mode_and_computes_what_it_does_bare(
     assert totals[0] == totals[1] == totals[2]
     if autocast and program in AUTOCAST_INSIDE:
         return
-    rounding = {"rtol": 0, "atol": 0} if not program.startswith(ASK_FOR_MODES) else {}
-    for bare, out in zip(expected, found, strict=True):
-        torch.testing.assert_close(out, bare, **rounding, equal_nan=True)
+    for mode, bare, out in zip(modes, expected, found, strict=True):
+        asks = mode is not torch.inference_mode and program.startswith(ASK_FOR_MODES)
+        torch.testing.assert_close(out, bare, **{} if asks else {"rtol": 0, "atol": 0}, equal_nan=True)
+
+
+STRIDED = A(4, 3, 8, 5).transpose(1, 3)
+ASKING = {
+    "max_pool1d": lambda x: F.max_pool1d(x[0], 3, 1, 1),
+    "max_pool1d of one": lambda x: F.max_pool1d(x[0, 0], kernel_size=2, ceil_mode=True),
+    "svdvals": torch.linalg.svdvals,
+    "eigvalsh": lambda x: torch.linalg.eigvalsh(x @ x.mT, UPLO="U"),
+    "cond": torch.linalg.cond,
+    "nuclear norm": lambda x: torch.linalg.norm(x[0, 0], "nuc"),
+    "spectral norm": lambda x: torch.linalg.matrix_norm(x, 2),
+    "rank": torch.linalg.matrix_rank,
+}
+
+
+@pytest.mark.parametrize("autocast", [False, True], ids=["", "autocast"])
+@pytest.mark.parametrize(
+    "x", [STRIDED, A(2, 3, 4, 6), A(1, 3, 4, 6).expand(2, -1, -1, -1)], ids=["strided", "contiguous", "expanded"]
+)
+@pytest.mark.parametrize("name", ASKING)
+def test_a_kernel_that_asks_for_modes_finds_none_under_inference_mode(name, x, autocast):
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        bare = ASKING[name](x)
+        with OpCounter(strict=True) as outer, OpCounter() as inner:
+            out = ASKING[name](x)
+    torch.testing.assert_close(out, bare, rtol=0, atol=0, check_stride=True)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast), OpCounter() as expected:
+        ASKING[name](x)
+    assert outer.profile.records == inner.profile.records
+    assert (outer.macs, outer.arith, outer.activations) == (expected.macs, expected.arith, expected.activations)
+
+
+def test_a_kernel_that_asks_for_modes_is_charged_for_what_its_operands_are():
+    with torch.inference_mode(), OpCounter(convention="full") as counter:
+        for _ in range(2):
+            F.max_pool1d(A(1, 1, 6), 3, 1)
+        F.max_pool1d(A(1, 1, 6), 3, 3)
+    assert counter.flops == 2 * 4 * 3 + 2 * 3  # twice 4 windows, then 2, of 3 elements each
+    assert {name: total.calls for name, total in counter.by_operator().items() if total.arith} == {
+        "aten.max_pool2d_with_indices.default": 3
+    }
+
+
+def test_a_paused_counter_and_one_with_a_formula_of_its_own_charge_no_steps():
+    formulas = {"aten.max_pool2d_with_indices": lambda *_, **__: Cost(macs=5)}
+    with torch.inference_mode(), OpCounter(formulas=formulas) as counter:
+        F.max_pool1d(A(1, 1, 6), 3, 1)
+        counter.pause()
+        F.max_pool1d(A(1, 1, 6), 3, 1)
+    assert counter.macs == 5
