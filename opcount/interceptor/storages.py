@@ -54,10 +54,25 @@ def parts_of(tensor: Tensor) -> Iterator[Tensor]:
         for part in (getattr(tensor, name) for name in flatten(tensor)[0]):
             if isinstance(part, Tensor):
                 yield from parts_of(part)
+    elif _is_wrapper(tensor) and (held := [each for each in vars(tensor).values() if isinstance(each, Tensor)]):
+        for part in held:
+            yield from parts_of(part)
     elif tensor.layout is torch.strided:
         yield tensor
     elif has_values(tensor):
         yield from _of_sparse(tensor)
+
+
+def _is_wrapper(tensor: Tensor) -> bool:
+    """Tell whether a tensor's class keeps the numbers in other tensors, as ``_make_wrapper_subclass`` says."""
+    kind: Any = type(tensor)
+    if kind is Tensor or kind is Parameter or kind.__torch_dispatch__ is Tensor.__torch_dispatch__ or is_fake(kind):
+        return False
+    storage = storage_of(tensor)
+    try:
+        return storage is None or (storage.nbytes() > 0 and storage.data_ptr() == 0)
+    except RuntimeError:
+        return True
 
 
 def storages_of(tensor: Tensor) -> Iterator[Any]:

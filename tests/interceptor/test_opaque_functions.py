@@ -386,6 +386,36 @@ def test_outputs_gradients_and_graph_are_those_of_a_bare_run():
     assert names == counted_names
 
 
+class Holder(torch.Tensor):
+    """A wrapper that does not say which tensors it holds, as ``__tensor_flatten__`` would."""
+
+    @staticmethod
+    def __new__(cls, inner):
+        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        return cls(func(*(a.inner if isinstance(a, cls) else a for a in args), **(kwargs or {})))
+
+
+def test_functions_that_wrap_and_unwrap_tensors_are_not_named():
+    wrap = function(lambda _, x: Holder(x), lambda _, grad: grad.inner if isinstance(grad, Holder) else grad)
+    unwrap = function(lambda _, x: x.inner.view_as(x.inner), lambda _, grad: Holder(grad))
+
+    def run():
+        unwrap.apply(wrap.apply(X.clone().requires_grad_()) * 2).sum().backward()
+
+    assert not uncounted(run)
+
+
+def test_a_function_that_wraps_unseen_work_is_named():
+    probe = function(lambda _, x: Holder(native(torch.empty_like(x), x)))
+    assert uncounted(lambda: probe.apply(X)) == {"autograd.Probe"}
+
+
 def test_strict_raises_with_the_name():
     with pytest.raises(UncountedOperatorError, match=r"autograd\.Probe \(1 call\)"), OpCounter(strict=True):
         function(OPAQUE["empty"]).apply(X)
