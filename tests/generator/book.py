@@ -6,6 +6,7 @@ autograd, which are told which gradients were computed. The stack of modules is 
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from threading import Thread, get_ident
@@ -16,6 +17,7 @@ import torch
 import torch.utils.checkpoint
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils._pytree import tree_leaves
 
@@ -25,7 +27,7 @@ from tests.generator.hidden import layers, tangent
 from tests.generator.modules import Paths, Running, running_task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from typing_extensions import Self
 
@@ -49,6 +51,7 @@ class Book(TorchFunctionMode):
         self._home = 0
         self._phase = "forward"
         self._paused = False
+        self._stepping = False
         self._undo = ExitStack()
         self._nodes: dict[Any, str] = {}
 
@@ -65,6 +68,8 @@ class Book(TorchFunctionMode):
             self._undo.enter_context(patch.object(target, name, _bound(around, getattr(target, name))))
         self._undo.callback(register_module_forward_hook(self._leave_module, always_call=True).remove)
         self._undo.callback(register_module_forward_pre_hook(self._enter_module).remove)
+        self._undo.callback(register_optimizer_step_pre_hook(self._set_stepping(True)).remove)
+        self._undo.callback(register_optimizer_step_post_hook(self._set_stepping(False)).remove)
         self._undo.enter_context(self._pushed())
         return self
 
@@ -101,6 +106,9 @@ class Book(TorchFunctionMode):
     def _leave_module(self, _module, _args, out):
         self._mark(out)
         self._running.places.pop()
+
+    def _set_stepping(self, stepping: bool) -> Callable[..., None]:
+        return lambda *_: setattr(self, "_stepping", stepping)
 
     def _checkpoint(self, original, function, *args, **kwargs):
         path, keeps, ran = self._running.path, "context_fn" in kwargs, []
@@ -151,6 +159,8 @@ class Book(TorchFunctionMode):
     # What they multiply.
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
+        if sys._getframe(1).f_globals["__name__"].startswith("opcount."):  # a counter of the program runs it
+            return func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
         try:
             out = func(*args, **(kwargs or {}))
@@ -168,7 +178,7 @@ class Book(TorchFunctionMode):
         """Return where an operator belongs that runs now, and its phase."""
         task, places = running_task(), self._running.places
         if task < 0:
-            return self._running.path, self._phase
+            return self._running.path, self._phase if places or not self._stepping else "optimizer"
         if places and places[-1].task == task:
             return self._running.path, "recompute"
         path = self._path_of(torch._C._current_autograd_node())

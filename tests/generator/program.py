@@ -27,12 +27,13 @@ import torch
 import torch.utils.checkpoint
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map_only
+
+from opcount import OpCounter
 """
 
 FOOTER = """\
 if __name__ == "__main__":
-    from opcount import OpCounter
-
     model = build()
     with OpCounter(model) as c:
         run(model, c, [])

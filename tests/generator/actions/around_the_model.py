@@ -56,3 +56,37 @@ def evaluated(draw):
             f"seen.append(model({data(draw)}))",
         ]
     )
+
+
+@action()
+def counted_too(draw):
+    """A counter of the program's own, entered twice, copied in between."""
+    copied = draw.pick(["counter", "copy.copy(counter)", "copy.deepcopy(counter, {id(model): model})"])
+    options = draw.pick(["", ", every=1", ", convention='torch'"])
+    return Action(
+        [
+            f"counter = OpCounter(model{options})",
+            "with counter:",
+            f"    out = model({data(draw)})",
+            f"counter = {copied}",
+            "with counter:",
+            "    if out.requires_grad:",
+            "        out.square().mean().backward()",
+            f"    model({data(draw)})",
+            "seen.extend([counter.macs, counter.flops, sorted(counter.by_phase())])",
+        ]
+    )
+
+
+@action()
+def sampled(draw):
+    return Action(
+        [
+            f"counter = OpCounter(model, every={draw.pick([2, 3])})",
+            "for _ in range(4):",
+            "    with counter:",
+            f"        if (loss := model({data(draw)}).square().mean()).requires_grad:",
+            "            loss.backward()",
+            "seen.extend([counter.macs, counter.extrapolated().total.macs])",
+        ]
+    )

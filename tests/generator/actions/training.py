@@ -86,6 +86,27 @@ def step(draw):
 
 
 @action()
+def closure(draw):
+    """An optimizer that calls the model itself, as often as it needs."""
+    optimizer = draw.pick(["LBFGS(weights, lr=0.1, max_iter=2)", "SGD(weights, lr=0.01)"])
+    return Action(
+        [
+            "def closure():",
+            "    optimizer.zero_grad()",
+            "    if (loss := model(x).square().mean()).requires_grad:",
+            "        loss.backward()",
+            "    return loss",
+            "",
+            f"x, weights = {data(draw)}, [weight for weight in model.parameters() if weight.requires_grad]",
+            "if weights:",
+            f"    optimizer = torch.optim.{optimizer}",
+            "    seen.append(optimizer.step(closure))",
+        ],
+        traits={"data"},
+    )
+
+
+@action()
 def phase(draw):
     return Action(
         [

@@ -18,6 +18,44 @@ class Named(torch.Tensor):
         return super().__torch_function__(func, types, args, kwargs or {})
 '''
 
+WRAPPER = '''\
+class Wrapped(torch.Tensor):
+    """A subclass that holds a tensor, and says itself what operators do to it."""
+
+    @staticmethod
+    def __new__(cls, inner):
+        layout = {"dtype": inner.dtype, "strides": inner.stride(), "storage_offset": inner.storage_offset()}
+        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, **layout)
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        args, kwargs = tree_map_only(Wrapped, lambda each: each.inner, (args, kwargs or {}))
+        return tree_map_only(torch.Tensor, Wrapped, func(*args, **kwargs))
+
+
+class Wrap(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return Wrapped(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return Unwrap.apply(grad)
+
+
+class Unwrap(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.inner.view_as(x.inner)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return Wrap.apply(grad)
+'''
+
 
 @part(deep=True)
 def in_a_thread(grow):
@@ -96,6 +134,31 @@ def subclass(grow):
         init=[f"self.{name} = nn.Linear({draw.e}, {draw.e})"],
         forward=[f"x = self.{name}(x.as_subclass({kind})).tanh().as_subclass(torch.Tensor)"],
         above=[SUBCLASSES],
+    )
+
+
+@part()
+def wrapped(grow):
+    draw, name = grow.draw, grow.draw.name("w")
+    body = draw.pick(
+        ["F.linear(wide, weight).tanh()", "(wide @ weight).relu() + wide", "wide.clone().mul_(2) @ weight"]
+    )
+    return Part(
+        init=[f"self.{name} = nn.Parameter(torch.randn({draw.e}, {draw.e}) / 4)"],
+        forward=[f"wide, weight = Wrap.apply(x), Wrap.apply(self.{name})", f"x = Unwrap.apply({body})"],
+        above=[WRAPPER],
+        traits={"data"},
+    )
+
+
+@part(deep=True)
+def counted(grow):
+    """A counter inside of a model, which is entered again and again."""
+    block, name, counter = grow.inner(), grow.draw.name("counted"), grow.draw.name("counter")
+    return Part(
+        init=[f"self.{name} = {block.name}()", f"self.{counter} = OpCounter({grow.draw.pick(['', f'self.{name}'])})"],
+        forward=[f"with self.{counter}:", f"    x = self.{name}(x)"],
+        blocks=[block],
     )
 
 

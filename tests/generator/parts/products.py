@@ -103,6 +103,16 @@ def embedding(grow):
 
 
 @part()
+def bagged(grow):
+    draw, name, mode = grow.draw, grow.draw.name("bag"), grow.draw.pick(["sum", "mean", "max"])
+    weights = draw.pick(["", ", None, x[0, :2, 0].reshape(1, 2)"]) if mode == "sum" else ""
+    return Part(
+        init=[f"self.{name} = nn.EmbeddingBag({draw.l}, {draw.e}, mode='{mode}')"],
+        forward=[f"x = x + self.{name}(torch.tensor([[0, {draw.l - 1}]]){weights})"],
+    )
+
+
+@part()
 def frozen(grow):
     draw, name = grow.draw, grow.draw.name("frozen")
     return Part(
