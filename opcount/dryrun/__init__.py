@@ -17,6 +17,7 @@ from torch.optim import optimizer
 from torch.utils import _foreach_utils
 
 from opcount.dryrun.computing import Computing, for_real
+from opcount.dryrun.constructors import subclasses_of_fakes
 from opcount.dryrun.fakes import PLAIN, Fakes
 from opcount.dryrun.imports import imports_undisturbed
 from opcount.dryrun.leaves import Leaves
@@ -90,6 +91,7 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> I
         memo = Memo(fakes, twins, leaves, refusals, computing)
         restore.enter(_inside(memo))
         restore.enter(attention_in_the_open())
+        restore.enter(subclasses_of_fakes())
         restore.enter(errors_raised_only())
         restore.enter(imports_undisturbed())
         try:
@@ -152,7 +154,7 @@ class _Entering(NamedTuple):
         self.twins.enter(module, self.snapshot.module(module))
         for table in (module._parameters, module._buffers):
             for tensor in table.values():
-                if tensor is None or type(tensor) is DryTensor:
+                if tensor is None or isinstance(tensor, DryTensor):
                     continue
                 if type(tensor) in PLAIN or not is_lazy(tensor):
                     self.leaves.add(tensor)

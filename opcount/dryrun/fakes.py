@@ -18,6 +18,8 @@ CPU = torch.device("cpu")
 PLAIN = {Tensor, torch.nn.Parameter, getattr(torch.nn, "Buffer", Tensor)}
 
 
+_make = Tensor._make_subclass
+
 _REFUSE_DATA: Callable[[Tensor], object] = torch._C._set_throw_on_mutable_data_ptr
 _WARN_OF_DATA: Callable[[Tensor], object] = torch._C._set_warn_deprecated_on_mutable_data_ptr
 """Who asks a fake tensor for its memory is warned, or refused, as PyTorch is configured."""
@@ -61,9 +63,7 @@ class Fakes:
             self._states[device] = dict(vars(fake))
             _ATTRIBUTES[device] = {**vars(fake), "fake_mode": None}
             return fake
-        fake = Tensor._make_subclass(
-            self._kind, elem, require_grad=False, dispatch_device=True, device_for_backend_keys=device
-        )
+        fake = _make(self._kind, elem, require_grad=False, dispatch_device=True, device_for_backend_keys=device)
         fake.__dict__ = state.copy()
         self._guard_data(fake)
         return fake

@@ -19,7 +19,7 @@ from opcount.dryrun.courses import COURSES
 from opcount.dryrun.fakes import CPU, can_be_faked
 from opcount.dryrun.operators import Kind, facts_of
 from opcount.dryrun.shapes import corrected
-from opcount.dryrun.tensors import DryTensor, run_operators, stands_for_data
+from opcount.dryrun.tensors import DryTensor, run_operators, stands_for_data, without_classes
 from opcount.dryrun.values import LIMIT
 from opcount.interceptor import UNKNOWN
 
@@ -100,6 +100,7 @@ class Memo(TorchDispatchMode):
         self._refusals = refusals
         self._computing = computing
         fakes.mode.value_of = self._computing.value_of  # type: ignore[attr-defined]
+        fakes.mode.refusals = self._refusals  # type: ignore[attr-defined]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -168,7 +169,7 @@ class Memo(TorchDispatchMode):
     def _view_of_real(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return a view of a real tensor: nothing is computed, and nothing writes to it in a dry run."""
         tensor: Tensor = args[0]
-        if tensor.is_meta or not stands_for_data(type(tensor)):
+        if not isinstance(tensor, Tensor) or tensor.is_meta or not stands_for_data(type(tensor)):
             return UNKNOWN
         with torch._C._DisableTorchDispatch():
             if torch.is_inference_mode_enabled() and not tensor.is_inference():
@@ -177,6 +178,11 @@ class Memo(TorchDispatchMode):
             return func(*args, **kwargs)
 
     def _ask(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        with without_classes(_tensors((*args, *kwargs.values()))) as any_found:
+            out = self.recall(func, args, kwargs) if any_found else UNKNOWN
+            return self._ask_plain(func, args, kwargs) if out is UNKNOWN else out
+
+    def _ask_plain(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         course = COURSES.get(func)
         if course is not None:
             with self:
@@ -312,7 +318,7 @@ class Memo(TorchDispatchMode):
                 if dtype.is_complex:
                     raise _NotRememberedError
                 if id(value) not in self._plain_leaves:
-                    if value.layout is not torch.strided or value.is_nested:
+                    if isinstance(value, DryTensor) or value.layout is not torch.strided or value.is_nested:
                         raise _NotRememberedError
                     if value.requires_grad:
                         self._leaves.note(value)

@@ -37,6 +37,8 @@ _SIGNS = (
     "data is not allocated yet",
     "shape_env",
     "Meta tensors",
+    "Not available for 'meta'",
+    "_share_fd_: only available on CPU",
     "OpaqueTensorImpl",
     "__torch_dispatch__",
     "incompatible tensor type",

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import copy
 import functools
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
+
+    from opcount.dryrun.refusals import Refusals
 
 
 class DryTensor(FakeTensor):
@@ -48,6 +52,32 @@ class DryTensor(FakeTensor):
     def __dlpack__(self, *args: Any, **kwargs: Any) -> Any:
         return _value(self, "__dlpack__").__dlpack__(*args, **kwargs)
 
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        """Run what PyTorch runs without modes, to which a refusal would go unnoticed."""
+        try:
+            return super().__torch_dispatch__(func, types, args, kwargs or {})
+        except Exception as error:
+            refusals = next((_refusals(value) for value in args if isinstance(value, DryTensor)), None)
+            explained = error if refusals is None else refusals.explain(func, error)
+            if explained is error:
+                raise
+            raise explained from error
+
+    def as_subclass(self, cls: Any) -> Any:
+        """Return a view whose class is of ``cls`` as well; `dry_class` says of which classes there are any."""
+        kind = dry_class(cls)
+        if kind is None:
+            reason = f"would make a {cls.__name__}, which no fake tensor can stand for"
+            raise _refusals(self).refuse("Tensor.as_subclass", reason)
+        with _disable_current_modes(), torch._C.DisableTorchFunctionSubclass():  # as PyTorch does
+            view = torch.ops.aten.alias.default(self)
+        view.__class__ = kind
+        view.known = self.known
+        if cls in _PARAMETERS:
+            view._is_param = True
+        return view
+
     def __copy__(self) -> Any:
         return _with_attributes(self, self.detach(), vars(self))
 
@@ -62,6 +92,56 @@ class DryTensor(FakeTensor):
         return _with_attributes(self, copied, copy.deepcopy(own, memo))
 
 
+class _Subclassed(DryTensor):
+    """Base of fake tensors that are of a class of the program's; it stands where `Tensor` stands among their bases."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Give results the class."""
+        return _function(cls, func, types, args, kwargs)
+
+
+_function = vars(Tensor)["__torch_function__"].__func__
+
+_PARAMETERS = {torch.nn.Parameter, getattr(torch.nn, "Buffer", torch.nn.Parameter)}
+
+
+def dry_class(cls: Any) -> type[DryTensor] | None:
+    """Return the class of the fake tensors that stand for those of a class; None: it runs operators itself."""
+    if cls is Tensor or cls in _PARAMETERS:
+        return DryTensor
+    if issubclass(cls, DryTensor):
+        found: type[DryTensor] = cls
+        return found
+    if not stands_for_data(cls):
+        return None
+    known: type[DryTensor]
+    for known in cls.__subclasses__():
+        if known.__bases__ == (cls, _Subclassed):
+            return known
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+    try:
+        made: type[DryTensor] = type(cls)(cls.__name__, (cls, _Subclassed), names)
+    except Exception:  # noqa: BLE001  (whatever a class of the program's does when it is inherited from)
+        return None
+    return made
+
+
+@contextmanager
+def without_classes(values: Iterable[Any]) -> Iterator[bool]:
+    """Take the program's classes off fake tensors; yield whether there were any."""
+    found: list[tuple[Any, type[DryTensor]]] = [
+        (value, type(value)) for value in values if isinstance(value, _Subclassed)
+    ]
+    try:
+        for tensor, _ in found:
+            tensor.__class__ = DryTensor
+        yield bool(found)
+    finally:
+        for tensor, kind in found:
+            tensor.__class__ = kind
+
+
 def _with_attributes(original: Tensor, copied: Tensor, attributes: dict[str, Any]) -> Tensor:
     for name, value in attributes.items():
         if name not in vars(copied):
@@ -69,6 +149,10 @@ def _with_attributes(original: Tensor, copied: Tensor, attributes: dict[str, Any
     if getattr(original, "_is_param", False):
         vars(copied)["_is_param"] = True
     return copied.requires_grad_(original.requires_grad)
+
+
+def _refusals(tensor: DryTensor) -> Refusals:
+    return tensor.fake_mode.refusals  # type: ignore[attr-defined, no-any-return]
 
 
 def _value(tensor: DryTensor, asked: str) -> Tensor:

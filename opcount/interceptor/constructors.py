@@ -26,7 +26,13 @@ def _new(cls: type, /, *args: Any, **kwargs: Any) -> Any:
     if cls is torch.Tensor or not _height():
         return _construct(cls, *args, **kwargs)
     with without(interceptors()):
+        if _makes_fakes():
+            return _construct(torch.Tensor, *args, **kwargs).as_subclass(cls)
         return _construct(cls, *args, **kwargs)
+
+
+def _makes_fakes() -> bool:
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
 
 
 class _Constructor:

@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Image(Tensor):
-    """A plain subclass, as torchvision's."""
-
-
 REFUSED: dict[str, Callable[[Tensor], object]] = {
     "item": lambda x: x.sum().item(),
     "tolist": lambda x: x.tolist(),
@@ -33,7 +29,6 @@ REFUSED: dict[str, Callable[[Tensor], object]] = {
     "pickle": pickle.dumps,
     "save": lambda x: torch.save(x, io.BytesIO()),
     "dlpack": lambda x: x.__dlpack__(),
-    "as_subclass": lambda x: x.as_subclass(Image),
     "mkldnn": lambda x: x.to_mkldnn(),
     "to_sparse": lambda x: x.to_sparse() @ x.t(),
     "strided nested": lambda x: torch.nested.nested_tensor([x, x]) + 1,

@@ -28,7 +28,6 @@ KNOWN = {"attention", "encoder", "pooled"}
 
 KNOWN_DRY = {
     "backward_elsewhere", "forward_elsewhere", "in_a_thread", "lazy", "sparse",
-    "subclass",
 }  # fmt: skip
 """A dry run does not take these as a real run does, or refuses them."""
 

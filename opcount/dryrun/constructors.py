@@ -1,0 +1,49 @@
+"""Tensor subclasses that a program makes of fake tensors: PyTorch would give a second Python object to one tensor."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from opcount.dryrun.tensors import DryTensor
+from opcount.interceptor.patches import Patches
+from opcount.undo import Undo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_make, _view_as = Tensor._make_subclass, Tensor.as_subclass
+
+
+def _make_subclass(cls: Any, data: Tensor, require_grad: bool = False, **kwargs: Any) -> Any:  # noqa: FBT001, FBT002
+    if not isinstance(data, DryTensor) or kwargs:
+        return _make(cls, data, require_grad, **kwargs)
+    with torch.no_grad():
+        return data.as_subclass(cls).requires_grad_(require_grad)
+
+
+def _as_subclass(tensor: Tensor, cls: Any) -> Any:
+    return DryTensor.as_subclass(tensor, cls) if isinstance(tensor, DryTensor) else _view_as(tensor, cls)
+
+
+class _MakeSubclass:
+    """Stands as ``torch.Tensor._make_subclass``, but for PyTorch's own code."""
+
+    def __get__(self, _instance: object, _owner: type) -> Any:
+        of_torch = sys._getframe(1).f_globals.get("__name__", "").startswith("torch.")
+        return _make if of_torch else _make_subclass
+
+
+_PATCHES = Patches({(Tensor, "_make_subclass"): _MakeSubclass(), (Tensor, "as_subclass"): _as_subclass})
+
+
+@contextmanager
+def subclasses_of_fakes() -> Iterator[None]:
+    """Let programs make objects of their tensor subclasses."""
+    with Undo() as undo:
+        _PATCHES.use(undo)
+        yield
