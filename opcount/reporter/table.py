@@ -43,7 +43,7 @@ def render(
     Example:
         >>> from opcount.profile import Profile
         >>> print(render(Profile()).splitlines()[-1])
-        coverage: every operator is accounted for
+        coverage: nothing ran: no operator was seen
     """
     lines = outline(profile, depth=depth, fold=fold, sort=sort, modules=modules)
     return "\n".join([*plain(HEADERS, [cells(line, profile) for line in lines], words=2), "", *summary(profile)])
