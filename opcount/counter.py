@@ -16,7 +16,7 @@ from torch import nn
 from opcount.convention import Convention, find_convention
 from opcount.coverage import UNCOUNTED
 from opcount.errors import CounterStateError, UncountedOperatorError, UncountedOperatorWarning
-from opcount.interceptor import Answers, Crew, Planner, observe, runs_dry
+from opcount.interceptor import Answers, Crew, Planner, observe
 from opcount.overrides import registry_with
 from opcount.provenance import describe
 from opcount.sampling import Sampling
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from opcount.coverage import Coverage
-    from opcount.dryrun import Memo
+    from opcount.dryrun import DryRun
     from opcount.profile import Ancestors, Profile, Total
     from opcount.registry import Pricing
 
@@ -117,7 +117,7 @@ class OpCounter:
         self._skipped = False
         self._ran = False
         self._earlier: Profile | None = None
-        self._memo: Memo | None = None
+        self._dry: DryRun | None = None
         self._provenance: dict[str, str] = {}
         self._reported: set[str] = set()
 
@@ -180,11 +180,14 @@ class OpCounter:
                 return
             self._sampling.unfinished = True
         self._provenance = describe(self._model, self._provenance, dry_run=self._answers is not None)
-        if self._answers is not None and not runs_dry():
-            self._memo = undo.enter(self._without_computing())
+        self._dry = None
+        if self._answers is not None and not self._answers.share(undo):
+            self._dry = undo.enter(self._without_computing())
             undo.add(self._answers.end)
-            self._answers.begin(self._memo)
+            self._answers.begin(self._dry.memo)
         observe(self._scopes, self._crew.enlist, undo)
+        if self._dry is not None:
+            self._dry.follow(undo)
         self._ran = True
 
     @noted
@@ -335,7 +338,7 @@ class OpCounter:
         """See `Profile.by_dtype`."""
         return self.profile.by_dtype()
 
-    def _without_computing(self) -> AbstractContextManager[Memo]:
+    def _without_computing(self) -> AbstractContextManager[DryRun]:
         from opcount.dryrun import dry_run  # noqa: PLC0415  (fake tensors take a second to import)
 
         return dry_run(self._model, self._scopes.running_path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import partial
+from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -29,6 +30,7 @@ from opcount.dryrun.refusals import Refusals
 from opcount.dryrun.skeleton import skeleton
 from opcount.dryrun.snapshot import Snapshot, put_back
 from opcount.dryrun.tensors import DryTensor
+from opcount.dryrun.threads import Threads, put_beneath_counters, put_on_top, take_threads_along
 from opcount.dryrun.twins import Twins
 from opcount.errors import DryRunError
 from opcount.interceptor import attention_in_the_open
@@ -45,11 +47,24 @@ if TYPE_CHECKING:
 _FOREACH_TYPES: tuple[list[Any], ...] = (_foreach_utils._foreach_supported_types, optimizer._foreach_supported_types)
 """Types of tensors that PyTorch handles many at a time; a fake one goes the way of what it stands for."""
 
-__all__ = ["Memo", "dry_run", "skeleton"]
+__all__ = ["DryRun", "dry_run", "skeleton"]
+
+
+class DryRun(NamedTuple):
+    """A dry run under way.
+
+    Attributes:
+        memo: Answers its operators.
+        follow: Prepares what is first called inside, until the steps that it adds have run; to be called when counters
+            have registered their hooks.
+    """
+
+    memo: Memo
+    follow: Callable[[Undo], None]
 
 
 @contextmanager
-def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> Iterator[Memo]:
+def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> Iterator[DryRun]:
     """Compute nothing inside the block: every operator answers with shapes alone.
 
     A small tensor keeps its value for as long as nothing unknown is written to it: a flag in a buffer, or sizes that
@@ -63,7 +78,7 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> I
         where: Tells the path of the running module, for errors.
 
     Yields:
-        What answers the operators.
+        What a counter needs of it.
 
     Raises:
         DryRunError: An operator needs the values of its inputs, such as ``x.item()`` or ``x.nonzero()``, or cannot run
@@ -75,35 +90,33 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> I
     twins, leaves, snapshot = Twins(fakes, computing.borrow), Leaves(), Snapshot()
     with Undo() as restore:
         restore.add(partial(_restore, snapshot, leaves))
-        enter = _Entering(twins, leaves, snapshot, partial(guard_padding, known=computing.known, refusals=refusals))
+        guard = partial(guard_padding, known=computing.known, refusals=refusals)
+        enter = _Entering(twins, leaves, snapshot, guard, RLock())
         enter.modules([] if model is None else model.modules())
-
-        def first_call(module: nn.Module, _args: object) -> None:
-            if not snapshot.has(module):
-                enter.modules(module.modules())
-
-        restore.add(partial(remove, first_call))
-        before_module(first_call)
-        restore.enter(paired_optimizers(twins, snapshot))
         for supported in _FOREACH_TYPES:
             restore.enter(_supporting(supported))
+        threads = Threads(fakes.mode, refusals)
         restore.enter(_inside(fakes.mode))
-        memo = Memo(fakes, twins, leaves, refusals, computing)
+        memo = Memo(fakes, twins, leaves, refusals, computing, threads)
+        restore.add(memo.end)
         restore.enter(_inside(memo))
+        restore.add(partial(put_on_top, memo))
+        put_beneath_counters(memo)
+        take_threads_along(restore)
         restore.enter(attention_in_the_open())
         restore.enter(subclasses_of_fakes())
         restore.enter(errors_raised_only())
         restore.enter(imports_undisturbed())
         try:
-            yield memo
+            yield DryRun(memo, partial(_follow, threads, enter))
         except Exception as error:
             refusal = refusals.on_leaving(error)
             if refusal is None:
                 raise
             raise refusal from error
-    told = str(refusals.forget() or "")
-    if told:
-        raise DryRunError(f"{told} The error was caught inside; what followed is no real run's.")
+    refused = refusals.at_the_end()
+    if refused is not None:
+        raise refused
 
 
 @contextmanager
@@ -133,22 +146,24 @@ def _supporting(types: list[Any]) -> Iterator[None]:
 
 
 class _Entering(NamedTuple):
-    """Prepares modules for a dry run."""
+    """Prepares modules for a dry run, on one thread at a time."""
 
     twins: Twins
     leaves: Leaves
     snapshot: Snapshot
     guard: Callable[[nn.Module], None]
+    lock: RLock
 
     def modules(self, modules: Iterable[nn.Module]) -> None:
         """Enter modules that were not, after a look at all of them."""
-        new = [module for module in modules if not self.snapshot.has(module)]
-        for module in new:
-            self.twins.check(module)
-        if new:
-            with for_real():
-                for module in new:
-                    self._enter(module)
+        with self.lock:
+            new = [module for module in modules if not self.snapshot.has(module)]
+            for module in new:
+                self.twins.check(module)
+            if new:
+                with for_real():
+                    for module in new:
+                        self._enter(module)
 
     def _enter(self, module: nn.Module) -> None:
         self.twins.enter(module, self.snapshot.module(module))
@@ -159,6 +174,21 @@ class _Entering(NamedTuple):
                 if type(tensor) in PLAIN or not is_lazy(tensor):
                     self.leaves.add(tensor)
         self.guard(module)
+
+
+def _follow(threads: Threads, enter: _Entering, undo: Undo) -> None:
+    """Prepare modules and optimizers, on the threads of the dry run, when they are first called.
+
+    A thread may be in the dry run because of the hook of a counter, which is to be called before.
+    """
+
+    def first_call(module: nn.Module, _args: object) -> None:
+        if threads.is_here() and not enter.snapshot.has(module):
+            enter.modules(module.modules())
+
+    undo.add(partial(remove, first_call))
+    before_module(first_call)
+    undo.enter(paired_optimizers(enter.twins, enter.snapshot, threads.is_here))
 
 
 def _restore(snapshot: Snapshot, leaves: Leaves) -> None:

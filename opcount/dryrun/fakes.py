@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor
 
+from opcount.dryrun.fake_mode import DryMode
 from opcount.dryrun.tensors import DryTensor, stands_for_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from torch._subclasses.fake_tensor import FakeTensorMode
 
 CPU = torch.device("cpu")
 
@@ -37,7 +40,7 @@ class Fakes:
 
     def __init__(self, kind: type[FakeTensor] = DryTensor) -> None:
         self._kind = kind
-        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self.mode = DryMode(allow_non_fake_inputs=True)
         refused = not getattr(self.mode, "_allow_unsafe_data_ptr_access", True)
         self._guard_data = _REFUSE_DATA if refused else _WARN_OF_DATA
         self._states: dict[torch.device, dict[str, Any]] = {

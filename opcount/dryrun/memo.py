@@ -16,6 +16,7 @@ from torch.nn import Parameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from opcount.dryrun.courses import COURSES
+from opcount.dryrun.fake_mode import outside
 from opcount.dryrun.fakes import CPU, can_be_faked
 from opcount.dryrun.operators import Kind, facts_of
 from opcount.dryrun.shapes import corrected
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from opcount.dryrun.leaves import Leaves
     from opcount.dryrun.operators import Facts
     from opcount.dryrun.refusals import Refusals
+    from opcount.dryrun.threads import Threads
     from opcount.dryrun.twins import Twins
+    from opcount.undo import Undo
 
 _SCALARS = {int, float, bool, str, torch.dtype, torch.device, torch.layout, torch.memory_format, type(None)}
 _DEVICE = torch.ops.prim.device.default
@@ -76,6 +79,7 @@ class Memo(TorchDispatchMode):
         leaves: Are told of real tensors whose gradients a backward would set.
         refusals: Refuse operators that need values.
         computing: Computes what is known.
+        threads: Where it answers.
     """
 
     supports_higher_order_operators = True
@@ -90,7 +94,15 @@ class Memo(TorchDispatchMode):
         """Leave compiled functions intact."""
         return True
 
-    def __init__(self, fakes: Fakes, twins: Twins, leaves: Leaves, refusals: Refusals, computing: Computing) -> None:
+    def __init__(
+        self,
+        fakes: Fakes,
+        twins: Twins,
+        leaves: Leaves,
+        refusals: Refusals,
+        computing: Computing,
+        threads: Threads,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._fakes = fakes
         self._make = fakes.make
@@ -99,6 +111,7 @@ class Memo(TorchDispatchMode):
         self._plain_leaves = leaves.plain
         self._refusals = refusals
         self._computing = computing
+        self._threads = threads
         fakes.mode.value_of = self._computing.value_of  # type: ignore[attr-defined]
         fakes.mode.refusals = self._refusals  # type: ignore[attr-defined]
 
@@ -107,8 +120,19 @@ class Memo(TorchDispatchMode):
     ) -> Any:
         if types and run_operators(tuple(types)):
             return NotImplemented  # it is for the subclass to say what it runs
+        if not self.is_dry_run:
+            with outside(self._fakes.mode):
+                return func(*args, **(kwargs or {}))
         out = self.recall(func, args, kwargs)
         return self._ask(func, args, kwargs or {}) if out is UNKNOWN else out
+
+    def join(self, undo: Undo) -> None:
+        """Answer on this thread, too, until the steps have run."""
+        self._threads.join(self, undo)
+
+    def end(self) -> None:
+        """Let operators run that a thread still brings here."""
+        self.is_dry_run = False
 
     def recall(  # noqa: C901, PLR0911, PLR0912  (in parts, each would cost a call)
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None

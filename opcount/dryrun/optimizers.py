@@ -12,7 +12,7 @@ from opcount.scope.global_hooks import before_step, remove
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch.optim import Optimizer
 
@@ -21,12 +21,18 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def paired_optimizers(twins: Twins, snapshot: Snapshot) -> Iterator[None]:
-    """Let optimizers step on the twins of parameters that have one; groups and state are as before afterwards."""
+def paired_optimizers(twins: Twins, snapshot: Snapshot, is_here: Callable[[], bool]) -> Iterator[None]:
+    """Let optimizers step on the twins of parameters that have one; groups and state are as before afterwards.
+
+    Args:
+        twins: Of parameters.
+        snapshot: Puts back what it has noted.
+        is_here: Tells whether this thread is in the dry run.
+    """
     seen: dict[int, Optimizer] = {}
 
     def enter(optimizer: Optimizer, _args: object, _kwargs: object) -> None:
-        if id(optimizer) in seen:
+        if id(optimizer) in seen or not is_here():
             return
         seen[id(optimizer)] = optimizer
         snapshot.note([optimizer.state, [group["params"] for group in optimizer.param_groups]])

@@ -89,18 +89,31 @@ class Refusals:
             return self.refuse(operator, f"cannot run on fake tensors ({_first_line(error)})")
         return error
 
+    def note(self, error: Exception) -> None:
+        """Remember an error that ends what a thread runs, if a real run does not raise it."""
+        if self.first is not None:
+            return
+        if isinstance(error, DryRunError):
+            self.first = error
+        elif is_of_fakes(error) and (not isinstance(error, AssertionError) or _raised_by_torch(error)):
+            line = program_line_of(error.__traceback__)
+            self._remember("", f"an operation cannot run on fake tensors ({_first_line(error)})", line)
+
     def on_leaving(self, error: Exception) -> DryRunError | None:
         """Return what to raise for an error that leaves the block; None: itself."""
+        self.note(error)
         first = self.forget()
-        if isinstance(error, DryRunError):
+        return None if isinstance(error, DryRunError) else first
+
+    def at_the_end(self) -> DryRunError | None:
+        """Return what to raise on leaving a block that no error leaves; None: nothing was refused."""
+        first = self.forget()
+        if first is None:
             return None
-        if first is not None:
-            return first
-        if not is_of_fakes(error) or (isinstance(error, AssertionError) and not _raised_by_torch(error)):
-            return None
-        line = program_line_of(error.__traceback__)
-        self._remember("", f"an operation cannot run on fake tensors ({_first_line(error)})", line)
-        return self.forget()
+        ending = "The error was caught inside, or ended another thread; what followed is no real run's."
+        error = DryRunError(f"{first} {ending}")
+        vars(error).update(vars(first))
+        return error
 
     def forget(self) -> DryRunError | None:
         """Return the first refusal, and forget it.

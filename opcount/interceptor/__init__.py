@@ -5,7 +5,6 @@ from opcount.interceptor.crew import Crew
 from opcount.interceptor.mode import Interceptor
 from opcount.interceptor.observe import observe
 from opcount.interceptor.plan import PassThrough, Plan, Planner
-from opcount.interceptor.stack import runs_dry
 from opcount.interceptor.surroundings import attention_in_the_open
 from opcount.interceptor.whole import Call, whole_calls
 
@@ -20,6 +19,5 @@ __all__ = [
     "Planner",
     "attention_in_the_open",
     "observe",
-    "runs_dry",
     "whole_calls",
 ]

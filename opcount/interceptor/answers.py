@@ -5,11 +5,16 @@ In a dry run that is the mode right below the interceptor, and to reach it takes
 
 from __future__ import annotations
 
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
+from opcount.interceptor.stack import interceptors, modes_below
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from opcount.undo import Undo
 
 UNKNOWN = object()
 """Says that a call is not known."""
@@ -21,27 +26,53 @@ class Source(Protocol):
     def recall(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
         """Return what an operator returns, or `UNKNOWN`."""
 
+    def join(self, undo: Undo) -> None:
+        """Answer on this thread, too, until the steps have run."""
+
 
 class Answers:
-    """Asks a source first, for as long as there is one, on its own thread."""
+    """Asks a source first, for as long as there is one, on the threads where it answers."""
 
     def __init__(self) -> None:
         self._source: Source | None = None
-        self._home = 0
+        self._threads: set[int] = set()
 
     def begin(self, source: Source) -> None:
-        """Ask a source on this thread from now on."""
-        self._source, self._home = source, get_ident()
+        """Ask a source from now on; call it before this count's interceptor is there."""
+        self._source = source
+        self._ask_here()
+
+    def share(self, undo: Undo) -> bool:
+        """Let a dry run that this thread is in already answer until the steps have run; tell whether it is in one."""
+        source = next((mode for mode in modes_below() if getattr(mode, "is_dry_run", False)), None)
+        if source is None:
+            return False
+        undo.add(self.end)
+        self.begin(source)
+        return True
+
+    def join(self, undo: Undo) -> None:
+        """Have it answer on this thread, too, until the steps have run."""
+        if self._source is not None:
+            self._source.join(undo)
+            undo.add(partial(self._threads.discard, get_ident()))
+            self._ask_here()
+
+    def _ask_here(self) -> None:
+        """Ask it first on this thread, unless other counters are to see what it answers."""
+        if not interceptors():
+            self._threads.add(get_ident())
 
     def end(self) -> None:
         """Ask nobody."""
         self._source = None
+        self._threads.clear()
 
     def runner(self, func: Any) -> Callable[..., Any]:
         """Return what is to be called in place of an operator."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            if self._source is not None and get_ident() == self._home:
+            if self._source is not None and get_ident() in self._threads:
                 out = self._source.recall(func, args, kwargs)
                 if out is not UNKNOWN:
                     return out

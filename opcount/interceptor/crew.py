@@ -39,7 +39,8 @@ class Crew:
         return mode
 
     def adopt(self, scope: Scope, undo: Undo) -> None:
-        """Count on this thread, charging to a scope, until the steps have run."""
+        """Count on this thread, charging to a scope, until the steps have run; compute nothing there in a dry run."""
+        self._planner.join(undo)
         self.enlist(scope).push_here(undo)
 
     def pause(self) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from opcount.interceptor.mode import Interceptor
     from opcount.interceptor.recorder import Recorded
     from opcount.registry import Pricing
+    from opcount.undo import Undo
 
     Handler = Callable[["Interceptor", "Plan", Any, tuple[Any, ...], dict[str, Any]], Any]
 
@@ -146,6 +147,11 @@ class Planner:
         self._modules: dict[type, Plan] = {}
         self._kernels: dict[Any, Plan] = {}
         self.recorded: dict[object, Recorded] = {}
+
+    def join(self, undo: Undo) -> None:
+        """Let this thread be answered, too, until the steps have run."""
+        if self._answers is not None:
+            self._answers.join(undo)
 
     def plan(self, func: OpOverload | HigherOrderOperator) -> Plan:
         """Decide how to price an operator, and how to run it."""

@@ -1,0 +1,106 @@
+"""A fake tensor mode that several threads may be in at once: what it notes while it runs is each thread's own."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorConverter, FakeTensorMode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from typing_extensions import Self
+
+_KEY = torch._C._TorchDispatchModeKey.FAKE
+
+
+class _Notes(threading.local):
+    """What PyTorch keeps on the mode, as if one thread alone were in it."""
+
+    def __init__(self) -> None:
+        self.in_kernel_invocation = False
+        self.enter_stack: list[Any] = []
+        self.fake_tensor_converter = FakeTensorConverter()
+        self.old_dispatch_mode_flags: deque[bool] = deque()
+        self.old_non_infra_dispatch_mode_flags: deque[bool] = deque()
+        self.old_without_ignore_compile_internals_dispatch_mode_flags: deque[bool] = deque()
+
+
+def _of_each_thread(name: str) -> Any:
+    def read(self: DryMode) -> Any:
+        return getattr(self._notes, name)
+
+    def write(self: DryMode, value: Any) -> None:
+        setattr(self._notes, name, value)
+
+    return property(read, write)
+
+
+class DryMode(FakeTensorMode):
+    """The fake tensor mode of a dry run, on all its threads; a copy of a tensor is of the same one."""
+
+    in_kernel_invocation = _of_each_thread("in_kernel_invocation")
+    enter_stack = _of_each_thread("enter_stack")
+    fake_tensor_converter = _of_each_thread("fake_tensor_converter")
+    old_dispatch_mode_flags = _of_each_thread("old_dispatch_mode_flags")
+    old_non_infra_dispatch_mode_flags = _of_each_thread("old_non_infra_dispatch_mode_flags")
+    old_without_ignore_compile_internals_dispatch_mode_flags = _of_each_thread(
+        "old_without_ignore_compile_internals_dispatch_mode_flags"
+    )
+
+    def __init__(self, **settings: Any) -> None:
+        self._notes = _Notes()
+        super().__init__(**settings)
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self
+
+
+class _Places(threading.local):
+    """The fake tensor modes of a thread, the last of which is in effect; the first is from outside, or None."""
+
+    def __init__(self) -> None:
+        self.modes: list[Any] = []
+
+
+_PLACES = _Places()
+
+
+def put_on_thread(mode: DryMode) -> None:
+    """Put a mode in effect on this thread, without PyTorch's flags for dynamo, which are the process's."""
+    before = torch._C._unset_dispatch_mode(_KEY)
+    if not _PLACES.modes:
+        _PLACES.modes.append(before)
+    _PLACES.modes.append(mode)
+    torch._C._set_dispatch_mode(mode)
+
+
+def take_off_thread(mode: DryMode) -> None:
+    """Take a mode off this thread, in whatever order several end; without an effect the second time."""
+    modes = _PLACES.modes
+    if mode not in modes:
+        return
+    current = torch._C._unset_dispatch_mode(_KEY)
+    modes.remove(mode)
+    left = modes[-1] if current is mode else current
+    if left is not None:
+        torch._C._set_dispatch_mode(left)
+    if len(modes) == 1:
+        modes.clear()
+
+
+@contextmanager
+def outside(mode: DryMode) -> Iterator[None]:
+    """Run operators as if a mode were not in effect on this thread."""
+    current = torch._C._unset_dispatch_mode(_KEY)
+    try:
+        if current is not None and current is not mode:
+            torch._C._set_dispatch_mode(current)
+        yield
+    finally:
+        if current is mode:
+            torch._C._set_dispatch_mode(mode)

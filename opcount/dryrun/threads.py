@@ -1,0 +1,140 @@
+"""The threads of a dry run: the one that entered it, those that run modules of the model, and those that they start.
+
+What runs on another thread would compute, and write to the model, if PyTorch's modes, which are each thread's own,
+were not put there, too. A task that is given to a pool is in the dry run as long as it runs.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from opcount.dryrun.fake_mode import put_on_thread, take_off_thread
+from opcount.interceptor.patches import Patches
+from opcount.interceptor.stack import modes_below, replace_modes
+from opcount.undo import Undo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opcount.dryrun.fake_mode import DryMode
+    from opcount.dryrun.refusals import Refusals
+
+
+class _Here(threading.local):
+    inside = False
+
+
+class Threads:
+    """Where a dry run is in effect.
+
+    Args:
+        mode: Makes fake tensors.
+        refusals: Are told of errors that end what another thread runs, where nobody may look at them.
+    """
+
+    def __init__(self, mode: DryMode, refusals: Refusals) -> None:
+        self._mode = mode
+        self._refusals = refusals
+        self._here = _Here()
+        self._here.inside = True
+
+    def is_here(self) -> bool:
+        """Tell whether this thread is in the dry run."""
+        return self._here.inside
+
+    def join(self, memo: Any, undo: Undo) -> None:
+        """Be in the dry run on this thread, too, until the steps have run."""
+        if self._here.inside:
+            return
+        undo.add(partial(self._leave, memo, undo))
+        self._here.inside = True
+        put_on_thread(self._mode)
+        torch._C._push_on_torch_dispatch_stack(memo)
+        put_beneath_counters(memo)
+
+    def _leave(self, memo: Any, undo: Undo) -> None:
+        error = undo.error or sys.exc_info()[1]
+        if isinstance(error, Exception):
+            self._refusals.note(error)
+        replace_modes([mode for mode in modes_below() if mode is not memo])
+        take_off_thread(self._mode)
+        self._here.inside = False
+
+
+def put_beneath_counters(memo: Any) -> None:
+    """Let the counters that are on this thread already see what a dry run answers."""
+    others = [mode for mode in modes_below() if mode is not memo]
+    height = next((i for i, mode in enumerate(others) if getattr(mode, "is_interceptor", False)), len(others))
+    replace_modes([*others[:height], memo, *others[height:]])
+
+
+def put_on_top(memo: Any) -> None:
+    """Put it where it was before, if it is on the stack."""
+    modes = modes_below()
+    if memo in modes:
+        replace_modes([*(mode for mode in modes if mode is not memo), memo])
+
+
+def _in_dry_runs(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that runs another one, on whatever thread, in the dry runs of this one."""
+    memos = [mode for mode in modes_below() if getattr(mode, "is_dry_run", False)]
+    if not memos:
+        return run
+
+    @wraps(run)
+    def run_dry(*args: Any, **kwargs: Any) -> Any:
+        with Undo() as undo:
+            for memo in memos:
+                memo.join(undo)
+            return run(*args, **kwargs)
+
+    return run_dry
+
+
+_start, _submit = threading.Thread.start, ThreadPoolExecutor.submit
+
+
+def _start_in_dry_runs(thread: threading.Thread) -> None:
+    before = thread.run
+    run = _in_dry_runs(before)
+    if run is before:
+        _start(thread)
+        return
+    own = vars(thread).get("run")
+
+    def run_once() -> None:
+        _set_run(thread, own)
+        run()
+
+    _set_run(thread, run_once)
+    try:
+        _start(thread)
+    except BaseException:
+        _set_run(thread, own)
+        raise
+
+
+def _set_run(thread: threading.Thread, run: Any) -> None:
+    vars(thread).pop("run", None)
+    if run is not None:
+        vars(thread)["run"] = run
+
+
+def _submit_in_dry_runs(pool: ThreadPoolExecutor, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+    return _submit(pool, _in_dry_runs(function), *args, **kwargs)
+
+
+_PATCHES = Patches(
+    {(threading.Thread, "start"): _start_in_dry_runs, (ThreadPoolExecutor, "submit"): _submit_in_dry_runs}
+)
+
+
+def take_threads_along(undo: Undo) -> None:
+    """Have what a thread of a dry run starts be in it, until the steps have run."""
+    _PATCHES.use(undo)
