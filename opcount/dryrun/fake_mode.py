@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,13 +32,12 @@ class _Notes(threading.local):
 
 
 def _of_each_thread(name: str) -> Any:
-    def read(self: DryMode) -> Any:
-        return getattr(self._notes, name)
+    """Return a property whose getter is no Python: nothing is interrupted in it, while the mode is left."""
 
     def write(self: DryMode, value: Any) -> None:
         setattr(self._notes, name, value)
 
-    return property(read, write)
+    return property(attrgetter(f"_notes.{name}"), write)
 
 
 class DryMode(FakeTensorMode):

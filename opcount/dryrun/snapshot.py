@@ -85,9 +85,8 @@ class Snapshot:
             The attributes in which there may be tensors.
         """
         key = id(module)
-        state = _State(weakref.ref(module, partial(_forget, self._modules, key)), type(module), {}, [], [])
-        self._modules[key] = state
-        state.attributes.update(vars(module))
+        reference = weakref.ref(module, partial(_forget, self._modules, key))
+        state = self._modules[key] = _State(reference, type(module), vars(module).copy(), [], [])
         held = {}
         for name, value in state.attributes.items():
             kind = type(value)
