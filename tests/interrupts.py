@@ -6,13 +6,16 @@ import dis
 import linecache
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import torch
 from torch.utils import _python_dispatch
 
 import opcount
+from opcount.dryrun import threads
 from opcount.interceptor import constructors, functions, surroundings
 from opcount.scope import engine, global_hooks, hooks
 from tests.conftest import traces
@@ -21,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-_LOCKS = (engine._LOCK, surroundings._EAGERNESS._lock, functions._PATCHES._lock, constructors._PATCHES._lock)
+_PATCHES = (functions._PATCHES, constructors._PATCHES, threads._PATCHES)
+_LOCKS = (engine._LOCK, surroundings._EAGERNESS._lock, *(patches._lock for patches in _PATCHES))
 PACKAGE = str(Path(opcount.__file__).parent)
 
 
@@ -77,10 +81,12 @@ def _releases_lock(frame: FrameType) -> bool:
     """
     if frame.f_lineno is None:  # of the compiler's own making
         return True
+    operation = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+    if operation == "NOP":  # at the end of a loop that ends a block; nothing is interrupted at it
+        return True
     line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
     if not line.strip().lower().endswith("lock:"):
         return False
-    operation = dis.opname[frame.f_code.co_code[frame.f_lasti]]
     return operation == "LOAD_CONST" or not operation.startswith("LOAD")
 
 
@@ -93,6 +99,7 @@ def left() -> dict[str, object]:
         "warning filters": list(warnings.filters),
         "stance": surroundings._EAGERNESS._users | set(map(id, surroundings._EAGERNESS._set)),
         "fast path": torch.backends.mha.get_fastpath_enabled(),
+        "starting of threads": (Thread.start, ThreadPoolExecutor.submit),
         "finders of modules": list(sys.meta_path),
         "listeners": engine._listeners,
         "counting": dict(hooks._COUNTING),
