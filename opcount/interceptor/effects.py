@@ -80,6 +80,8 @@ class Effect(NamedTuple):
         scaled: Whether a ``beta`` of 0 leaves the first argument unread.
         plain: Whether results are the numbers of one argument, element by element.
         filler: Where the number stands that results are filled with; an int: that number.
+        makes: Whether results are memory of their own, and nothing else is written.
+        views: Whether results are the memory of what is given, and nothing is written.
     """
 
     kind: Kind
@@ -89,6 +91,8 @@ class Effect(NamedTuple):
     scaled: bool = False
     plain: bool = False
     filler: str | int | None = None
+    makes: bool = False
+    views: bool = False
 
     def constant(self, args: tuple[Any, ...]) -> Any:
         """Return the number that a call fills its results with; None if that cannot be told."""
@@ -136,6 +140,8 @@ def _effect(operator: str, free: bool) -> Effect:  # noqa: FBT001
         return Effect(Kind.COPY if packs else Kind.WORK, frozenset() if packs else None)
     kind = _kind(packet) if free else Kind.WORK
     arguments = list(_written(operator))
+    func = _overload(operator)
+    aliases = [r.alias_info for r in func._schema.returns]
     return Effect(
         kind,
         frozenset(place for pair in arguments for place in pair),
@@ -144,6 +150,8 @@ def _effect(operator: str, free: bool) -> Effect:  # noqa: FBT001
         scaled=packet.rstrip("_") in {"addmm", "baddbmm", "addmv", "addr", "addbmm", "sspaddmm"},
         plain=packet in {"clone", "_to_copy", "copy_"},
         filler=_FILLERS.get(packet),
+        makes=not arguments and not any(aliases),
+        views=not arguments and bool(aliases) and all(aliases) and not _may_copy(func),
     )
 
 
@@ -155,8 +163,16 @@ def _kind(packet: str) -> Kind:
 
 
 def _written(operator: str) -> Iterator[tuple[int, str]]:
-    namespace, packet, overload = operator.split(".")
-    func = getattr(getattr(getattr(torch.ops, namespace), packet), overload)
-    for position, argument in enumerate(func._schema.arguments):
+    for position, argument in enumerate(_overload(operator)._schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             yield (-1 if argument.kwarg_only else position), argument.name
+
+
+def _overload(operator: str) -> Any:
+    namespace, packet, overload = operator.split(".")
+    return getattr(getattr(getattr(torch.ops, namespace), packet), overload)
+
+
+def _may_copy(func: Any) -> bool:
+    """Tell whether a view may be a copy: so it is with composite operators, such as ``contiguous``."""
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"))

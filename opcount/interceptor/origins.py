@@ -9,10 +9,11 @@ as long as there is uninitialised memory.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import contextmanager
 from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.effects import Kind, effect_of
@@ -29,8 +30,6 @@ from opcount.interceptor.symbolic import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
-
-    from torch import Tensor
 
     from opcount.interceptor.effects import Effect
     from opcount.interceptor.plan import Plan
@@ -103,10 +102,11 @@ class Origins:
         self.tick = 0
         self._inputs: list[Collection[int]] = []
         self._searches = 0
+        self._doubts = False
+        """Whether any storage may hold numbers that no operator is known to have computed."""
 
-    @contextmanager
-    def watched(self, mode: Any, inputs: Collection[int]) -> Iterator[None]:
-        """Look at every operator that the mode charges while the block runs.
+    def begin(self, mode: Any, inputs: Collection[int]) -> None:
+        """Look at every operator that the mode charges until `end`.
 
         Args:
             mode: The interceptor.
@@ -114,10 +114,11 @@ class Origins:
         """
         self._inputs.append(inputs)
         self._attend(mode)
-        try:
-            yield
-        finally:
-            self._inputs.pop()
+
+    def end(self, mode: Any, inputs: Collection[int]) -> None:
+        """Forget what is of no interest to those that still watch."""
+        self._inputs = [other for other in self._inputs if other is not inputs]
+        self.settle(mode)
 
     def settle(self, mode: Any) -> None:
         """Forget what is of no interest to those that still watch."""
@@ -148,6 +149,7 @@ class Origins:
 
     def _rest(self, mode: Any) -> None:
         if not self.states and not self._inputs:
+            self._doubts = False
             vars(mode).pop("charge", None)
             mode.scope.returned = None
 
@@ -157,6 +159,7 @@ class Origins:
         if storage is None or not size_of(out.numel()) or storage._cdata in self.states:
             return
         if self._inputs or has_values(out):
+            self._doubts = True
             self.states.put(storage, State(Origin.BLANK, self.tick, operator, print_of(storage)))
             self._attend(mode)
 
@@ -169,7 +172,9 @@ class Origins:
         """Take note of a tensor that was made of Python's numbers, or of an array of NumPy."""
         storage = storage_of(out)
         if self._inputs and storage is not None and storage._cdata not in self.states:
-            self.states.put(storage, State(Origin.DATA if storage.resizable() else Origin.FOREIGN, self.tick))
+            origin = Origin.DATA if storage.resizable() else Origin.FOREIGN
+            self._doubts |= origin is Origin.FOREIGN
+            self.states.put(storage, State(origin, self.tick))
 
     def note(self, mode: Any, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take note of an operator that has run."""
@@ -178,8 +183,13 @@ class Origins:
             self.states.drop_dead()
             self._rest(mode)
         effect = effect_of(plan)
-        if effect.kind is Kind.BLANK:
+        if effect.kind is Kind.BLANK or (self._inputs and effect.views):
             return
+        if not self._doubts and effect.makes and effect.kind is Kind.WORK and self._inputs and type(out) is Tensor:
+            storage = storage_of(out)
+            if storage is not None:
+                self.states.put(storage, State(Origin.WORK, self.tick))
+                return
         read, written = effect.split(out, args, kwargs)
         origin = self._origin(effect, read)
         if origin is Origin.TAINTED and not self._inputs:

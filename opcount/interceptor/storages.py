@@ -42,7 +42,7 @@ def storage_of(tensor: Tensor) -> Any:
 
 def has_values(tensor: Tensor) -> bool:
     """Tell whether there is memory with numbers in it."""
-    return not (tensor.is_meta or is_fake(type(tensor)))
+    return not (tensor.is_meta or (type(tensor) is not Tensor and is_fake(type(tensor))))
 
 
 def parts_of(tensor: Tensor) -> Iterator[Tensor]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from opcount.interceptor.origins import Origins, State
 
 _PLAIN = (int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, type, ModuleType, type(None))
+_NUMBERS = {int, float, bool, type(None)}
 _EMPTY = CellType()
 _DEPTH = 4
 _MOST = 512
@@ -37,10 +38,10 @@ def looking_into(mode: Interceptor, given: tuple[Any, ...], *, lenient: bool = F
         yield watching
         return
     try:
-        with origins.watched(mode.root, watching.known):
-            yield watching
+        origins.begin(mode.root, watching.known)
+        yield watching
     finally:
-        origins.settle(mode.root)
+        origins.end(mode.root, watching.known)
 
 
 class Watching:
@@ -59,10 +60,13 @@ class Watching:
         self._asked = origins is not None
         self._lenient = lenient
         self._given = [Given.of(tensor) for tensor in tensors(given)] if self._asked else []
-        self.known = {storage._cdata for tensor in _reachable(given) for storage in storages_of(tensor)}
+        self.known = {each.key for each in self._given}
+        self.know(*(value for value in given if type(value) is not Tensor or storage_of(value) is None))
 
     def know(self, *values: Any) -> None:
         """Take more tensors for known from before the call."""
+        if all(type(value) in _NUMBERS for value in values):
+            return
         self.known.update(storage._cdata for tensor in _reachable(values) for storage in storages_of(tensor))
 
     def leaves_unexplained(self, out: Any, *, constants: bool = False, strangers: bool = False) -> bool:
@@ -73,7 +77,7 @@ class Watching:
             constants: Whether results may be filled with one number.
             strangers: Whether results may be tensors of PyTorch that were not met in the call.
         """
-        if not self._asked:
+        if not self._asked or (self._are_computed(out) and not self._changes_given()):
             return False
         with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunctionSubclass(), torch.no_grad():
             return self._changes_given() or any(
@@ -82,6 +86,15 @@ class Watching:
                 for part in parts_of(tensor)
                 if size_of(part.numel())
             )
+
+    def _are_computed(self, out: Any) -> bool:
+        """Tell whether results are plain tensors that operators computed: so it is with nearly all."""
+        for tensor in tensors((out,)):
+            key = getattr(storage_of(tensor), "_cdata", 0) if type(tensor) is Tensor else 0
+            state = self._states.get(key)
+            if state is None or state.origin is not Origin.WORK or key in self.known:
+                return False
+        return True
 
     def _changes_given(self) -> bool:
         """Tell whether other bytes stand in an argument, and no operator has put them there."""
@@ -159,12 +172,14 @@ class Given(NamedTuple):
 
     Attributes:
         tensor: It.
-        key: Its storage; 0 if it has none.
+        storage: Its own; None if it has none.
+        key: That of the storage; 0 if it has none.
         version: How often it had been changed; None where PyTorch does not count.
         print: Some of the bytes in it, on the CPU.
     """
 
     tensor: Tensor
+    storage: Any
     key: int
     version: int | None
     print: bytes | None
@@ -174,13 +189,13 @@ class Given(NamedTuple):
         """Return a tensor as it is."""
         storage = storage_of(tensor)
         if storage is None:
-            return cls(tensor, 0, None, None)
+            return cls(tensor, None, 0, None, None)
         version = None if tensor.is_inference() else tensor._version
-        return cls(tensor, storage._cdata, version, print_of(storage) if has_values(tensor) else None)
+        return cls(tensor, storage, storage._cdata, version, print_of(storage) if has_values(tensor) else None)
 
     def reads_otherwise(self) -> bool:
         """Tell whether other bytes stand in it."""
-        return self.print is not None and self.print != print_of(storage_of(self.tensor))
+        return self.print is not None and self.print != print_of(self.storage)
 
     def has_changed(self) -> bool:
         """Tell whether it was changed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -433,3 +435,32 @@ def test_memory_inside_a_function_is_freed_as_it_would_be():
         return x * 2
 
     assert uncounted(lambda: function(forward).apply(X)) == set()
+
+
+def python_calls(run):
+    """Return how many Python functions a run calls: what takes the time here, and does not depend on the machine."""
+    calls = []
+    sys.setprofile(lambda _frame, event, _: calls.append(1) if event == "call" else None)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return len(calls)
+
+
+def test_a_function_of_two_operators_takes_few_calls_more_than_its_operators():
+    probe = function(lambda _, x, w: (x @ w).relu())
+    with OpCounter():
+        probe.apply(X, W)
+        watched = python_calls(lambda: probe.apply(X, W))
+        operators = python_calls(lambda: probe.forward(None, X, W))
+    assert watched - operators <= 100
+
+
+def test_what_is_known_of_one_call_does_not_hide_what_the_next_one_does():
+    transparent, opaque = function(lambda _, x: x * 2), function(OPAQUE["read back"])
+    opaque.__name__ = "Opaque"
+    assert uncounted(lambda: (transparent.apply(X), opaque.apply(X), transparent.apply(X))) == {"autograd.Opaque"}
+    nested = function(lambda _, x: transparent.apply(x * 2) + opaque.apply(x).sum())
+    nested.__name__ = "Nested"
+    assert uncounted(lambda: nested.apply(X)) == {"autograd.Opaque"}  # only what ran it
