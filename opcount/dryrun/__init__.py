@@ -20,6 +20,7 @@ from torch.utils import _foreach_utils
 from opcount.dryrun.computing import Computing, for_real
 from opcount.dryrun.constructors import subclasses_of_fakes
 from opcount.dryrun.fakes import PLAIN, Fakes
+from opcount.dryrun.guard import GUARDED, Guard
 from opcount.dryrun.imports import imports_undisturbed
 from opcount.dryrun.leaves import Leaves
 from opcount.dryrun.memo import Memo
@@ -107,6 +108,8 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> I
         restore.enter(subclasses_of_fakes())
         restore.enter(errors_raised_only())
         restore.enter(imports_undisturbed())
+        fakes.mode.guard = Guard(snapshot, leaves, twins, computing, refusals, enter.modules, {})  # type: ignore[attr-defined]
+        GUARDED.use(restore)
         try:
             yield DryRun(memo, partial(_follow, threads, enter))
         except Exception as error:

@@ -60,6 +60,28 @@ class Computing:
             raise self._refusals.refuse(f"Tensor.{asked}")
         return value
 
+    def real_value_of(self, tensor: Tensor, asked: str) -> tuple[Tensor, bool]:
+        """Return the real tensor that has the value of a real one, and whether that is memory of outside; or refuse."""
+        if not self._values.is_written(tensor):
+            return tensor, not self._values.is_ours(tensor)
+        with for_real():
+            value = self._values.of(tensor)
+        if value is None:
+            raise self._refusals.refuse(f"Tensor.{asked}")
+        return value.requires_grad_(tensor.requires_grad), False
+
+    def is_written(self, tensor: Tensor) -> bool:
+        """Tell whether a real tensor has another value than its memory holds."""
+        return self._values.is_written(tensor)
+
+    def is_ours(self, tensor: Tensor) -> bool:
+        """Tell whether the dry run has made a real tensor."""
+        return self._values.is_ours(tensor)
+
+    def is_our_memory(self, storage: torch.UntypedStorage) -> bool:
+        """Tell whether the dry run has made a piece of memory."""
+        return self._values.is_our_memory(storage)
+
     def borrow(self, twin: Tensor, real: Tensor) -> None:
         """Let a real tensor be the value of its twin; call it `for_real`."""
         if type(twin) is DryTensor and real.device == CPU:

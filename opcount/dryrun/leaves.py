@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from opcount.dryrun.fakes import PLAIN, is_plain
+from opcount.dryrun.snapshot import put_back_dict
 
 if TYPE_CHECKING:
     from opcount.dryrun.snapshot import Undo
 
-    Leaf = tuple[Tensor, Tensor | None, bool, Tensor | None]
-    """A tensor, its gradient, whether it requires one, and its data."""
+    Leaf = tuple[Tensor, bool, Tensor | None, bool, Tensor | None, dict[str, Any]]
+    """A tensor, whether it is a leaf, its gradient, whether it requires one, its data, and its attributes."""
 
 
 class Leaves:
@@ -33,15 +34,25 @@ class Leaves:
             with torch._C._DisableTorchDispatch():
                 self.add(tensor)
 
+    def keep(self, tensor: Tensor) -> bool:
+        """Remember any tensor before it is changed; tell whether its data are remembered."""
+        with torch._C._DisableTorchDispatch():
+            self.add(tensor)
+        return self._leaves[id(tensor)][4] is not None
+
     def add(self, tensor: Tensor) -> None:
-        """Remember a tensor; call it with dispatch modes off."""
+        """Remember a tensor, as it was at first; call it with dispatch modes off."""
         name = id(tensor)
+        if name in self._leaves:
+            return
         data = None
         if is_plain(tensor):
             self.plain.add(name)
             if type(tensor) in PLAIN and not tensor.is_meta:
                 data = tensor.data
-        self._leaves[name] = (tensor, tensor.grad, tensor.requires_grad, data)
+        is_leaf = tensor.is_leaf
+        grad = tensor.grad if is_leaf else None
+        self._leaves[name] = (tensor, is_leaf, grad, tensor.requires_grad, data, dict(vars(tensor)))
 
     def restoring(self) -> list[Undo]:
         """Return what puts each tensor back."""
@@ -49,10 +60,12 @@ class Leaves:
 
 
 def _restore(tensor: Tensor, before: Leaf) -> None:
-    _, grad, requires_grad, data = before
+    _, is_leaf, grad, requires_grad, data, attributes = before
     if data is not None and (tensor.is_meta or tensor.dtype != data.dtype or tensor.data_ptr() != data.data_ptr()):
         tensor.data = data
-    if tensor.grad is not grad:
+    if is_leaf and tensor.grad is not grad:
         tensor.grad = grad
     if tensor.requires_grad != requires_grad:
         tensor.requires_grad_(requires_grad)
+    if attributes or vars(tensor):
+        put_back_dict(vars(tensor), attributes)

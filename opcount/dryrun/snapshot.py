@@ -132,7 +132,7 @@ class Snapshot:
         if isinstance(value, dict):
             self._seen[id(value)] = value
             before = dict(value)
-            self._undo.append((_put_back_dict, value, before))
+            self._undo.append((put_back_dict, value, before))
             return before.values()
         if isinstance(value, (list, deque)):
             self._seen[id(value)] = value
@@ -164,7 +164,7 @@ class Snapshot:
             return None
         self._seen[id(value)] = value
         before = attributes.copy()
-        self._undo.append((_put_back_dict, attributes, before))
+        self._undo.append((put_back_dict, attributes, before))
         return before.values()
 
 
@@ -190,10 +190,10 @@ def _put_back_module(state: _State, _before: None) -> None:
         return
     if type(module) is not state.kind:
         module.__class__ = state.kind
-    _put_back_dict(vars(module), state.attributes)
+    put_back_dict(vars(module), state.attributes)
     _empty_again(state.empty, None)
     for table, before in state.tables:
-        (_put_back_set if isinstance(before, set) else _put_back_dict)(table, before)
+        (_put_back_set if isinstance(before, set) else put_back_dict)(table, before)
 
 
 def _empty_again(containers: list[Any], _before: None) -> None:
@@ -202,13 +202,14 @@ def _empty_again(containers: list[Any], _before: None) -> None:
             container.clear()
 
 
-def _put_back_dict(now: dict[Any, Any], before: dict[Any, Any]) -> None:
+def put_back_dict(now: dict[Any, Any], before: dict[Any, Any]) -> None:
+    """Have a dict hold what it held, in that order."""
     if _same(now, before) and _same(now.values(), before.values()):
         return
     kind = OrderedDict if isinstance(now, OrderedDict) else dict  # whatever a class of the program's does beside
     for name in [name for name in now if name not in before]:
         kind.pop(now, name)
-    if not _same([name for name in before if name in now], now):
+    if not all(map(is_, now, before)):  # what is left is not what was first
         for name in before:
             kind.pop(now, name, None)
     for name, value in before.items():

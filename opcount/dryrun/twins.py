@@ -47,6 +47,10 @@ class Twins:
             known = self._twins[id(tensor)] = (tensor, self._fakes.like(tensor))
         return known[1]
 
+    def forget(self, tensor: Tensor) -> None:
+        """Have another twin made for a tensor that gets other data."""
+        self._twins.pop(id(tensor), None)
+
     def in_place_of(self, tensor: Tensor) -> Tensor:
         """Return the tensor that stands in a module where this one stood."""
         return self.of(tensor) if id(tensor) in self._in_place else tensor

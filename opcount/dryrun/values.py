@@ -124,7 +124,15 @@ class Values:
 
     def is_ours(self, tensor: Tensor) -> bool:
         """Tell whether the dry run has made a real tensor."""
-        return bool(self._ours) and _has_storage(tensor) and tensor.untyped_storage()._cdata in self._ours
+        return bool(self._ours) and _has_storage(tensor) and self.is_our_memory(tensor.untyped_storage())
+
+    def is_our_memory(self, storage: UntypedStorage) -> bool:
+        """Tell whether the dry run has made a piece of memory."""
+        return storage._cdata in self._ours
+
+    def is_written(self, tensor: Tensor) -> bool:
+        """Tell whether a real tensor has another value than its memory holds."""
+        return bool(self._kept) and _has_storage(tensor) and tensor.untyped_storage()._cdata in self._kept
 
     def _keep(self, storage: UntypedStorage, value: UntypedStorage | None) -> None:
         if len(self._kept) > self._sweep_at:

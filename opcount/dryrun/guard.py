@@ -1,0 +1,302 @@
+"""What no dispatch mode sees a program do to real tensors and modules: noted before it is done, or refused.
+
+A program casts a module, assigns to ``.data`` or ``.grad``, exchanges a submodule, or reads memory: nothing of that
+reaches a dispatch mode. So these ways are patched for the time of a dry run, and ask the one that this thread is in.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, UntypedStorage, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.parameter import is_lazy
+from torch.nn.utils import prune
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from opcount.dryrun.fakes import active_mode
+from opcount.dryrun.tensors import DryTensor
+from opcount.interceptor.patches import Patches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from opcount.dryrun.computing import Computing
+    from opcount.dryrun.leaves import Leaves
+    from opcount.dryrun.refusals import Refusals
+    from opcount.dryrun.snapshot import Snapshot
+    from opcount.dryrun.twins import Twins
+
+
+class Guard(NamedTuple):
+    """Keeps what is real from being changed, in one dry run.
+
+    Args:
+        snapshot: Remembers modules.
+        leaves: Remember tensors.
+        twins: Stand for tensors.
+        computing: Knows values.
+        refusals: Refuse what cannot be undone.
+        enter: Prepares modules.
+        born: The modules that were made inside, by ``id``: their state is nobody's from before.
+    """
+
+    snapshot: Snapshot
+    leaves: Leaves
+    twins: Twins
+    computing: Computing
+    refusals: Refusals
+    enter: Callable[[Iterable[nn.Module]], None]
+    born: dict[int, weakref.ref[nn.Module]]
+
+    def module(self, module: nn.Module) -> None:
+        """Remember a module that is about to be changed, and those inside it."""
+        if self.snapshot.has(module) or isinstance(module, torch.jit.ScriptModule) or "_modules" not in vars(module):
+            return
+        made = self.born.get(id(module))
+        if made is None or made() is not module:
+            self.enter(module.modules())
+
+    def leaf(self, tensor: Tensor, change: str, *, data: bool = False) -> None:
+        """Remember a real tensor that is about to be changed.
+
+        Args:
+            tensor: Any.
+            change: Its name.
+            data: Whether the tensor gets another memory.
+        """
+        if isinstance(tensor, FakeTensor) or self.computing.is_ours(tensor):
+            return
+        kept = self.leaves.keep(tensor)
+        if data:
+            self.twins.forget(tensor)
+        if data and not kept and not tensor.is_meta and not is_lazy(tensor):
+            raise self.refusals.refuse(f"Tensor.{change}", "gives a tensor other data that cannot be put back")
+
+    def real(self, tensor: Tensor, asked: str) -> tuple[Tensor, bool]:
+        """Return what holds the values of a tensor, and whether it is the tensor of before; refuse if nothing does."""
+        if isinstance(tensor, FakeTensor) or tensor.is_meta:
+            return tensor, False
+        return self.computing.real_value_of(tensor, asked)
+
+    def storage(self, storage: UntypedStorage, change: str) -> None:
+        """Refuse to change memory that is real."""
+        if storage.device.type != "meta" and not self.computing.is_our_memory(storage):
+            raise self.refusals.refuse(f"UntypedStorage.{change}", "changes memory of outside of the dry run")
+
+    def swap(self, first: Tensor, second: Tensor) -> None:
+        """Refuse to exchange what two tensors are, unless both are of the dry run."""
+        if not (isinstance(first, FakeTensor) and isinstance(second, FakeTensor)):
+            raise self.refusals.refuse("torch.utils.swap_tensors", "exchanges a tensor of outside of the dry run")
+
+
+def _active() -> Guard | None:
+    """Return the guard of the dry run that this thread is in."""
+    return getattr(active_mode(), "guard", None)
+
+
+class _Attribute:
+    """An attribute of tensors that is written in C: the tensor is noted before."""
+
+    __slots__ = ("_data", "_get", "_name", "_original")
+
+    def __init__(self, name: str, *, data: bool = False) -> None:
+        self._name = name
+        self._data = data
+        self._original: Any = getattr(Tensor, name)
+        self._get = self._original.__get__
+
+    def __get__(self, tensor: Any, _owner: type | None = None) -> Any:
+        return self._original if tensor is None else self._get(tensor)
+
+    def __set__(self, tensor: Tensor, value: object) -> None:
+        self._note(tensor)
+        self._original.__set__(tensor, value)
+
+    def __delete__(self, tensor: Tensor) -> None:
+        self._note(tensor)
+        self._original.__delete__(tensor)
+
+    def _note(self, tensor: Tensor) -> None:
+        guard = _active()
+        if guard is not None:
+            guard.leaf(tensor, self._name, data=self._data)
+
+
+def _changing_tensor(owner: Any, name: str) -> Any:
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def change(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        guard = _active()
+        if guard is not None:
+            guard.leaf(tensor, name)
+        return original(tensor, *args, **kwargs)
+
+    return change
+
+
+def _changing_module(owner: Any, name: str) -> Any:
+    original = vars(owner)[name]
+    function = getattr(original, "__func__", original)
+    first = 1 if isinstance(original, classmethod) else 0
+
+    @functools.wraps(function)
+    def change(*args: Any, **kwargs: Any) -> Any:
+        guard = _active()
+        if guard is not None:
+            module = args[first] if len(args) > first else kwargs.get("module")
+            if isinstance(module, nn.Module):
+                guard.module(module)
+        return function(*args, **kwargs)
+
+    return change if function is original else type(original)(change)
+
+
+def _changing_hooked_module(owner: Any, name: str) -> Any:
+    """Patch a method of what hooks a module, which is its first argument."""
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def change(hook: Any, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        guard = _active()
+        if guard is not None:
+            guard.module(module)
+        return original(hook, module, *args, **kwargs)
+
+    return change
+
+
+def _making_module(original: Any) -> Any:
+    @functools.wraps(original)
+    def make(module: nn.Module, *args: Any, **kwargs: Any) -> None:
+        guard = _active()
+        if guard is not None:
+            guard.born[id(module)] = weakref.ref(module)
+        original(module, *args, **kwargs)
+
+    return make
+
+
+def _reading(name: str, *, shared: bool = False) -> Any:
+    """Patch a method that reads the memory of a tensor.
+
+    Args:
+        name: Of the method.
+        shared: Whether the program may write to what is returned: then it gets a copy.
+    """
+    original = getattr(Tensor, name)
+
+    @functools.wraps(original)
+    def read(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        guard = _active()
+        if guard is None:
+            return original(tensor, *args, **kwargs)
+        value, outside = guard.real(tensor, name)
+        out = original(value, *args, **kwargs)
+        return out.copy() if shared and outside else out
+
+    return read
+
+
+def _capsule(original: Any) -> Any:
+    """Patch the function that hands the memory of a tensor to another library."""
+
+    @functools.wraps(original)
+    def export(tensor: Tensor) -> Any:
+        guard = _active()
+        return original(tensor if guard is None else guard.real(tensor, "__dlpack__")[0])
+
+    return export
+
+
+def _copying(original: Any) -> Any:
+    """Patch how tensors are copied: they copy memory, which may not be what the program has written."""
+
+    @functools.wraps(original)
+    def deepcopy(tensor: Tensor, memo: dict[int, Any]) -> Any:
+        guard = _active()
+        if guard is None or isinstance(tensor, FakeTensor) or not guard.computing.is_written(tensor):
+            return original(tensor, memo)
+        return DryTensor.__deepcopy__(tensor, memo)  # type: ignore[arg-type]
+
+    return deepcopy
+
+
+def _showing(original: Any) -> Any:
+    @functools.wraps(original)
+    def show(tensor: Tensor, **kwargs: Any) -> Any:
+        guard = _active()
+        if guard is None or isinstance(tensor, FakeTensor) or tensor.is_meta:
+            return original(tensor, **kwargs)
+        value = guard.computing.known(tensor)
+        if value is None:
+            return f"{type(tensor).__name__}(..., size={tuple(tensor.shape)})"
+        return original(value if guard.computing.is_written(tensor) else tensor, **kwargs)
+
+    return show
+
+
+def _changing_storage(name: str) -> Any:
+    original = getattr(UntypedStorage, name)
+
+    def change(storage: UntypedStorage, *args: Any, **kwargs: Any) -> Any:
+        guard = _active()
+        if guard is not None:
+            guard.storage(storage, name)
+        return original(storage, *args, **kwargs)
+
+    return change
+
+
+def _swapping(original: Any) -> Any:
+    @functools.wraps(original)
+    def swap(first: Tensor, second: Tensor) -> None:
+        guard = _active()
+        if guard is not None:
+            guard.swap(first, second)
+        original(first, second)
+
+    return swap
+
+
+_OF_MODULES = (
+    "__setattr__", "__delattr__", "_apply", "add_module", "register_buffer", "register_parameter",
+    "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
+    "register_full_backward_pre_hook", "register_backward_hook",
+)  # fmt: skip
+"""Methods that change the module itself, not by one of the others."""
+
+_HOOKS: tuple[Any, ...] = (prune.BasePruningMethod, WeightNorm, SpectralNorm)
+"""What takes parameters out of a module's tables, without a method of the module."""
+
+_OF_TORCH: tuple[tuple[Any, str, Any], ...] = (
+    (torch, "to_dlpack", _capsule),
+    (torch.utils.dlpack, "to_dlpack", _capsule),
+    (torch.utils, "swap_tensors", _swapping),
+)
+"""Functions that not all versions have."""
+
+GUARDED = Patches(
+    {
+        (nn.Module, "__init__"): _making_module(nn.Module.__init__),
+        **{(nn.Module, name): _changing_module(nn.Module, name) for name in _OF_MODULES},
+        **{(hook, "apply"): _changing_module(hook, "apply") for hook in _HOOKS},
+        **{(hook, "remove"): _changing_hooked_module(hook, "remove") for hook in _HOOKS},
+        (Tensor, "data"): _Attribute("data", data=True),
+        (Tensor, "grad"): _Attribute("grad"),
+        (Tensor, "requires_grad"): _Attribute("requires_grad"),
+        (Tensor, "requires_grad_"): _changing_tensor(Tensor, "requires_grad_"),
+        **{(Tensor, name): _reading(name) for name in ("tolist", "data_ptr", "__dlpack__", "__reduce_ex__")},
+        (Tensor, "numpy"): _reading("numpy", shared=True),
+        (Tensor, "__repr__"): _showing(Tensor.__repr__),
+        (Tensor, "__deepcopy__"): _copying(Tensor.__deepcopy__),
+        **{(UntypedStorage, name): _changing_storage(name) for name in ("resize_", "__setitem__")},
+        **{(owner, name): patch(vars(owner)[name]) for owner, name, patch in _OF_TORCH if name in vars(owner)},
+    }
+)
+"""In place for as long as anybody is in a dry run."""
