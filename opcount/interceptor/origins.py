@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum, auto
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
@@ -29,7 +29,7 @@ from opcount.interceptor.storages import (
 from opcount.interceptor.symbolic import size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Iterator
 
     from opcount.interceptor.effects import Effect
     from opcount.interceptor.plan import Plan
@@ -50,6 +50,8 @@ class Origin(Enum):
     """They are Python's numbers."""
     FOREIGN = auto()
     """They come from memory of others', such as an array of NumPy, or were computed from such."""
+    TABLE = auto()
+    """They come from an array that holds nothing of what is watched: no tensor was turned into an array before."""
     TAINTED = auto()
     """They were computed from memory that nobody is known to have written."""
     WORK = auto()
@@ -61,7 +63,24 @@ _SWEEP = 32
 
 _SEARCHES = 100
 
-_DOUBTFUL = (Origin.TAINTED, Origin.FOREIGN)
+_DOUBTFUL = (Origin.TAINTED, Origin.FOREIGN, Origin.TABLE)
+
+
+_FROM_WORST = (Origin.TAINTED, Origin.FOREIGN, Origin.TABLE, Origin.BLANK)
+_COMPUTED = {Origin.WORK, Origin.COPY}
+
+
+class Watched(Protocol):
+    """A call whose operators are looked at.
+
+    Attributes:
+        known: The storages that it was given.
+    """
+
+    known: set[int]
+
+    def may_be_in_arrays(self) -> bool:
+        """Tell whether an array may hold what was computed from tensors of the call."""
 
 
 class State:
@@ -100,29 +119,24 @@ class Origins:
     def __init__(self) -> None:
         self.states: Storages[State] = Storages()
         self.tick = 0
-        self._inputs: list[Collection[int]] = []
+        self._calls: list[Watched] = []
         self._searches = 0
         self._doubts = False
         """Whether any storage may hold numbers that no operator is known to have computed."""
 
-    def begin(self, mode: Any, inputs: Collection[int]) -> None:
-        """Look at every operator that the mode charges until `end`.
-
-        Args:
-            mode: The interceptor.
-            inputs: The storages that are given to what is watched.
-        """
-        self._inputs.append(inputs)
+    def begin(self, mode: Any, call: Watched) -> None:
+        """Look at every operator that the mode charges until `end`."""
+        self._calls.append(call)
         self._attend(mode)
 
-    def end(self, mode: Any, inputs: Collection[int]) -> None:
+    def end(self, mode: Any, call: Watched) -> None:
         """Forget what is of no interest to those that still watch."""
-        self._inputs = [other for other in self._inputs if other is not inputs]
+        self._calls = [other for other in self._calls if other is not call]
         self.settle(mode)
 
     def settle(self, mode: Any) -> None:
         """Forget what is of no interest to those that still watch."""
-        if not self._inputs:
+        if not self._calls:
             for key in [key for key, state in self.states.items() if state.origin is not Origin.BLANK]:
                 self.states.drop(key)
             self._rest(mode)
@@ -138,7 +152,7 @@ class Origins:
 
     def forget(self, mode: Any) -> None:
         """Forget what was allocated: what happens next is not looked at."""
-        if not self._inputs:
+        if not self._calls:
             self.states.drop_all()
             self._rest(mode)
 
@@ -148,7 +162,7 @@ class Origins:
             mode.scope.returned = partial(self.returned, mode)
 
     def _rest(self, mode: Any) -> None:
-        if not self.states and not self._inputs:
+        if not self.states and not self._calls:
             self._doubts = False
             vars(mode).pop("charge", None)
             mode.scope.returned = None
@@ -158,7 +172,7 @@ class Origins:
         storage = storage_of(out)
         if storage is None or not size_of(out.numel()) or storage._cdata in self.states:
             return
-        if self._inputs or has_values(out):
+        if self._calls or has_values(out):
             self._doubts = True
             self.states.put(storage, State(Origin.BLANK, self.tick, operator, print_of(storage)))
             self._attend(mode)
@@ -171,33 +185,36 @@ class Origins:
     def lifted(self, out: Tensor) -> None:
         """Take note of a tensor that was made of Python's numbers, or of an array of NumPy."""
         storage = storage_of(out)
-        if self._inputs and storage is not None and storage._cdata not in self.states:
-            origin = Origin.DATA if storage.resizable() else Origin.FOREIGN
-            self._doubts |= origin is Origin.FOREIGN
-            self.states.put(storage, State(origin, self.tick))
+        if self._calls and storage is not None and storage._cdata not in self.states:
+            if storage.resizable():
+                self.states.put(storage, State(Origin.DATA, self.tick))
+                return
+            self._doubts = True
+            is_read = any(call.may_be_in_arrays() for call in self._calls)
+            self.states.put(storage, State(Origin.FOREIGN if is_read else Origin.TABLE, self.tick))
 
     def note(self, mode: Any, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take note of an operator that has run."""
         self.tick += 1
-        if not self._inputs and self.tick % _SWEEP == 0:
+        if not self._calls and self.tick % _SWEEP == 0:
             self.states.drop_dead()
             self._rest(mode)
         effect = effect_of(plan)
-        if effect.kind is Kind.BLANK or (self._inputs and effect.views):
+        if effect.kind is Kind.BLANK or (self._calls and effect.views):
             return
-        if not self._doubts and effect.makes and effect.kind is Kind.WORK and self._inputs and type(out) is Tensor:
+        if not self._doubts and effect.makes and effect.kind is Kind.WORK and self._calls and type(out) is Tensor:
             storage = storage_of(out)
             if storage is not None:
                 self.states.put(storage, State(Origin.WORK, self.tick))
                 return
         read, written = effect.split(out, args, kwargs)
         origin = self._origin(effect, read)
-        if origin is Origin.TAINTED and not self._inputs:
+        if origin is Origin.TAINTED and not self._calls:
             self._name_blanks(mode, read)
         before = {storage._cdata for storage in map(storage_of, (*read, *written)) if storage is not None}
         for tensor in written:
             self._write(effect, origin, tensor, read, args)
-        if self._inputs or origin is Origin.BLANK:
+        if self._calls or origin is Origin.BLANK:
             for storage in self._made(out):
                 if storage._cdata not in before:
                     self.states.put(storage, self._state(effect, origin, read, args))
@@ -216,15 +233,7 @@ class Origins:
         if effect.kind not in {Kind.COPY, Kind.WORK}:
             return Origin.WORK
         states = [self._behind(tensor) for tensor in read]
-        found = {state.origin for state in states if state is not None}
-        copies = effect.kind is Kind.COPY
-        if Origin.TAINTED in found or (Origin.BLANK in found and not copies):
-            return Origin.TAINTED
-        if Origin.FOREIGN in found or not copies:
-            return Origin.FOREIGN if Origin.FOREIGN in found else Origin.WORK
-        if Origin.BLANK in found:
-            return Origin.BLANK
-        return Origin.DATA if found == {Origin.DATA} and None not in states else Origin.COPY
+        return _of_copies(read, states) if effect.kind is Kind.COPY else _of_work(states)
 
     def _behind(self, tensor: Tensor) -> State | None:
         """Return what is known of what a tensor holds; None if that is nothing, or a single number from elsewhere."""
@@ -244,7 +253,7 @@ class Origins:
             state.made = next((known.made for known in map(self._behind, read) if known is not None), "")
         elif origin is Origin.COPY and effect.plain and len(read) == 1:
             storage = storage_of(read[0])
-            if self._inputs and storage is not None and storage._cdata in self._inputs[-1]:
+            if self._calls and storage is not None and storage._cdata in self._calls[-1].known:
                 state.source = read[0]
         return state
 
@@ -253,7 +262,7 @@ class Origins:
         if storage is None or (origin is Origin.BLANK and effect.overwrites):
             return
         state = self.states.get(storage._cdata)
-        if not self._inputs:
+        if not self._calls:
             if state is not None:
                 self.states.drop(storage._cdata)
             return
@@ -296,6 +305,41 @@ class Origins:
     @staticmethod
     def _name(mode: Any, state: State, written: Any) -> None:
         type(mode).charge(mode, mode.unpriced(f"native code into {state.made}"), written, (), {})
+
+
+def _of_work(states: list[State | None]) -> Origin:
+    """Return the origin of what an operator computed from memory of which something is known, or nothing."""
+    found = {state.origin for state in states if state is not None}
+    if found & {Origin.TAINTED, Origin.BLANK}:
+        return Origin.TAINTED
+    if Origin.FOREIGN in found:
+        return Origin.FOREIGN
+    is_of_tables_alone = Origin.TABLE in found and None not in states and not found & _COMPUTED
+    return Origin.TABLE if is_of_tables_alone else Origin.WORK
+
+
+def _of_copies(read: list[Tensor], states: list[State | None]) -> Origin:
+    """Return the origin of what an operator copied: the worst of all that it read."""
+    states = _without_indices(read, states)
+    found = {state.origin for state in states if state is not None}
+    worst = next((origin for origin in _FROM_WORST if origin in found), None)
+    if worst is not None:
+        return worst
+    return Origin.DATA if found == {Origin.DATA} and None not in states else Origin.COPY
+
+
+def _without_indices(read: list[Tensor], states: list[State | None]) -> list[State | None]:
+    """Return what is known of what a copy reads but tables of integers beside other numbers: these say where to."""
+    moves = any(_has_fractions(tensor) for tensor in read)
+    return [
+        state
+        for tensor, state in zip(read, states, strict=True)
+        if not (moves and state is not None and state.origin is Origin.TABLE and not _has_fractions(tensor))
+    ]
+
+
+def _has_fractions(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _fill(elements: int, tensor: Tensor, storage: Any) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.origins import Origin
-from opcount.interceptor.storages import has_values, parts_of, print_of, storage_of, storages_of
+from opcount.interceptor.storages import has_values, parts_of, print_of, revive, storage_of, storages_of
 from opcount.interceptor.symbolic import size_of
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _PLAIN = (int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, type, ModuleType, type(None))
 _NUMBERS = {int, float, bool, type(None)}
 _EMPTY = CellType()
+_MADE = {Origin.WORK, Origin.COPY, Origin.TAINTED}
+_DOUBTFUL = {Origin.TAINTED, Origin.FOREIGN, Origin.TABLE}
 _DEPTH = 4
 _MOST = 512
 
@@ -38,10 +40,10 @@ def looking_into(mode: Interceptor, given: tuple[Any, ...], *, lenient: bool = F
         yield watching
         return
     try:
-        origins.begin(mode.root, watching.known)
+        origins.begin(mode.root, watching)
         yield watching
     finally:
-        origins.end(mode.root, watching.known)
+        origins.end(mode.root, watching)
 
 
 class Watching:
@@ -86,6 +88,16 @@ class Watching:
                 for part in parts_of(tensor)
                 if size_of(part.numel())
             )
+
+    def may_be_in_arrays(self) -> bool:
+        """Tell whether an array may hold what was computed from tensors of the call.
+
+        PyTorch does not resize memory that it has ever shared with an array. Of memory that is gone nobody knows.
+        """
+        made = (
+            revive(key) for key, state in self._states.items() if state.tick > self._start and state.origin in _MADE
+        )
+        return any(storage is None or not storage.resizable() for storage in (*(g.storage for g in self._given), *made))
 
     def _are_computed(self, out: Any) -> bool:
         """Tell whether results are plain tensors that operators computed: so it is with nearly all."""
@@ -136,7 +148,7 @@ class Watching:
             return self._lenient or bool(strangers and storage.resizable())
         if state.origin is Origin.BLANK:
             return bool(size_of(tensor.numel()) <= state.filled)
-        if self._lenient or state.origin in {Origin.TAINTED, Origin.FOREIGN}:
+        if self._lenient or state.origin in _DOUBTFUL:
             return self._lenient and state.origin is not Origin.TAINTED
         return state.origin is Origin.WORK or self._is_as_put(tensor, state, constants=constants)
 
@@ -144,7 +156,7 @@ class Watching:
         """Tell whether a tensor that was given was changed, and by no operator that was seen."""
         state = self._states.get(storage._cdata)
         if state is not None and state.tick > self._start:
-            return state.origin in {Origin.TAINTED, Origin.FOREIGN} and not self._lenient
+            return state.origin in _DOUBTFUL and not self._lenient
         return any(given.key == storage._cdata and given.has_changed() for given in self._given)
 
     def _is_as_put(self, tensor: Tensor, state: State, *, constants: bool) -> bool:
