@@ -17,6 +17,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import optimizer
 from torch.utils import _foreach_utils
 
+from opcount.dryrun.asked_whether_fake import unasked_whether_fake
 from opcount.dryrun.computing import Computing, for_real
 from opcount.dryrun.constructors import subclasses_of_fakes
 from opcount.dryrun.fakes import PLAIN, Fakes
@@ -24,6 +25,7 @@ from opcount.dryrun.guard import GUARDED, Guard
 from opcount.dryrun.imports import imports_undisturbed
 from opcount.dryrun.leaves import Leaves
 from opcount.dryrun.memo import Memo
+from opcount.dryrun.one_hot import scattered_one_hot
 from opcount.dryrun.optimizers import paired_optimizers
 from opcount.dryrun.padding import guard_padding
 from opcount.dryrun.quiet import errors_raised_only
@@ -106,6 +108,8 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> I
         take_threads_along(restore)
         restore.enter(attention_in_the_open())
         restore.enter(subclasses_of_fakes())
+        restore.enter(scattered_one_hot())
+        restore.enter(unasked_whether_fake())
         restore.enter(errors_raised_only())
         restore.enter(imports_undisturbed())
         fakes.mode.guard = Guard(snapshot, leaves, twins, computing, refusals, enter.modules, {})  # type: ignore[attr-defined]

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.utils.data
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from opcount.dryrun.checks import truth_that_passes
 from opcount.dryrun.fakes import CPU, can_be_faked
 from opcount.dryrun.operators import Kind, stands_for_input
 from opcount.dryrun.sized_by_values import SIZED_BY_VALUES
@@ -20,6 +22,7 @@ from opcount.interceptor import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from types import FrameType
 
     from opcount.dryrun.fakes import Fakes
     from opcount.dryrun.operators import Facts
@@ -36,6 +39,11 @@ _WRITTEN_IN_C = {"ctc_loss", "pad_packed_sequence", "pack_padded_sequence"}
 
 _STORAGE, _TENSOR = torch.storage.__file__, torch._tensor.__file__
 _EMPTY = torch.ops.aten.empty.memory_format
+
+_DATA = str(Path(torch.utils.data.__file__).parent)
+"""Loaders shuffle and seed by random numbers, on which no size depends; they read them where no mode sees it."""
+
+_SCALAR = torch.ops.aten._local_scalar_dense.default
 
 _OURS = (str(Path(__file__).parents[1]), torch._ops.__file__)
 
@@ -130,14 +138,13 @@ class Computing:
 
     def memory(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return real memory for functions of PyTorch that write to it where no mode sees them, else `UNKNOWN`."""
-        frame: Any = sys._getframe(1)
-        while frame is not None and frame.f_code.co_filename.startswith(_OURS):
-            frame = frame.f_back
+        frame = _asking(sys._getframe(1))
         if frame is None or any(isinstance(value, FakeTensor) for value in args):
             return UNKNOWN
         code = frame.f_code
         copies = code.co_filename == _STORAGE or (code.co_name == "__deepcopy__" and code.co_filename == _TENSOR)
-        if not copies and (code.co_name not in _WRITTEN_IN_C or func is not _EMPTY):
+        loads = code.co_filename.startswith(_DATA)
+        if not (copies or loads) and (code.co_name not in _WRITTEN_IN_C or func is not _EMPTY):
             return UNKNOWN
         with for_real():
             return self._values.adopt(func(*args, **kwargs))
@@ -178,10 +185,18 @@ class Computing:
         if odd:
             return self._on_odd(facts, tensors, args, kwargs)
         if facts.looks or not facts.tensors:
-            return self._compute(facts, args, kwargs)
+            out = self._compute(facts, args, kwargs)
+            return self._truth(tensors[0]) if out is UNKNOWN and facts.func is _SCALAR else out
         if sum(t.numel() for t in tensors) <= LIMIT:
             return self._compute(facts, args, kwargs)
         return UNKNOWN
+
+    @staticmethod
+    def _truth(tensor: Tensor) -> Any:
+        """Return what lets the program pass a check of a tensor with one element, if it is asked for that alone."""
+        frame = _asking(sys._getframe(1))
+        truth = None if frame is None or tensor.numel() != 1 else truth_that_passes(frame)
+        return UNKNOWN if truth is None else (float(truth) if tensor.dtype.is_floating_point else truth)
 
     def _select(self, source: Tensor, mask: Tensor) -> Any:
         """Return as many elements as a known mask selects."""
@@ -246,15 +261,17 @@ class Computing:
             if blank is not None:
                 facts.func(blank, *((value, *args[2:]) if len(args) > 1 else ()))
 
-    @staticmethod
-    def _makes_small(facts: Facts, answer: Any) -> bool:
-        """Tell whether an operator without tensors makes a small one, by the answer that it got before."""
+    def _makes_small(self, facts: Facts, answer: Any) -> bool:
+        """Tell whether an operator without tensors makes a small one, by the answer that it got before.
+
+        What is taken for data is made outside of the modules.
+        """
         if not facts.made or answer is None or not hasattr(answer, "size"):
             return False
         number = 1
         for n in answer.size:
             number *= n
-        return number <= LIMIT and not stands_for_input(facts.func, answer.dtype)
+        return number <= LIMIT and not (stands_for_input(facts.func, answer.dtype) and not self._refusals.module)
 
     def _compute(self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         real: list[tuple[Tensor, Tensor]] = []
@@ -296,6 +313,13 @@ class Computing:
         """Return the value of a tensor; None: it is not known."""
         with for_real():
             return None if type(tensor) is not DryTensor and tensor.is_meta else self._values.of(tensor)
+
+
+def _asking(frame: FrameType | None) -> FrameType | None:
+    """Return the innermost frame that is not ours."""
+    while frame is not None and frame.f_code.co_filename.startswith(_OURS):
+        frame = frame.f_back
+    return frame
 
 
 @contextmanager

@@ -40,6 +40,12 @@ class Leaves:
             self.add(tensor)
         return self._leaves[id(tensor)][4] is not None
 
+    def note_written(self, tensor: Tensor) -> None:
+        """Remember a tensor that is written to: autograd then takes it, or what it is a view of, for a result."""
+        base = tensor._base if tensor._is_view() and tensor._base is not None else tensor
+        if type(base) in PLAIN:
+            self.note(base)
+
     def add(self, tensor: Tensor) -> None:
         """Remember a tensor, as it was at first; call it with dispatch modes off."""
         name = id(tensor)
@@ -61,6 +67,8 @@ class Leaves:
 
 def _restore(tensor: Tensor, before: Leaf) -> None:
     _, is_leaf, grad, requires_grad, data, attributes = before
+    if not (requires_grad or tensor.is_leaf):  # what requires gradients was written to it
+        tensor.detach_()
     if data is not None and (tensor.is_meta or tensor.dtype != data.dtype or tensor.data_ptr() != data.data_ptr()):
         tensor.data = data
     if is_leaf and tensor.grad is not grad:

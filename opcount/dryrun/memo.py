@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from opcount.dryrun.courses import COURSES
 from opcount.dryrun.fake_mode import outside
-from opcount.dryrun.fakes import CPU, can_be_faked
+from opcount.dryrun.fakes import CPU, PLAIN, can_be_faked
 from opcount.dryrun.operators import Kind, facts_of
 from opcount.dryrun.shapes import corrected
 from opcount.dryrun.tensors import DryTensor, run_operators, stands_for_data, without_classes
@@ -162,6 +162,8 @@ class Memo(TorchDispatchMode):
             return UNKNOWN
         if kind is Kind.IN_PLACE:
             target = args[0]
+            if type(target) is not DryTensor:
+                self._leaves.note_written(target)
             if known or target.numel() <= LIMIT or type(target) is not DryTensor:
                 self._computing.overwrite(facts, args, kwargs or {})
             return target
@@ -214,6 +216,8 @@ class Memo(TorchDispatchMode):
         facts = _FACTS[id(func)]
         self._fakes.dry((args, *kwargs.values()))
         self._note_leaves((*args, *kwargs.values()))
+        if facts.kind is Kind.IN_PLACE and type(args[0]) in PLAIN:
+            self._leaves.note_written(args[0])
         out = self._computing.ask(facts, args, kwargs)
         if out is not UNKNOWN:
             return out

@@ -124,7 +124,7 @@ def facts_of(func: Any) -> Facts:
         takes_dense=name in _DENSE_PRODUCTS,
         aliases=any(r.alias_info is not None and not r.alias_info.is_write for r in returns),
         blank=name in _FILLED or name.startswith(("full", "new_full", "empty", "clone")),
-        allocates=name in {"empty", "new_empty", "set_", "copy_"},
+        allocates=random or name in {"empty", "new_empty", "set_", "copy_"},
         needs_stored=product or name in _ABOUT_STORED,
         tensors=any("Tensor" in str(r.type) for r in returns),
     )

@@ -67,6 +67,11 @@ class Refusals:
         self._where = where
         self.first: DryRunError | None = None
 
+    @property
+    def module(self) -> str:
+        """Path of the running module; empty in the model itself, and outside of it."""
+        return self._where()
+
     def refuse(
         self, operator: Any, reason: str = "needs the values of its inputs, and a dry run has none"
     ) -> DryRunError:

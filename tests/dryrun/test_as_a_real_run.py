@@ -1,0 +1,133 @@
+"""Programs that a dry run once refused, or counted otherwise, though their values are at hand or do not matter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from opcount import OpCounter
+from opcount.errors import DryRunError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Keeps(nn.Module):
+    """Writes results to its buffers, as caches of keys and values do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.register_buffer("kept", torch.zeros(3, 4))
+        self.register_buffer("position", torch.tensor(0))
+        self.plain = torch.zeros(2, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        at = int(self.position)
+        self.kept[at : at + 1] = self.linear(x[:1])
+        self.plain.copy_(self.linear(x[:2]))
+        self.position += 1
+        return self.kept[: at + 1].sum() + self.plain.sum()
+
+
+def raises_if_not_finite(model: nn.Module) -> None:
+    out = model(torch.randn(3, 4))
+    if torch.isnan(out).any():
+        raise ValueError(f"{out} has no values.")
+    if not (out.abs() < 1e9).all() or out.isinf().any().item():
+        raise ValueError
+    out.sum().backward()
+
+
+def validated_distributions(model: nn.Module) -> None:
+    out = model(torch.randn(3, 4))
+    torch.distributions.Normal(out, out.exp()).rsample().sum().backward()
+    torch.distributions.Categorical(logits=model(torch.randn(3, 4))).entropy().sum().backward()
+
+
+def checked_loss(model: nn.Module) -> None:
+    out = model(torch.randn(3, 4))
+    functional.gaussian_nll_loss(out, torch.zeros(3, 4), out.exp()).backward()
+
+
+def shuffled_data(model: nn.Module) -> None:
+    for x, y in DataLoader(TensorDataset(torch.randn(6, 4), torch.arange(6) % 4), batch_size=4, shuffle=True):
+        functional.cross_entropy(model(x), y).backward()
+
+
+def one_hot_of_results(model: nn.Module) -> None:
+    out = model(torch.randn(3, 4))
+    (out * functional.one_hot(out.argmax(-1), 4)).sum().backward()
+
+
+def constants_of_a_module(model: nn.Module) -> None:
+    class Masked(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            mask = torch.ones(3, 1)
+            return x if mask.all() else x * mask
+
+    nn.Sequential(model, nn.Sequential(Masked()))(torch.randn(3, 4)).sum().backward()
+
+
+def asks_whether_fake(model: nn.Module) -> None:
+    out = model(torch.randn(3, 4))
+    out = model(out) if isinstance(out, torch._subclasses.FakeTensor) else out
+    out.sum().backward()
+
+
+PROGRAMS = [
+    raises_if_not_finite, validated_distributions, checked_loss, shuffled_data, one_hot_of_results,
+    constants_of_a_module, asks_whether_fake,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_dry_run_counts_what_a_real_one_counts(program: Callable[[nn.Module], None]) -> None:
+    found = []
+    for dry_run in (False, True):
+        model = nn.Linear(4, 4)
+        with OpCounter(model, dry_run=dry_run) as c:
+            program(model)
+        priced = [r for r in c.profile.records if r.cost.macs or r.cost.arith]
+        found.append({(r.stack, r.operator, r.phase): (r.calls, r.cost) for r in priced})
+    assert found[1] == found[0]
+    assert found[0]
+
+
+def other_way(out: Tensor) -> Tensor:
+    return out * 2 if out.isnan().any() else out
+
+
+def caught(out: Tensor) -> Tensor:
+    try:
+        if out.isnan().any():
+            raise ValueError  # noqa: TRY301
+    except ValueError:
+        return out * 2
+    return out
+
+
+@pytest.mark.parametrize("decide", [other_way, caught])
+def test_what_decides_how_a_program_goes_on_is_no_check(decide: Callable[[Tensor], Tensor]) -> None:
+    model = nn.Linear(4, 4)
+    with pytest.raises(DryRunError, match="_local_scalar_dense"), OpCounter(model, dry_run=True):
+        decide(model(torch.randn(3, 4)))
+
+
+def test_results_written_to_real_tensors_leave_no_gradient_behind() -> None:
+    """``3 * 4 * 4`` MACs each time; and autograd knows the tensors as they were."""
+    model, outer, part = Keeps(), torch.zeros(3, 4), torch.zeros(3, 4)[1:]
+    with OpCounter(model, dry_run=True) as c:
+        for _ in range(2):
+            model(torch.randn(2, 4))
+        outer.copy_(model.linear(torch.ones(3, 4)))
+        part[0] = model.linear(torch.ones(4))
+    assert c.macs == 2 * 3 * 4 * 4 + 4 * 4 * 4
+    for tensor in (model.kept, model.plain, outer, part):
+        assert (tensor.is_leaf, tensor.requires_grad, float(tensor.sum())) == (True, False, 0.0)
+    assert int(model.position) == 0
