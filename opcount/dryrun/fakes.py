@@ -90,14 +90,14 @@ class Fakes:
         self.mode.fake_tensor_converter.meta_converter.tensor_memo.clear()
         return self.dry(value)
 
-    @staticmethod
-    def dry(value: Any) -> Any:
-        """Make the fake tensors among results ones of a dry run."""
+    def dry(self, value: Any) -> Any:
+        """Make the fake tensors among results ones of a dry run; those of another mode are the program's."""
         if type(value) is FakeTensor:
-            value.__class__ = DryTensor
+            if value.fake_mode is self.mode:
+                value.__class__ = DryTensor
         elif isinstance(value, (list, tuple)):
             for item in value:
-                Fakes.dry(item)
+                self.dry(item)
         return value
 
 

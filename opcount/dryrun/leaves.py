@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from opcount.dryrun.fakes import PLAIN, is_plain
 from opcount.dryrun.snapshot import put_back_dict
@@ -52,7 +53,7 @@ class Leaves:
         if name in self._leaves:
             return
         data = None
-        if is_plain(tensor):
+        if is_plain(tensor) and not isinstance(tensor, FakeTensor):
             self.plain.add(name)
             if type(tensor) in PLAIN and not tensor.is_meta:
                 data = tensor.data

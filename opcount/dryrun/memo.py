@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import Parameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -23,6 +24,7 @@ from opcount.dryrun.shapes import corrected
 from opcount.dryrun.tensors import DryTensor, run_operators, stands_for_data, without_classes
 from opcount.dryrun.values import LIMIT
 from opcount.interceptor import UNKNOWN
+from opcount.interceptor.symbolic import has_symbolic_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
@@ -138,7 +140,7 @@ class Memo(TorchDispatchMode):
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None
     ) -> Any:
         """Return what an operator returns, or `UNKNOWN` if PyTorch has to be asked."""
-        if func is _DEVICE and type(args[0]) is DryTensor:
+        if func is _DEVICE and isinstance(args[0], FakeTensor):
             return args[0].fake_device
         facts = _FACTS.get(id(func)) or _learn(func)
         kind = facts.kind
@@ -281,7 +283,10 @@ class Memo(TorchDispatchMode):
         if isinstance(value, Tensor):
             if type(value) is DryTensor:
                 return value
-            if not can_be_faked(value):
+            if isinstance(value, FakeTensor) and value.fake_mode is not self._fakes.mode:
+                if has_symbolic_sizes((value,)):
+                    raise self._refusals.refuse(facts.func, "is given a tensor with symbolic sizes")
+            elif not can_be_faked(value):
                 return self._computing.dense(value) if facts.takes_dense and _is_sparse(value) else value
             twin = (
                 self._twins.of(value) if id(value) in self._plain_leaves or value.is_meta else self._fakes.like(value)
@@ -346,7 +351,7 @@ class Memo(TorchDispatchMode):
                 if dtype.is_complex:
                     raise _NotRememberedError
                 if id(value) not in self._plain_leaves:
-                    if isinstance(value, DryTensor) or value.layout is not torch.strided or value.is_nested:
+                    if isinstance(value, FakeTensor) or value.layout is not torch.strided or value.is_nested:
                         raise _NotRememberedError
                     if value.requires_grad:
                         self._leaves.note(value)

@@ -26,9 +26,7 @@ REAL = [name for name in CHECKS if name not in DRY]
 KNOWN = {"attention", "encoder", "pooled"}
 """On some layouts, PyTorch's fast paths and 1-D pooling have other bits under a counter."""
 
-KNOWN_DRY = {
-    "backward_elsewhere", "forward_elsewhere", "in_a_thread", "lazy", "sparse",
-}  # fmt: skip
+KNOWN_DRY = {"lazy", "sparse"}
 """A dry run does not take these as a real run does, or refuses them."""
 
 
