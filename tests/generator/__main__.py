@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+import opcount.dryrun  # noqa: F401  (takes long, and each worker would do it again)
 from tests.generator.compare import CHECKS, complaints
 from tests.generator.outcome import outcome
 from tests.generator.program import program

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import ExitStack, contextmanager
+from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from opcount import OpCounter, Profile
+from opcount import Cost, OpCounter, Profile
 from opcount.errors import DryRunError
 from tests.generator.around import anatomy, changes, shape, traces_of
 from tests.generator.book import Book
@@ -98,6 +100,35 @@ def nested_counters(case: Case) -> list[str]:
         return [f"raises {nested.error!r}"]
     alone, outer, inner = (rows(c.profile) for c in (case.counted.context, *pair))
     return _unequal("alone", alone, "outer", outer) + _unequal("alone", alone, "inner", inner)
+
+
+@check
+def entered_again(case: Case) -> list[str]:
+    """A counter that is entered twice says what one says that goes on; so does one that a copy of it continues."""
+    _, own = case.program.functions()
+    last: list[OpCounter] = []
+
+    def on(model, counter, seen):
+        for _ in range(2):
+            own(model, counter, seen)
+
+    def again(model, _, seen, *, copies):
+        counter = OpCounter(model)
+        for _ in range(2):
+            with counter:
+                own(model, counter, seen)
+            counter = copy(counter) if copies else counter
+        last.append(counter)
+
+    whole, complaints = outcome(case.program, OpCounter, on), []
+    for copies in (False, True):
+        parts = outcome(case.program, run=partial(again, copies=copies))
+        name = "continued by a copy" if copies else "entered again"
+        complaints += [f"{name}: {what}" for what in different(whole, parts)]
+        if not parts.error:
+            said = costs if copies else rows  # a copy does not know that a name was of a module that is gone
+            complaints += _unequal("one block", said(whole.context.profile), name, said(last[-1].profile))
+    return complaints
 
 
 class _Both:
@@ -234,6 +265,14 @@ def ledger(result: Outcome) -> Counter[tuple[str, str]]:
 def rows(profile: Profile) -> dict[object, object]:
     """Return what is said of everything that costs something."""
     return {r.key: (r.calls, r.cost, r.bytes) for r in profile.records if r.family != "free"}
+
+
+def costs(profile: Profile) -> dict[object, Cost]:
+    """Return what operators cost, in all modules together."""
+    sums: dict[object, Cost] = {}
+    for r in profile.records:
+        sums[r.operator, r.phase] = sums.get((r.operator, r.phase), Cost(0, 0, 0)) + r.cost
+    return sums
 
 
 def _unequal(one: str, a: dict, other: str, b: dict) -> list[str]:
