@@ -60,6 +60,8 @@ class Interceptor(TorchDispatchMode):
 
     supports_higher_order_operators = True
     is_interceptor = True
+    in_subclass = False
+    """Whether the operators are those that a tensor subclass runs for another."""
     counts_steps = True
     """Whether an operator that stands for several steps is charged as these."""
 
@@ -365,6 +367,8 @@ class _Deferring(Watch):
     A subclass may run operators on fake or meta tensors of its own first, to learn the shapes of results: DTensor
     does. Nothing is charged for these.
     """
+
+    in_subclass = True
 
     def __init__(self, outer: Interceptor) -> None:
         super().__init__(outer)

@@ -91,20 +91,25 @@ class Composite:
         if mode.sees_fakes and has_symbolic_sizes((*args, *kwargs.values())):
             with mode.reentered():
                 return decompose_symbolically(func, args, kwargs)
-        with before_modes(), switched_off(func, self._hidden(key)), mode.reentered():
+        with before_modes(), switched_off(func, self._hidden(mode, key)), mode.reentered():
             return func._op_dk(kernel, *args, **kwargs)
 
     def settled(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
         """Return the plan that charges a call as a whole."""
         return self._whole.settled(out, args, kwargs)
 
-    def _hidden(self, backend: DispatchKey) -> DispatchKeySet:
+    def _hidden(self, mode: Interceptor, backend: DispatchKey) -> DispatchKeySet:
         """Return the keys that the operator has passed: with a kernel of its own for one, what it calls passes none.
 
         Otherwise whoever called it has switched autograd off, and views are still tracked: whether a weight's view
-        requires a gradient decides how ``matmul`` computes, under inference_mode too.
+        requires a gradient decides how ``matmul`` computes, under inference_mode too. A tensor subclass calls with
+        all of them passed.
         """
-        if self._is_view or (backend in self._differentiated and not torch.is_inference_mode_enabled()):
+        if (
+            mode.in_subclass
+            or self._is_view
+            or (backend in self._differentiated and not torch.is_inference_mode_enabled())
+        ):
             return _AUTOGRAD_AND_VIEWS
         return _NO_KEYS
 
