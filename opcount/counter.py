@@ -112,7 +112,10 @@ class OpCounter:
         self._scopes  # noqa: B018  (the model's modules get their names now)
 
     def _begin(self) -> None:
-        """Set what changes while it counts."""
+        """Set what changes while it counts, and what decides how; no lock of a `cached_property` for each."""
+        self._answers = Answers() if self._dry_run else None
+        self._planner = Planner(registry_with(self._formulas), self._answers)
+        self._crew = Crew(self._planner)
         self._undo = Undo()
         self._skipped = False
         self._ran = False
@@ -120,18 +123,6 @@ class OpCounter:
         self._dry: DryRun | None = None
         self._provenance: dict[str, str] = {}
         self._reported: set[str] = set()
-
-    @cached_property
-    def _answers(self) -> Answers | None:
-        return Answers() if self._dry_run else None
-
-    @cached_property
-    def _planner(self) -> Planner:
-        return Planner(registry_with(self._formulas), self._answers)
-
-    @cached_property
-    def _crew(self) -> Crew:
-        return Crew(self._planner)
 
     @cached_property
     def _scopes(self) -> Scopes:

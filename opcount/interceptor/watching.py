@@ -110,9 +110,11 @@ class Watching:
 
     def _changes_given(self) -> bool:
         """Tell whether other bytes stand in an argument, and no operator has put them there."""
-        return not self._lenient and any(
-            given.reads_otherwise() and not self._was_touched(given.key) for given in self._given
-        )
+        if not self._lenient:
+            for given in self._given:
+                if given.reads_otherwise() and not self._was_touched(given.key):
+                    return True
+        return False
 
     def _was_touched(self, key: int) -> bool:
         state = self._states.get(key)
