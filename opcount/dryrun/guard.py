@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, UntypedStorage, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import prune
@@ -69,7 +70,7 @@ class Guard(NamedTuple):
             change: Its name.
             data: Whether the tensor gets another memory.
         """
-        if isinstance(tensor, FakeTensor) or self.computing.is_ours(tensor):
+        if isinstance(tensor, FakeTensor) or is_functorch_wrapped_tensor(tensor) or self.computing.is_ours(tensor):
             return
         kept = self.leaves.keep(tensor)
         if data:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from opcount.dryrun.fakes import PLAIN, is_plain
@@ -44,7 +45,7 @@ class Leaves:
     def note_written(self, tensor: Tensor) -> None:
         """Remember a tensor that is written to: autograd then takes it, or what it is a view of, for a result."""
         base = tensor._base if tensor._is_view() and tensor._base is not None else tensor
-        if type(base) in PLAIN:
+        if type(base) in PLAIN and not is_functorch_wrapped_tensor(base):
             self.note(base)
 
     def add(self, tensor: Tensor) -> None:

@@ -80,9 +80,21 @@ def asks_whether_fake(model: nn.Module) -> None:
     out.sum().backward()
 
 
+def transformed(model: nn.Module) -> None:
+    parameters = dict(model.named_parameters())
+
+    def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        return torch.func.functional_call(model, parameters, (x,)).square().sum()
+
+    torch.func.grad(loss)(parameters, torch.randn(3, 4))
+    torch.func.vmap(torch.func.grad(loss), (None, 0))(parameters, torch.randn(3, 4))
+    torch.func.jacrev(model)(torch.randn(4))
+    torch.func.vjp(model, torch.randn(2, 4))[1](torch.randn(2, 4))
+
+
 PROGRAMS = [
     raises_if_not_finite, validated_distributions, checked_loss, shuffled_data, one_hot_of_results,
-    constants_of_a_module, asks_whether_fake,
+    constants_of_a_module, asks_whether_fake, transformed,
 ]  # fmt: skip
 
 
