@@ -13,6 +13,8 @@ from opcount.dryrun.fakes import PLAIN, is_plain
 from opcount.dryrun.snapshot import put_back_dict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opcount.dryrun.snapshot import Undo
 
     Leaf = tuple[Tensor, bool, Tensor | None, bool, Tensor | None, dict[str, Any]]
@@ -32,7 +34,7 @@ class Leaves:
 
     def note(self, tensor: Tensor) -> None:
         """Remember a tensor that an operator was given, unless it was made by one."""
-        if id(tensor) not in self._leaves and tensor.is_leaf:
+        if id(tensor) not in self._leaves and tensor.is_leaf and not _is_wrapper(tensor):
             with torch._C._DisableTorchDispatch():
                 self.add(tensor)
 
@@ -56,7 +58,7 @@ class Leaves:
         data = None
         if is_plain(tensor) and not isinstance(tensor, FakeTensor):
             self.plain.add(name)
-            if type(tensor) in PLAIN and not tensor.is_meta:
+            if type(tensor) in PLAIN and not tensor.is_meta and not _is_wrapper(tensor):
                 data = tensor.data
         is_leaf = tensor.is_leaf
         grad = tensor.grad if is_leaf else None
@@ -65,6 +67,10 @@ class Leaves:
     def restoring(self) -> list[Undo]:
         """Return what puts each tensor back."""
         return [(_restore, leaf[0], leaf) for leaf in self._leaves.values()]
+
+
+_is_wrapper: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
+"""Whether a tensor stands for another one in a function transform: it has no memory, and ends with the transform."""
 
 
 def _restore(tensor: Tensor, before: Leaf) -> None:

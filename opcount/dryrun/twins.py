@@ -99,7 +99,7 @@ class Twins:
 
     def _stand_in(self, module: nn.Module, name: str, tensor: Tensor) -> Tensor:
         if type(tensor) not in PLAIN and is_lazy(tensor):
-            return _lazy_twin(module, name, tensor)
+            return _lazy_twin(module, name, tensor, self._become)
         if not is_plain(tensor):
             return tensor
         value = vars(tensor).get(VALUE) if _needs_twin(tensor) else tensor
@@ -108,6 +108,10 @@ class Twins:
         if value is not None:
             self._keep(twin, value)
         return twin
+
+    def _become(self, tensor: Tensor, twin: Tensor) -> None:
+        self._twins[id(tensor)] = (tensor, twin)
+        self._in_place.add(id(tensor))
 
     def _replaced(self, value: Any) -> Any:
         """Return an attribute with twins in it; lists and dicts are changed in place."""
@@ -143,14 +147,23 @@ def _needs_twin(tensor: Tensor) -> bool:
     return tensor.is_meta or isinstance(tensor, FakeTensor)
 
 
-def _lazy_twin(module: nn.Module, name: str, tensor: Tensor) -> Tensor:
-    """Return a parameter without a shape that gives way to a fake one when it gets a shape."""
+def _lazy_twin(module: nn.Module, name: str, tensor: Tensor, become: Callable[[Tensor, Tensor], None]) -> Tensor:
+    """Return a parameter without a shape that gives way to a fake one when it gets a shape.
+
+    Args:
+        module: Has it.
+        name: Its name there.
+        tensor: For which it stands.
+        become: Is told what stands for it, and for the tensor, from then on: an optimizer may hold either.
+    """
     kind = type(tensor)
 
     def materialize(self: Any, shape: Any, device: Any = None, dtype: Any = None) -> None:
         data = torch.empty(shape, device=device or self.data.device, dtype=dtype or self.data.dtype)
         if name in module._parameters:
-            module._parameters[name] = nn.Parameter(data, requires_grad=tensor.requires_grad)
+            made = module._parameters[name] = nn.Parameter(data, requires_grad=tensor.requires_grad)
+            become(tensor, made)
+            become(self, made)
         else:
             module._buffers[name] = data
 

@@ -245,3 +245,34 @@ def test_parameters_that_the_program_has_in_a_list_are_the_ones_that_get_gradien
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         counts.append([(r.key, r.calls, r.cost) for r in c.profile.records if r.family != "free"])
     assert counts[0] == counts[1]
+
+
+def test_what_a_function_transform_makes_is_nothing_to_be_put_back() -> None:
+    graph = torch.eye(4).to_sparse()
+    macs = []
+    for dry in (False, True):
+        with OpCounter(dry_run=dry) as c:
+            torch.func.grad(lambda x: (graph @ x.sin()).square().sum())(torch.ones(4, 3))
+        macs.append(c.macs)
+    assert macs == [2 * 4 * 3] * 2  # four stored elements with three columns, forward and backward
+
+
+@pytest.mark.parametrize("held_before", [False, True], ids=["made inside", "made before"])
+def test_an_optimizer_of_a_lazy_module_steps_on_what_forward_makes(held_before: bool) -> None:
+    profiles = []
+    for dry in (False, True):
+        model = nn.Sequential(nn.LazyLinear(3), nn.Tanh())
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        groups = list(optimizer.param_groups[0]["params"])
+        with OpCounter(model, dry_run=dry) as c:
+            optimizer = optimizer if held_before else torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+            for _ in range(2):
+                model(torch.randn(2, 4)).sum().backward()
+                optimizer.step()
+        profiles.append(c.by_phase())
+        if dry:
+            assert torch.nn.parameter.is_lazy(model[0].weight)
+            assert model[0].weight is groups[0]
+            assert not held_before or optimizer.param_groups[0]["params"][0] is groups[0]
+    assert profiles[0] == profiles[1]
+    assert profiles[0]["optimizer"].arith > 0
