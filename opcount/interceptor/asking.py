@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from opcount.interceptor.plan import Plan
     from opcount.interceptor.recorder import Recorder
 
-ASKING = {"aten.max_pool1d.default", "aten.linalg_svdvals.default", "aten.linalg_eigvalsh.default"}
+_MATMUL = "aten.matmul.default"
+ASKING = {_MATMUL, "aten.max_pool1d.default", "aten.linalg_svdvals.default", "aten.linalg_eigvalsh.default"}
 """Others, such as ``linalg.cond`` and nuclear norms, call these."""
 
 
@@ -33,10 +34,17 @@ class Asking(Composite):
     def __call__(self, mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one call."""
         given = list(tensors((*args, *kwargs.values())))
+        if plan.operator == _MATMUL and not _asks(*given):
+            return super().__call__(mode, plan, func, args, kwargs)
         plain = mode.counts_steps and not in_functorch() and all(map(_is_plain, given))
         if not plain or not can_run_unseen(func, args, kwargs):
             return super().__call__(mode, plan, func, args, kwargs)
         return charge_as_steps(mode, plan, func, args, kwargs, _steps(func, given[0], args, kwargs))
+
+
+def _asks(a: Tensor, b: Tensor) -> bool:
+    """Tell whether a product asks: of a batch with a single matrix, which it takes out of its own batch of one."""
+    return a.dim() == b.dim() == 3 and b.shape[0] == 1
 
 
 def _is_plain(tensor: Tensor) -> bool:

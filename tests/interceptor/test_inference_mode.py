@@ -316,6 +316,8 @@ ASKING = {
     "nuclear norm": lambda x: torch.linalg.norm(x[0, 0], "nuc"),
     "spectral norm": lambda x: torch.linalg.matrix_norm(x, 2),
     "rank": torch.linalg.matrix_rank,
+    "a batch with one matrix": lambda x: x[0] @ x[:1, 0].mT,
+    "a complex batch with one matrix": lambda x: x[0].to(torch.complex64) @ x[:1, 0].mT.to(torch.complex64),
 }
 
 
