@@ -47,6 +47,15 @@ def batch_norm(func: Any, x: Tensor, *args: Any) -> tuple[Tensor, ...]:
     return torch.empty(out.shape, dtype=out.dtype, device=out.device, memory_format=layout), *rest
 
 
+def view(func: Any, x: Tensor, size: list[int]) -> Tensor:
+    """Return what the shape function does, with the strides that the kernel gives to dimensions of one element."""
+    if any(type(n) is not int for n in (*x.shape, *x.stride(), *size)):
+        return func(x, size)  # type: ignore[no-any-return]
+    with torch._C._DisableTorchDispatch():
+        like = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta").view(size)
+    return torch.as_strided(x, like.shape, like.stride(), x.storage_offset())
+
+
 def asked_for(func: Any, *args: Any) -> tuple[Tensor | None, ...]:
     """Return the gradients that the mask, the last argument, asks for."""
     return tuple(out if asked else None for out, asked in zip(func(*args), args[-1], strict=True))
@@ -72,6 +81,7 @@ def of_one_dtype(func: Any, *args: Any, **kwargs: Any) -> Any:
 _CORRECTED: dict[str, Callable[..., Any]] = {
     "aten.native_batch_norm.default": batch_norm,
     "aten.native_batch_norm_backward.default": asked_for,
+    "aten.view.default": view,
     "aten._softmax.default": along,
     "aten.sort.default": along,
     "aten.sort.stable": along,

@@ -143,3 +143,18 @@ def test_results_written_to_real_tensors_leave_no_gradient_behind() -> None:
     for tensor in (model.kept, model.plain, outer, part):
         assert (tensor.is_leaf, tensor.requires_grad, float(tensor.sum())) == (True, False, 0.0)
     assert int(model.position) == 0
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_images_made_of_tokens_are_laid_out_as_by_the_kernels(batch: int, groups: int) -> None:
+    """The layout decides whether a linear layer adds its bias in the product or after it."""
+
+    def operators(*, dry_run: bool) -> set[tuple[str, int]]:
+        mix, linear = nn.Conv2d(4, 4, 3, padding=1, groups=groups), nn.Linear(4, 4)
+        with torch.no_grad(), OpCounter(dry_run=dry_run) as c:
+            image = torch.randn(batch, 16, 4).transpose(1, 2).view(batch, 4, 4, 4)
+            linear(mix(image).flatten(2).transpose(1, 2))
+        return {(r.operator, r.cost.arith) for r in c.profile.records}
+
+    assert operators(dry_run=True) == operators(dry_run=False)
