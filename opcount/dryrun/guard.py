@@ -72,11 +72,11 @@ class Guard(NamedTuple):
         """
         if isinstance(tensor, FakeTensor) or is_functorch_wrapped_tensor(tensor) or self.computing.is_ours(tensor):
             return
-        kept = self.leaves.keep(tensor)
+        self.leaves.keep(tensor)
         if data:
             self.twins.forget(tensor)
-        if data and not kept and not tensor.is_meta and not is_lazy(tensor):
-            raise self.refusals.refuse(f"Tensor.{change}", "gives a tensor other data that cannot be put back")
+            if not self.leaves.keep_data(tensor) and not tensor.is_meta and not is_lazy(tensor):
+                raise self.refusals.refuse(f"Tensor.{change}", "gives a tensor other data that cannot be put back")
 
     def real(self, tensor: Tensor, asked: str) -> tuple[Tensor, bool]:
         """Return what holds the values of a tensor, and whether it is the tensor of before; refuse if nothing does."""

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from opcount.dryrun.snapshot import Undo
 
-    Leaf = tuple[Tensor, bool, Tensor | None, bool, Tensor | None, dict[str, Any]]
-    """A tensor, whether it is a leaf, its gradient, whether it requires one, its data, and its attributes."""
+    Leaf = tuple[Tensor, bool, Tensor | None, bool, dict[str, Any]]
+    """A tensor, whether it is a leaf, its gradient, whether it requires one, and its attributes."""
 
 
 class Leaves:
@@ -31,6 +31,7 @@ class Leaves:
     def __init__(self) -> None:
         self.plain: set[int] = set()
         self._leaves: dict[int, Leaf] = {}
+        self._data: dict[int, Tensor] = {}
 
     def note(self, tensor: Tensor) -> None:
         """Remember a tensor that an operator was given, unless it was made by one."""
@@ -38,11 +39,20 @@ class Leaves:
             with torch._C._DisableTorchDispatch():
                 self.add(tensor)
 
-    def keep(self, tensor: Tensor) -> bool:
-        """Remember any tensor before it is changed; tell whether its data are remembered."""
+    def keep(self, tensor: Tensor) -> None:
+        """Remember any tensor before it is changed."""
         with torch._C._DisableTorchDispatch():
             self.add(tensor)
-        return self._leaves[id(tensor)][4] is not None
+
+    def keep_data(self, tensor: Tensor) -> bool:
+        """Remember the data of a tensor that gets others; tell whether they can be put back."""
+        if _is_wrapper(tensor):
+            return True
+        if type(tensor) not in PLAIN or not is_plain(tensor) or tensor.is_meta:
+            return id(tensor) in self._data
+        with torch._C._DisableTorchDispatch():
+            self._data.setdefault(id(tensor), tensor.data)
+        return True
 
     def note_written(self, tensor: Tensor) -> None:
         """Remember a tensor that is written to: autograd then takes it, or what it is a view of, for a result."""
@@ -55,18 +65,21 @@ class Leaves:
         name = id(tensor)
         if name in self._leaves:
             return
-        data = None
         if is_plain(tensor) and not isinstance(tensor, FakeTensor):
             self.plain.add(name)
-            if type(tensor) in PLAIN and not tensor.is_meta and not _is_wrapper(tensor):
-                data = tensor.data
         is_leaf = tensor.is_leaf
         grad = tensor.grad if is_leaf else None
-        self._leaves[name] = (tensor, is_leaf, grad, tensor.requires_grad, data, dict(vars(tensor)))
+        self._leaves[name] = (tensor, is_leaf, grad, tensor.requires_grad, vars(tensor).copy())
 
     def restoring(self) -> list[Undo]:
         """Return what puts each tensor back."""
-        return [(_restore, leaf[0], leaf) for leaf in self._leaves.values()]
+        of_data = [(_restore_data, self._leaves[name][0], data) for name, data in self._data.items()]
+        return [*of_data, *((_restore, leaf[0], leaf) for leaf in self._leaves.values())]
+
+
+def _restore_data(tensor: Tensor, data: Tensor) -> None:
+    if tensor.is_meta or tensor.dtype != data.dtype or tensor.data_ptr() != data.data_ptr():
+        tensor.data = data
 
 
 _is_wrapper: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
@@ -74,11 +87,9 @@ _is_wrapper: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped
 
 
 def _restore(tensor: Tensor, before: Leaf) -> None:
-    _, is_leaf, grad, requires_grad, data, attributes = before
+    _, is_leaf, grad, requires_grad, attributes = before
     if not (requires_grad or tensor.is_leaf):  # what requires gradients was written to it
         tensor.detach_()
-    if data is not None and (tensor.is_meta or tensor.dtype != data.dtype or tensor.data_ptr() != data.data_ptr()):
-        tensor.data = data
     if is_leaf and tensor.grad is not grad:
         tensor.grad = grad
     if tensor.requires_grad != requires_grad:

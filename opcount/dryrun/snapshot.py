@@ -44,6 +44,8 @@ _FOREIGN = (
 
 _TENSORS = {Tensor, nn.Parameter}
 
+_ATOMS_BUT_TENSORS = _ATOMS - _TENSORS
+
 _CONTAINERS = {dict, OrderedDict, list, set}
 
 
@@ -98,7 +100,7 @@ class Snapshot:
             elif kind in _CONTAINERS and name in _TABLES:
                 state.tables.append((value, kind(value)))
                 self._look_into(value if kind is set else value.values())
-            else:
+            elif kind is not tuple or not _ATOMS_BUT_TENSORS.issuperset(map(type, value)):
                 held[name] = value
         self._look_into(held.values())
         return held
