@@ -176,7 +176,7 @@ class _Entering(NamedTuple):
         self.twins.enter(module, self.snapshot.module(module))
         for table in (module._parameters, module._buffers):
             for tensor in table.values():
-                if tensor is None or isinstance(tensor, DryTensor):
+                if tensor is None or not tensor.requires_grad or isinstance(tensor, DryTensor):
                     continue
                 if type(tensor) in PLAIN or not is_lazy(tensor):
                     self.leaves.add(tensor)

@@ -199,6 +199,8 @@ class Memo(TorchDispatchMode):
         tensor: Tensor = args[0]
         if not isinstance(tensor, Tensor) or tensor.is_meta or not stands_for_data(type(tensor)):
             return UNKNOWN
+        if tensor.requires_grad:
+            self._leaves.note(tensor)
         with torch._C._DisableTorchDispatch():
             if torch.is_inference_mode_enabled() and not tensor.is_inference():
                 with torch.inference_mode(mode=False), torch._C._AutoDispatchBelowAutograd():

@@ -10,7 +10,7 @@ import types
 import weakref
 from collections import OrderedDict, deque
 from functools import partial
-from operator import is_
+from operator import is_, itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -49,8 +49,10 @@ _ATOMS_BUT_TENSORS = _ATOMS - _TENSORS
 _CONTAINERS = {dict, OrderedDict, list, set}
 
 
-_TABLES = frozenset(vars(nn.Module())) - {"training"}
+_TABLES = frozenset(name for name, value in vars(nn.Module()).items() if type(value) in _CONTAINERS)
 """Attributes in which a module holds what is its own."""
+
+_tables_of = itemgetter(*_TABLES)
 
 
 class _State(NamedTuple):
@@ -59,8 +61,8 @@ class _State(NamedTuple):
     module: weakref.ref[nn.Module]
     kind: type
     attributes: dict[str, Any]
-    tables: list[tuple[Any, Any]]
-    empty: list[Any]
+    tables: tuple[Any, ...]
+    full: list[tuple[Any, Any]]
 
 
 class Snapshot:
@@ -88,20 +90,19 @@ class Snapshot:
         """
         key = id(module)
         reference = weakref.ref(module, partial(_forget, self._modules, key))
-        state = self._modules[key] = _State(reference, type(module), vars(module).copy(), [], [])
+        attributes = vars(module).copy()
+        tables = _tables_of(attributes) if attributes.keys() >= _TABLES else ()
+        full = [(table, type(table)(table)) for table in tables if table]
+        self._modules[key] = _State(reference, type(module), attributes, tables, full)
         held = {}
-        for name, value in state.attributes.items():
+        for name, value in attributes.items():
             kind = type(value)
-            if kind in _ATOMS:
-                if kind in _TENSORS:
-                    held[name] = value
-            elif kind in _CONTAINERS and not value:
-                (state.empty if name in _TABLES else self._empty).append(value)
-            elif kind in _CONTAINERS and name in _TABLES:
-                state.tables.append((value, kind(value)))
-                self._look_into(value if kind is set else value.values())
-            elif kind is not tuple or not _ATOMS_BUT_TENSORS.issuperset(map(type, value)):
+            if kind in _ATOMS_BUT_TENSORS or (tables and name in _TABLES):
+                continue
+            if kind is not tuple or not _ATOMS_BUT_TENSORS.issuperset(map(type, value)):
                 held[name] = value
+        for table, _ in full:
+            self._look_into(table if isinstance(table, set) else table.values())
         self._look_into(held.values())
         return held
 
@@ -193,8 +194,11 @@ def _put_back_module(state: _State, _before: None) -> None:
     if type(module) is not state.kind:
         module.__class__ = state.kind
     put_back_dict(vars(module), state.attributes)
-    _empty_again(state.empty, None)
-    for table, before in state.tables:
+    full = [table for table in state.tables if table]
+    if not _same(full, [table for table, _ in state.full]):
+        known = {id(table) for table, _ in state.full}
+        _empty_again([table for table in full if id(table) not in known], None)
+    for table, before in state.full:
         (_put_back_set if isinstance(before, set) else put_back_dict)(table, before)
 
 

@@ -76,6 +76,7 @@ CHANGES: dict[str, Callable[[Any], object]] = {
     "a module set": lambda model: setattr(model, "head", nn.Linear(4, 2)),
     "a module exchanged": lambda model: model.__setitem__(0, nn.Linear(4, 4)),
     "eval": lambda model: model.eval(),
+    "a parameter removed and set": lambda model: (delattr(model[0], "weight"), setattr(model[0], "weight", None)),
     "pruned": lambda model: prune.l1_unstructured(model[0], "weight", 0.5),
     "weight_norm": lambda model: parametrizations.weight_norm(model[0]),
     "weight_norm of old": lambda model: nn.utils.weight_norm(model[0]),
@@ -117,6 +118,17 @@ def test_a_loose_parameter_with_other_data_counts_by_these(dry: bool) -> None:
         _ = torch.ones(3, 4, dtype=torch.float16) @ weight  # 3 * 4 * 5
     assert {dtype: total.macs for dtype, total in c.by_dtype().items()} == {"float32": 48, "float16": 60}
     assert weight.shape == ((4, 4) if dry else (4, 5))
+
+
+@pytest.mark.parametrize("use", [nn.functional.linear, lambda x, w: x @ w.t(), lambda x, w: x * w[0].view(-1)])
+def test_a_loose_parameter_of_which_operators_see_views_alone_gets_no_gradient(
+    use: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    weight = nn.Parameter(torch.ones(4, 4))
+    with OpCounter(dry_run=True):
+        use(torch.randn(2, 4), weight).sum().backward()
+        assert weight.grad is not None
+    assert weight.grad is None
 
 
 REFUSED: dict[str, Callable[[Any], object]] = {
