@@ -92,6 +92,8 @@ class Snapshot:
         reference = weakref.ref(module, partial(_forget, self._modules, key))
         attributes = vars(module).copy()
         tables = _tables_of(attributes) if attributes.keys() >= _TABLES else ()
+        if not _CONTAINERS.issuperset(map(type, tables)):  # those of scripted modules are views of what C++ holds
+            tables = ()
         full = [(table, type(table)(table)) for table in tables if table]
         self._modules[key] = _State(reference, type(module), attributes, tables, full)
         held = {}

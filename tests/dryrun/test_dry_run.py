@@ -229,3 +229,12 @@ def test_a_recurrent_network_under_inference_mode_counts_what_a_real_run_does(in
         totals.append((c.macs, c.arith))
     assert totals[0] == totals[1]
     assert totals[0][0] == 5 * 4 * 4 + 5 * 4 * 3 * (4 + 3)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_a_scripted_submodule_with_parameters_is_put_back() -> None:
+    model = nn.Sequential(torch.jit.script(nn.LayerNorm(4)))
+    with OpCounter(model, dry_run=True) as c:
+        model(torch.randn(2, 4, requires_grad=True)).sum().backward()
+    assert c.arith > 0
+    assert all(type(p) is nn.Parameter and p.grad is None for p in model.parameters())

@@ -23,7 +23,7 @@ FRESH = int(os.environ.get("OPCOUNT_SEED", random.SystemRandom().randrange(10**6
 DRY = [name for name in CHECKS if "dry_run" in name]
 REAL = [name for name in CHECKS if name not in DRY]
 
-KNOWN_DRY = {"lazy", "sparse"}
+KNOWN_DRY = {"branched", "lazy", "sparse"}
 """A dry run does not take these as a real run does, or refuses them."""
 
 

@@ -82,7 +82,7 @@ def looped(grow):
         init=[f"self.{name} = nn.Parameter(torch.randn({draw.e}, {draw.e}) / 4)"],
         forward=[
             f"goes, turn = lambda i, y, w: i < {rounds}, lambda i, y, w: (i + 1, (y @ w).tanh(), w.clone())",
-            f"begin = torch.tensor(0), x.detach().contiguous(), self.{name}.detach()",
+            f"begin = torch.tensor(0), x.detach().clone(memory_format=torch.contiguous_format), self.{name}.detach()",
             "with torch.no_grad():",
             "    x = x + torch._higher_order_ops.while_loop(goes, turn, begin)[1]",
         ],
