@@ -54,7 +54,7 @@ def saved_elsewhere(grow):
     hooks = grow.draw.pick(
         [
             "torch.autograd.graph.save_on_cpu()",
-            "torch.autograd.graph.saved_tensors_hooks(lambda t: t.double(), lambda t: t.float())",
+            "torch.autograd.graph.saved_tensors_hooks(lambda t: (t.dtype, t.double()), lambda t: t[1].to(t[0]))",
             "torch.autograd.graph.saved_tensors_hooks(lambda t: (t,), lambda t: t[0])",
         ]
     )
