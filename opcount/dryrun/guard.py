@@ -284,7 +284,6 @@ _OF_TORCH: tuple[tuple[Any, str, Any], ...] = (
 
 GUARDED = Patches(
     {
-        (nn.Module, "__init__"): _making_module(nn.Module.__init__),
         **{(nn.Module, name): _changing_module(nn.Module, name) for name in _OF_MODULES},
         **{(hook, "apply"): _changing_module(hook, "apply") for hook in _HOOKS},
         **{(hook, "remove"): _changing_hooked_module(hook, "remove") for hook in _HOOKS},
@@ -298,6 +297,7 @@ GUARDED = Patches(
         (Tensor, "__deepcopy__"): _copying(Tensor.__deepcopy__),
         **{(UntypedStorage, name): _changing_storage(name) for name in ("resize_", "__setitem__")},
         **{(owner, name): patch(vars(owner)[name]) for owner, name, patch in _OF_TORCH if name in vars(owner)},
-    }
+    },
+    around={(nn.Module, "__init__"): _making_module},
 )
 """In place for as long as anybody is in a dry run."""

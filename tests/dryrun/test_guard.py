@@ -149,10 +149,22 @@ def test_what_cannot_be_undone_is_refused(name: str) -> None:
     assert image(model) == before
 
 
-def test_a_module_that_is_made_inside_keeps_all_that_it_is_made_of() -> None:
+@pytest.mark.parametrize("patched", [False, True])
+def test_a_module_that_is_made_inside_keeps_all_that_it_is_made_of(
+    patched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if patched:  # as dynamo does, once it has compiled
+        before = nn.Module.__init__
+
+        def init(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+            before(self, *args, **kwargs)
+
+        monkeypatch.setattr(nn.Module, "__init__", init)
+    own = nn.Module.__init__
     model = nn.Linear(4, 4)
     with OpCounter(dry_run=True):
         wrapped = nn.Sequential(model, nn.ReLU(), nn.Flatten())
+    assert nn.Module.__init__ is own
     assert len(wrapped) == 3
     assert copy.deepcopy(wrapped)(torch.ones(2, 4)).shape == (2, 4)
 
