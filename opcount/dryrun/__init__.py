@@ -67,7 +67,7 @@ class DryRun(NamedTuple):
 
 
 @contextmanager
-def dry_run(model: nn.Module | None = None, where: Callable[[], str] = str) -> Iterator[DryRun]:
+def dry_run(model: nn.Module | None = None, where: Callable[[], str | None] = lambda: None) -> Iterator[DryRun]:
     """Compute nothing inside the block: every operator answers with shapes alone.
 
     A small tensor keeps its value for as long as nothing unknown is written to it: a flag in a buffer, or sizes that

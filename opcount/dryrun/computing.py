@@ -271,7 +271,7 @@ class Computing:
         number = 1
         for n in answer.size:
             number *= n
-        return number <= LIMIT and not (stands_for_input(facts.func, answer.dtype) and not self._refusals.module)
+        return number <= LIMIT and (self._refusals.in_module or not stands_for_input(facts.func, answer.dtype))
 
     def _compute(self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         real: list[tuple[Tensor, Tensor]] = []

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch._C import DispatchKey
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,3 +25,9 @@ def _courses() -> dict[Any, Callable[..., Any]]:
 
 COURSES = _courses()
 """Functions that run them as real tensors would."""
+
+
+def rule_of(func: Any) -> Callable[..., Any] | None:
+    """Return PyTorch's rule for a higher-order operator on fake tensors, found by the class of the mode alone."""
+    is_higher_order = isinstance(func, torch._ops.HigherOrderOperator)
+    return func.python_key_table.get(FakeTensorMode) if is_higher_order else None

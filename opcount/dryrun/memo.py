@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 from torch.nn import Parameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from opcount.dryrun.courses import COURSES
+from opcount.dryrun.courses import COURSES, rule_of
 from opcount.dryrun.fake_mode import outside
 from opcount.dryrun.fakes import CPU, PLAIN, can_be_faked
 from opcount.dryrun.operators import Kind, facts_of
@@ -217,6 +217,10 @@ class Memo(TorchDispatchMode):
         if course is not None:
             with self:
                 return course(*args, **kwargs)
+        rule = rule_of(func)
+        if rule is not None:
+            with unset_fake_temporarily():
+                return rule(self._fakes.mode, *args, **kwargs)
         facts = _FACTS[id(func)]
         self._fakes.dry((args, *kwargs.values()))
         self._note_leaves((*args, *kwargs.values()))

@@ -57,20 +57,25 @@ class Refusals:
     """Refuses what fake tensors cannot answer, and remembers the first refusal.
 
     Args:
-        where: Tells the path of the running module.
+        where: Tells the path of the running module; None outside of all modules.
 
     Attributes:
         first: The first refusal. The program may catch it and go on in a way that a real run would not take.
     """
 
-    def __init__(self, where: Callable[[], str]) -> None:
+    def __init__(self, where: Callable[[], str | None]) -> None:
         self._where = where
         self.first: DryRunError | None = None
 
     @property
     def module(self) -> str:
         """Path of the running module; empty in the model itself, and outside of it."""
-        return self._where()
+        return self._where() or ""
+
+    @property
+    def in_module(self) -> bool:
+        """Whether a module is running."""
+        return self._where() is not None
 
     def refuse(
         self, operator: Any, reason: str = "needs the values of its inputs, and a dry run has none"
@@ -130,7 +135,7 @@ class Refusals:
         return first
 
     def _remember(self, operator: str, reason: str, line: tuple[str, int]) -> DryRunError:
-        module = self._where()
+        module = self.module
         subject = f"{operator} in {module or 'the model itself'} " if operator else ""
         file, number = line
         error = DryRunError(

@@ -99,10 +99,10 @@ class Scopes:
         if not self._adopted and not is_registered(self._enter):
             remove(self._leave)
 
-    def running_path(self) -> str:
-        """Return the path of the module that runs on this thread."""
+    def running_path(self) -> str | None:
+        """Return the path of the module that runs on this thread; None outside of all modules."""
         scope = self._threads.by_ident.get(get_ident())
-        return "" if scope is None else scope.frame.path
+        return None if scope is None or scope.idle else scope.frame.path
 
     def set_phase(self, name: str) -> str:
         """Name the phase of forward operators, on every thread; return the name before."""
