@@ -31,23 +31,45 @@ def paired_optimizers(twins: Twins, snapshot: Snapshot, is_here: Callable[[], bo
     """
     seen: dict[int, Optimizer] = {}
 
-    def enter(optimizer: Optimizer, _args: object, _kwargs: object) -> None:
-        if id(optimizer) in seen or not is_here():
-            return
-        seen[id(optimizer)] = optimizer
-        snapshot.note([optimizer.state, [group["params"] for group in optimizer.param_groups]])
-        for group in optimizer.param_groups:
-            for index, parameter in enumerate(group["params"]):
-                twin = twins.in_place_of(parameter)
-                if twin is not parameter:
-                    group["params"][index] = twin
-                    if parameter in optimizer.state:
-                        optimizer.state[twin] = _on_twins(optimizer.state.pop(parameter), twins)
+    def enter(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not is_here():
+            return None
+        if id(optimizer) not in seen:
+            seen[id(optimizer)] = optimizer
+            snapshot.note([optimizer.state, [group["params"] for group in optimizer.param_groups]])
+            _pair(optimizer, twins)
+        return _pair_again(optimizer, twins, *args, **kwargs)
 
     with Undo() as undo:
         undo.add(partial(remove, enter))
         before_step(enter)
         yield
+
+
+def _pair(optimizer: Optimizer, twins: Twins) -> None:
+    """Put twins in the place of the parameters that have one."""
+    for group in optimizer.param_groups:
+        for index, parameter in enumerate(group["params"]):
+            twin = twins.in_place_of(parameter)
+            if twin is not parameter:
+                group["params"][index] = twin
+                if parameter in optimizer.state:
+                    optimizer.state[twin] = _on_twins(optimizer.state.pop(parameter), twins)
+
+
+def _pair_again(
+    optimizer: Optimizer, twins: Twins, /, first: object, closure: Any = None, *args: Any, **kwargs: Any
+) -> Any:
+    """Return the arguments of a step whose closure runs forward: only then do lazy modules make their parameters."""
+    if closure is None:
+        return None
+
+    def paired() -> Any:
+        loss = closure()
+        _pair(optimizer, twins)
+        return loss
+
+    return (first, paired, *args), kwargs
 
 
 def _on_twins(state: dict[str, Any], twins: Twins) -> dict[str, Any]:
