@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from opcount.compat.answers import ANCESTORS, TRACER_WARNINGS, Answers, one_of, pairs_of
-from opcount.compat.kinds import COSTS_NOTHING, TRACED_IN_PARTS, kind_of, kind_of_whole, values_of
+from opcount.compat.kinds import COSTS_NOTHING, FUNCTION, TRACED_IN_PARTS, kind_of, kind_of_whole, values_of
 from opcount.compat.structure import is_meant_to_be_called, walk
 from opcount.compat.subject import left_alone, reported, runs_dry, skeleton_of, without_computing
 from opcount.compat.tally import Entry, Tally
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("fvcore.nn.jit_analysis")
 """By this name programs silence what fvcore logs."""
 
-_FUNCTION = "prim::PythonOp."
 _NEEDS_AUTOGRAD = re.compile("require.*grad|grad_fn")
 _NUMBERS = (int, float, np.float64, np.int64)
 
@@ -195,7 +194,7 @@ class JitModelAnalysis(Answers):
 
     def _run_once(self, *, with_autograd: bool = False) -> Tally:
         args = self._inputs if isinstance(self._inputs, tuple) else (self._inputs,)
-        functions = {k.removeprefix(_FUNCTION) for k in {*self._op_handles, *self._ignored_ops} if _FUNCTION in k}
+        functions = {k.removeprefix(FUNCTION) for k in {*self._op_handles, *self._ignored_ops} if FUNCTION in k}
         dry = runs_dry(self._model, self._dry_run)
         ran = skeleton_of(self._model) if dry else self._model
         tally = Tally(ran)

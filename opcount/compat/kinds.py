@@ -11,6 +11,9 @@ from opcount.compat.handles import CALLED_AS, Value, complete
 if TYPE_CHECKING:
     from opcount.interceptor import Call
 
+FUNCTION = "prim::PythonOp."
+"""What stands before the name of a class of ``autograd.Function``."""
+
 TRACED_IN_PARTS = frozenset(
     f"aten.{name}"
     for name in (
@@ -73,10 +76,14 @@ def kind_of(operator: str) -> str:
     Example:
         >>> kind_of("aten.convolution.default"), kind_of("aten.clip_.default"), kind_of("mylib.scan.default")
         ('aten::_convolution', 'aten::clamp_', 'mylib::scan')
+        >>> kind_of("autograd.Scan")
+        'prim::PythonOp.Scan'
     """
     if "::" in operator:
         return operator
     namespace, name = operator.split(".")[:2]
+    if namespace == "autograd":
+        return f"{FUNCTION}{name}"
     if namespace != "aten":
         return f"{namespace}::{name}"
     in_place = "_" if name not in _ALIASES and name.endswith("_") else ""

@@ -15,8 +15,10 @@ from opcount.convention import FVCORE
 from opcount.cost import Cost
 from opcount.coverage import UNCOUNTED
 from opcount.interceptor.calls import tensors
+from opcount.interceptor.function_calls import FunctionCalls
 from opcount.interceptor.mode import Interceptor
 from opcount.interceptor.observe import observe
+from opcount.interceptor.origins import Origins
 from opcount.interceptor.plan import Planner
 from opcount.interceptor.scripts import hidden_kernels
 from opcount.scope import Frame, Scopes
@@ -36,7 +38,7 @@ class Call(NamedTuple):
     """One operator that ran.
 
     Attributes:
-        operator: The overload's name, ``"aten.linear.default"``.
+        operator: The overload's name, ``"aten.linear.default"``; ``"autograd.Name"`` of an ``autograd.Function``.
         func: The overload itself; None if the call is known by its name only.
         stack: Paths of the modules that were running, the root ``""`` first.
         args: Its arguments.
@@ -75,15 +77,17 @@ def whole_calls(
         model: Gives modules their paths.
         tell: Called after each operator, while its arguments are alive.
         parts_of: Packets, ``"aten.conv2d"``, whose parts are told of in their place.
-        functions: Names of classes of ``autograd.Function`` that are told of, whole, as ``"prim::PythonOp.Name"``.
+        functions: Names of classes of ``autograd.Function`` that are told of whole. Others are told of by what they
+            run, and by themselves where they have a formula or their results come from no operator that was seen.
         with_autograd: Let autograd record, and so take composite operators apart: their parts are told of.
     """
     planner = Planner(asks_composites=True)
     plans: dict[Any, Plan] = {}
     modes: list[_Whole] = []
+    calls = FunctionCalls(planner)
 
     def mode_for(scope: Scope) -> _Whole:
-        modes.append(_Whole(planner, scope, plans, tell, parts_of, functions))
+        modes.append(_Whole(planner, scope, plans, calls, tell, parts_of, functions))
         return modes[-1]
 
     def adopt(scope: Scope, undo: Undo) -> None:
@@ -122,16 +126,19 @@ class _Whole(Interceptor):
         planner: Planner,
         scope: Scope,
         plans: dict[Any, Plan],
+        functions: FunctionCalls,
         tell: Callable[[Call], None],
         parts_of: Collection[str],
-        functions: Collection[str],
+        told_functions: Collection[str],
     ) -> None:
-        super().__init__(planner, scope, plans)
-        self._told_functions = functions
+        super().__init__(planner, scope, plans, functions)
         self._tell = tell
         self._parts_of = parts_of
-        self._inside = _Inside(planner, scope, plans)
+        self._told_functions = told_functions
         self._functions = 0
+        self._inside = _Inside(self)
+        self.origins = self._inside.origins
+        self.root = self._inside
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -141,7 +148,7 @@ class _Whole(Interceptor):
             return super().__torch_dispatch__(func, types, args, kwargs)
         if not self._functions:
             self._inside.forget()
-        with self._inside.reentered():
+        with self._inside.adding_up():
             out = func(*args, **kwargs)
         self._tell_of_sum(str(func), func, self._frame(), out, args, kwargs)
         return out
@@ -164,20 +171,20 @@ class _Whole(Interceptor):
 
     def tell_of(self, plan: Plan, frame: Frame, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Tell of a call that has run, by its plan alone."""
-        self._inside.charge(plan, out, args, kwargs)
-        self._tell_of_sum(plan.operator, None, frame, out, args, kwargs)
+        self._inside.add(plan, out, args, kwargs)
+        self._tell_of_sum(plan.operator, None, frame, out, args, {} if "cost" in kwargs else kwargs)
 
     def run_function(self, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
-        """Run an ``autograd.Function``, and tell of it and not of what it does."""
+        """Run an ``autograd.Function``; one that was asked for is told of, and not what it does."""
         if function.__name__ not in self._told_functions:
-            return run()
+            return super().run_function(function, args, run)
         self._functions += 1
         try:
             out = run()
         finally:
             self._functions -= 1
         given = tuple(tensors(args))
-        self._tell_of_sum(f"prim::PythonOp.{function.__name__}", None, self._frame(), out, given, {})
+        self._tell_of_sum(f"autograd.{function.__name__}", None, self._frame(), out, given, {})
         return out
 
     def _tell_of_sum(
@@ -191,21 +198,44 @@ class _Whole(Interceptor):
 
 
 class _Inside(Interceptor):
-    """Adds up what runs inside one operator."""
+    """Adds up what runs inside one operator, and tells of what runs in none."""
 
     counts_steps = False
 
-    def __init__(self, planner: Planner, scope: Scope, plans: dict[Any, Plan]) -> None:
-        super().__init__(planner, scope, plans)
+    def __init__(self, outer: _Whole) -> None:
+        super().__init__(outer.planner, outer.scope, outer.plans)
+        self.origins = Origins()
+        self._outer = outer
         self._tally = Frame("")
         self._at = (self._tally, "")
+        self._depth = 0
+
+    @contextmanager
+    def adding_up(self) -> Iterator[None]:
+        """See what one operator runs inside."""
+        self._depth += 1
+        try:
+            with self.reentered():
+                yield
+        finally:
+            self._depth -= 1
 
     def charge(
         self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, at: Place | None = None
     ) -> None:
         """Charge the sum in the place of any frame."""
-        del at
-        super().charge(plan, out, args, kwargs, self._at)
+        if self._depth:
+            super().charge(plan, out, args, kwargs, self._at)
+        else:
+            self._outer.charge(plan, out, args, kwargs, at)
+
+    def add(self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> None:
+        """Add a call that has run outside of any operator."""
+        self._depth += 1
+        try:
+            self.charge(plan, out, args, kwargs)
+        finally:
+            self._depth -= 1
 
     def forget(self) -> None:
         """Begin anew: an operator that failed leaves the sum of what it did before."""

@@ -392,6 +392,57 @@ def test_an_autograd_function_with_a_handle_is_one_operator():
     }
 
 
+def by_numpy(name):
+    """Return a function that multiplies past the dispatcher."""
+
+    def forward(_ctx, x, *_rest):
+        out = x.new_empty(x.shape)
+        out.numpy()[...] = x.detach().numpy() @ x.detach().numpy()
+        return out
+
+    return type(name, (torch.autograd.Function,), {"forward": staticmethod(forward)})
+
+
+def test_a_function_whose_kernel_nobody_sees_is_unsupported_by_its_name():
+    opaque = by_numpy("Opaque")
+    model = Run(lambda m, x: m.fc(opaque.apply(m.fc(x))), fc=nn.Linear(3, 3))
+    for kind in (FlopCountAnalysis, ActivationCountAnalysis):
+        analysis = kind(model, torch.ones(3, 3))
+        assert analysis.by_operator() == {"linear": 2 * (27 if kind is FlopCountAnalysis else 9)}
+        assert analysis.unsupported_ops()["prim::PythonOp.Opaque"] == 1
+
+
+def test_a_function_that_has_a_formula_is_counted_by_it():
+    kernel = by_numpy("MultiScaleDeformableAttnFunction")
+    b, s, h, d, q, levels, points = 1, 20, 2, 8, 5, 1, 4
+    value = torch.rand(b, s, h, d)
+    shapes, start = torch.tensor([[4, 5]]), torch.tensor([0])
+    places, weights = torch.rand(b, q, h, levels, points, 2), torch.rand(b, q, h, levels, points)
+
+    def forward(_ctx, value, *_rest):
+        return value.new_empty(b, q, h * d)
+
+    kernel.forward = staticmethod(forward)
+    model = Run(lambda _, x: kernel.apply(x, shapes, start, places, weights, 64))
+    with OpCounter() as counter, torch.no_grad():
+        model(value)
+    flops = FlopCountAnalysis(model, value)
+    assert flops.total() == counter.flops > 0
+    assert flops.by_operator() == {"PythonOp.MultiScaleDeformableAttnFunction": counter.flops}
+    assert "prim::PythonOp.MultiScaleDeformableAttnFunction" not in flops.unsupported_ops()
+
+
+def test_native_code_outside_of_a_function_is_unsupported_where_its_result_is_read():
+    def forward(m, x):
+        out = torch.empty(3, 3)
+        out.numpy()[...] = x.detach().numpy() @ x.detach().numpy()
+        return m.fc(out)
+
+    flops = FlopCountAnalysis(Run(forward, fc=nn.Linear(3, 3)), torch.ones(3, 3))
+    assert flops.total() == 27
+    assert flops.unsupported_ops()["aten::linear"] == 1
+
+
 def test_a_function_that_fails_leaves_no_trace():
     def fail(_ctx, _x):
         raise KeyError("on purpose")
