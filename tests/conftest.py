@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,6 @@ from torch.optim import optimizer as optimizers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytest_plugins = ["pytester"]
 
@@ -51,6 +51,12 @@ def traces() -> dict[str, object]:
         "Python's profiler": sys.getprofile(),
         **{name: list(hooks) for name, hooks in _global_hooks().items()},
         **{f"{kind.__name__}.{name}": value for kind in _CLASSES for name, value in vars(kind).items()},
+        **{
+            f"code of {kind.__name__}.{name}": value.__code__
+            for kind in _CLASSES
+            for name, value in vars(kind).items()
+            if hasattr(value, "__code__")
+        },
     }
 
 
@@ -67,7 +73,8 @@ def differences(before: dict[str, object]) -> dict[str, str]:
 
 def _is_dynamos(value: object) -> bool:
     """Tell whether dynamo put it there: it replaces ``nn.Module.__init__`` for good when it first compiles a module."""
-    return (getattr(value, "__module__", None) or "").startswith("torch._dynamo")
+    module, file = getattr(value, "__module__", None) or "", Path(getattr(value, "co_filename", ""))
+    return module.startswith("torch._dynamo") or file.parent.name == "_dynamo"
 
 
 def _global_hooks() -> dict[str, dict[int, object]]:

@@ -141,33 +141,30 @@ def _changing_tensor(owner: Any, name: str) -> Any:
     return change
 
 
-def _changing_module(owner: Any, name: str) -> Any:
-    original = vars(owner)[name]
-    function = getattr(original, "__func__", original)
-    first = 1 if isinstance(original, classmethod) else 0
-
-    @functools.wraps(function)
-    def change(*args: Any, **kwargs: Any) -> Any:
-        guard = _active()
-        if guard is not None:
-            module = args[first] if len(args) > first else kwargs.get("module")
-            if isinstance(module, nn.Module):
-                guard.module(module)
-        return function(*args, **kwargs)
-
-    return change if function is original else type(original)(change)
-
-
-def _changing_hooked_module(owner: Any, name: str) -> Any:
-    """Patch a method of what hooks a module, which is its first argument."""
-    original = getattr(owner, name)
+def _changing_module(original: Any) -> Any:
+    """Return a method that changes the module that it is of."""
 
     @functools.wraps(original)
-    def change(hook: Any, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def change(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         guard = _active()
         if guard is not None:
             guard.module(module)
-        return original(hook, module, *args, **kwargs)
+        return original(module, *args, **kwargs)
+
+    return change
+
+
+def _changing_hooked_module(original: Any) -> Any:
+    """Return a method of what hooks modules that changes the first module that it is given."""
+
+    @functools.wraps(original)
+    def change(*args: Any, **kwargs: Any) -> Any:
+        guard = _active()
+        if guard is not None:
+            module = next((v for v in (*args, *kwargs.values()) if isinstance(v, nn.Module)), None)
+            if module is not None:
+                guard.module(module)
+        return original(*args, **kwargs)
 
     return change
 
@@ -284,9 +281,6 @@ _OF_TORCH: tuple[tuple[Any, str, Any], ...] = (
 
 GUARDED = Patches(
     {
-        **{(nn.Module, name): _changing_module(nn.Module, name) for name in _OF_MODULES},
-        **{(hook, "apply"): _changing_module(hook, "apply") for hook in _HOOKS},
-        **{(hook, "remove"): _changing_hooked_module(hook, "remove") for hook in _HOOKS},
         (Tensor, "data"): _Attribute("data", data=True),
         (Tensor, "grad"): _Attribute("grad"),
         (Tensor, "requires_grad"): _Attribute("requires_grad"),
@@ -298,6 +292,10 @@ GUARDED = Patches(
         **{(UntypedStorage, name): _changing_storage(name) for name in ("resize_", "__setitem__")},
         **{(owner, name): patch(vars(owner)[name]) for owner, name, patch in _OF_TORCH if name in vars(owner)},
     },
-    around={(nn.Module, "__init__"): _making_module},
+    around={
+        (nn.Module, "__init__"): _making_module,
+        **{(nn.Module, name): _changing_module for name in _OF_MODULES},
+        **{(hook, name): _changing_hooked_module for hook in _HOOKS for name in ("apply", "remove")},
+    },
 )
 """In place for as long as anybody is in a dry run."""
