@@ -23,6 +23,7 @@ from opcount.dryrun.constructors import subclasses_of_fakes
 from opcount.dryrun.fakes import PLAIN, Fakes
 from opcount.dryrun.guard import GUARDED, Guard
 from opcount.dryrun.imports import imports_undisturbed
+from opcount.dryrun.lazy_parameters import lazy_parameters_in_place
 from opcount.dryrun.leaves import Leaves
 from opcount.dryrun.memo import Memo
 from opcount.dryrun.one_hot import scattered_one_hot
@@ -108,6 +109,7 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str | None] = la
         take_threads_along(restore)
         restore.enter(attention_in_the_open())
         restore.enter(subclasses_of_fakes())
+        restore.enter(lazy_parameters_in_place())
         restore.enter(scattered_one_hot())
         restore.enter(unasked_whether_fake())
         restore.enter(errors_raised_only())

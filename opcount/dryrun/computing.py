@@ -78,6 +78,11 @@ class Computing:
             raise self._refusals.refuse(f"Tensor.{asked}")
         return value.requires_grad_(tensor.requires_grad), False
 
+    def forget(self, tensor: Tensor) -> None:
+        """Take the value of a real tensor for unknown."""
+        with for_real():
+            self._values.forget(tensor)
+
     def is_written(self, tensor: Tensor) -> bool:
         """Tell whether a real tensor has another value than its memory holds."""
         return self._values.is_written(tensor)

@@ -70,13 +70,20 @@ class Guard(NamedTuple):
             change: Its name.
             data: Whether the tensor gets another memory.
         """
-        if isinstance(tensor, FakeTensor) or is_functorch_wrapped_tensor(tensor) or self.computing.is_ours(tensor):
+        if isinstance(tensor, FakeTensor) or is_functorch_wrapped_tensor(tensor):
+            return
+        if not is_lazy(tensor) and self.computing.is_ours(tensor):
             return
         self.leaves.keep(tensor)
         if data:
             self.twins.forget(tensor)
-            if not self.leaves.keep_data(tensor) and not tensor.is_meta and not is_lazy(tensor):
+            if not self.leaves.keep_data(tensor) and not tensor.is_meta:
                 raise self.refusals.refuse(f"Tensor.{change}", "gives a tensor other data that cannot be put back")
+
+    def made(self, tensor: Tensor) -> None:
+        """Know that a tensor from before has got a memory of unknown values."""
+        self.leaves.note_plain(tensor)
+        self.computing.forget(tensor)
 
     def real(self, tensor: Tensor, asked: str) -> tuple[Tensor, bool]:
         """Return what holds the values of a tensor, and whether it is the tensor of before; refuse if nothing does."""
@@ -95,7 +102,7 @@ class Guard(NamedTuple):
             raise self.refusals.refuse("torch.utils.swap_tensors", "exchanges a tensor of outside of the dry run")
 
 
-def _active() -> Guard | None:
+def active_guard() -> Guard | None:
     """Return the guard of the dry run that this thread is in."""
     return getattr(active_mode(), "guard", None)
 
@@ -123,7 +130,7 @@ class _Attribute:
         self._original.__delete__(tensor)
 
     def _note(self, tensor: Tensor) -> None:
-        guard = _active()
+        guard = active_guard()
         if guard is not None:
             guard.leaf(tensor, self._name, data=self._data)
 
@@ -133,7 +140,7 @@ def _changing_tensor(owner: Any, name: str) -> Any:
 
     @functools.wraps(original)
     def change(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
-        guard = _active()
+        guard = active_guard()
         if guard is not None:
             guard.leaf(tensor, name)
         return original(tensor, *args, **kwargs)
@@ -146,7 +153,7 @@ def _changing_module(original: Any) -> Any:
 
     @functools.wraps(original)
     def change(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        guard = _active()
+        guard = active_guard()
         if guard is not None:
             guard.module(module)
         return original(module, *args, **kwargs)
@@ -159,7 +166,7 @@ def _changing_hooked_module(original: Any) -> Any:
 
     @functools.wraps(original)
     def change(*args: Any, **kwargs: Any) -> Any:
-        guard = _active()
+        guard = active_guard()
         if guard is not None:
             module = next((v for v in (*args, *kwargs.values()) if isinstance(v, nn.Module)), None)
             if module is not None:
@@ -172,7 +179,7 @@ def _changing_hooked_module(original: Any) -> Any:
 def _making_module(original: Any) -> Any:
     @functools.wraps(original)
     def make(module: nn.Module, *args: Any, **kwargs: Any) -> None:
-        guard = _active()
+        guard = active_guard()
         if guard is not None:
             guard.born[id(module)] = weakref.ref(module)
         original(module, *args, **kwargs)
@@ -191,7 +198,7 @@ def _reading(name: str, *, shared: bool = False) -> Any:
 
     @functools.wraps(original)
     def read(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
-        guard = _active()
+        guard = active_guard()
         if guard is None:
             return original(tensor, *args, **kwargs)
         value, outside = guard.real(tensor, name)
@@ -206,7 +213,7 @@ def _capsule(original: Any) -> Any:
 
     @functools.wraps(original)
     def export(tensor: Tensor) -> Any:
-        guard = _active()
+        guard = active_guard()
         return original(tensor if guard is None else guard.real(tensor, "__dlpack__")[0])
 
     return export
@@ -217,7 +224,7 @@ def _copying(original: Any) -> Any:
 
     @functools.wraps(original)
     def deepcopy(tensor: Tensor, memo: dict[int, Any]) -> Any:
-        guard = _active()
+        guard = active_guard()
         if guard is None or isinstance(tensor, FakeTensor) or not guard.computing.is_written(tensor):
             return original(tensor, memo)
         return DryTensor.__deepcopy__(tensor, memo)  # type: ignore[arg-type]
@@ -228,7 +235,7 @@ def _copying(original: Any) -> Any:
 def _showing(original: Any) -> Any:
     @functools.wraps(original)
     def show(tensor: Tensor, **kwargs: Any) -> Any:
-        guard = _active()
+        guard = active_guard()
         if guard is None or isinstance(tensor, FakeTensor) or tensor.is_meta:
             return original(tensor, **kwargs)
         value = guard.computing.known(tensor)
@@ -243,7 +250,7 @@ def _changing_storage(name: str) -> Any:
     original = getattr(UntypedStorage, name)
 
     def change(storage: UntypedStorage, *args: Any, **kwargs: Any) -> Any:
-        guard = _active()
+        guard = active_guard()
         if guard is not None:
             guard.storage(storage, name)
         return original(storage, *args, **kwargs)
@@ -254,7 +261,7 @@ def _changing_storage(name: str) -> Any:
 def _swapping(original: Any) -> Any:
     @functools.wraps(original)
     def swap(first: Tensor, second: Tensor) -> None:
-        guard = _active()
+        guard = active_guard()
         if guard is not None:
             guard.swap(first, second)
         original(first, second)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.parameter import is_lazy
 
 from opcount.dryrun.fakes import PLAIN, is_plain
 from opcount.dryrun.snapshot import put_back_dict
@@ -32,6 +33,7 @@ class Leaves:
         self.plain: set[int] = set()
         self._leaves: dict[int, Leaf] = {}
         self._data: dict[int, Tensor] = {}
+        self._lazy: dict[int, tuple[Tensor, type, Tensor]] = {}
 
     def note(self, tensor: Tensor) -> None:
         """Remember a tensor that an operator was given, unless it was made by one."""
@@ -48,11 +50,20 @@ class Leaves:
         """Remember the data of a tensor that gets others; tell whether they can be put back."""
         if _is_wrapper(tensor):
             return True
+        if is_lazy(tensor):
+            with torch._C._DisableTorchDispatch():
+                self._lazy.setdefault(id(tensor), (tensor, type(tensor), tensor.data))
+            return True
         if type(tensor) not in PLAIN or not is_plain(tensor) or tensor.is_meta:
             return id(tensor) in self._data
         with torch._C._DisableTorchDispatch():
             self._data.setdefault(id(tensor), tensor.data)
         return True
+
+    def note_plain(self, tensor: Tensor) -> None:
+        """Know that a remembered tensor is by now a strided one of PyTorch's own classes."""
+        if is_plain(tensor):
+            self.plain.add(id(tensor))
 
     def note_written(self, tensor: Tensor) -> None:
         """Remember a tensor that is written to: autograd then takes it, or what it is a view of, for a result."""
@@ -74,7 +85,21 @@ class Leaves:
     def restoring(self) -> list[Undo]:
         """Return what puts each tensor back."""
         of_data = [(_restore_data, self._leaves[name][0], data) for name, data in self._data.items()]
-        return [*of_data, *((_restore, leaf[0], leaf) for leaf in self._leaves.values())]
+        shapeless = [(_restore_shapeless, tensor, data) for tensor, _, data in self._lazy.values()]
+        leaves = [(_restore, leaf[0], leaf) for leaf in self._leaves.values()]
+        classes = [(_restore_class, tensor, kind) for tensor, kind, _ in self._lazy.values()]
+        return [*of_data, *shapeless, *leaves, *classes]
+
+
+def _restore_shapeless(tensor: Tensor, data: Tensor) -> None:
+    """Take its shape from a tensor; with another dtype in between, autograd forgets the shape of its gradient, too."""
+    other = torch.float32 if data.dtype is torch.float64 else torch.float64
+    tensor.data = torch.empty(0, dtype=other, device=data.device)
+    tensor.data = data
+
+
+def _restore_class(tensor: Tensor, kind: type) -> None:
+    tensor.__class__ = kind
 
 
 def _restore_data(tensor: Tensor, data: Tensor) -> None:
@@ -93,6 +118,6 @@ def _restore(tensor: Tensor, before: Leaf) -> None:
     if is_leaf and tensor.grad is not grad:
         tensor.grad = grad
     if tensor.requires_grad != requires_grad:
-        tensor.requires_grad_(requires_grad)
+        tensor.requires_grad = requires_grad  # the method is not for what has no shape
     if attributes or vars(tensor):
         put_back_dict(vars(tensor), attributes)

@@ -60,7 +60,7 @@ def _pair(optimizer: Optimizer, twins: Twins) -> None:
 def _pair_again(
     optimizer: Optimizer, twins: Twins, /, first: object, closure: Any = None, *args: Any, **kwargs: Any
 ) -> Any:
-    """Return the arguments of a step whose closure runs forward: only then do lazy modules make their parameters."""
+    """Return the arguments of a step whose closure runs forward: only then are modules known that were not given."""
     if closure is None:
         return None
 

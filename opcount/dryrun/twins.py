@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import is_lazy
 
-from opcount.dryrun.fakes import PLAIN, is_plain
+from opcount.dryrun.fakes import CPU, PLAIN, is_plain
 from opcount.dryrun.values import VALUE
 from opcount.errors import DryRunError
 
@@ -86,20 +86,20 @@ class Twins:
             return
         parameters: dict[str, Any] = module._parameters
         for name, tensor in parameters.items():
-            if tensor is not None and (tensor.is_meta or (type(tensor) not in PLAIN and _may_need_twin(tensor))):
-                parameters[name] = self._stand_in(module, name, tensor)
+            if tensor is not None and (tensor.is_meta or (type(tensor) not in PLAIN and _needs_twin(tensor))):
+                parameters[name] = self._stand_in(tensor)
         for name, tensor in module._buffers.items():
-            if tensor is not None and (not tensor.dtype.is_floating_point or is_lazy(tensor) or _needs_twin(tensor)):
-                module._buffers[name] = self._stand_in(module, name, tensor)
+            if tensor is not None and (not tensor.dtype.is_floating_point or _needs_twin(tensor)):
+                module._buffers[name] = self._stand_in(tensor)
         for name, value in held.items():
             if name not in _TABLES and type(value) in _MAY_HOLD_TENSORS:
                 replaced = self._replaced(value)
                 if replaced is not value:
                     vars(module)[name] = replaced
 
-    def _stand_in(self, module: nn.Module, name: str, tensor: Tensor) -> Tensor:
+    def _stand_in(self, tensor: Tensor) -> Tensor:
         if type(tensor) not in PLAIN and is_lazy(tensor):
-            return _lazy_twin(module, name, tensor, self._become)
+            return self._lazy(tensor) if tensor.is_meta else tensor
         if not is_plain(tensor):
             return tensor
         value = vars(tensor).get(VALUE) if _needs_twin(tensor) else tensor
@@ -109,9 +109,13 @@ class Twins:
             self._keep(twin, value)
         return twin
 
-    def _become(self, tensor: Tensor, twin: Tensor) -> None:
-        self._twins[id(tensor)] = (tensor, twin)
-        self._in_place.add(id(tensor))
+    def _lazy(self, tensor: Any) -> Tensor:
+        """Return a tensor without a shape that gets its memory on the CPU."""
+        known = self._twins.get(id(tensor))
+        if known is None or known[0] is not tensor:
+            known = self._twins[id(tensor)] = (tensor, type(tensor)(tensor.requires_grad, CPU, tensor.dtype))
+            self._in_place.add(id(tensor))
+        return known[1]
 
     def _replaced(self, value: Any) -> Any:
         """Return an attribute with twins in it; lists and dicts are changed in place."""
@@ -119,7 +123,7 @@ class Twins:
             swap = (
                 not is_lazy(value) and is_plain(value) and (_needs_twin(value) or not isinstance(value, nn.Parameter))
             )
-            return self._stand_in(None, "", value) if swap and value.is_leaf else value  # type: ignore[arg-type]
+            return self._stand_in(value) if swap and value.is_leaf else value
         if type(value) is list:
             for i, item in enumerate(value):
                 if isinstance(item, (Tensor, list, dict, tuple)):
@@ -138,35 +142,6 @@ def _is_script(module: nn.Module) -> bool:
     return isinstance(module, torch.jit.ScriptModule)
 
 
-def _may_need_twin(tensor: Tensor) -> bool:
-    return is_lazy(tensor) or _needs_twin(tensor)
-
-
 def _needs_twin(tensor: Tensor) -> bool:
     """Tell whether a tensor has no data, or is fake without being of this dry run."""
     return tensor.is_meta or isinstance(tensor, FakeTensor)
-
-
-def _lazy_twin(module: nn.Module, name: str, tensor: Tensor, become: Callable[[Tensor, Tensor], None]) -> Tensor:
-    """Return a parameter without a shape that gives way to a fake one when it gets a shape.
-
-    Args:
-        module: Has it.
-        name: Its name there.
-        tensor: For which it stands.
-        become: Is told what stands for it, and for the tensor, from then on: an optimizer may hold either.
-    """
-    kind = type(tensor)
-
-    def materialize(self: Any, shape: Any, device: Any = None, dtype: Any = None) -> None:
-        data = torch.empty(shape, device=device or self.data.device, dtype=dtype or self.data.dtype)
-        if name in module._parameters:
-            made = module._parameters[name] = nn.Parameter(data, requires_grad=tensor.requires_grad)
-            become(tensor, made)
-            become(self, made)
-        else:
-            module._buffers[name] = data
-
-    twin: Tensor = kind(tensor.requires_grad) if isinstance(tensor, nn.Parameter) else kind()
-    twin.__class__ = type(kind.__name__, (kind,), {"materialize": materialize})
-    return twin

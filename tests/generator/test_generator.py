@@ -22,7 +22,7 @@ FIRST = int(os.environ.get("OPCOUNT_SEED", "0"))
 DRY = [name for name in CHECKS if "dry_run" in name]
 REAL = [name for name in CHECKS if name not in DRY]
 
-KNOWN_DRY = {"branched", "lazy", "sparse"}
+KNOWN_DRY = {"branched", "sparse"}
 """A dry run does not take these as a real run does, or refuses them."""
 
 
