@@ -36,6 +36,7 @@ from opcount.dryrun.snapshot import Snapshot, put_back
 from opcount.dryrun.tensors import DryTensor
 from opcount.dryrun.threads import Threads, put_beneath_counters, put_on_top, take_threads_along
 from opcount.dryrun.twins import Twins
+from opcount.dryrun.undifferentiated import Undifferentiated
 from opcount.errors import DryRunError
 from opcount.interceptor import attention_in_the_open
 from opcount.interceptor.stack import modes_below
@@ -112,6 +113,9 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str | None] = la
         restore.enter(lazy_parameters_in_place())
         restore.enter(scattered_one_hot())
         restore.enter(unasked_whether_fake())
+        operators = Undifferentiated(refusals)
+        memo.watch_operator = operators.watch  # type: ignore[attr-defined]
+        restore.enter(operators.refusing_backwards(memo))
         restore.enter(errors_raised_only())
         restore.enter(imports_undisturbed())
         fakes.mode.guard = Guard(snapshot, leaves, twins, computing, refusals, enter.modules, {})  # type: ignore[attr-defined]

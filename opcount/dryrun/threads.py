@@ -16,7 +16,7 @@ import torch
 
 from opcount.dryrun.fake_mode import put_on_thread, take_off_thread
 from opcount.interceptor.patches import Patches
-from opcount.interceptor.stack import modes_below, replace_modes
+from opcount.interceptor.stack import dry_runs, modes_below, replace_modes
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def put_on_top(memo: Any) -> None:
 
 def _in_dry_runs(run: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that runs another one, on whatever thread, in the dry runs of this one."""
-    memos = [mode for mode in modes_below() if getattr(mode, "is_dry_run", False)]
+    memos = dry_runs()
     if not memos:
         return run
 

@@ -9,7 +9,7 @@ from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
-from opcount.interceptor.stack import interceptors, modes_below
+from opcount.interceptor.stack import dry_runs, interceptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ class Answers:
 
     def share(self, undo: Undo) -> bool:
         """Let a dry run that this thread is in already answer until the steps have run; tell whether it is in one."""
-        source = next((mode for mode in modes_below() if getattr(mode, "is_dry_run", False)), None)
+        source = next(iter(dry_runs()), None)
         if source is None:
             return False
         undo.add(self.end)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch._C import DispatchKey
+from torch.fx import GraphModule
 
 from opcount.coverage import UNCOUNTED
 from opcount.interceptor.calls import is_fake, tensors
 from opcount.interceptor.opening import charge_opaque, charge_unopened
-from opcount.interceptor.stack import modes_below, runs_dry
+from opcount.interceptor.stack import dry_runs, modes_below
+from opcount.scope.global_hooks import has_hook_of_others
 
 if TYPE_CHECKING:
     from torch._ops import HigherOrderOperator
@@ -27,6 +29,8 @@ _RUNNERS = {"run_and_save_rng_state", "run_with_rng_state", "graphsafe_run_with_
 
 _DECIDERS = {"cond", "while_loop", "while_loop_stack_output"}
 """Operators whose course depends on the values of tensors."""
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 _LAUNCHERS = {"triton_kernel_wrapper_mutation", "triton_kernel_wrapper_functional"}
 
@@ -60,7 +64,7 @@ def _watch_kernel(
 ) -> Any:
     with mode.looking_into(args, kwargs, lenient=True) as watching:
         with mode.watched() as watch:
-            out = kernel(*args, **kwargs)
+            out = kernel(*map(_unhooked, args), **{name: _unhooked(value) for name, value in kwargs.items()})
         if not watch.priced:
             charge_unopened(mode, plan, func, out, args, kwargs)
         elif watching.finds_opaque(out):
@@ -114,18 +118,27 @@ def _seen(body: Any, watch: Watch, ran: list[object]) -> Any:
     if not callable(body) or isinstance(body, torch.Tensor):
         return body
 
+    call = _unhooked(body)
+
     @wraps(body, assigned=(), updated=())
     def run(*args: Any, **kwargs: Any) -> Any:
         ran.append(body)
         with watch.reentered():
-            return body(*args, **kwargs)
+            return call(*args, **kwargs)
 
     return run
 
 
+def _unhooked(body: Any) -> Any:
+    """Return what a graph runs that PyTorch made of a body: it is no module of the program, nor a rerun of forward."""
+    if isinstance(body, GraphModule) and not any(getattr(body, name) for name in _HOOKS) and not has_hook_of_others():
+        return body.forward
+    return body
+
+
 def _undecided(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Count the course that a dry run takes by the values that it knows; name the operator where nobody decides."""
-    if runs_dry():
+    if dry_runs():
         return _run_bodies(mode, plan, func, args, kwargs)
     return _report(mode, plan, func, args, kwargs)
 

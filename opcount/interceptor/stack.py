@@ -24,9 +24,9 @@ def interceptors() -> list[Any]:
     return [mode for mode in modes_below() if getattr(mode, "is_interceptor", False)]
 
 
-def runs_dry() -> bool:
-    """Tell whether a dry run is active on this thread."""
-    return any(getattr(mode, "is_dry_run", False) for mode in modes_below())
+def dry_runs() -> list[Any]:
+    """Return the dry runs that are active on this thread."""
+    return [mode for mode in modes_below() if getattr(mode, "is_dry_run", False)]
 
 
 def replace_modes(modes: list[Any]) -> None:

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch._higher_order_ops.utils as _operators
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from opcount.interceptor.patches import Patches
+from opcount.interceptor.stack import dry_runs
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+class _Operator(threading.local):
+    """Whether this thread is in a higher-order operator that compiles itself."""
+
+    compiles = False
+
+
+_OPERATOR = _Operator()
 
 
 class _Eagerness:
@@ -21,6 +34,10 @@ class _Eagerness:
 
     Under a dispatch mode dynamo skips a frame that it meets for the first time, for good: the stance keeps it
     from looking. It is set only where dynamo is loaded already, for loading it takes longer than most counts.
+
+    Higher-order operators (``torch.cond``, ``scan``) that a program calls outside of a compiled function compile
+    themselves: dynamo makes the tensors that a body closes over its arguments, without which they get no gradients.
+    So the stance does not hold for these.
     """
 
     def __init__(self) -> None:
@@ -37,7 +54,7 @@ class _Eagerness:
                 return
             before = dynamo._stance
             if not any(before is ours for ours, _ in self._set):
-                ours = dynamo.DynamoStance("force_eager")
+                ours = _eager_but_operators(before)
                 self._set.append((ours, before))
                 dynamo._set_stance(ours)
 
@@ -50,15 +67,58 @@ class _Eagerness:
                 dynamo = sys.modules["torch._dynamo.eval_frame"]
                 if dynamo._stance is ours:
                     dynamo._set_stance(before)
+                ours.__class__ = type(before)
                 vars(ours).update(vars(before))  # a context manager of the program may bring it back
                 self._set.pop()
 
 
+def _eager_but_operators(before: Any) -> Any:
+    """Return a stance that is eager, and another one inside of a higher-order operator that compiles itself."""
+
+    def stance(_: Any) -> str:
+        return str(before.stance) if _OPERATOR.compiles else "force_eager"
+
+    kind = type(before)
+    ours: Any = object.__new__(type(kind.__name__, (kind,), {"stance": property(stance)}))
+    vars(ours).update(vars(before))
+    return ours
+
+
 _EAGERNESS = _Eagerness()
+
+_COMPILING = "_set_compilation_env"
+
+
+def _compiling(original: Any) -> Any:
+    """Patch what every operator enters that compiles itself."""
+
+    @contextmanager
+    def compiling() -> Iterator[None]:
+        dry = dry_runs()
+        before = _OPERATOR.compiles
+        _OPERATOR.compiles = not dry
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(original())
+                if dry:  # dynamo knows no fake tensors of ours
+                    stack.enter_context(torch.compiler.set_stance("force_eager"))
+                    stack.enter_context(dry[0].watch_operator())
+                yield
+        finally:
+            _OPERATOR.compiles = before
+
+    return compiling
+
+
+_CAN_COMPILE = hasattr(TorchDispatchMode, "ignore_compile_internals") and hasattr(_operators, _COMPILING)
+"""Whether dynamo compiles under a mode, and does not skip for good what it meets there."""
+
+_PATCHES = Patches({}, around={(_operators, _COMPILING): _compiling} if _CAN_COMPILE else {})
 
 
 def run_eagerly(undo: Undo) -> None:
     """Run compiled functions eagerly until the steps have run."""
+    _PATCHES.use(undo)
     undo.add(partial(_EAGERNESS.leave, undo))
     _EAGERNESS.enter(undo)
 

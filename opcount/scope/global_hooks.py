@@ -40,7 +40,7 @@ def after_module(hook: Callable[..., Any]) -> None:
     """Register ``hook(module, args, kwargs, out)`` after every call of a module, without ``out`` if that raised."""
     if not is_registered(hook):
         _OURS.add(modules.register_module_forward_hook(hook, with_kwargs=True, always_call=True).id)
-    modules._has_any_global_hook = _has_hook_of_others
+    modules._has_any_global_hook = has_hook_of_others
 
 
 def before_step(hook: Callable[..., Any]) -> None:
@@ -66,14 +66,14 @@ def remove(*hooks: Callable[..., Any]) -> None:
             for flags in _FLAGS:
                 flags.pop(key, None)
             place.pop(key, None)  # last: by the hook the rest is found again
-    if not _OURS and modules._has_any_global_hook is _has_hook_of_others:
+    if not _OURS and modules._has_any_global_hook is has_hook_of_others:
         modules._has_any_global_hook = _BEFORE
 
 
 _BEFORE = modules._has_any_global_hook
 
 
-def _has_hook_of_others() -> bool:
+def has_hook_of_others() -> bool:
     """Tell whether modules have global hooks other than a counter's.
 
     It takes the place of what dynamo asks to warn that global hooks fire for a compiled module, too: ours are made

@@ -250,6 +250,14 @@ class Scopes:
             undo.run()
 
 
+def _unseen(*_args: object, **_kwargs: object) -> None:
+    """Do nothing: for dynamo, in place of the hooks, where a higher-order operator compiles what runs a module."""
+
+
+for _hook in (Scopes._enter, Scopes._leave):
+    vars(_hook)["_torchdynamo_inline"] = _unseen
+
+
 def _free_thread(home: int, holder: object) -> None:
     """Let other counters adopt a thread again."""
     holders = _COUNTING.get(home, set())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import weakref
 from functools import partial
 from heapq import heappop, heappush
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch import jit, nn
+from torch import fx, jit, nn
 
 from opcount.profile import ROOT, Module
 
@@ -21,6 +23,11 @@ _WRAPPED = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 _WRAPPERS = {"DataParallel", "DistributedDataParallel", "FullyShardedDataParallel"}
 """Classes whose ``module`` is what they wrap."""
 
+_OPERATORS = str(Path(nn.__file__).parents[1] / "_higher_order_ops")
+"""The folder of PyTorch's code for higher-order operators."""
+
+_FAR = 64
+"""Python frames from a hook up to the higher-order operator that calls its module, at most."""
 
 _serials = itertools.count(1)
 
@@ -117,6 +124,10 @@ class Names:
         if self.model is not None and _contains(self.model, module):
             self._name_model(self.model)
             return self.paths[id(module)]
+        if isinstance(module, fx.GraphModule) and _is_traced_for_operator():
+            self._name(module, caller)
+            self.wrappers.add(id(module))
+            return caller
         return self._name_foreign(module, caller)
 
     def _name_foreign(self, module: nn.Module, caller: str) -> str:
@@ -230,6 +241,18 @@ def _forget(
         ids.discard(key)
     alive.pop(key, None)
     originals.pop(hooks, None)
+
+
+def _is_traced_for_operator() -> bool:
+    """Tell whether a higher-order operator of PyTorch calls the module that a hook is called for."""
+    frame: Any = sys._getframe(3)
+    for _ in range(_FAR):
+        if frame is None:
+            break
+        if frame.f_code.co_filename.startswith(_OPERATORS):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _contains(model: nn.Module, module: nn.Module) -> bool:
