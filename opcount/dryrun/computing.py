@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from opcount.dryrun.checks import truth_that_passes
 from opcount.dryrun.fakes import CPU, can_be_faked
 from opcount.dryrun.operators import Kind, stands_for_input
+from opcount.dryrun.patterns import LAYOUTS, Patterns
 from opcount.dryrun.sized_by_values import SIZED_BY_VALUES
 from opcount.dryrun.tensors import DryTensor, stands_for_data
 from opcount.dryrun.values import LIMIT, Values
@@ -59,6 +60,7 @@ class Computing:
         self._fakes = fakes
         self._refusals = refusals
         self._values = Values()
+        self._patterns = Patterns(fakes, self._values, refusals)
 
     def value_of(self, tensor: DryTensor, asked: str) -> Tensor:
         """Return the value of a tensor, or refuse what asks for it."""
@@ -131,6 +133,8 @@ class Computing:
 
     def _refuse_unknown_sparsity(self, facts: Facts, tensors: list[Tensor]) -> None:
         """Refuse a sparse tensor that was made inside, where it matters how many elements it stores."""
+        if "sparse_compressed" in facts.name:
+            raise self._refusals.refuse(facts.func, "makes a sparse tensor of indices that a dry run does not know")
         if not facts.needs_stored:
             return
         for tensor in tensors:
@@ -165,7 +169,7 @@ class Computing:
             return UNKNOWN
         return self._compute(facts, args, kwargs)
 
-    def ask(  # noqa: PLR0911  (one for each way)
+    def ask(  # noqa: C901, PLR0911  (one for each way)
         self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Return what an operator returns of which no answer can be remembered, if that is known."""
@@ -175,11 +179,14 @@ class Computing:
         special = SIZED_BY_VALUES.get(str(facts.func)) if facts.looks or facts.kind is Kind.FRESH else None
         if special is not None:
             return special(self.known, self._empty, *args, **kwargs)
-        self._refuse_unknown_sparsity(facts, tensors)
         if facts.reshapes and tensors and type(tensors[0]) is not DryTensor and not tensors[0].is_meta:
             raise self._refusals.refuse(
                 facts.func, "changes the shape of a tensor that was made outside of the dry run"
             )
+        out = self._patterns.run(facts, tensors, args, kwargs)
+        if out is not UNKNOWN:
+            return out
+        self._refuse_unknown_sparsity(facts, tensors)
         if tensors and all(t.layout is not torch.strided and type(t) is not DryTensor for t in tensors):
             return self._on_odd(facts, tensors, args, kwargs)  # also products: they are the program's data
         if not tensors or not facts.computes or facts.reshapes or facts.aliases or facts.kind is Kind.VIEW:
@@ -309,6 +316,9 @@ class Computing:
     def _fake(self, out: Any, real: list[tuple[Tensor, Tensor]], *, blank: bool) -> Any:
         if isinstance(out, Tensor):
             original = next((tensor for value, tensor in real if value is out), None)
+            if original is None and out.layout in LAYOUTS:
+                with for_real():
+                    self._patterns.own(out, [value for value, _ in real])
             return self.wrap(out, blank=blank) if original is None else original
         if isinstance(out, (list, tuple)):
             return type(out)([self._fake(o, real, blank=blank) for o in out])

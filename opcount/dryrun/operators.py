@@ -81,6 +81,7 @@ class Facts:
         blank: Whether programs write to what it returns.
         allocates: Whether it makes or fills memory, as functions of PyTorch in C++ do where no mode sees them.
         needs_stored: Whether it matters to it how many elements a sparse tensor stores.
+        name: Of its packet, without the namespace.
     """
 
     kind: Kind
@@ -97,6 +98,7 @@ class Facts:
     blank: bool = False
     allocates: bool = False
     needs_stored: bool = False
+    name: str = ""
 
 
 def facts_of(func: Any) -> Facts:
@@ -127,6 +129,7 @@ def facts_of(func: Any) -> Facts:
         allocates=random or name in {"empty", "new_empty", "set_", "copy_"},
         needs_stored=product or name in _ABOUT_STORED,
         tensors=any("Tensor" in str(r.type) for r in returns),
+        name=name,
     )
 
 

@@ -78,9 +78,19 @@ def of_one_dtype(func: Any, *args: Any, **kwargs: Any) -> Any:
     return func(*args, **kwargs)
 
 
+def of_bags(func: Any, grad: Tensor, indices: Tensor, *args: Any) -> Tensor:
+    """Return what the shape function does, or a sparse gradient that stores a row for each index."""
+    rows, sparse, padding = args[4], args[7], args[9] if len(args) > 9 else -1
+    if not sparse or padding >= 0:
+        return func(grad, indices, *args)  # type: ignore[no-any-return]
+    values = grad.new_empty(indices.numel(), grad.shape[-1])
+    return torch.sparse_coo_tensor(indices.reshape(1, -1), values, (rows, grad.shape[-1]))
+
+
 _CORRECTED: dict[str, Callable[..., Any]] = {
     "aten.native_batch_norm.default": batch_norm,
     "aten.native_batch_norm_backward.default": asked_for,
+    "aten._embedding_bag_backward.default": of_bags,
     "aten.view.default": view,
     "aten._softmax.default": along,
     "aten.sort.default": along,

@@ -57,7 +57,7 @@ class Values:
         if isinstance(tensor, FakeTensor):
             return None
         if tensor.layout is not torch.strided:
-            return tensor
+            return None if self._lacks_values(tensor) else tensor
         kept = self._kept.get(tensor.untyped_storage()._cdata) if _has_storage(tensor) else None
         if kept is None:
             return tensor.detach()
@@ -132,7 +132,14 @@ class Values:
 
     def is_written(self, tensor: Tensor) -> bool:
         """Tell whether a real tensor has another value than its memory holds."""
+        if tensor.layout is not torch.strided:
+            return self._lacks_values(tensor)
         return bool(self._kept) and _has_storage(tensor) and tensor.untyped_storage()._cdata in self._kept
+
+    def _lacks_values(self, sparse: Tensor) -> bool:
+        """Tell whether a real sparse tensor has the pattern alone of what it stands for."""
+        values = stored_values(sparse) if self._kept else None
+        return values is not None and self.of(values) is None
 
     def _keep(self, storage: UntypedStorage, value: UntypedStorage | None) -> None:
         if len(self._kept) > self._sweep_at:
@@ -140,6 +147,16 @@ class Values:
             self._sweep_at = max(_SWEEP, 2 * len(self._kept))
         self._kept[storage._cdata] = (StorageWeakRef(storage), value)
         self._borrowed.discard(storage._cdata)
+
+
+_COMPRESSED = frozenset({torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc})
+
+
+def stored_values(tensor: Tensor) -> Tensor | None:
+    """Return the values that a real sparse tensor stores; None: it is of another layout."""
+    if tensor.layout is torch.sparse_coo:
+        return tensor._values()
+    return tensor.values() if tensor.layout in _COMPRESSED else None
 
 
 def _view(storage: Any, like: Tensor) -> Tensor:
