@@ -97,7 +97,8 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str | None] = la
         restore.add(partial(_restore, snapshot, leaves))
         guard = partial(guard_padding, known=computing.known, refusals=refusals)
         enter = _Entering(twins, leaves, snapshot, guard, RLock())
-        enter.modules([] if model is None else model.modules())
+        if model is not None:
+            enter.modules(model.modules(), hold=True)
         for supported in _FOREACH_TYPES:
             restore.enter(_supporting(supported))
         threads = Threads(fakes.mode, refusals)
@@ -167,19 +168,24 @@ class _Entering(NamedTuple):
     guard: Callable[[nn.Module], None]
     lock: RLock
 
-    def modules(self, modules: Iterable[nn.Module]) -> None:
-        """Enter modules that were not, after a look at all of them."""
+    def modules(self, modules: Iterable[nn.Module], *, hold: bool = False) -> None:
+        """Enter modules that were not, after a look at all of them.
+
+        Args:
+            modules: Any.
+            hold: Remember them also when the program drops them.
+        """
         with self.lock:
             new = [module for module in modules if not self.snapshot.has(module)]
             for module in new:
                 self.twins.check(module)
             if new:
                 with for_real():
-                    for module in new:
-                        self._enter(module)
+                    for module, held in zip(new, self.snapshot.modules(new, hold=hold), strict=True):
+                        self._enter(module, held)
 
-    def _enter(self, module: nn.Module) -> None:
-        self.twins.enter(module, self.snapshot.module(module))
+    def _enter(self, module: nn.Module, held: dict[str, Any]) -> None:
+        self.twins.enter(module, held)
         for table in (module._parameters, module._buffers):
             for tensor in table.values():
                 if tensor is None or not tensor.requires_grad or isinstance(tensor, DryTensor):

@@ -10,7 +10,8 @@ import types
 import weakref
 from collections import OrderedDict, deque
 from functools import partial
-from operator import is_, itemgetter
+from itertools import chain
+from operator import eq, is_, itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -48,33 +49,42 @@ _ATOMS_BUT_TENSORS = _ATOMS - _TENSORS
 
 _CONTAINERS = {dict, OrderedDict, list, set}
 
-
 _TABLES = frozenset(name for name, value in vars(nn.Module()).items() if type(value) in _CONTAINERS)
 """Attributes in which a module holds what is its own."""
 
 _tables_of = itemgetter(*_TABLES)
 
+_KINDS_OF_TABLES = frozenset(map(type, _tables_of(vars(nn.Module()))))
+
+_QUIET = _ATOMS_BUT_TENSORS | _KINDS_OF_TABLES
+"""Types of attributes of which all is known when there are no more containers than a module has tables."""
+
+_NOTHING: dict[str, Any] = {}
+
 
 class _State(NamedTuple):
-    """A module as it was: its class, attributes, and what its own tables held."""
+    """Modules as they were.
 
-    module: weakref.ref[nn.Module]
-    kind: type
-    attributes: dict[str, Any]
-    tables: tuple[Any, ...]
+    Attributes:
+        kinds: Their classes.
+        attributes: Their attributes.
+        full: Tables that held something, and what that was.
+        empty: Tables that held nothing.
+    """
+
+    kinds: list[type]
+    attributes: list[dict[str, Any]]
     full: list[tuple[Any, Any]]
+    empty: list[Any]
 
 
 class Snapshot:
-    """Remembers objects, and puts them back.
-
-    A module is remembered for as long as it lives: one that forward makes and drops dies when it does in a real run,
-    where its name is free from then on.
-    """
+    """Remembers objects, and puts them back."""
 
     def __init__(self) -> None:
         self._seen: dict[int, Any] = {}
-        self._modules: dict[int, _State] = {}
+        self._modules: dict[int, tuple[weakref.ref[nn.Module], _State] | None] = {}
+        self._held: list[tuple[list[nn.Module], _State]] = []
         self._empty: list[Any] = []
         self._undo: list[Undo] = [(_empty_again, self._empty, None)]
 
@@ -82,31 +92,48 @@ class Snapshot:
         """Tell whether a module is remembered."""
         return id(module) in self._modules
 
-    def module(self, module: nn.Module) -> dict[str, Any]:
-        """Remember a module: its attributes, what they hold, and its class, which lazy ones change.
+    def modules(self, modules: list[nn.Module], *, hold: bool) -> list[dict[str, Any]]:
+        """Remember modules: their attributes, what they hold, and their classes, which lazy ones change.
+
+        Args:
+            modules: None of them is remembered already.
+            hold: Remember them all until the end. Otherwise a module is remembered for as long as it lives: one that
+                forward makes and drops dies when it does in a real run, where its name is free from then on.
 
         Returns:
-            The attributes in which there may be tensors.
+            The attributes of each in which there may be tensors.
         """
+        if hold:
+            held, state = self._remember_modules(modules)
+            self._held.append((modules, state))
+            self._modules.update(dict.fromkeys(map(id, modules)))
+            return held
+        return [self._remember_weakly(module) for module in modules]
+
+    def _remember_weakly(self, module: nn.Module) -> dict[str, Any]:
         key = id(module)
-        reference = weakref.ref(module, partial(_forget, self._modules, key))
-        attributes = vars(module).copy()
-        tables = _tables_of(attributes) if attributes.keys() >= _TABLES else ()
-        if not _CONTAINERS.issuperset(map(type, tables)):  # those of scripted modules are views of what C++ holds
-            tables = ()
+        held, state = self._remember_modules([module])
+        self._modules[key] = weakref.ref(module, partial(_forget, self._modules, key)), state
+        return held[0]
+
+    def _remember_modules(self, modules: list[nn.Module]) -> tuple[list[dict[str, Any]], _State]:
+        """Remember modules, many at once: what takes time is done for all of them in C."""
+        attributes = [vars(module).copy() for module in modules]
+        tables: list[Any] = []
+        own = [_has_tables(each, tables) for each in attributes]
         full = [(table, type(table)(table)) for table in tables if table]
-        self._modules[key] = _State(reference, type(module), attributes, tables, full)
-        held = {}
-        for name, value in attributes.items():
-            kind = type(value)
-            if kind in _ATOMS_BUT_TENSORS or (tables and name in _TABLES):
-                continue
-            if kind is not tuple or not _ATOMS_BUT_TENSORS.issuperset(map(type, value)):
-                held[name] = value
+        kinds = map(type, chain.from_iterable(map(dict.values, attributes)))
+        others = sum(map(_KINDS_OF_TABLES.__contains__, kinds)) != len(tables)
+        held = [
+            _NOTHING if tabled and not others and _QUIET.issuperset(map(type, each.values())) else _held(each, tabled)
+            for each, tabled in zip(attributes, own, strict=True)
+        ]
         for table, _ in full:
             self._look_into(table if isinstance(table, set) else table.values())
-        self._look_into(held.values())
-        return held
+        for each in filter(None, held):
+            self._look_into(each.values())
+        empty = [table for table in tables if not table]
+        return held, _State(list(map(type, modules)), attributes, full, empty)
 
     def note(self, values: Iterable[Any]) -> None:
         """Remember objects that are not modules."""
@@ -114,7 +141,14 @@ class Snapshot:
 
     def restoring(self) -> list[Undo]:
         """Return what puts each object back."""
-        return [*self._undo, *((_put_back_module, state, None) for state in list(self._modules.values()))]
+        undo = self._undo.copy()
+        for modules, state in self._held:
+            undo += _restoring(modules, state)
+        for reference, state in filter(None, list(self._modules.values())):
+            module = reference()
+            if module is not None:
+                undo += _restoring([module], state)
+        return undo
 
     def _look_into(self, values: Iterable[Any]) -> None:
         todo = [iter(values)]
@@ -184,24 +218,55 @@ def put_back(undo: Iterable[Undo]) -> list[Exception]:
     return errors
 
 
-def _forget(states: dict[int, _State], key: int, reference: object) -> None:
-    if key in states and states[key].module is reference:
+def _has_tables(attributes: dict[str, Any], tables: list[Any]) -> bool:
+    """Add the tables of a module to others; tell whether it has all, and they are Python's."""
+    try:
+        found = _tables_of(attributes)
+    except KeyError:
+        return False
+    if not _KINDS_OF_TABLES.issuperset(map(type, found)):  # those of scripted modules are views of what C++ holds
+        return False
+    tables += found
+    return True
+
+
+def _held(attributes: dict[str, Any], tabled: bool) -> dict[str, Any]:  # noqa: FBT001  (called for every module)
+    """Return the attributes of a module, but for its tables, in which something may be found."""
+    return {
+        name: value
+        for name, value in attributes.items()
+        if type(value) not in _ATOMS_BUT_TENSORS
+        and not (tabled and name in _TABLES)
+        and not (type(value) is tuple and _ATOMS_BUT_TENSORS.issuperset(map(type, value)))
+    }
+
+
+def _forget(states: dict[int, Any], key: int, reference: object) -> None:
+    if states.get(key) is not None and states[key][0] is reference:
         del states[key]
 
 
-def _put_back_module(state: _State, _before: None) -> None:
-    module = state.module()
-    if module is None:
-        return
-    if type(module) is not state.kind:
-        module.__class__ = state.kind
-    put_back_dict(vars(module), state.attributes)
-    full = [table for table in state.tables if table]
-    if not _same(full, [table for table, _ in state.full]):
-        known = {id(table) for table, _ in state.full}
-        _empty_again([table for table in full if id(table) not in known], None)
-    for table, before in state.full:
-        (_put_back_set if isinstance(before, set) else put_back_dict)(table, before)
+def _restoring(modules: list[nn.Module], state: _State) -> list[Undo]:
+    """Return what puts back those modules that are not as they were."""
+    undo: list[Undo] = []
+    if not all(map(is_, map(type, modules), state.kinds)):
+        undo += [(_put_back_class, *pair) for pair in zip(modules, state.kinds, strict=True)]
+    now, before = list(map(vars, modules)), state.attributes
+    if not (
+        all(map(eq, map(len, now), map(len, before)))
+        and _all_same(now, before)
+        and _all_same(map(dict.values, now), map(dict.values, before))
+    ):
+        undo += [(put_back_dict, *pair) for pair in zip(now, before, strict=True)]
+    undo += [(_put_back_set if isinstance(table, set) else put_back_dict, table, held) for table, held in state.full]
+    if any(state.empty):
+        undo.append((_empty_again, state.empty, None))
+    return undo
+
+
+def _put_back_class(module: nn.Module, kind: type) -> None:
+    if type(module) is not kind:
+        module.__class__ = kind
 
 
 def _empty_again(containers: list[Any], _before: None) -> None:
@@ -243,6 +308,11 @@ def _put_back_set(now: set[Any], before: set[Any]) -> None:
 def _same(now: Any, before: Any) -> bool:
     """Tell whether two collections hold the same objects."""
     return len(now) == len(before) and all(map(is_, now, before))
+
+
+def _all_same(now: Iterable[Any], before: Iterable[Any]) -> bool:
+    """Tell whether collections, one after the other, hold the same objects as as many others of the same sizes."""
+    return all(map(is_, chain.from_iterable(now), chain.from_iterable(before)))
 
 
 def _content(cell: types.CellType) -> Any:
