@@ -8,12 +8,15 @@ found out once for each combination of shapes.
 from __future__ import annotations
 
 import sys
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from opcount.interceptor.attention_steps import Attention, EncoderLayer, Masks
 from opcount.interceptor.opening import charge_as_steps, in_functorch, open_up
+from opcount.interceptor.patches import Patches
+from opcount.interceptor.stack import interceptors, without
 from opcount.interceptor.steps import Steps
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from opcount.interceptor.mode import Interceptor
     from opcount.interceptor.plan import Handler, Plan
     from opcount.interceptor.recorder import Recorder
+    from opcount.undo import Undo
 
 _ATTENTION = nn.MultiheadAttention.forward.__code__
 _LAYER = nn.TransformerEncoderLayer.forward.__code__
@@ -84,6 +88,31 @@ def _layer(arguments: list[Any]) -> Steps | None:
     called = (*_CALLED, *([activation] if activation else [])) if local else ()
     moved = _sum_of(masks, local)
     return Steps(about, x.device.type, lambda recorder: layer.run(recorder, shape, x.dtype), called, moved)
+
+
+def _merging(original: Any) -> Any:
+    """Patch how attention adds its masks for the fast path: a layer without biases then does not take that path."""
+
+    @wraps(original)
+    def merge_masks(self: Any, *args: Any, **kwargs: Any) -> Any:
+        counting = interceptors() if self.in_proj_bias is None else []
+        if not counting:
+            return original(self, *args, **kwargs)
+        with without(counting):
+            return original(self, *args, **kwargs)
+
+    return merge_masks
+
+
+_MERGE = "merge_masks"
+_PATCHES = Patches(
+    {}, around={(nn.MultiheadAttention, _MERGE): _merging} if hasattr(nn.MultiheadAttention, _MERGE) else {}
+)
+
+
+def count_masks_once(undo: Undo) -> None:
+    """Charge no mask that attention adds up for nothing, until the steps have run."""
+    _PATCHES.use(undo)
 
 
 def _are_plain(tensors: Sequence[Tensor]) -> bool:

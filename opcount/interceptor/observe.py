@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opcount.interceptor.constructors import let_subclasses_be_called
+from opcount.interceptor.fast_paths import count_masks_once
 from opcount.interceptor.functions import show_functions
 from opcount.interceptor.surroundings import run_eagerly
 
@@ -27,4 +28,5 @@ def observe(scopes: Scopes, enlist: Callable[[Scope], Interceptor], undo: Undo) 
     run_eagerly(undo)
     let_subclasses_be_called(undo)
     show_functions(undo)
+    count_masks_once(undo)
     enlist(scopes.open(undo)).push_here(undo)

@@ -75,6 +75,24 @@ def test_attention_counts_the_same_in_every_mode(mask, need_weights, average):
     agree(model, lambda attention: attention(X, X, X, **options))
 
 
+@pytest.mark.parametrize("mask", ATTENTION_MASKS)
+@pytest.mark.parametrize("kind", [{"bias": False}, {"kdim": WIDTH, "vdim": WIDTH}, {"add_bias_kv": True}])
+def test_attention_that_has_no_fast_path_counts_the_same_in_every_mode(kind, mask):
+    model = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True, **kind).eval()
+    agree(model, lambda m: m(X, X, X, **ATTENTION_MASKS[mask]))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_attention_can_be_scripted_inside():
+    model = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True, bias=False).eval()
+    with OpCounter():
+        scripted = torch.jit.script(model)
+    with torch.no_grad():
+        found, _ = scripted(X, X, X, attn_mask=PAIRS, key_padding_mask=PADDED)
+        expected, _ = model(X, X, X, attn_mask=PAIRS, key_padding_mask=PADDED)
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("mask", LAYER_MASKS)
 @pytest.mark.parametrize("norm_first", [False, True])
 @pytest.mark.parametrize("activation", ["relu", "gelu", nn.ReLU(), nn.functional.gelu, torch.tanh])
