@@ -84,7 +84,7 @@ def test_attention_that_has_no_fast_path_counts_the_same_in_every_mode(kind, mas
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 def test_attention_can_be_scripted_inside():
-    model = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True, bias=False).eval()
+    model = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True).eval()
     with OpCounter():
         scripted = torch.jit.script(model)
     with torch.no_grad():
