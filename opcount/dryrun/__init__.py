@@ -26,6 +26,7 @@ from opcount.dryrun.imports import imports_undisturbed
 from opcount.dryrun.lazy_parameters import lazy_parameters_in_place
 from opcount.dryrun.leaves import Leaves
 from opcount.dryrun.memo import Memo
+from opcount.dryrun.namespaces import Namespaces
 from opcount.dryrun.one_hot import scattered_one_hot
 from opcount.dryrun.optimizers import paired_optimizers
 from opcount.dryrun.padding import guard_padding
@@ -92,9 +93,10 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str | None] = la
     """
     fakes, refusals = Fakes(), Refusals(where)
     computing = Computing(fakes, refusals)
-    twins, leaves, snapshot = Twins(fakes, computing.borrow), Leaves(), Snapshot()
+    namespaces = Namespaces(fakes.mode)
+    twins, leaves, snapshot = Twins(fakes, computing.borrow), Leaves(), Snapshot(namespaces)
     with Undo() as restore:
-        restore.add(partial(_restore, snapshot, leaves))
+        restore.add(partial(_restore, snapshot, leaves, namespaces))
         guard = partial(guard_padding, known=computing.known, refusals=refusals)
         enter = _Entering(twins, leaves, snapshot, guard, RLock())
         if model is not None:
@@ -210,10 +212,11 @@ def _follow(threads: Threads, enter: _Entering, undo: Undo) -> None:
     undo.enter(paired_optimizers(enter.twins, enter.snapshot, threads.is_here))
 
 
-def _restore(snapshot: Snapshot, leaves: Leaves) -> None:
+def _restore(snapshot: Snapshot, leaves: Leaves, namespaces: Namespaces) -> None:
     """Put everything back, whatever happens to the others."""
     torch.clear_autocast_cache()
     errors = put_back((*snapshot.restoring(), *leaves.restoring()))
+    errors += put_back(namespaces.restoring())
     if errors:
         raise DryRunError(
             f"dry run: expected to put everything back, got {errors[0]!r} of type {type(errors[0]).__name__} and "

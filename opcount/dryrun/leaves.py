@@ -10,13 +10,13 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import is_lazy
 
+from opcount.dryrun.containers import put_back_dict
 from opcount.dryrun.fakes import PLAIN, is_plain
-from opcount.dryrun.snapshot import put_back_dict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from opcount.dryrun.snapshot import Undo
+    from opcount.dryrun.containers import Undo
 
     Leaf = tuple[Tensor, bool, Tensor | None, bool, dict[str, Any]]
     """A tensor, whether it is a leaf, its gradient, whether it requires one, and its attributes."""

@@ -8,33 +8,41 @@ from __future__ import annotations
 
 import types
 import weakref
+from array import array
 from collections import OrderedDict, deque
+from contextvars import ContextVar
 from functools import partial
 from itertools import chain
 from operator import eq, is_, itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
+import numpy as np
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from opcount.dryrun.containers import (
+    ATOMS,
+    empty_again,
+    items_of,
+    put_back_buffer,
+    put_back_dict,
+    put_back_list,
+    put_back_set,
+)
+from opcount.dryrun.namespaces import put_back_place
+from opcount.dryrun.places import Attributes, Slots, slots_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
-    Undo = tuple[Callable[[Any, Any], None], Any, Any]
-    """What puts an object back, the object, and what it was."""
-
-_ATOMS = {
-    int, float, complex, bool, str, bytes, type(None), type, types.ModuleType, types.BuiltinFunctionType, range,
-    torch.dtype, torch.device, torch.Size, Tensor, nn.Parameter, torch.Generator, types.BuiltinMethodType,
-}  # fmt: skip
-"""Types in which nothing is found."""
+    from opcount.dryrun.containers import Undo
+    from opcount.dryrun.namespaces import Namespaces
 
 _FOREIGN = (
     "torch.",
     "opcount.",
     "logging",
     "threading",
-    "_thread",
     "io",
     "_io",
     "concurrent.",
@@ -43,9 +51,22 @@ _FOREIGN = (
 )
 """Modules whose objects are left alone; a module of a network, whatever its class, is not."""
 
+_KEEPERS = ("torch.optim.", "torch.amp.", "torch.cuda.amp.", "torch.nn.", "torch.ao.", "torch.distributions.")
+"""Modules of PyTorch whose objects a program gives a state."""
+
+_PUT_BACK: tuple[tuple[Any, Any], ...] = (
+    (dict, put_back_dict),
+    ((list, deque), put_back_list),
+    (set, put_back_set),
+)
+"""What puts containers back, by their types."""
+
+_LARGE = 1 << 20
+"""Size in bytes from which an array of numbers is not remembered."""
+
 _TENSORS = {Tensor, nn.Parameter}
 
-_ATOMS_BUT_TENSORS = _ATOMS - _TENSORS
+_ATOMS_BUT_TENSORS = ATOMS - _TENSORS
 
 _CONTAINERS = {dict, OrderedDict, list, set}
 
@@ -79,14 +100,19 @@ class _State(NamedTuple):
 
 
 class Snapshot:
-    """Remembers objects, and puts them back."""
+    """Remembers objects, and puts them back.
 
-    def __init__(self) -> None:
+    Args:
+        namespaces: Remember what the code of modules and functions can reach.
+    """
+
+    def __init__(self, namespaces: Namespaces) -> None:
+        self._namespaces = namespaces
         self._seen: dict[int, Any] = {}
         self._modules: dict[int, tuple[weakref.ref[nn.Module], _State] | None] = {}
         self._held: list[tuple[list[nn.Module], _State]] = []
         self._empty: list[Any] = []
-        self._undo: list[Undo] = [(_empty_again, self._empty, None)]
+        self._undo: list[Undo] = [(empty_again, self._empty, None)]
 
     def has(self, module: nn.Module) -> bool:
         """Tell whether a module is remembered."""
@@ -118,6 +144,8 @@ class Snapshot:
 
     def _remember_modules(self, modules: list[nn.Module]) -> tuple[list[dict[str, Any]], _State]:
         """Remember modules, many at once: what takes time is done for all of them in C."""
+        for kind in dict.fromkeys(map(type, modules)):
+            self._look_at_class(kind)
         attributes = [vars(module).copy() for module in modules]
         tables: list[Any] = []
         own = [_has_tables(each, tables) for each in attributes]
@@ -155,7 +183,7 @@ class Snapshot:
         while todo:
             for value in todo.pop():
                 kind = type(value)
-                if kind in _ATOMS:
+                if kind in ATOMS:
                     continue
                 if kind in _CONTAINERS and not value:
                     self._empty.append(value)
@@ -166,45 +194,77 @@ class Snapshot:
                 if inside:
                     todo.append(iter(inside))
 
+    def _look_at_class(self, kind: type) -> None:
+        """Remember the class of a module; one that was made for a parametrized module is a part of that."""
+        if kind.__module__ == parametrize.__name__ and id(kind) not in self._seen:
+            self._seen[id(kind)] = kind
+            attributes = Attributes(kind)
+            self._undo.append((put_back_place, attributes, attributes.get()))
+        self._namespaces.look(kind)
+
     def _remember(self, value: Any) -> Iterable[Any] | None:  # noqa: PLR0911  (one for each kind of object)
         """Remember what an object holds, and return it."""
-        if isinstance(value, dict):
-            self._seen[id(value)] = value
-            before = dict(value)
-            self._undo.append((put_back_dict, value, before))
-            return before.values()
-        if isinstance(value, (list, deque)):
-            self._seen[id(value)] = value
-            items = list(value)
-            self._undo.append((_put_back_list, value, items))
-            return items
-        if isinstance(value, set):
-            self._seen[id(value)] = value
-            members = set(value)
-            self._undo.append((_put_back_set, value, members))
-            return members
+        put_back = next((put_back for kinds, put_back in _PUT_BACK if isinstance(value, kinds)), None)
+        if put_back is not None:
+            before = items_of(value)
+            self._undo.append((put_back, value, before))
+            return self._with_attributes(value, before.values() if isinstance(before, dict) else before)
         if isinstance(value, tuple):
-            self._seen[id(value)] = value
-            return value
+            return self._with_attributes(value, items_of(value))
+        if isinstance(value, types.MappingProxyType):
+            return list(value.values())
         if isinstance(value, types.FunctionType):
             self._seen[id(value)] = value
+            self._namespaces.look(value)
             return [_content(cell) for cell in value.__closure__ or ()]
         if isinstance(value, types.MethodType):
-            return [value.__self__]
+            return [value.__self__, value.__func__]
+        if isinstance(value, ContextVar):
+            self._namespaces.look(value)
+            return None
+        if isinstance(value, (np.ndarray, array, bytearray)):
+            self._remember_numbers(value)
+            return None
         if isinstance(value, partial):
             return [value.func, *value.args, *value.keywords.values()]
         return self._remember_object(value)
 
+    def _with_attributes(self, value: Any, items: Iterable[Any]) -> Iterable[Any]:
+        """Remember the attributes of a container as well, if its class is the program's."""
+        self._seen[id(value)] = value
+        return items if type(value).__module__ == "builtins" else (*items, *self._remember_attributes(value))
+
     def _remember_object(self, value: Any) -> Iterable[Any] | None:
-        attributes = getattr(value, "__dict__", None)
-        if type(attributes) is not dict or isinstance(value, (type, types.ModuleType)):
-            return None
-        if type(value).__module__.startswith(_FOREIGN):
+        kind = type(value)
+        if isinstance(value, (type, types.ModuleType)) or (
+            kind.__module__.startswith(_FOREIGN) and not kind.__module__.startswith(_KEEPERS)
+        ):
             return None
         self._seen[id(value)] = value
-        before = attributes.copy()
-        self._undo.append((put_back_dict, attributes, before))
-        return before.values()
+        return self._remember_attributes(value)
+
+    def _remember_attributes(self, value: Any) -> list[Any]:
+        attributes = getattr(value, "__dict__", None)
+        inside: list[Any] = []
+        if type(attributes) is dict:
+            before = attributes.copy()
+            self._undo.append((put_back_dict, attributes, before))
+            inside.extend(before.values())
+        if slots_of(type(value)):
+            slots = Slots(value)
+            held = slots.get()
+            self._undo.append((put_back_place, slots, held))
+            inside.extend(held.values())
+        return inside
+
+    def _remember_numbers(self, value: Any) -> None:
+        """Remember an array of numbers, in which no dispatch mode sees a change."""
+        self._seen[id(value)] = value
+        if isinstance(value, np.ndarray):
+            if value.nbytes <= _LARGE and value.flags.writeable:
+                self._undo.append((put_back_buffer, value, value.copy()))
+        elif len(value) <= _LARGE:
+            self._undo.append((put_back_buffer, value, value[:]))
 
 
 def put_back(undo: Iterable[Undo]) -> list[Exception]:
@@ -258,56 +318,15 @@ def _restoring(modules: list[nn.Module], state: _State) -> list[Undo]:
         and _all_same(map(dict.values, now), map(dict.values, before))
     ):
         undo += [(put_back_dict, *pair) for pair in zip(now, before, strict=True)]
-    undo += [(_put_back_set if isinstance(table, set) else put_back_dict, table, held) for table, held in state.full]
+    undo += [(put_back_set if isinstance(table, set) else put_back_dict, table, held) for table, held in state.full]
     if any(state.empty):
-        undo.append((_empty_again, state.empty, None))
+        undo.append((empty_again, state.empty, None))
     return undo
 
 
 def _put_back_class(module: nn.Module, kind: type) -> None:
     if type(module) is not kind:
         module.__class__ = kind
-
-
-def _empty_again(containers: list[Any], _before: None) -> None:
-    for container in containers:
-        if len(container):
-            container.clear()
-
-
-def put_back_dict(now: dict[Any, Any], before: dict[Any, Any]) -> None:
-    """Have a dict hold what it held, in that order."""
-    if _same(now, before) and _same(now.values(), before.values()):
-        return
-    kind = OrderedDict if isinstance(now, OrderedDict) else dict  # whatever a class of the program's does beside
-    for name in [name for name in now if name not in before]:
-        kind.pop(now, name)
-    if not all(map(is_, now, before)):  # what is left is not what was first
-        for name in before:
-            kind.pop(now, name, None)
-    for name, value in before.items():
-        kind.__setitem__(now, name, value)
-
-
-def _put_back_list(now: Any, before: list[Any]) -> None:
-    if _same(now, before):
-        return
-    if isinstance(now, list):
-        now[:] = before
-    else:
-        now.clear()
-        now.extend(before)
-
-
-def _put_back_set(now: set[Any], before: set[Any]) -> None:
-    if now != before:
-        now.intersection_update(before)
-        now.update(before)
-
-
-def _same(now: Any, before: Any) -> bool:
-    """Tell whether two collections hold the same objects."""
-    return len(now) == len(before) and all(map(is_, now, before))
 
 
 def _all_same(now: Iterable[Any], before: Iterable[Any]) -> bool:

@@ -1,0 +1,85 @@
+"""Containers that hold what they held: put back in place, whatever a class of the program's does beside."""
+
+from __future__ import annotations
+
+import types
+from collections import OrderedDict, deque
+from operator import is_
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Undo = tuple[Callable[[Any, Any], None], Any, Any]
+    """What puts an object back, the object, and what it was."""
+
+ATOMS = {
+    int, float, complex, bool, str, bytes, type(None), type, types.ModuleType, types.BuiltinFunctionType, range,
+    torch.dtype, torch.device, torch.Size, Tensor, nn.Parameter, torch.Generator, types.BuiltinMethodType,
+}  # fmt: skip
+"""Types in which nothing is found."""
+
+
+_KINDS: tuple[Any, ...] = (OrderedDict, dict, list, deque, set, tuple)
+
+
+def empty_again(containers: list[Any], _before: None) -> None:
+    """Have containers hold nothing."""
+    for container in containers:
+        if len(container):
+            container.clear()
+
+
+def items_of(container: Any) -> Any:
+    """Return the items of a dict, the values of another container, and call nothing of a class of the program's."""
+    kind = _kind_of(container)
+    return dict(kind.items(container)) if kind in (dict, OrderedDict) else list(kind.__iter__(container))
+
+
+def put_back_dict(now: dict[Any, Any], before: dict[Any, Any]) -> None:
+    """Have a dict hold what it held, in that order."""
+    kind = _kind_of(now)
+    if is_same(kind.keys(now), before) and is_same(kind.values(now), before.values()):
+        return
+    for name in [name for name in kind.keys(now) if name not in before]:
+        kind.pop(now, name)
+    if not all(map(is_, kind.keys(now), before)):  # what is left is not what was first
+        for name in before:
+            kind.pop(now, name, None)
+    for name, value in before.items():
+        kind.__setitem__(now, name, value)
+
+
+def put_back_list(now: Any, before: list[Any]) -> None:
+    """Have a list or a deque hold what it held."""
+    kind = _kind_of(now)
+    if is_same(list(kind.__iter__(now)), before):
+        return
+    kind.clear(now)
+    kind.extend(now, before)
+
+
+def put_back_set(now: Any, before: list[Any]) -> None:
+    """Have a set hold what it held."""
+    if set(set.__iter__(now)) != set(before):
+        set.intersection_update(now, before)
+        set.update(now, before)
+
+
+def is_same(now: Any, before: Any) -> bool:
+    """Tell whether two collections hold the same objects."""
+    return len(now) == len(before) and all(map(is_, now, before))
+
+
+def _kind_of(container: Any) -> Any:
+    kind = type(container)
+    return kind if kind in _KINDS else next(kind for kind in _KINDS if isinstance(container, kind))
+
+
+def put_back_buffer(now: Any, before: Any) -> None:
+    """Have an array of numbers hold what it held."""
+    now[... if isinstance(now, np.ndarray) else slice(None)] = before
