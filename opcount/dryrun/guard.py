@@ -276,6 +276,9 @@ _OF_MODULES = (
 )  # fmt: skip
 """Methods that change the module itself, not by one of the others."""
 
+_OF_TENSORS = ("requires_grad_", "register_hook", "register_post_accumulate_grad_hook")
+"""Methods that change the tensor itself."""
+
 _HOOKS: tuple[Any, ...] = (prune.BasePruningMethod, WeightNorm, SpectralNorm)
 """What takes parameters out of a module's tables, without a method of the module."""
 
@@ -291,7 +294,7 @@ GUARDED = Patches(
         (Tensor, "data"): _Attribute("data", data=True),
         (Tensor, "grad"): _Attribute("grad"),
         (Tensor, "requires_grad"): _Attribute("requires_grad"),
-        (Tensor, "requires_grad_"): _changing_tensor(Tensor, "requires_grad_"),
+        **{(Tensor, name): _changing_tensor(Tensor, name) for name in _OF_TENSORS},
         **{(Tensor, name): _reading(name) for name in ("tolist", "data_ptr", "__dlpack__", "__reduce_ex__")},
         (Tensor, "numpy"): _reading("numpy", shared=True),
         (Tensor, "__repr__"): _showing(Tensor.__repr__),

@@ -18,8 +18,16 @@ if TYPE_CHECKING:
 
     from opcount.dryrun.containers import Undo
 
-    Leaf = tuple[Tensor, bool, Tensor | None, bool, dict[str, Any]]
-    """A tensor, whether it is a leaf, its gradient, whether it requires one, and its attributes."""
+    Hooks = dict[str, tuple[dict[int, Any], dict[int, Any]]]
+    """Dicts of hooks, by the attribute that has them, and what they held."""
+
+    Leaf = tuple[Tensor, bool, Tensor | None, bool, dict[str, Any], Hooks]
+    """A tensor, whether it is a leaf, its gradient, whether it requires one, its attributes, and its hooks."""
+
+
+_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+
+_NO_HOOKS: Hooks = {}
 
 
 class Leaves:
@@ -80,7 +88,8 @@ class Leaves:
             self.plain.add(name)
         is_leaf = tensor.is_leaf
         grad = tensor.grad if is_leaf else None
-        self._leaves[name] = (tensor, is_leaf, grad, tensor.requires_grad, vars(tensor).copy())
+        hooks = _hooks_of(tensor) if _is_hooked(tensor) else _NO_HOOKS
+        self._leaves[name] = (tensor, is_leaf, grad, tensor.requires_grad, vars(tensor).copy(), hooks)
 
     def restoring(self) -> list[Undo]:
         """Return what puts each tensor back."""
@@ -112,7 +121,7 @@ _is_wrapper: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped
 
 
 def _restore(tensor: Tensor, before: Leaf) -> None:
-    _, is_leaf, grad, requires_grad, attributes = before
+    _, is_leaf, grad, requires_grad, attributes, hooks = before
     if not (requires_grad or tensor.is_leaf):  # what requires gradients was written to it
         tensor.detach_()
     if is_leaf and tensor.grad is not grad:
@@ -121,3 +130,24 @@ def _restore(tensor: Tensor, before: Leaf) -> None:
         tensor.requires_grad = requires_grad  # the method is not for what has no shape
     if attributes or vars(tensor):
         put_back_dict(vars(tensor), attributes)
+    if hooks or _is_hooked(tensor):
+        _restore_hooks(tensor, hooks)
+
+
+def _is_hooked(tensor: Any) -> bool:
+    return tensor._backward_hooks is not None or tensor._post_accumulate_grad_hooks is not None
+
+
+def _hooks_of(tensor: Tensor) -> Hooks:
+    found = {name: getattr(tensor, name) for name in _HOOKS}
+    return {name: (hooks, dict(hooks)) for name, hooks in found.items() if hooks is not None}
+
+
+def _restore_hooks(tensor: Tensor, before: Hooks) -> None:
+    for name in _HOOKS:
+        now, (hooks, held) = getattr(tensor, name), before.get(name, (None, {}))
+        if now is not hooks:
+            put_back_dict(now or {}, {})  # a graph may hold it
+            setattr(tensor, name, hooks)
+        if hooks is not None:
+            put_back_dict(hooks, held)

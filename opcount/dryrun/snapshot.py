@@ -12,8 +12,9 @@ from array import array
 from collections import OrderedDict, deque
 from contextvars import ContextVar
 from functools import partial
-from itertools import chain
+from itertools import chain, count
 from operator import eq, is_, itemgetter
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -91,16 +92,18 @@ class _State(NamedTuple):
         attributes: Their attributes.
         full: Tables that held something, and what that was.
         empty: Tables that held nothing.
+        order: How many were remembered before.
     """
 
     kinds: list[type]
     attributes: list[dict[str, Any]]
     full: list[tuple[Any, Any]]
     empty: list[Any]
+    order: int
 
 
 class Snapshot:
-    """Remembers objects, and puts them back.
+    """Remembers objects, and puts them back, of those that share tables the first last.
 
     Args:
         namespaces: Remember what the code of modules and functions can reach.
@@ -108,9 +111,11 @@ class Snapshot:
 
     def __init__(self, namespaces: Namespaces) -> None:
         self._namespaces = namespaces
+        self._order = count()
         self._seen: dict[int, Any] = {}
         self._modules: dict[int, tuple[weakref.ref[nn.Module], _State] | None] = {}
         self._held: list[tuple[list[nn.Module], _State]] = []
+        self._survived: list[_State] = []
         self._empty: list[Any] = []
         self._undo: list[Undo] = [(empty_again, self._empty, None)]
 
@@ -124,7 +129,8 @@ class Snapshot:
         Args:
             modules: None of them is remembered already.
             hold: Remember them all until the end. Otherwise a module is remembered for as long as it lives: one that
-                forward makes and drops dies when it does in a real run, where its name is free from then on.
+                forward makes and drops dies when it does in a real run, where its name is free from then on. The
+                tables that it shares stay remembered: those of the module of which it was a shallow copy.
 
         Returns:
             The attributes of each in which there may be tensors.
@@ -139,7 +145,7 @@ class Snapshot:
     def _remember_weakly(self, module: nn.Module) -> dict[str, Any]:
         key = id(module)
         held, state = self._remember_modules([module])
-        self._modules[key] = weakref.ref(module, partial(_forget, self._modules, key)), state
+        self._modules[key] = weakref.ref(module, partial(self._forget, key)), state
         return held[0]
 
     def _remember_modules(self, modules: list[nn.Module]) -> tuple[list[dict[str, Any]], _State]:
@@ -161,7 +167,7 @@ class Snapshot:
         for each in filter(None, held):
             self._look_into(each.values())
         empty = [table for table in tables if not table]
-        return held, _State(list(map(type, modules)), attributes, full, empty)
+        return held, _State(list(map(type, modules)), attributes, full, empty, next(self._order))
 
     def note(self, values: Iterable[Any]) -> None:
         """Remember objects that are not modules."""
@@ -170,13 +176,21 @@ class Snapshot:
     def restoring(self) -> list[Undo]:
         """Return what puts each object back."""
         undo = self._undo.copy()
+        alive = [([reference()], state) for reference, state in filter(None, list(self._modules.values()))]
+        gone: list[Any] = [([None], state) for state in self._survived]
+        for (module,), state in sorted([*alive, *gone], key=_order, reverse=True):
+            undo += [] if module is None else _restoring_objects([module], state)
+            undo += _restoring_tables(state)
         for modules, state in self._held:
-            undo += _restoring(modules, state)
-        for reference, state in filter(None, list(self._modules.values())):
-            module = reference()
-            if module is not None:
-                undo += _restoring([module], state)
+            undo += [*_restoring_objects(modules, state), *_restoring_tables(state)]
         return undo
+
+    def _forget(self, key: int, reference: object) -> None:
+        found = self._modules.get(key)
+        if found is not None and found[0] is reference:
+            del self._modules[key]
+            if _references(found[1]) > _REFERENCES_OF_ONE:
+                self._survived.append(found[1])
 
     def _look_into(self, values: Iterable[Any]) -> None:
         todo = [iter(values)]
@@ -301,13 +315,12 @@ def _held(attributes: dict[str, Any], tabled: bool) -> dict[str, Any]:  # noqa: 
     }
 
 
-def _forget(states: dict[int, Any], key: int, reference: object) -> None:
-    if states.get(key) is not None and states[key][0] is reference:
-        del states[key]
+def _order(remembered: tuple[Any, _State]) -> int:
+    return remembered[1].order
 
 
-def _restoring(modules: list[nn.Module], state: _State) -> list[Undo]:
-    """Return what puts back those modules that are not as they were."""
+def _restoring_objects(modules: list[nn.Module], state: _State) -> list[Undo]:
+    """Return what puts back those modules that are not as they were, but for what is in their tables."""
     undo: list[Undo] = []
     if not all(map(is_, map(type, modules), state.kinds)):
         undo += [(_put_back_class, *pair) for pair in zip(modules, state.kinds, strict=True)]
@@ -318,10 +331,17 @@ def _restoring(modules: list[nn.Module], state: _State) -> list[Undo]:
         and _all_same(map(dict.values, now), map(dict.values, before))
     ):
         undo += [(put_back_dict, *pair) for pair in zip(now, before, strict=True)]
-    undo += [(put_back_set if isinstance(table, set) else put_back_dict, table, held) for table, held in state.full]
-    if any(state.empty):
-        undo.append((empty_again, state.empty, None))
     return undo
+
+
+def _restoring_tables(state: _State) -> list[Undo]:
+    full = [(put_back_set if isinstance(table, set) else put_back_dict, table, held) for table, held in state.full]
+    return [*full, (_empty_tables, state.empty, None)]
+
+
+def _empty_tables(tables: list[Any], before: None) -> None:
+    if any(tables):
+        empty_again(tables, before)
 
 
 def _put_back_class(module: nn.Module, kind: type) -> None:
@@ -332,6 +352,25 @@ def _put_back_class(module: nn.Module, kind: type) -> None:
 def _all_same(now: Iterable[Any], before: Iterable[Any]) -> bool:
     """Tell whether collections, one after the other, hold the same objects as as many others of the same sizes."""
     return all(map(is_, chain.from_iterable(now), chain.from_iterable(before)))
+
+
+def _references(state: _State) -> int:
+    """Return how often the tables of a module that is about to die are referred to, at most."""
+    return max(map(getrefcount, chain(map(itemgetter(0), state.full), state.empty)), default=0)
+
+
+def _references_of_one() -> int:
+    """Return how often the tables of a module are referred to that shares them with none."""
+    module = nn.Module()
+    tables: list[Any] = []
+    attributes = vars(module).copy()
+    _has_tables(attributes, tables)
+    state = _State([nn.Module], [attributes], [], list(tables), 0)
+    del tables
+    return _references(state)
+
+
+_REFERENCES_OF_ONE = _references_of_one()
 
 
 def _content(cell: types.CellType) -> Any:

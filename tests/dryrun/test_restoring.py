@@ -276,3 +276,52 @@ def test_an_optimizer_of_a_lazy_module_steps_on_what_forward_makes(held_before: 
             assert not held_before or optimizer.param_groups[0]["params"][0] is groups[0]
     assert profiles[0] == profiles[1]
     assert profiles[0]["optimizer"].arith > 0
+
+
+def _hooks(tensor: Any) -> list[dict[int, Any] | None]:
+    return [tensor._backward_hooks, tensor._post_accumulate_grad_hooks]
+
+
+@pytest.mark.parametrize("of", ["parameter", "input", "result"])
+@pytest.mark.parametrize("before", [True, False], ids=["hooked before", "not hooked before"])
+def test_hooks_of_tensors_are_as_before(before: bool, of: str) -> None:
+    model, x = nn.Linear(2, 2), torch.ones(1, 2, requires_grad=True)
+    result = x.clone()
+    tensor = {"parameter": model.weight, "input": x, "result": result}[of]
+    seen: list[str] = []
+    handles = [tensor.register_hook(lambda _: seen.append("before"))] if before else []
+    expected, held = _hooks(tensor), [each and dict(each) for each in _hooks(tensor)]
+    with OpCounter(model, dry_run=True):
+        if of == "parameter":
+            for handle in handles:
+                handle.remove()
+        tensor.register_hook(lambda _: seen.append("inside"))
+        if tensor.is_leaf:
+            tensor.register_post_accumulate_grad_hook(lambda _: seen.append("inside"))
+    assert all(a is b for a, b in zip(_hooks(tensor), expected, strict=True))
+    assert [each and dict(each) for each in _hooks(tensor)] == held
+    model(result).sum().backward()
+    assert seen == ["before"] * before
+
+
+@pytest.mark.parametrize("original_too", [True, False])
+@pytest.mark.parametrize("copies_live", [True, False])
+def test_what_a_shallow_copy_of_a_module_changes_is_put_back_in_the_module(
+    copies_live: bool, original_too: bool
+) -> None:
+    model, x = nn.BatchNorm1d(2), torch.ones(3, 2)
+    before = picture(model)
+    copies = []
+    with OpCounter(dry_run=True):
+        copied = copy.copy(model)
+        copied(x)
+        copied.weight = nn.Parameter(torch.ones(2))
+        copied.register_forward_hook(lambda *_: None)
+        copies += [copied] * copies_live
+        del copied
+        if original_too:
+            model(x)
+            model.bias = None
+    assert picture(model) == before
+    assert type(model.num_batches_tracked) is Tensor
+    assert len(model._forward_hooks) == 0

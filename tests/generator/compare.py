@@ -172,7 +172,9 @@ def dry_run(case: Case) -> list[str]:
         return complaints if "data" in case.traits else [*complaints, f"refused: {dry.error}"]
     if type(dry.error) is not type(case.plain.error):
         return [*complaints, f"dry run raises {dry.error!r}, a real one {case.plain.error!r}"]
-    return complaints + _unequal("real", rows(case.counted.context.profile), "dry", rows(dry.context.profile))
+    pair = case.counted.context, dry.context
+    said = costs if any(c.coverage.unattributed for c in pair) else rows
+    return complaints + _unequal("real", said(pair[0].profile), "dry", said(pair[1].profile))
 
 
 def _of_model(result: Outcome) -> dict[str, object]:
