@@ -14,11 +14,12 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from opcount.dryrun.checks import truth_that_passes
 from opcount.dryrun.fakes import CPU, can_be_faked
-from opcount.dryrun.operators import Kind, stands_for_input
+from opcount.dryrun.operators import FINITE_ANSWERS, Kind, stands_for_input
 from opcount.dryrun.patterns import LAYOUTS, Patterns
+from opcount.dryrun.refusals import made_by_a_library
 from opcount.dryrun.sized_by_values import SIZED_BY_VALUES
 from opcount.dryrun.tensors import DryTensor, stands_for_data
-from opcount.dryrun.values import LIMIT, Values
+from opcount.dryrun.values import LIMIT, LIMIT_OF_INTEGERS, Values
 from opcount.interceptor import UNKNOWN
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class Computing:
         with for_real():
             value = value.detach().clone()
             small = value.numel() <= LIMIT
-            if small and not blank and value.device == CPU and value.dtype in _INTEGERS:
+            if value.dtype in _INTEGERS and not blank and value.device == CPU and value.numel() <= LIMIT_OF_INTEGERS:
                 return self._values.adopt(value)
             fake = self._fakes.make(value.shape, value.stride(), value.dtype, value.device)
             if small:
@@ -163,7 +164,7 @@ class Computing:
         total = 0
         for tensor in known:
             total += tensor.numel()
-            if total > LIMIT:
+            if total > LIMIT and not (facts.bounded and tensor.dtype in _INTEGERS and _fit(known)):
                 return UNKNOWN
         if not known and not self._makes_small(facts, answer):
             return UNKNOWN
@@ -178,11 +179,11 @@ class Computing:
             return self._select(*args)
         special = SIZED_BY_VALUES.get(str(facts.func)) if facts.looks or facts.kind is Kind.FRESH else None
         if special is not None:
-            return special(self.known, self._empty, *args, **kwargs)
+            out = special(self.known, self._empty, *args, **kwargs)
+            if out is not UNKNOWN:
+                return out
         if facts.reshapes and tensors and type(tensors[0]) is not DryTensor and not tensors[0].is_meta:
-            raise self._refusals.refuse(
-                facts.func, "changes the shape of a tensor that was made outside of the dry run"
-            )
+            return self._reshape(facts, tensors[0], args, kwargs)
         out = self._patterns.run(facts, tensors, args, kwargs)
         if out is not UNKNOWN:
             return out
@@ -199,9 +200,37 @@ class Computing:
         if facts.looks or not facts.tensors:
             out = self._compute(facts, args, kwargs)
             return self._truth(tensors[0]) if out is UNKNOWN and facts.func is _SCALAR else out
-        if sum(t.numel() for t in tensors) <= LIMIT:
+        if sum(t.numel() for t in tensors) <= LIMIT or (facts.bounded and _fit(tensors)):
             return self._compute(facts, args, kwargs)
         return UNKNOWN
+
+    def _reshape(self, facts: Facts, tensor: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Change the shape of a real tensor, if the dry run has made it."""
+        if not self._values.is_ours(tensor):
+            reason = "changes the shape of a tensor that was made outside of the dry run"
+            raise self._refusals.refuse(facts.func, reason)
+        with for_real():
+            return facts.func(*args, **kwargs)
+
+    def as_finite(self, func: Any, args: tuple[Any, ...]) -> Any:
+        """Return the answer to a question whether a single number is finite: it is taken to be, as in a real run."""
+        number = args[0]
+        if not isinstance(number, Tensor) or number.numel() != 1 or not number.dtype.is_floating_point:
+            return UNKNOWN
+        answer = FINITE_ANSWERS[func](*args)
+        if answer is None:
+            return UNKNOWN
+        with for_real():
+            return self._values.adopt(torch.full(number.shape, answer, device="cpu"))
+
+    def as_factorized(self, info: int, results: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the results of a factorization, where the one that counts failures says that there was none."""
+        size = results[info].shape
+        if results[info].device != CPU or size.numel() > LIMIT_OF_INTEGERS:
+            return tuple(results)
+        with for_real():
+            none = self._values.adopt(torch.zeros(size, dtype=torch.int32, device="cpu"))
+        return (*results[:info], none, *results[info + 1 :])
 
     @staticmethod
     def _truth(tensor: Tensor) -> Any:
@@ -235,9 +264,6 @@ class Computing:
                 if type(tensor) is DryTensor and not tensor.known and tensor.numel() > LIMIT:
                     continue
                 with for_real():
-                    if tensor.dtype in _INTEGERS and self._values.is_ours(tensor):
-                        reason = "writes values that a dry run does not have to integers that it has computed"
-                        raise self._refusals.refuse(facts.func, reason)
                     self._values.forget(tensor)
                 if facts.overwrites:
                     self._fill(facts, tensor, args)
@@ -276,14 +302,16 @@ class Computing:
     def _makes_small(self, facts: Facts, answer: Any) -> bool:
         """Tell whether an operator without tensors makes a small one, by the answer that it got before.
 
-        What is taken for data is made outside of the modules.
+        What is taken for data is made by the program itself, outside of the modules.
         """
         if not facts.made or answer is None or not hasattr(answer, "size"):
             return False
         number = 1
         for n in answer.size:
             number *= n
-        return number <= LIMIT and (self._refusals.in_module or not stands_for_input(facts.func, answer.dtype))
+        return number <= LIMIT and (
+            not stands_for_input(facts.func, answer.dtype) or self._refusals.in_module or made_by_a_library()
+        )
 
     def _compute(self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         real: list[tuple[Tensor, Tensor]] = []
@@ -328,6 +356,16 @@ class Computing:
         """Return the value of a tensor; None: it is not known."""
         with for_real():
             return None if type(tensor) is not DryTensor and tensor.is_meta else self._values.of(tensor)
+
+
+def _fit(tensors: list[Tensor]) -> bool:
+    """Tell whether tensors hold integers, and not too many for a result to be computed, broadcast."""
+    if any(t.dtype not in _INTEGERS for t in tensors) or sum(t.numel() for t in tensors) > LIMIT_OF_INTEGERS:
+        return False
+    try:
+        return int(torch.broadcast_shapes(*[t.shape for t in tensors]).numel()) <= LIMIT_OF_INTEGERS
+    except RuntimeError:
+        return False
 
 
 def _asking(frame: FrameType | None) -> FrameType | None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, UntypedStorage, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.jit import _builtins
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import prune
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -90,6 +91,16 @@ class Guard(NamedTuple):
         if isinstance(tensor, FakeTensor) or tensor.is_meta:
             return tensor, False
         return self.computing.real_value_of(tensor, asked)
+
+    def readable(self, data: Any, asked: str) -> Any:
+        """Return data with real tensors in place of those that were written to; refuse if one has no value."""
+        if isinstance(data, Tensor):
+            if isinstance(data, FakeTensor) or data.is_meta or not self.computing.is_written(data):
+                return data
+            return self.computing.real_value_of(data, asked)[0]
+        if type(data) in (list, tuple) and any(isinstance(item, (Tensor, list, tuple)) for item in data):
+            return type(data)([self.readable(item, asked) for item in data])
+        return data
 
     def storage(self, storage: UntypedStorage, change: str) -> None:
         """Refuse to change memory that is real."""
@@ -208,6 +219,24 @@ def _reading(name: str, *, shared: bool = False) -> Any:
     return read
 
 
+def _reading_arguments(owner: Any, name: str) -> Any:
+    """Patch a function that reads the memory of tensors among its arguments where no dispatch mode sees it."""
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def make(*args: Any, **kwargs: Any) -> Any:
+        guard = active_guard()
+        if guard is None:
+            return original(*args, **kwargs)
+        args = tuple([guard.readable(value, name) for value in args])
+        return original(*args, **{key: guard.readable(value, name) for key, value in kwargs.items()})
+
+    scripted = _builtins._find_builtin(original)
+    if scripted is not None:
+        _builtins._register_builtin(make, scripted)
+    return make
+
+
 def _capsule(original: Any) -> Any:
     """Patch the function that hands the memory of a tensor to another library."""
 
@@ -289,6 +318,11 @@ _OF_TORCH: tuple[tuple[Any, str, Any], ...] = (
 )
 """Functions that not all versions have."""
 
+_READING_ARGUMENTS: tuple[tuple[Any, str], ...] = (
+    (torch, "tensor"), (torch, "as_tensor"), (torch, "asarray"), (torch, "tensor_split"),
+    (Tensor, "new_tensor"), (Tensor, "tensor_split"),
+)  # fmt: skip
+
 GUARDED = Patches(
     {
         (Tensor, "data"): _Attribute("data", data=True),
@@ -297,6 +331,7 @@ GUARDED = Patches(
         **{(Tensor, name): _changing_tensor(Tensor, name) for name in _OF_TENSORS},
         **{(Tensor, name): _reading(name) for name in ("tolist", "data_ptr", "__dlpack__", "__reduce_ex__")},
         (Tensor, "numpy"): _reading("numpy", shared=True),
+        **{(owner, name): _reading_arguments(owner, name) for owner, name in _READING_ARGUMENTS},
         (Tensor, "__repr__"): _showing(Tensor.__repr__),
         (Tensor, "__deepcopy__"): _copying(Tensor.__deepcopy__),
         **{(UntypedStorage, name): _changing_storage(name) for name in ("resize_", "__setitem__")},

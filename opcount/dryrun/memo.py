@@ -160,6 +160,10 @@ class Memo(TorchDispatchMode):
             out = self._computing.run(facts, known, args, kwargs or {}, answer)
             if out is not UNKNOWN:
                 return out
+        if unknown and facts.asks_finite:
+            out = self._computing.as_finite(func, args)
+            if out is not UNKNOWN:
+                return out
         if answer is None:
             return UNKNOWN
         if kind is Kind.IN_PLACE:
@@ -176,7 +180,8 @@ class Memo(TorchDispatchMode):
         with torch._C._DisableTorchDispatch():
             if type(answer) is _Shape:
                 return self._make(*answer)
-            return type(answer)([self._make(*a) if type(a) is _Shape else a for a in answer])
+            out = type(answer)([self._make(*a) if type(a) is _Shape else a for a in answer])
+        return out if facts.info is None else self._computing.as_factorized(facts.info, out)
 
     def _view(self, tensor: Tensor, answer: Any, *, known: bool) -> Any:
         """Return views of a fake tensor; what was made outside of inference mode has views that are, too."""
@@ -253,6 +258,12 @@ class Memo(TorchDispatchMode):
         if key is not None:
             self._remember(facts, key, out, args)
         self._computing.overwrite(facts, originals, kwargs)
+        return self._given_back(facts, out, real)
+
+    def _given_back(self, facts: Facts, out: Any, real: dict[int, Tensor]) -> Any:
+        """Return what the program gets: the real tensor for its twin."""
+        if facts.info is not None and not facts.writes:
+            return self._computing.as_factorized(facts.info, out)
         return real.get(id(out), out) if real else out
 
     def _remember(self, facts: Facts, key: Hashable, out: Any, args: tuple[Any, ...]) -> None:

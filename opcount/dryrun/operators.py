@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from math import inf
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _LOOKS_AT_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
@@ -35,6 +39,12 @@ _FACTORIES = {
     "full_like", "new_full",
 }  # fmt: skip
 
+_REDUCTIONS = {
+    "sum", "any", "all", "max", "min", "amax", "amin", "aminmax", "argmax", "argmin", "cumsum", "count_nonzero",
+    "nonzero", "sort", "argsort", "unique_consecutive", "_unique2", "clone", "_to_copy", "flip", "roll",
+    "_local_scalar_dense",
+}  # fmt: skip
+
 _TURNS = {"squeeze_", "unsqueeze_", "t_", "transpose_", "swapaxes_", "swapdims_", "as_strided_", "detach_"}
 """Operators that change how a tensor looks at its memory, and nothing in it."""
 
@@ -50,6 +60,24 @@ _ABOUT_STORED = {
 _SIZED_BY_VALUES = {"_pack_padded_sequence", "_pad_packed_sequence", "_ctc_loss", "_ctc_loss_backward"}
 
 _OVERWRITES = {"zero_", "fill_", "copy_"}
+
+_CHECKS = {"_amp_foreach_non_finite_check_and_unscale_": "found_inf"}
+"""Operators that note a failed check in an argument: a dry run takes it to pass, and the argument keeps its value."""
+
+
+_aten = torch.ops.aten
+
+FINITE_ANSWERS: dict[Any, Callable[..., bool | None]] = {
+    _aten.isnan.default: lambda _: False,
+    _aten.isinf.default: lambda _: False,
+    _aten.isposinf.default: lambda _: False,
+    _aten.isneginf.default: lambda _: False,
+    _aten.eq.Tensor: lambda a, b: True if a is b else None,
+    _aten.ne.Tensor: lambda a, b: False if a is b else None,
+    _aten.eq.Scalar: lambda _, b: False if b in (inf, -inf) else None,
+    _aten.ne.Scalar: lambda _, b: True if b in (inf, -inf) else None,
+}
+"""Operators by which programs ask whether a number is finite, and what they return if it is; None: another question."""
 
 
 class Kind(Enum):
@@ -82,6 +110,9 @@ class Facts:
         allocates: Whether it makes or fills memory, as functions of PyTorch in C++ do where no mode sees them.
         needs_stored: Whether it matters to it how many elements a sparse tensor stores.
         name: Of its packet, without the namespace.
+        asks_finite: Whether programs ask by it whether a number is finite.
+        info: Position of the result that says which of several matrices could not be factorized; None: there is none.
+        bounded: Whether its result has no more elements than its arguments have together, broadcast.
     """
 
     kind: Kind
@@ -99,6 +130,9 @@ class Facts:
     allocates: bool = False
     needs_stored: bool = False
     name: str = ""
+    asks_finite: bool = False
+    bounded: bool = False
+    info: int | None = None
 
 
 def facts_of(func: Any) -> Facts:
@@ -109,7 +143,11 @@ def facts_of(func: Any) -> Facts:
     arguments, returns = func._schema.arguments, func._schema.returns
     product = name in _MORE_PRODUCTS or any(part in name for part in _PRODUCTS)
     random = torch.Tag.nondeterministic_seeded in func.tags
-    writes = [(i, a.name) for i, a in enumerate(arguments) if a.alias_info is not None and a.alias_info.is_write]
+    writes = [
+        (i, a.name)
+        for i, a in enumerate(arguments)
+        if a.alias_info is not None and a.alias_info.is_write and a.name != _CHECKS.get(name)
+    ]
     if name in _NORMS_BATCHES:
         writes = [(i, a.name) for i, a in enumerate(arguments) if a.name in {"running_mean", "running_var"}]
     return Facts(
@@ -128,6 +166,9 @@ def facts_of(func: Any) -> Facts:
         blank=name in _FILLED or name.startswith(("full", "new_full", "empty", "clone")),
         allocates=random or name in {"empty", "new_empty", "set_", "copy_"},
         needs_stored=product or name in _ABOUT_STORED,
+        asks_finite=func in FINITE_ANSWERS,
+        info=next((i for i, r in enumerate(returns) if r.name == "info"), None),
+        bounded=torch.Tag.pointwise in func.tags or name in _REDUCTIONS,
         tensors=any("Tensor" in str(r.type) for r in returns),
         name=name,
     )

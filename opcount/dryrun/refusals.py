@@ -50,6 +50,8 @@ _SIGNS = (
 )
 """What errors say that real tensors do not raise."""
 
+_INSTALLED = str(Path(torch.__file__).parents[1])
+
 _PACKAGES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
 
 
@@ -171,6 +173,11 @@ def program_line(frame: FrameType | None) -> tuple[str, int]:
             return file, frame.f_lineno
         frame = frame.f_back
     return "<unknown>", 0
+
+
+def made_by_a_library() -> bool:
+    """Tell whether the innermost frame that is neither PyTorch's nor ours is that of an installed package."""
+    return program_line(sys._getframe(1))[0].startswith(_INSTALLED)
 
 
 def program_line_of(trace: TracebackType | None) -> tuple[str, int]:

@@ -70,9 +70,20 @@ def _ctc_loss_backward(_known: Known, empty: Empty, _grad: Tensor, log_probs: Te
     return empty(log_probs.shape, log_probs)
 
 
+def _bincount(known: Known, empty: Empty, data: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Any:
+    """Return as many counts as the program says that there are classes: numbers beyond are an error of its data."""
+    if minlength <= 1 or known(data) is not None:
+        return UNKNOWN
+    dtype = torch.int64 if weights is None else torch.float32 if weights.dtype == torch.float32 else torch.float64
+    with torch._C._DisableTorchDispatch():
+        like = torch.empty(0, dtype=dtype, device=data.device)
+    return empty((minlength,), like)
+
+
 SIZED_BY_VALUES: dict[str, Callable[..., Any]] = {
     "aten._pack_padded_sequence.default": _pack,
     "aten._pad_packed_sequence.default": _unpack,
+    "aten.bincount.default": _bincount,
     "aten._ctc_loss.default": _ctc_loss,
     "aten._ctc_loss.Tensor": _ctc_loss,
     "aten._ctc_loss_backward.default": _ctc_loss_backward,

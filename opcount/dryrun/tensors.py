@@ -12,6 +12,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from opcount.dryrun.comparisons import in_order
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -26,6 +28,8 @@ class DryTensor(FakeTensor):
     """
 
     known = False
+
+    __lt__, __le__, __gt__, __ge__ = map(in_order, ("__lt__", "__le__", "__gt__", "__ge__"))
 
     def numpy(self, *args: Any, **kwargs: Any) -> Any:
         """Return the value as an array, if it is known."""

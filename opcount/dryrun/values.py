@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 LIMIT = 4096
 """Elements of the largest tensor whose value is computed."""
 
+LIMIT_OF_INTEGERS = 1 << 16
+"""Elements of all integers together of which a result is computed: a batch of tokens, and what is asked of it."""
+
 VALUE = "value_of_the_original"
 """Attribute in which a skeleton's tensor keeps the value of a small one."""
 

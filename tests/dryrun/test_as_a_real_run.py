@@ -92,7 +92,79 @@ def transformed(model: nn.Module) -> None:
     torch.func.vjp(model, torch.randn(2, 4))[1](torch.randn(2, 4))
 
 
+def scaled_gradients(model: nn.Module) -> None:
+    scaler, optimizer = torch.amp.GradScaler("cpu"), torch.optim.Adam(model.parameters())
+    for _ in range(2):
+        scaler.scale(model(torch.randn(3, 4)).sum()).backward()
+        scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+
+
+def counted_results(model: nn.Module) -> None:
+    right = torch.tensor(0)
+    for _ in range(2):
+        right += (model(torch.randn(3, 4)).argmax(-1) == torch.tensor([0, 1, 2])).sum()
+    model((right / 6).expand(4))
+
+
+def marked_neighbours(model: nn.Module) -> None:
+    x = model(torch.randn(6, 4))
+    nearest = torch.arange(6).repeat(6, 1)
+    nearest[torch.cdist(x, x) > 1] = 5
+    x[nearest.sort(-1)[0][:, :2]].sum().backward()
+
+
+def counted_classes(model: nn.Module) -> None:
+    found, weights = model(torch.randn(9, 4)).argmax(-1), torch.randn(9)
+    model(torch.bincount(found, minlength=4).float() * torch.bincount(found, weights, 4))
+    model(torch.bincount(torch.tensor([0, 5]), minlength=4).float()[:4])
+
+
+def factorized(model: nn.Module) -> None:
+    x = model(torch.randn(4, 4))
+    matrix = x @ x.mT + 4 * torch.eye(4)
+    for _ in range(2):
+        lower, info = torch.linalg.cholesky_ex(matrix)
+        if info.any():
+            lower = model(lower)
+        inverse, failed = torch.linalg.inv_ex(matrix)
+        lower = lower if failed.item() == 0 else model(lower)
+        (lower @ inverse).sum().backward(retain_graph=True)
+
+
+def skips_steps_without_finite_loss(model: nn.Module) -> None:
+    loss = model(torch.randn(3, 4)).square().mean()
+    missing = torch.isnan(loss)
+    if missing.any() or loss.isinf() or not torch.isfinite(loss):
+        return
+    loss[~missing].sum().backward()
+
+
+def mask_with_another_dimension(model: nn.Module) -> None:
+    mask = torch.tensor([1, 0, 2]) != 0
+    mask.unsqueeze_(1)
+    (model(torch.randn(3, 4)) * mask)[mask[:, 0]].sum().backward()
+
+
+def reads_many_tokens(model: nn.Module) -> None:
+    lengths = (TOKENS != 0).sum(1)
+    lengths[0] = (TOKENS[0] > 0).any() * 99
+    x = torch.randn(60, 100, 4)
+    packed = nn.utils.rnn.pack_padded_sequence(model(x), lengths, True, enforce_sorted=False)
+    packed.data.sum().backward()
+
+
+def compares_what_is_known(model: nn.Module) -> None:
+    steps, x = torch.arange(4), model(torch.randn(4))
+    (x * (steps < x) + x * (x <= steps) + x * (steps.float() >= x)).sum().backward()
+
+
+TOKENS = torch.randint(0, 3, (60, 100))
+
 PROGRAMS = [
+    scaled_gradients, counted_results, marked_neighbours, counted_classes, factorized,
+    skips_steps_without_finite_loss, mask_with_another_dimension, reads_many_tokens, compares_what_is_known,
     raises_if_not_finite, validated_distributions, checked_loss, shuffled_data, one_hot_of_results,
     constants_of_a_module, asks_whether_fake, transformed,
 ]  # fmt: skip

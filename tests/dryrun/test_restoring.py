@@ -325,3 +325,32 @@ def test_what_a_shallow_copy_of_a_module_changes_is_put_back_in_the_module(
     assert picture(model) == before
     assert type(model.num_batches_tracked) is Tensor
     assert len(model._forward_hooks) == 0
+
+
+def test_containers_that_have_another_idea_of_their_contents_are_put_back() -> None:
+    class Sizes(tuple):
+        __slots__ = ()
+
+        def __len__(self) -> int:
+            raise NotImplementedError
+
+    class Names(dict):  # type: ignore[type-arg]
+        def keys(self) -> Any:
+            raise NotImplementedError
+
+    class Holds(Basic):
+        def __init__(self) -> None:
+            super().__init__()
+            self.names = Names(sizes=Sizes([[1]]))
+
+        def forward(self, x: Tensor) -> Tensor:
+            dict.__getitem__(self.names, "sizes")[0].append(2)
+            self.names["more"] = x
+            return super().forward(x)
+
+    model = Holds()
+    with OpCounter(model, dry_run=True) as c:
+        model(torch.randn(3, 4))
+    assert c.macs == 3 * 4 * 4
+    assert list(model.names) == ["sizes"]
+    assert model.names["sizes"][0] == [1]

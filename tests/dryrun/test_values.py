@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,7 +89,19 @@ def test_a_view_of_what_is_known_sees_what_is_written_to_it() -> None:
 
 
 @pytest.mark.parametrize("made", [lambda: torch.zeros(4, dtype=torch.long), lambda: nn.Buffer(torch.zeros(4).long())])
-@pytest.mark.parametrize("read", [Tensor.tolist, Tensor.numpy, lambda t: t[0].item(), lambda t: bool(t[2] > 0)])
+@pytest.mark.parametrize(
+    "read",
+    [
+        Tensor.tolist,
+        Tensor.numpy,
+        lambda t: t[0].item(),
+        lambda t: bool(t[2] > 0),
+        lambda t: torch.tensor([1, (t + 1)[0]]).tolist(),
+        lambda t: torch.as_tensor([[t[0], t[1]]]).tolist(),
+        lambda t: t.new_tensor([t[0]]).tolist(),
+        lambda t: torch.randn(9).tensor_split(t.clone())[0].tolist(),
+    ],
+)
 def test_what_something_unknown_is_written_to_is_not_known_nor_are_its_views(
     made: Callable[[], Tensor], read: Callable[[Tensor], object]
 ) -> None:
@@ -103,6 +116,66 @@ def test_what_something_unknown_is_written_to_is_not_known_nor_are_its_views(
     with pytest.raises(DryRunError):
         macs(program, model)
     assert model.counts.tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda t: t.tolist(),
+        lambda t: t.numpy(),
+        lambda t: t[0].item(),
+        lambda t: torch.tensor([1, t[0]]),
+        lambda t: torch.tensor(data=t),
+        lambda t: torch.as_tensor(((t[0], 2),)),
+        lambda t: torch.asarray([t[0]]),
+        lambda t: t.new_tensor([t[0]]),
+        lambda t: torch.tensor_split(torch.randn(9), t),
+        lambda t: torch.randn(9)[: t[0]],
+        lambda t: (torch.arange(2) + t[0]).tolist(),
+    ],
+)
+def test_computed_integers_that_something_unknown_is_written_to_are_not_known(read: Callable[[Tensor], object]) -> None:
+    def program() -> None:
+        counts = torch.tensor([1, 2])
+        counts[:1] += LINEAR(torch.randn(1, 4)).argmax()
+        read(counts)
+
+    with pytest.raises(DryRunError):
+        macs(program)
+
+
+def test_computed_integers_are_known_again_when_all_of_them_are_overwritten() -> None:
+    def program() -> None:
+        counts = torch.tensor([1, 2])
+        counts += LINEAR(torch.randn(1, 4)).argmax()
+        counts.fill_(3)
+        rows(*torch.tensor([counts[0], 1]))()
+
+    assert macs(program) == (1 + 3 + 1) * 16
+
+
+def test_ones_of_a_library_are_no_data() -> None:
+    file = Path(torch.__file__).parents[1] / "library" / "windows.py"
+    library: dict[str, Any] = {"torch": torch}
+    exec(compile("def weight(size):\n    return torch.ones(size).min().item()", file, "exec"), library)  # noqa: S102
+
+    def program() -> None:
+        rows(int(3 * library["weight"]((2, 2))))()
+
+    assert macs(program) == 3 * 16
+    with pytest.raises(DryRunError):
+        macs(lambda: torch.ones(2, 2).min().item())
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`")
+def test_a_function_that_makes_tensors_can_be_scripted_inside() -> None:
+    scripted = []
+    macs(lambda: scripted.append(torch.jit.script(scaled)))
+    assert scripted[0](torch.ones(1)) == 2.0
+
+
+def scaled(x: Tensor) -> Tensor:
+    return x * torch.tensor([2.0])
 
 
 def test_masks_and_lengths_that_are_known_decide_sizes() -> None:
