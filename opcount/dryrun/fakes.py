@@ -9,7 +9,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from opcount.dryrun.fake_mode import DryMode
-from opcount.dryrun.tensors import DryTensor, stands_for_data
+from opcount.dryrun.tensors import DryTensor, DryZeros, stands_for_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,7 +94,7 @@ class Fakes:
         """Make the fake tensors among results ones of a dry run; those of another mode are the program's."""
         if type(value) is FakeTensor:
             if value.fake_mode is self.mode:
-                value.__class__ = DryTensor
+                value.__class__ = DryZeros if value._is_zerotensor() else DryTensor
         elif isinstance(value, (list, tuple)):
             for item in value:
                 self.dry(item)

@@ -96,6 +96,13 @@ class DryTensor(FakeTensor):
         return _with_attributes(self, copied, copy.deepcopy(own, memo))
 
 
+class DryZeros(DryTensor):
+    """A fake tensor that PyTorch knows to be zero, as forward-mode derivatives often are.
+
+    It has a class of its own, since no answer that is remembered of other tensors is one for it.
+    """
+
+
 class _Subclassed(DryTensor):
     """Base of fake tensors that are of a class of the program's; it stands where `Tensor` stands among their bases."""
 

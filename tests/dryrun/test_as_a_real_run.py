@@ -160,16 +160,23 @@ def compares_what_is_known(model: nn.Module) -> None:
     (x * (steps < x) + x * (x <= steps) + x * (steps.float() >= x)).sum().backward()
 
 
+def differentiated_forward(model: nn.Module) -> None:
+    for _ in range(2):  # a result that is remembered would be no zero to PyTorch
+        torch.func.jvp(model, (torch.randn(3, 4),), (torch.randn(3, 4),))
+    torch.func.hessian(lambda x: model(x).square().sum())(torch.randn(4))
+
+
 TOKENS = torch.randint(0, 3, (60, 100))
 
 PROGRAMS = [
     scaled_gradients, counted_results, marked_neighbours, counted_classes, factorized,
     skips_steps_without_finite_loss, mask_with_another_dimension, reads_many_tokens, compares_what_is_known,
     raises_if_not_finite, validated_distributions, checked_loss, shuffled_data, one_hot_of_results,
-    constants_of_a_module, asks_whether_fake, transformed,
+    constants_of_a_module, asks_whether_fake, transformed, differentiated_forward,
 ]  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # PyTorch scripts derivatives
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_dry_run_counts_what_a_real_one_counts(program: Callable[[nn.Module], None]) -> None:
     found = []

@@ -30,6 +30,7 @@ class Part:
 TRAITS = {
     "data": "reads values of tensors, so that a dry run may refuse",
     "grad": "does other work with gradients than without",
+    "random": "makes what random numbers decide, so that a dry run may refuse to make it",
     "opaque": "computes out of PyTorch's sight, so that something has to be named as uncounted",
     "no inference": "cannot run in inference mode",
     "threads": "makes graphs on several threads, which autograd does not tell apart",

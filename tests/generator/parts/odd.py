@@ -92,6 +92,7 @@ def made_late(grow):
         init=[f"self.{name} = None"],
         forward=[f"if self.{name} is None:", f"    self.{name} = {block.name}()", f"x = self.{name}(x)"],
         blocks=[block],
+        traits={"data"} if any("random" in p.traits for b in block.descendants() for p in b.parts) else set(),
     )
 
 
@@ -199,13 +200,25 @@ def complex_numbers(grow):
 
 @part()
 def sparse(grow):
-    draw, name = grow.draw, grow.draw.name("graph")
-    layout = draw.pick(["to_sparse()", "to_sparse_csr()"])
+    """A matrix that stores some of its elements, made before the model runs or in the middle of it."""
+    draw, e, name = grow.draw, grow.draw.e, grow.draw.name("graph")
+    random, places = f"(torch.rand({e}, {e}) > 0.6).float()", f"torch.randint({e}, (2, {2 * e}))"
+    made, inside = draw.pick(
+        [
+            (f"{random}.to_sparse()", "{}"),
+            (f"{random}.to_sparse_csr()", "{}"),
+            (random, "{}.to_sparse()"),
+            (f"torch.eye({e}).roll(1, 0)", "({} * torch.arange(1.0, 3)[:1]).to_sparse_csr()"),
+            (places, f"torch.sparse_coo_tensor({{}}, x.detach().reshape(-1, {e})[0].repeat(2), ({e}, {e}))"),
+            (places, f"torch.sparse_coo_tensor({{}}, torch.ones({2 * e}), ({e}, {e})).coalesce()"),
+            (f"torch.arange({e + 1})", f"torch.sparse_csr_tensor({{0}}, {{0}}[1:] - 1, x.detach().flatten()[:{e}])"),
+        ]
+    )
+    graph = inside.format(f"self.{name}")
     return Part(
-        init=[
-            f"self.register_buffer('{name}', (torch.rand({draw.e}, {draw.e}) > 0.6).float().{layout}, persistent=False)"
-        ],
-        forward=[f"x = (self.{name} @ x.reshape(-1, {draw.e}).t()).t().reshape(x.shape)"],
+        init=[f"self.register_buffer('{name}', {made}, persistent=False)"],
+        forward=[f"x = ({graph} @ x.reshape(-1, {e}).t()).t().reshape(x.shape)"],
+        traits={"random"} if "rand" in made else set(),
     )
 
 
