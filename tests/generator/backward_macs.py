@@ -41,11 +41,15 @@ def call_of(name: str, args: tuple[Any, ...]) -> Call:
 
 
 def product(call, wanted, given):
-    """``a @ b``: the gradient of ``a`` sums over ``n``, that of ``b`` over ``m``: ``m * k * n`` both times."""
+    """``a @ b``: the gradient of ``a`` sums over ``n``, that of ``b`` over ``m``: ``m * k * n`` both times.
+
+    That of a sparse ``a`` is a product of dense matrices, of which the rest is left out.
+    """
     [out] = given
     first, second = wanted
     if call.nonzero:
-        return call.nonzero * out.shape[-1] * ((first is not None) + (second is not None))
+        places = prod(first.shape) if first is not None else 0
+        return out.shape[-1] * (places + (call.nonzero if second is not None else 0))
     factor = 4 if out.is_complex() else 1
     return factor * elements(out) * (_size(first, -1) + _size(second, -2))
 

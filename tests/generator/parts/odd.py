@@ -209,7 +209,7 @@ def sparse(grow):
             (f"{random}.to_sparse_csr()", "{}"),
             (random, "{}.to_sparse()"),
             (f"torch.eye({e}).roll(1, 0)", "({} * torch.arange(1.0, 3)[:1]).to_sparse_csr()"),
-            (places, f"torch.sparse_coo_tensor({{}}, x.detach().reshape(-1, {e})[0].repeat(2), ({e}, {e}))"),
+            (places, f"torch.sparse_coo_tensor({{}}, x.reshape(-1, {e})[0].repeat(2), ({e}, {e}))"),
             (places, f"torch.sparse_coo_tensor({{}}, torch.ones({2 * e}), ({e}, {e})).coalesce()"),
             (f"torch.arange({e + 1})", f"torch.sparse_csr_tensor({{0}}, {{0}}[1:] - 1, x.detach().flatten()[:{e}])"),
         ]
