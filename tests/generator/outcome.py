@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import torch
 from torch.nn.parameter import is_lazy
@@ -60,7 +62,7 @@ def outcome(
     model = build() if model is None else model
     torch.manual_seed(program.seed + 1)
     result, seen = Outcome(model=model), []
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), patch.object(threading, "excepthook", lambda _: None):  # pytest's keeps errors
         warnings.simplefilter("ignore")
         try:
             result.context = context(model)
