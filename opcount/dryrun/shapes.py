@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch._prims_common import suggest_memory_format
 
+from opcount.dryrun.dtypes import check_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -40,9 +42,18 @@ def grouped_mm(
     return torch.empty_strided(size, stride, dtype=dtype, device=a.device)
 
 
+def norm(parameters: slice, func: Any, x: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    """Return what the shape function does; statistics are of the dtype of parameters that have another, on the CPU."""
+    out, *rest = func(x, *args)
+    found = next((parameter for parameter in args[parameters] if parameter is not None), x)
+    if found.dtype != x.dtype and x.device.type == "cpu":
+        rest = [torch.empty(t.shape, dtype=found.dtype, device=t.device) for t in rest]
+    return out, *rest
+
+
 def batch_norm(func: Any, x: Tensor, *args: Any) -> tuple[Tensor, ...]:
     """Return what the shape function does, laid out as by the kernel: contiguous or channels last, not as the input."""
-    out, *rest = func(x, *args)
+    out, *rest = norm(slice(4), func, x, *args)
     layout = suggest_memory_format(x)
     return torch.empty(out.shape, dtype=out.dtype, device=out.device, memory_format=layout), *rest
 
@@ -90,6 +101,8 @@ def of_bags(func: Any, grad: Tensor, indices: Tensor, *args: Any) -> Tensor:
 _CORRECTED: dict[str, Callable[..., Any]] = {
     "aten.native_batch_norm.default": batch_norm,
     "aten.native_batch_norm_backward.default": asked_for,
+    "aten.native_layer_norm.default": partial(norm, slice(1, 3)),
+    "aten.native_group_norm.default": partial(norm, slice(2)),
     "aten._embedding_bag_backward.default": of_bags,
     "aten.view.default": view,
     "aten._softmax.default": along,
@@ -104,5 +117,11 @@ def corrected(func: Any) -> Callable[..., Any]:
     """Return a shape function that says what the kernel does: the operator itself, for all but a few."""
     if str(func) == "aten._grouped_mm.default":
         return grouped_mm
-    correction = _CORRECTED.get(str(func))
-    return func if correction is None else partial(correction, func)
+    correction, check = _CORRECTED.get(str(func)), check_of(func)
+    shape = func if correction is None else partial(correction, func)
+    return shape if check is None else partial(_checked, check, shape)
+
+
+def _checked(check: Callable[[tuple[Any, ...]], None], shape: Any, *args: Any, **kwargs: Any) -> Any:
+    check(args)
+    return shape(*args, **kwargs)

@@ -86,6 +86,55 @@ def test_what_a_kernel_refuses_is_refused(dry, wrong, error):
         wrong(torch.ones(2, 3, 3))
 
 
+LARGE = 5000
+"""Elements of tensors that are not computed with."""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        (lambda x, i: torch.ops.aten.embedding_backward(x, i.float(), LARGE, -1, False, False), RuntimeError),
+        (lambda x, i: x.index_select(0, i.short()), RuntimeError),
+        (lambda x, i: x.clone().index_add_(0, i.float(), x), RuntimeError),
+        (lambda x, i: x.index_fill(0, i.int(), 0), IndexError),
+        (lambda x, i: x[i.short()], IndexError),
+        (lambda x, i: x.index_put((i.float(),), x), IndexError),
+        (lambda x, i: functional.nll_loss(x, i.int()), RuntimeError),
+        (lambda x, i: functional.conv1d(x.view(1, 2, -1), torch.ones(2, 2, 3).double()), RuntimeError),
+        (lambda x, i: functional.layer_norm(x, (2,), torch.ones(2).double()), RuntimeError),
+        (lambda x, i: functional.batch_norm(x, torch.zeros(2).double(), torch.ones(2)), RuntimeError),
+        (lambda x, i: torch.mv(x, torch.randn(2).double()), RuntimeError),
+        (lambda x, i: torch.cdist(x[:99], x[:99].double()), RuntimeError),
+        (lambda x, i: i.softmax(0), NotImplementedError),
+        (lambda x, i: i.std(), RuntimeError),
+    ],
+)
+@pytest.mark.parametrize("dry", [False, True])
+def test_dtypes_that_a_kernel_refuses_are_refused(dry, wrong, error):
+    with pytest.raises(error) as raised, OpCounter(dry_run=dry):
+        wrong(torch.randn(LARGE, 2), torch.arange(LARGE))
+    assert not isinstance(raised.value, DryRunError)
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        lambda x, i: x.index_select(0, i.int()),
+        lambda x, i: x[i.int()],
+        lambda x, i: functional.nll_loss(x, i % 2),
+        lambda x, i: functional.layer_norm(x.bfloat16(), (2,), torch.ones(2), torch.ones(2)),
+        lambda x, i: functional.group_norm(x.bfloat16(), 2, torch.ones(2), torch.ones(2)),
+        lambda x, i: functional.batch_norm(x.bfloat16(), torch.zeros(2), torch.ones(2), training=True),
+        lambda x, i: functional.batch_norm(x.bfloat16(), None, None, torch.ones(2), torch.ones(2), training=True),
+        lambda x, i: functional.conv1d(x.view(1, 2, -1), torch.ones(2, 2, 3), torch.ones(2)),
+    ],
+)
+def test_dtypes_that_a_kernel_takes_are_taken(right):
+    assert rows(lambda: right(torch.randn(LARGE, 2), torch.arange(LARGE)), dry=True) == rows(
+        lambda: right(torch.randn(LARGE, 2), torch.arange(LARGE)), dry=False
+    )
+
+
 @pytest.mark.parametrize("right", [lambda x: x.softmax(-3), lambda x: x.sort(2), lambda x: x[0, 0, 0].softmax(0)])
 def test_dimensions_that_are_there_are_taken(right):
     assert rows(lambda: right(torch.ones(2, 3, 3)), dry=True) == rows(lambda: right(torch.ones(2, 3, 3)), dry=False)

@@ -1,0 +1,93 @@
+"""Dtypes that kernels refuse and shape functions take: a dry run raises what a real run raises."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Check = Callable[[str, tuple[Any, ...]], None]
+
+_INT, _LONG, _BYTE, _BOOL = torch.int32, torch.int64, torch.uint8, torch.bool
+
+_INDEX = (_INT, _LONG)
+
+_MIXED = (torch.bfloat16, torch.float16)
+"""Dtypes of data that norms on the CPU take together with parameters in single precision."""
+
+
+def _is_integer(where: int, allowed: tuple[torch.dtype, ...], error: type[Exception], name: str, args: Any) -> None:
+    """Refuse indices of another dtype than the kernel reads."""
+    given = args[where] if len(args) > where else None
+    for index in given if isinstance(given, (list, tuple)) else (given,):
+        if isinstance(index, Tensor) and index.dtype not in allowed:
+            raise error(f"{name}: expected indices of {' or '.join(map(str, allowed))}, got {index.dtype}")
+
+
+def _are_alike(where: tuple[int, ...], name: str, args: Any) -> None:
+    """Refuse operands of two dtypes."""
+    dtypes = [args[i].dtype for i in where if len(args) > i and isinstance(args[i], Tensor)]
+    if any(dtype != dtypes[0] for dtype in dtypes):
+        raise RuntimeError(f"{name}: expected operands of one dtype, got {' and '.join(map(str, dtypes))}")
+
+
+def _suits_a_norm(where: tuple[int, ...], name: str, args: Any) -> None:
+    """Refuse parameters of another dtype than the data, unless the kernel computes with both."""
+    x = args[0]
+    for parameter in (args[i] for i in where if len(args) > i and isinstance(args[i], Tensor)):
+        mixed = x.dtype in _MIXED and parameter.dtype is torch.float32
+        if parameter.dtype != x.dtype and not mixed and x.device.type == "cpu":
+            raise RuntimeError(f"{name}: mixed dtype (CPU): got {x.dtype} and {parameter.dtype}")
+
+
+def _has_fractions(error: type[Exception], name: str, args: Any) -> None:
+    """Refuse integers."""
+    if not (args[0].dtype.is_floating_point or args[0].dtype.is_complex):
+        raise error(f"{name}: not implemented for {args[0].dtype}")
+
+
+def _indices(where: int, *allowed: torch.dtype, error: type[Exception] = RuntimeError) -> Check:
+    return partial(_is_integer, where, allowed or _INDEX, error)
+
+
+_CHECKS: dict[str, Check] = {
+    "embedding_dense_backward": _indices(1),
+    "index_select": _indices(2),
+    "index_add": _indices(2),
+    "index_fill": _indices(2, _LONG, error=IndexError),
+    "index_copy": _indices(2, _LONG),
+    "put": _indices(1, _LONG),
+    "index": _indices(1, _INT, _LONG, _BYTE, _BOOL, error=IndexError),
+    "index_put": _indices(1, _INT, _LONG, _BYTE, _BOOL, error=IndexError),
+    "nll_loss_forward": _indices(1, _LONG, _BYTE),
+    "nll_loss2d_forward": _indices(1, _LONG),
+    "convolution": partial(_are_alike, (0, 1, 2)),
+    "grid_sampler_2d": partial(_are_alike, (0, 1)),
+    "grid_sampler_3d": partial(_are_alike, (0, 1)),
+    "linalg_cross": partial(_are_alike, (0, 1)),
+    "mv": partial(_are_alike, (0, 1)),
+    "addmv": partial(_are_alike, (1, 2)),
+    "_cdist_forward": partial(_are_alike, (0, 1)),
+    "_euclidean_dist": partial(_are_alike, (0, 1)),
+    "native_layer_norm": partial(_suits_a_norm, (2, 3)),
+    "native_group_norm": partial(_suits_a_norm, (1, 2)),
+    "native_batch_norm": partial(_suits_a_norm, (1, 2, 3, 4)),
+    **dict.fromkeys(("_softmax", "_log_softmax", "gelu", "silu"), partial(_has_fractions, NotImplementedError)),
+    **dict.fromkeys(("std", "var"), partial(_has_fractions, RuntimeError)),
+}
+"""By the operator's name, in-place or not."""
+
+
+def check_of(func: Any) -> Callable[[tuple[Any, ...]], None] | None:
+    """Return what raises for arguments of dtypes that an operator's kernel does not take; None: all are taken."""
+    schema = getattr(func, "_schema", None)
+    if schema is None or not schema.name.startswith("aten::"):
+        return None
+    name = schema.name.removeprefix("aten::")
+    check = _CHECKS.get(name if name in _CHECKS else name.removesuffix("_"))
+    return None if check is None else partial(check, name)
