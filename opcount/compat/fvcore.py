@@ -14,25 +14,23 @@ Numbers differ from fvcore's where those leave work out or misread a shape:
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from opcount.compat.jit_analysis import JitModelAnalysis
+from opcount.compat.analysis import JitModelAnalysis
 from opcount.compat.jit_handles import FLOP_HANDLES
 from opcount.compat.parameters import PARAMETER_HEADERS, parameter_count, parameter_rows
-from opcount.compat.structure import structure_of
+from opcount.compat.prices import ActivationAnalysis, FlopAnalysis, complexity_of, scaled_counts
 from opcount.reporter.arch import arch
 from opcount.reporter.complexity_table import complexity_rows
 from opcount.reporter.pipe import piped
-from opcount.reporter.structure import Complexity
 
 if TYPE_CHECKING:
-    from collections import Counter
+    from collections import Counter, defaultdict
 
-    from torch import Tensor, nn
+    from torch import nn
 
     from opcount.compat.handles import Handle
-    from opcount.interceptor import Call
+    from opcount.reporter.structure import Complexity
 
 __all__ = [
     "ActivationCountAnalysis",
@@ -50,7 +48,7 @@ _DEFAULT_SUPPORTED_OPS = FLOP_HANDLES
 """The name that programs know, which look up a handle to build on."""
 
 
-class FlopCountAnalysis(JitModelAnalysis):
+class FlopCountAnalysis(FlopAnalysis):
     """Counts FLOPs: one multiply-accumulate is one.
 
     Example:
@@ -60,47 +58,23 @@ class FlopCountAnalysis(JitModelAnalysis):
         (3000, Counter({'': 3000, '0': 3000}), Counter({'conv': 3000}))
     """
 
-    _prices = frozenset(FLOP_HANDLES)
 
-    def _price(self, kind: str, call: Call) -> int:
-        if kind == "aten::instance_norm":  # by one rule, be the statistics the input's or those that were kept
-            return _elements(call.args[0]) * (4 if call.args[1] is None else 5)
-        return call.flops if kind in self._prices else call.macs
-
-
-class ActivationCountAnalysis(JitModelAnalysis):
+class ActivationCountAnalysis(ActivationAnalysis):
     """Counts the elements of the outputs of convolutions and products."""
-
-    _prices = frozenset(f"aten::{name}" for name in "_convolution addmm bmm einsum linear matmul mm".split())
-
-    def _price(self, kind: str, call: Call) -> int:
-        return _elements(call.out) if kind in self._prices else call.activations
-
-
-def _elements(tensor: Tensor) -> int:
-    return tensor.numel()
 
 
 def flop_count(
     model: nn.Module, inputs: Any, supported_ops: dict[str, Handle] | None = None, *, dry_run: bool | None = None
 ) -> tuple[defaultdict[str, float], Counter[str]]:
     """Return giga-FLOPs by operator, and how often operators ran that have no handle and no price."""
-    return _count(FlopCountAnalysis(model, inputs, dry_run=dry_run), supported_ops, 1e9)
+    return scaled_counts(FlopCountAnalysis(model, inputs, dry_run=dry_run), supported_ops, 1e9)
 
 
 def activation_count(
     model: nn.Module, inputs: Any, supported_ops: dict[str, Handle] | None = None, *, dry_run: bool | None = None
 ) -> tuple[defaultdict[str, float], Counter[str]]:
     """Return mega-activations by operator, and how often operators ran that have no handle and no price."""
-    return _count(ActivationCountAnalysis(model, inputs, dry_run=dry_run), supported_ops, 1e6)
-
-
-def _count(
-    analysis: JitModelAnalysis, supported_ops: dict[str, Handle] | None, scale: float
-) -> tuple[defaultdict[str, float], Counter[str]]:
-    analysis.set_op_handle(**(supported_ops or {}))
-    counts = defaultdict(float, {word: number / scale for word, number in analysis.by_operator().items()})
-    return counts, analysis.unsupported_ops()
+    return scaled_counts(ActivationCountAnalysis(model, inputs, dry_run=dry_run), supported_ops, 1e6)
 
 
 def flop_count_table(
@@ -135,15 +109,9 @@ def parameter_count_table(model: nn.Module, max_depth: int = 3) -> str:
     return piped(PARAMETER_HEADERS, parameter_rows(model, max_depth))
 
 
-def _complexity(flops: JitModelAnalysis, activations: JitModelAnalysis | None) -> Complexity:
-    analyses = {"flops": flops} if activations is None else {"flops": flops, "acts": activations}
-    for analysis in analyses.values():
-        analysis.unsupported_ops_warnings(enabled=False).uncalled_modules_warnings(enabled=False).tracer_warnings(
-            "none"
-        )
-    return Complexity(
-        structure_of(flops.reported),
-        parameter_count(flops.reported),
-        {column: analysis.by_module() for column, analysis in analyses.items()},
-        {column: analysis.uncalled_modules() for column, analysis in analyses.items()},
-    )
+def _complexity(flops: FlopCountAnalysis, activations: ActivationCountAnalysis | None) -> Complexity:
+    for analysis in (flops, activations):
+        if analysis is not None:
+            analysis.unsupported_ops_warnings(enabled=False).uncalled_modules_warnings(enabled=False)
+            analysis.tracer_warnings("none")
+    return complexity_of(flops, activations)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opcount.compat.handles import CALLED_AS, Value, complete
+from opcount.compat.handles import Value, complete
 
 if TYPE_CHECKING:
     from opcount.interceptor import Call
@@ -34,6 +35,30 @@ COSTS_NOTHING = frozenset(
     ).split()
 )
 """What fvcore leaves out of its list of unsupported operators."""
+
+_CALLED_AS = {
+    "_adaptive_avg_pool2d": "adaptive_avg_pool2d",
+    "_adaptive_avg_pool3d": "adaptive_avg_pool3d",
+    "_log_softmax": "log_softmax",
+    "_softmax": "softmax",
+    "convolution": "_convolution",
+    "cudnn_batch_norm": "batch_norm",
+    "grid_sampler_2d": "grid_sampler",
+    "grid_sampler_3d": "grid_sampler",
+    "max_pool2d_with_indices": "max_pool2d",
+    "max_pool3d_with_indices": "max_pool3d",
+    "miopen_batch_norm": "batch_norm",
+    "native_batch_norm": "batch_norm",
+    "native_group_norm": "group_norm",
+    "native_layer_norm": "layer_norm",
+    **{
+        f"_scaled_dot_product_{kernel}": "scaled_dot_product_attention"
+        for kernel in (
+            "flash_attention_for_cpu flash_attention efficient_attention cudnn_attention fused_attention_overrideable"
+        ).split()
+    },
+}
+"""The name in a trace of what arrives under another where autograd takes composite operators apart."""
 
 _ALIASES = {
     "absolute": "abs",
@@ -70,6 +95,7 @@ _ALIASES = {
 """Names that a trace replaces by others; aliases and constants are of those that cost nothing."""
 
 
+@cache
 def kind_of(operator: str) -> str:
     """Return the name in a trace.
 
@@ -97,7 +123,7 @@ def kind_of_whole(call: Call) -> str:
         return "aten::adaptive_avg_pool2d"
     if packet == "addmm":
         return "aten::linear"
-    return f"aten::{CALLED_AS[packet]}" if packet in CALLED_AS else kind_of(call.operator)
+    return f"aten::{_CALLED_AS[packet]}" if packet in _CALLED_AS else kind_of(call.operator)
 
 
 def values_of(call: Call) -> tuple[list[Value], list[Value]]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
+from warnings import warn
 
-from opcount.compat.analyzers import ActivationAnalyzer, FlopAnalyzer, activation_count, flop_count
-from opcount.compat.inputs import random_inputs
+from opcount.compat.analysis import JitModelAnalysis
+from opcount.compat.inputs import Inputs, random_inputs
 from opcount.compat.parameters import parameter_count, parameter_count_table
-from opcount.compat.structure import structure_of
-from opcount.errors import InputError
+from opcount.compat.prices import ActivationAnalysis, FlopAnalysis, complexity_of, scaled_counts
+from opcount.coverage import UNCOUNTED, Coverage
+from opcount.errors import InputError, UncountedOperatorWarning
 from opcount.reporter.arch import arch
 from opcount.reporter.complexity_table import complexity_table
 from opcount.reporter.numbers import openmmlab
-from opcount.reporter.structure import Complexity
 
 if TYPE_CHECKING:
+    from collections import Counter, defaultdict
+
     from torch import nn
+
+    from opcount.compat.handles import Handle
 
 __all__ = [
     "ActivationAnalyzer",
@@ -28,6 +34,51 @@ __all__ = [
     "parameter_count",
     "parameter_count_table",
 ]
+
+
+class _Keywords(JitModelAnalysis):
+    """What mmengine takes and logs otherwise than fvcore: a dict holds keyword arguments."""
+
+    _logger = logging.getLogger("mmengine")
+
+    def _arguments(self) -> Inputs:
+        return Inputs.of(self._inputs)
+
+
+class FlopAnalyzer(_Keywords, FlopAnalysis):
+    """Counts FLOPs as mmengine and fvcore do: one multiply-accumulate is one.
+
+    Example:
+        >>> import torch
+        >>> flops = FlopAnalyzer(torch.nn.Sequential(torch.nn.Conv2d(3, 10, 1)), torch.ones(1, 3, 10, 10))
+        >>> flops.total(), flops.by_module(), flops.by_operator()
+        (3000, Counter({'': 3000, '0': 3000}), Counter({'conv': 3000}))
+    """
+
+
+class ActivationAnalyzer(_Keywords, ActivationAnalysis):
+    """Counts the elements of the outputs of convolution- and matmul-like operators.
+
+    Example:
+        >>> import torch
+        >>> acts = ActivationAnalyzer(torch.nn.Sequential(torch.nn.Conv2d(3, 10, 1)), torch.ones(1, 3, 10, 10))
+        >>> acts.total(), acts.by_operator()
+        (1000, Counter({'conv': 1000}))
+    """
+
+
+def flop_count(
+    model: nn.Module, inputs: Any, supported_ops: dict[str, Handle] | None = None, *, dry_run: bool | None = None
+) -> tuple[defaultdict[str, float], Counter[str]]:
+    """Return giga-FLOPs by operator, and how often operators ran that have no handle and no price."""
+    return scaled_counts(FlopAnalyzer(model, inputs, dry_run=dry_run), supported_ops, 1e9)
+
+
+def activation_count(
+    model: nn.Module, inputs: Any, supported_ops: dict[str, Handle] | None = None, *, dry_run: bool | None = None
+) -> tuple[defaultdict[str, float], Counter[str]]:
+    """Return mega-activations by operator, and how often operators ran that have no handle and no price."""
+    return scaled_counts(ActivationAnalyzer(model, inputs, dry_run=dry_run), supported_ops, 1e6)
 
 
 def get_model_complexity_info(
@@ -83,9 +134,12 @@ def get_model_complexity_info(
                 "Pass input_shape=(3, 224, 224), or inputs=model_inputs."
             )
         inputs = random_inputs(model, input_shape)
-    flops = FlopAnalyzer(model, inputs, dry_run=dry_run).uncalled_modules_warnings(enabled=False)
-    activations = ActivationAnalyzer(model, inputs).share_run(flops)
-    complexity = _complexity(flops, activations)
+    flops, activations = FlopAnalyzer(model, inputs, dry_run=dry_run), ActivationAnalyzer(model, inputs)
+    for analyzer in (flops, activations):
+        analyzer.unsupported_ops_warnings(enabled=False).uncalled_modules_warnings(enabled=False)
+    flops.analyze(activations)
+    _warn_of_uncounted(flops.uncounted)
+    complexity = complexity_of(flops, activations)
     numbers = {
         "flops": complexity.columns["flops"][""],
         "activations": complexity.columns["acts"][""],
@@ -109,16 +163,15 @@ def complexity_stats_table(
 
     A row that says nothing more than its only child gives way to it; names without any number are left out.
     """
-    return complexity_table(_complexity(flops, activations), max_depth, show_param_shapes=show_param_shapes)
+    return complexity_table(complexity_of(flops, activations), max_depth, show_param_shapes=show_param_shapes)
 
 
 def complexity_stats_str(flops: FlopAnalyzer, activations: ActivationAnalyzer | None = None) -> str:
     """Return the model as ``repr`` does, with a line of statistics for every module."""
-    return arch(_complexity(flops, activations))
+    return arch(complexity_of(flops, activations))
 
 
-def _complexity(flops: FlopAnalyzer, activations: ActivationAnalyzer | None) -> Complexity:
-    columns, uncalled = {"flops": flops.by_module()}, {"flops": flops.uncalled_modules()}
-    if activations is not None:
-        columns["acts"], uncalled["acts"] = activations.by_module(), activations.uncalled_modules()
-    return Complexity(structure_of(flops.reported), parameter_count(flops.reported), columns, uncalled)
+def _warn_of_uncounted(calls: Counter[str]) -> None:
+    if calls:
+        coverage = Coverage.of(((operator, UNCOUNTED, number, 0) for operator, number in calls.items()), {})
+        warn(f"{coverage.verdict()}. Register one with @opcount.formula.", UncountedOperatorWarning, stacklevel=3)

@@ -10,10 +10,11 @@ from torch.nn.parameter import is_lazy
 
 from opcount.compat.structure import walk
 from opcount.compat.untouched import random_numbers_kept, untouched
-from opcount.counter import OpCounter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from opcount.dryrun import DryRun
 
 
 def runs_dry(model: nn.Module, dry_run: bool | None) -> bool:  # noqa: FBT001  (an answer that may be missing)
@@ -59,13 +60,17 @@ def left_alone(model: nn.Module, *tensors: object, dry: bool) -> Iterator[None]:
 
 
 @contextmanager
-def without_computing(model: nn.Module) -> Iterator[None]:
+def without_computing(model: nn.Module, where: Callable[[], str | None]) -> Iterator[DryRun]:
     """Run a skeleton dry.
+
+    Args:
+        model: It.
+        where: Tells the path of the running module, for errors.
 
     Raises:
         DryRunError: An operator needs values.
     """
-    counter = OpCounter(model, dry_run=True)
-    counter._warns = False  # noqa: SLF001  (whoever counts says it)
-    with counter:
-        yield
+    from opcount.dryrun import dry_run  # noqa: PLC0415  (fake tensors take a second to import)
+
+    with dry_run(model, where) as dry:
+        yield dry

@@ -9,6 +9,8 @@ from opcount.compat.structure import ancestors_of, walk
 from opcount.scope.names import Names
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from torch import nn
 
 
@@ -17,68 +19,78 @@ class Entry(NamedTuple):
 
     Attributes:
         counts: By word.
-        unsupported: How often operators ran that nothing explains, by their name in a trace.
+        unsupported: How often operators ran that have no handle and no price, by their name in a trace.
+        uncounted: How often operators ran that nothing explains, by the name that a profile gives them.
     """
 
-    counts: Counter[str]
-    unsupported: Counter[str]
+    counts: dict[str, int]
+    unsupported: dict[str, int]
+    uncounted: dict[str, int]
 
 
-class View(NamedTuple):
-    """The sums of every module, children included, by full name.
-
-    Attributes:
-        counts: By word.
-        unsupported: How often operators ran that nothing explains.
-        uncalled: The modules that no operator ran under, be it as caller or as owner.
-    """
-
-    counts: dict[str, Counter[str]]
-    unsupported: dict[str, Counter[str]]
-    uncalled: set[str]
-
-
-class Tally:
-    """A growing sum; to be asked when the model has run.
+class Layout:
+    """The modules whose sums are asked for.
 
     Args:
-        model: Whose modules are asked for, by full name, a shared one once.
+        model: Theirs.
 
     Attributes:
-        model: The same.
+        modules: By full name, a shared one once.
+        paths: The path of every module in stacks, by full name: wrappers do not show in it.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
+        self.modules = dict(walk(model))
+        paths = Names(model).paths
+        self.paths = {name: paths[id(module)] for name, module in self.modules.items()}
+
+
+class Tally:
+    """A growing sum; to be asked when the model has run and its layout is set."""
+
+    layout: Layout
+
+    def __init__(self) -> None:
         self._entries: dict[tuple[str, ...], Entry] = {}
-        self._views: dict[str, View] = {}
+        self._sums: dict[str, dict[str, Counter[str]]] = {}
 
     def at(self, stack: tuple[str, ...]) -> Entry:
         """Return the entry of a chain of modules by path; having one, they are known to have been called."""
-        if stack not in self._entries:
-            self._entries[stack] = Entry(Counter(), Counter())
-        return self._entries[stack]
+        entry = self._entries.get(stack)
+        if entry is None:
+            entry = self._entries[stack] = Entry({}, {}, {})
+        return entry
 
-    def view(self, ancestors: str) -> View:
-        """Return the sums of every module, by its callers or by its owners."""
-        if ancestors not in self._views:
-            self._views[ancestors] = self._view(ancestors)
-        return self._views[ancestors]
+    def counts(self, ancestors: str) -> dict[str, Counter[str]]:
+        """Return the numbers by word of every module, children included, by its callers or by its owners."""
+        if ancestors not in self._sums:
+            self._sums[ancestors] = self._sum(lambda entry: entry.counts, ancestors)
+        return self._sums[ancestors]
 
-    def _view(self, ancestors: str) -> View:
-        by_path: dict[str, Entry] = {}
-        seen = {path for stack in self._entries for path in stack}
+    def unsupported(self, ancestors: str) -> dict[str, Counter[str]]:
+        """Return how often operators ran that have no handle and no price, of every module, children included."""
+        return self._sum(lambda entry: entry.unsupported, ancestors)
+
+    def uncounted(self) -> Counter[str]:
+        """Return how often operators ran that nothing explains."""
+        total: Counter[str] = Counter()
+        for entry in self._entries.values():
+            total.update(entry.uncounted)
+        return total
+
+    def uncalled(self, ancestors: str) -> set[str]:
+        """Return the modules that no operator ran under, be it as caller or as owner."""
+        seen = {path for stack in self._entries for path in (*stack, *ancestors_of(stack, ancestors))}
+        return {name for name, path in self.layout.paths.items() if path not in seen}
+
+    def _sum(self, column: Callable[[Entry], Mapping[str, int]], ancestors: str) -> dict[str, Counter[str]]:
+        by_path: dict[str, Counter[str]] = {}
         for stack, entry in self._entries.items():
-            for path in ancestors_of(stack, ancestors):
-                total = by_path.setdefault(path, Entry(Counter(), Counter()))
-                total.counts.update(entry.counts)
-                total.unsupported.update(entry.unsupported)
-        seen.update(by_path)
-        paths = Names(self.model).paths
-        path_of = {name: paths[id(module)] for name, module in walk(self.model)}
-        nothing = Entry(Counter(), Counter())
-        return View(
-            counts={name: Counter(by_path.get(path, nothing).counts) for name, path in path_of.items()},
-            unsupported={name: Counter(by_path.get(path, nothing).unsupported) for name, path in path_of.items()},
-            uncalled={name for name, path in path_of.items() if path not in seen},
-        )
+            numbers = column(entry)
+            if numbers:
+                for path in ancestors_of(stack, ancestors):
+                    total = by_path.setdefault(path, Counter())
+                    for name, number in numbers.items():
+                        total[name] += number
+        return {name: Counter(by_path.get(path)) for name, path in self.layout.paths.items()}

@@ -115,6 +115,16 @@ class Plan:
             plan = plan.special if plan.when(out, *args, **kwargs or {}) else plan.otherwise
         return plan
 
+    def priced(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Plan, Cost]:
+        """Return the plan whose condition a call meets, and what its formula says; one of ours that fails names it."""
+        try:
+            plan = self.chosen(out, args, kwargs)
+            return plan, Cost() if plan.price is None else plan.price(out, *args, **kwargs)
+        except Exception:
+            if self.from_user:
+                raise
+            return Plan(self.operator, UNCOUNTED), Cost()
+
     def settled(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
         """Return the plan that charges a call that has run already; None for a question about metadata."""
         settle = getattr(self.handle, "settled", None)

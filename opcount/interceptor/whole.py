@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from opcount.convention import FVCORE
 from opcount.cost import Cost
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from opcount.interceptor.answers import Answers
     from opcount.interceptor.mode import Place
     from opcount.interceptor.plan import Plan
     from opcount.scope import Scope
@@ -69,8 +71,9 @@ def whole_calls(
     parts_of: Collection[str],
     functions: Collection[str] = (),
     *,
+    answers: Answers | None = None,
     with_autograd: bool = False,
-) -> Iterator[None]:
+) -> Iterator[Scopes]:
     """Tell of every operator that returns a tensor, whole, while the block runs.
 
     Args:
@@ -79,9 +82,10 @@ def whole_calls(
         parts_of: Packets, ``"aten.conv2d"``, whose parts are told of in their place.
         functions: Names of classes of ``autograd.Function`` that are told of whole. Others are told of by what they
             run, and by themselves where they have a formula or their results come from no operator that was seen.
+        answers: Those of the dry run that this thread is in; None: it is in none.
         with_autograd: Let autograd record, and so take composite operators apart: their parts are told of.
     """
-    planner = Planner(asks_composites=True)
+    planner = Planner(answers=answers, asks_composites=True)
     plans: dict[Any, Plan] = {}
     modes: list[_Whole] = []
     calls = FunctionCalls(planner)
@@ -107,7 +111,7 @@ def whole_calls(
         observe(scopes, mode_for, undo)
         if not with_autograd:
             undo.enter(_below_autograd())
-        yield
+        yield scopes
 
 
 @contextmanager
@@ -136,6 +140,8 @@ class _Whole(Interceptor):
         self._parts_of = parts_of
         self._told_functions = told_functions
         self._functions = 0
+        self._told_in_parts: dict[int, bool] = {}
+        self._stacks: dict[Frame, tuple[str, ...]] = {}
         self._inside = _Inside(self)
         self.origins = self._inside.origins
         self.root = self._inside
@@ -143,9 +149,10 @@ class _Whole(Interceptor):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
-        if self._is_told_in_parts(func, types):
+        plan = self.plans.get(id(func)) or self._decide(func)
+        if plan.handle is None or (types and self._has_handler(types)) or self._is_told_in_parts(func):
             return super().__torch_dispatch__(func, types, args, kwargs)
+        kwargs = kwargs or {}
         if not self._functions:
             self._inside.forget()
         with self._inside.adding_up():
@@ -157,22 +164,35 @@ class _Whole(Interceptor):
         """Return where an operator runs; called from as far below the operator as `charge` calls `Scope.locate`."""
         return self.scope.locate()[0]
 
-    def _is_told_in_parts(self, func: Any, types: Any) -> bool:
-        if isinstance(func, torch._ops.HigherOrderOperator) or (types and self._has_handler(types)):
-            return True
-        return str(func).rpartition(".")[0] in self._parts_of
+    def _is_told_in_parts(self, func: Any) -> bool:
+        told = self._told_in_parts.get(id(func))
+        if told is None:
+            is_higher_order = isinstance(func, torch._ops.HigherOrderOperator)
+            told = is_higher_order or str(func).rpartition(".")[0] in self._parts_of
+            self._told_in_parts[id(func)] = told
+        return told
 
     def charge(
         self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, at: Place | None = None
     ) -> None:
-        """Tell of an operator that was not seen from outside: of a tensor subclass, of a higher-order one's body."""
+        """Tell of an operator that runs no others, or that was not seen from outside: of a tensor subclass."""
         frame, _ = at or self.scope.locate()
         self.tell_of(plan, frame, out, args, kwargs or {})
 
     def tell_of(self, plan: Plan, frame: Frame, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Tell of a call that has run, by its plan alone."""
-        self._inside.add(plan, out, args, kwargs)
-        self._tell_of_sum(plan.operator, None, frame, out, args, {} if "cost" in kwargs else kwargs)
+        shown = {} if "cost" in kwargs else kwargs
+        if self._functions or self.sees_fakes or self._inside.is_noting:
+            self._inside.add(plan, out, args, kwargs)
+            self._tell_of_sum(plan.operator, plan.func, frame, out, args, shown)
+            return
+        chosen, cost = plan.priced(out, args, kwargs)
+        if not self.scope.muted and (type(out) is Tensor or next(tensors((out,)), None) is not None):
+            flops = FVCORE.flops(plan.operator, chosen.family, cost)
+            stack = self._stacks.get(frame) or self._stacks.setdefault(frame, frame.stack())
+            is_priced = chosen.family != UNCOUNTED
+            macs, _, activations = cost
+            self._tell(Call(plan.operator, plan.func, stack, args, shown, out, flops, macs, activations, is_priced))
 
     def run_function(self, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         """Run an ``autograd.Function``; one that was asked for is told of, and not what it does."""
@@ -209,6 +229,11 @@ class _Inside(Interceptor):
         self._tally = Frame("")
         self._at = (self._tally, "")
         self._depth = 0
+
+    @property
+    def is_noting(self) -> bool:
+        """Whether somebody takes note of every operator."""
+        return "charge" in vars(self)
 
     @contextmanager
     def adding_up(self) -> Iterator[None]:

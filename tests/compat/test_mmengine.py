@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from opcount import get_model_complexity_info
 from opcount.compat import mmengine as ours
-from opcount.errors import FormulaError, InputError, OpcountError, UncountedOperatorWarning
+from opcount.errors import InputError, OpcountError, UncountedOperatorWarning
 from tests.compat import reference
 
 
@@ -204,11 +204,11 @@ def test_an_operator_that_nothing_explains_is_warned_of():
 
         with pytest.warns(UncountedOperatorWarning, match=r"opcount_compat_test\.opaque"):
             get_model_complexity_info(Opaque(), (3,))
-        quiet = ours.FlopAnalyzer(Opaque(), torch.ones(3)).unsupported_ops_warnings(enabled=False)
+        flops = ours.FlopAnalyzer(Opaque(), torch.ones(3)).unsupported_ops_warnings(enabled=False)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert quiet.unsupported_ops() == {"opcount_compat_test::opaque": 1}
-            assert quiet.unsupported_ops("") == Counter({"opcount_compat_test::opaque": 1})
+            assert flops.total() == 0
+            assert flops.unsupported_ops() == flops.unsupported_ops("") == {"opcount_compat_test::opaque": 1}
 
 
 def gelus(inputs, outputs):
@@ -226,7 +226,7 @@ def test_a_handle_prices_an_operator_under_its_name():
         **{"aten::gelu": lambda i, o: Counter({"soft": gelus(i, o)})}
     )
     assert acts.by_operator() == {"linear": 10, "soft": 10}
-    assert acts.clear_op_handles().by_operator() == {"linear": 10}
+    assert acts.clear_op_handles().by_operator() == {}  # mmengine forgets its own handles, too
 
 
 def test_a_handle_for_a_function_reaches_the_operator_that_it_becomes():
@@ -246,10 +246,9 @@ def test_a_handle_of_none_ignores_an_operator():
     assert flops.set_op_handle("aten::_convolution", None).total() == 0
 
 
-@pytest.mark.parametrize("name", ["aten::linear", "aten::matmul", "prim::PythonOp.Scan", "aten::no_such_operator"])
-def test_a_handle_that_would_never_be_called_is_refused(name):
-    with pytest.raises(FormulaError, match=r"set_op_handle: expected an operator that reaches a dispatcher, got "):
-        ours.FlopAnalyzer(nn.ReLU(), torch.ones(1)).set_op_handle(name, lambda i, o: 1)
+def test_a_handle_for_a_composite_operator_is_called_as_in_a_trace():
+    flops = ours.FlopAnalyzer(nn.Linear(2, 3), torch.ones(1, 2)).set_op_handle("aten::linear", lambda i, o: 7)
+    assert flops.by_operator() == {"linear": 7}
 
 
 def test_a_name_without_a_handle_is_a_type_error():
@@ -287,7 +286,7 @@ def test_modules_that_nothing_ran_in_are_logged_unless_that_is_off(caplog):
     assert not caplog.messages
     assert ours.FlopAnalyzer(Half(), torch.ones(3)).uncalled_modules() == {"unused", "same"}
     assert caplog.messages == [
-        "no operator ran in a call of these modules; their parents include what ran: unused"
+        "These modules were never called; their parents include what ran: unused"
     ]  # a container or an Identity is not news
 
 

@@ -29,8 +29,8 @@ def report(arguments: list[str]) -> tuple[int, str, str]:
 def modules(target: str) -> tuple[dict[str, int], dict[str, int], int]:
     """Count what every module of a target's model computes."""
     loaded = load(target)
-    flops = FlopAnalyzer(loaded.model, loaded.inputs)
-    activations = ActivationAnalyzer(loaded.model, loaded.inputs).share_run(flops)
+    activations = ActivationAnalyzer(loaded.model, loaded.inputs)
+    flops = FlopAnalyzer(loaded.model, loaded.inputs).analyze(activations)
     return flops.by_module(), activations.by_module(), parameter_count(loaded.model)[""]
 
 
