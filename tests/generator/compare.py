@@ -6,7 +6,7 @@ from collections import Counter
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -98,7 +98,7 @@ def nested_counters(case: Case) -> list[str]:
     nested = outcome(case.program, both)
     if not alike(nested.error, case.plain.error):
         return [f"raises {nested.error!r}"]
-    alone, outer, inner = (rows(c.profile) for c in (case.counted.context, *pair))
+    alone, outer, inner = said(case.counted.context, *pair)
     return _unequal("alone", alone, "outer", outer) + _unequal("alone", alone, "inner", inner)
 
 
@@ -126,8 +126,9 @@ def entered_again(case: Case) -> list[str]:
         name = "continued by a copy" if copies else "entered again"
         complaints += [f"{name}: {what}" for what in different(whole, parts)]
         if not parts.error:
-            said = costs if copies else rows  # a copy does not know that a name was of a module that is gone
-            complaints += _unequal("one block", said(whole.context.profile), name, said(last[-1].profile))
+            pair = whole.context, last[-1]  # a copy does not know that a name was of a module that is gone
+            one, other = (costs(c.profile) for c in pair) if copies else said(*pair)
+            complaints += _unequal("one block", one, name, other)
     return complaints
 
 
@@ -172,9 +173,8 @@ def dry_run(case: Case) -> list[str]:
         return complaints if "data" in case.traits else [*complaints, f"refused: {dry.error}"]
     if type(dry.error) is not type(case.plain.error):
         return [*complaints, f"dry run raises {dry.error!r}, a real one {case.plain.error!r}"]
-    pair = case.counted.context, dry.context
-    said = costs if any(c.coverage.unattributed for c in pair) else rows
-    return complaints + _unequal("real", said(pair[0].profile), "dry", said(pair[1].profile))
+    counted, dried = said(case.counted.context, dry.context)
+    return complaints + _unequal("real", counted, "dry", dried)
 
 
 def _of_model(result: Outcome) -> dict[str, object]:
@@ -262,6 +262,12 @@ def ledger(result: Outcome) -> Counter[tuple[str, str]]:
         path = next((path for path in reversed(record.stack) if path in known), "")
         sums[path, record.phase] += record.cost.macs
     return +sums
+
+
+def said(*counters: OpCounter) -> list[dict[Any, Any]]:
+    """Return what is to be the same: by module only where each of them could tell the modules of all."""
+    told = costs if any(c.coverage.unattributed for c in counters) else rows
+    return [told(c.profile) for c in counters]
 
 
 def rows(profile: Profile) -> dict[object, object]:

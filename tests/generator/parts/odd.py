@@ -98,8 +98,16 @@ def made_late(grow):
 
 @part()
 def lazy(grow):
-    name = grow.draw.name("lazy")
-    return Part(init=[f"self.{name} = nn.LazyLinear({grow.draw.e})"], forward=[f"x = self.{name}(x)"])
+    name, e = grow.draw.name("lazy"), grow.draw.e
+    layers = [
+        (f"nn.LazyLinear({e})", "self.{}(x)"),
+        (f"nn.LazyConv1d({e}, 3, padding=1)", "self.{}(x.transpose(1, 2)).transpose(1, 2)"),
+        (f"nn.LazyConvTranspose1d({e}, 3, padding=1)", "self.{}(x.transpose(1, 2)).transpose(1, 2)"),
+        ("nn.LazyBatchNorm1d()", "self.{}(x.transpose(1, 2)).transpose(1, 2)"),
+        ("nn.LazyInstanceNorm1d(affine=True)", "self.{}(x.transpose(1, 2)).transpose(1, 2)"),
+    ]
+    layer, forward = layers[grow.draw.names % len(layers)]  # no choice: what follows in a program stays the same
+    return Part(init=[f"self.{name} = {layer}"], forward=[f"x = {forward.format(name)}"])
 
 
 @part()
