@@ -20,7 +20,8 @@ from torch.nn.utils import prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from opcount.dryrun.fakes import active_mode
+from opcount.dryrun.computing import for_real
+from opcount.dryrun.fakes import CPU, PLAIN, active_mode
 from opcount.dryrun.tensors import DryTensor
 from opcount.interceptor.patches import Patches
 
@@ -85,6 +86,21 @@ class Guard(NamedTuple):
         """Know that a tensor from before has got a memory of unknown values."""
         self.leaves.note_plain(tensor)
         self.computing.forget(tensor)
+
+    def applied(self, parameter: Tensor, made: Tensor) -> Tensor:
+        """Return what becomes the data of a real parameter that is cast: then it stays what optimizers know."""
+        if type(made) is not DryTensor or isinstance(parameter, FakeTensor) or not isinstance(parameter, nn.Parameter):
+            return made
+        if parameter.device != CPU or made.device != CPU or type(parameter) not in PLAIN:
+            return made
+        value = self.computing.known(made)
+        with for_real():
+            data = torch.empty_strided(made.shape, made.stride(), dtype=made.dtype)
+            if value is not None:
+                data.copy_(value)
+        if value is None:
+            self.computing.forget(data)
+        return data
 
     def real(self, tensor: Tensor, asked: str) -> tuple[Tensor, bool]:
         """Return what holds the values of a tensor, and whether it is the tensor of before; refuse if nothing does."""
@@ -170,6 +186,31 @@ def _changing_module(original: Any) -> Any:
         return original(module, *args, **kwargs)
 
     return change
+
+
+def _applying(original: Any) -> Any:
+    """Return the method of modules that casts and moves what they have."""
+
+    @functools.wraps(original)
+    def apply(module: nn.Module, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        guard = active_guard()
+        if guard is not None:
+            guard.module(module)
+            if not isinstance(fn, _Applied):
+                fn = _Applied(guard, fn)
+        return original(module, fn, *args, **kwargs)
+
+    return apply
+
+
+class _Applied(NamedTuple):
+    """A function of parameters, in a dry run."""
+
+    guard: Guard
+    fn: Callable[[Tensor], Tensor]
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        return self.guard.applied(tensor, self.fn(tensor))
 
 
 def _changing_hooked_module(original: Any) -> Any:
@@ -299,7 +340,7 @@ def _swapping(original: Any) -> Any:
 
 
 _OF_MODULES = (
-    "__setattr__", "__delattr__", "_apply", "add_module", "register_buffer", "register_parameter",
+    "__setattr__", "__delattr__", "add_module", "register_buffer", "register_parameter",
     "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
     "register_full_backward_pre_hook", "register_backward_hook",
 )  # fmt: skip
@@ -339,6 +380,7 @@ GUARDED = Patches(
     },
     around={
         (nn.Module, "__init__"): _making_module,
+        (nn.Module, "_apply"): _applying,
         **{(nn.Module, name): _changing_module for name in _OF_MODULES},
         **{(hook, name): _changing_hooked_module for hook in _HOOKS for name in ("apply", "remove")},
     },

@@ -354,3 +354,48 @@ def test_containers_that_have_another_idea_of_their_contents_are_put_back() -> N
     assert c.macs == 3 * 4 * 4
     assert list(model.names) == ["sizes"]
     assert model.names["sizes"][0] == [1]
+
+
+def _linear() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+
+
+class _Recurrent(nn.LSTM):
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x)[0]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("make", [_linear, lambda: _Recurrent(4, 4), lambda: nn.Embedding(9, 4)])
+@pytest.mark.parametrize("given", [True, False], ids=["given", "not given"])
+def test_parameters_that_are_cast_inside_stay_those_that_the_program_knows(
+    make: Callable[[], nn.Module], given: bool
+) -> None:
+    profiles = []
+    for dry in (False, True):
+        model = make()
+        x = torch.ones(2, dtype=torch.int64) if isinstance(model, nn.Embedding) else torch.ones(2, 4).double()
+        parameters = list(model.parameters())
+        optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
+        before = picture(model)
+        with OpCounter(model if given else None, dry_run=dry) as c:
+            model.double()
+            assert all(a is b for a, b in zip(parameters, model.parameters(), strict=True))
+            torch.autograd.grad(model(x).sum(), parameters)
+            model(x).sum().backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            model.half().float()
+            assert parameters[0].dtype is torch.float32
+        profiles.append({r.key: (r.calls, r.cost, r.bytes) for r in c.profile.records if r.family != "free"})
+        assert not dry or picture(model) == before
+    assert profiles[0] == profiles[1]
+
+
+def test_a_small_parameter_that_is_cast_inside_keeps_its_value() -> None:
+    model = nn.Linear(2, 2)
+    expected = model.bias.tolist()
+    with OpCounter(model, dry_run=True):
+        assert model.double().bias.tolist() == expected
+    with pytest.raises(DryRunError, match="needs the values"), OpCounter(model, dry_run=True), torch.no_grad():
+        [model.bias.mul_(torch.rand(2)), model.double().bias.tolist()]
+    assert model.bias.tolist() == expected
