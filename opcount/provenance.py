@@ -21,10 +21,16 @@ def describe(model: nn.Module | None, before: Mapping[str, str], *, dry_run: boo
     if model is not None:
         now["model"] = type(model).__name__
         now["mode"] = "train" if getattr(model, "training", False) else "eval"  # a frozen script has it inlined
-        devices = sorted({p.device.type for p in model.parameters()})
+        devices = sorted({device.type for device in _devices(model)})
         if devices:
             now["device"] = "+".join(devices)
     return {**now, **{k: v if now.get(k, v) == v else _join(v, now[k]) for k, v in before.items()}}
+
+
+def _devices(model: nn.Module) -> set[torch.device]:
+    """Return the devices of the model's parameters."""
+    tables = [module._parameters for module in model.modules()]  # noqa: SLF001  (in a third of the time)
+    return {parameter.device for table in tables for parameter in table.values() if parameter is not None}
 
 
 def _join(before: str, now: str) -> str:

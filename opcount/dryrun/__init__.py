@@ -13,14 +13,13 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch.nn.parameter import is_lazy
 from torch.optim import optimizer
 from torch.utils import _foreach_utils
 
 from opcount.dryrun.asked_whether_fake import unasked_whether_fake
 from opcount.dryrun.computing import Computing, for_real
 from opcount.dryrun.constructors import subclasses_of_fakes
-from opcount.dryrun.fakes import PLAIN, Fakes
+from opcount.dryrun.fakes import Fakes
 from opcount.dryrun.guard import GUARDED, Guard
 from opcount.dryrun.imports import imports_undisturbed
 from opcount.dryrun.lazy_parameters import lazy_parameters_in_place
@@ -167,7 +166,7 @@ class _Entering(NamedTuple):
     twins: Twins
     leaves: Leaves
     snapshot: Snapshot
-    guard: Callable[[nn.Module], None]
+    guard: Callable[[Iterable[nn.Module]], None]
     lock: RLock
 
     def modules(self, modules: Iterable[nn.Module], *, hold: bool = False) -> None:
@@ -184,17 +183,8 @@ class _Entering(NamedTuple):
             if new:
                 with for_real():
                     for module, held in zip(new, self.snapshot.modules(new, hold=hold), strict=True):
-                        self._enter(module, held)
-
-    def _enter(self, module: nn.Module, held: dict[str, Any]) -> None:
-        self.twins.enter(module, held)
-        for table in (module._parameters, module._buffers):
-            for tensor in table.values():
-                if tensor is None or not tensor.requires_grad or isinstance(tensor, DryTensor):
-                    continue
-                if type(tensor) in PLAIN or not is_lazy(tensor):
-                    self.leaves.add(tensor)
-        self.guard(module)
+                        self.twins.enter(module, held, self.leaves)
+                    self.guard(new)
 
 
 def _follow(threads: Threads, enter: _Entering, undo: Undo) -> None:
@@ -203,8 +193,10 @@ def _follow(threads: Threads, enter: _Entering, undo: Undo) -> None:
     A thread may be in the dry run because of the hook of a counter, which is to be called before.
     """
 
+    remembered = enter.snapshot.remembered
+
     def first_call(module: nn.Module, _args: object) -> None:
-        if threads.is_here() and not enter.snapshot.has(module):
+        if id(module) not in remembered and threads.is_here():
             enter.modules(module.modules())
 
     undo.add(partial(remove, first_call))

@@ -54,6 +54,9 @@ _TRAINS = 5
 
 _CAPACITY = 1 << 17
 
+_requires_grad: Any = torch._C.TensorBase.requires_grad.__get__  # type: ignore[attr-defined]
+"""PyTorch's own attribute, without a way through the one that a dry run puts before it."""
+
 _ANY = Tensor()
 """Stands for arguments that were not looked at."""
 
@@ -357,20 +360,20 @@ class Memo(TorchDispatchMode):
                 parts.append((value.shape, value.stride(), dtype, value.fake_device, offset))
             elif kind in _SCALARS:
                 parts.append((kind, value))
-            elif kind is not Parameter and isinstance(value, (list, tuple)):
+            elif kind is not Parameter and kind is not Tensor and isinstance(value, (list, tuple)):
                 kinds = tuple(map(type, value))
                 parts.append(
                     (kinds, tuple(value)) if _SCALARS.issuperset(kinds) else self._key(value, of, known, unknown)
                 )
-            elif isinstance(value, Tensor):
+            elif kind is Parameter or isinstance(value, Tensor):
                 known.append(value)
                 dtype = value.dtype
                 if dtype.is_complex:
                     raise _NotRememberedError
                 if id(value) not in self._plain_leaves:
-                    if isinstance(value, FakeTensor) or value.layout is not torch.strided or value.is_nested:
+                    if value.layout is not torch.strided or value.is_nested or isinstance(value, FakeTensor):
                         raise _NotRememberedError
-                    if value.requires_grad:
+                    if _requires_grad(value):
                         self._leaves.note(value)
                 parts.append((value.shape, value.stride(), dtype, value.device))
             else:

@@ -8,15 +8,13 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from opcount.dryrun.refusals import Refusals
 
 
-def guard_padding(module: nn.Module, known: Callable[[Tensor], Tensor | None], refusals: Refusals) -> None:
+def guard_padding(modules: Iterable[nn.Module], known: Callable[[Tensor], Tensor | None], refusals: Refusals) -> None:
     """Refuse a call of an encoder that would run on nested tensors, unless its mask is known to hide nothing."""
-    if type(module) is not nn.TransformerEncoder or not module.enable_nested_tensor:
-        return
 
     def check(encoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         mask = kwargs.get("src_key_padding_mask", args[2] if len(args) > 2 else None)
@@ -26,7 +24,9 @@ def guard_padding(module: nn.Module, known: Callable[[Tensor], Tensor | None], r
         if value is None or _hides(value.tolist()):
             raise refusals.refuse("TransformerEncoder", "packs its input by the values of src_key_padding_mask")
 
-    module.register_forward_pre_hook(check, with_kwargs=True)
+    for module in modules:
+        if type(module) is nn.TransformerEncoder and module.enable_nested_tensor:
+            module.register_forward_pre_hook(check, with_kwargs=True)
 
 
 def _hides(rows: list[list[float]]) -> bool:

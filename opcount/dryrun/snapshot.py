@@ -107,13 +107,16 @@ class Snapshot:
 
     Args:
         namespaces: Remember what the code of modules and functions can reach.
+
+    Attributes:
+        remembered: The modules that are remembered, by ``id``; those that may die before with a reference and a state.
     """
 
     def __init__(self, namespaces: Namespaces) -> None:
         self._namespaces = namespaces
         self._order = count()
         self._seen: dict[int, Any] = {}
-        self._modules: dict[int, tuple[weakref.ref[nn.Module], _State] | None] = {}
+        self.remembered: dict[int, tuple[weakref.ref[nn.Module], _State] | None] = {}
         self._held: list[tuple[list[nn.Module], _State]] = []
         self._survived: list[_State] = []
         self._empty: list[Any] = []
@@ -121,7 +124,7 @@ class Snapshot:
 
     def has(self, module: nn.Module) -> bool:
         """Tell whether a module is remembered."""
-        return id(module) in self._modules
+        return id(module) in self.remembered
 
     def modules(self, modules: list[nn.Module], *, hold: bool) -> list[dict[str, Any]]:
         """Remember modules: their attributes, what they hold, and their classes, which lazy ones change.
@@ -138,14 +141,14 @@ class Snapshot:
         if hold:
             held, state = self._remember_modules(modules)
             self._held.append((modules, state))
-            self._modules.update(dict.fromkeys(map(id, modules)))
+            self.remembered.update(dict.fromkeys(map(id, modules)))
             return held
         return [self._remember_weakly(module) for module in modules]
 
     def _remember_weakly(self, module: nn.Module) -> dict[str, Any]:
         key = id(module)
         held, state = self._remember_modules([module])
-        self._modules[key] = weakref.ref(module, partial(self._forget, key)), state
+        self.remembered[key] = weakref.ref(module, partial(self._forget, key)), state
         return held[0]
 
     def _remember_modules(self, modules: list[nn.Module]) -> tuple[list[dict[str, Any]], _State]:
@@ -176,7 +179,7 @@ class Snapshot:
     def restoring(self) -> list[Undo]:
         """Return what puts each object back."""
         undo = self._undo.copy()
-        alive = [([reference()], state) for reference, state in filter(None, list(self._modules.values()))]
+        alive = [([reference()], state) for reference, state in filter(None, list(self.remembered.values()))]
         gone: list[Any] = [([None], state) for state in self._survived]
         for (module,), state in sorted([*alive, *gone], key=_order, reverse=True):
             undo += [] if module is None else _restoring_objects([module], state)
@@ -186,9 +189,9 @@ class Snapshot:
         return undo
 
     def _forget(self, key: int, reference: object) -> None:
-        found = self._modules.get(key)
+        found = self.remembered.get(key)
         if found is not None and found[0] is reference:
-            del self._modules[key]
+            del self.remembered[key]
             if _references(found[1]) > _REFERENCES_OF_ONE:
                 self._survived.append(found[1])
 

@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import is_lazy
 
 from opcount.dryrun.fakes import CPU, PLAIN, is_plain
+from opcount.dryrun.tensors import DryTensor
 from opcount.dryrun.values import VALUE
 from opcount.errors import DryRunError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from opcount.dryrun.fakes import Fakes
+    from opcount.dryrun.leaves import Leaves
 
 _MAY_HOLD_TENSORS = {Tensor, nn.Parameter, getattr(nn, "Buffer", Tensor), list, dict, tuple, FakeTensor}
 """Types of attributes in which tensors are looked for."""
@@ -61,17 +63,17 @@ class Twins:
         Raises:
             DryRunError: It is a ScriptModule on the meta device, or a tensor there has no plain fake one.
         """
-        script = _is_script(module)
-        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
-            if tensor is None or not tensor.is_meta or is_lazy(tensor):
-                continue
-            if script or not is_plain(tensor):
-                raise DryRunError(
-                    f"dry run: expected tensors that can be replaced, got {name!r} of type {type(tensor).__name__} on "
-                    f"{tensor.device} in a {type(module).__name__}. Make the model on a device with data."
-                )
+        for table in (module._parameters, module._buffers):
+            for name, tensor in table.items():
+                if tensor is None or not tensor.is_meta or is_lazy(tensor):
+                    continue
+                if _is_script(module) or not is_plain(tensor):
+                    raise DryRunError(
+                        f"dry run: expected tensors that can be replaced, got {name!r} of type {type(tensor).__name__} "
+                        f"on {tensor.device} in a {type(module).__name__}. Make the model on a device with data."
+                    )
 
-    def enter(self, module: nn.Module, held: dict[str, Any]) -> None:
+    def enter(self, module: nn.Module, held: dict[str, Any], leaves: Leaves) -> None:
         """Give a module twins of tensors that have no data, and of its integers, by which programs decide.
 
         Parameters that have data stay what they are: nothing in a dry run writes to real tensors, and optimizers and
@@ -81,18 +83,25 @@ class Twins:
         Args:
             module: What to prepare.
             held: Its attributes in which there may be tensors.
+            leaves: Are told of tensors that stay and require gradients.
         """
-        if _is_script(module):
-            return
-        parameters: dict[str, Any] = module._parameters
-        for name, tensor in parameters.items():
-            if tensor is not None and (tensor.is_meta or (type(tensor) not in PLAIN and _needs_twin(tensor))):
-                parameters[name] = self._stand_in(tensor)
-        for name, tensor in module._buffers.items():
-            if tensor is not None and (not tensor.dtype.is_floating_point or _needs_twin(tensor)):
-                module._buffers[name] = self._stand_in(tensor)
+        script = _is_script(module)
+        tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        for table in tables:
+            for name, original in table.items():
+                tensor = original
+                if tensor is None:
+                    continue
+                if not script and (
+                    tensor.is_meta
+                    or (table is not module._parameters and not tensor.dtype.is_floating_point)
+                    or (type(tensor) not in PLAIN and isinstance(tensor, FakeTensor))
+                ):
+                    table[name] = tensor = self._stand_in(tensor)
+                if tensor.requires_grad and (type(tensor) in PLAIN or _is_real(tensor)):
+                    leaves.add(tensor)
         for name, value in held.items():
-            if name not in _TABLES and type(value) in _MAY_HOLD_TENSORS:
+            if not script and name not in _TABLES and type(value) in _MAY_HOLD_TENSORS:
                 replaced = self._replaced(value)
                 if replaced is not value:
                     vars(module)[name] = replaced
@@ -140,6 +149,10 @@ class Twins:
 
 def _is_script(module: nn.Module) -> bool:
     return isinstance(module, torch.jit.ScriptModule)
+
+
+def _is_real(tensor: Tensor) -> bool:
+    return not (isinstance(tensor, DryTensor) or is_lazy(tensor))
 
 
 def _needs_twin(tensor: Tensor) -> bool:
