@@ -192,7 +192,6 @@ def _follow(threads: Threads, enter: _Entering, undo: Undo) -> None:
 
     A thread may be in the dry run because of the hook of a counter, which is to be called before.
     """
-
     remembered = enter.snapshot.remembered
 
     def first_call(module: nn.Module, _args: object) -> None:

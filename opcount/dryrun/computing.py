@@ -50,6 +50,17 @@ _SCALAR = torch.ops.aten._local_scalar_dense.default
 _OURS = (str(Path(__file__).parents[1]), torch._ops.__file__)
 
 
+class _IsOurs(dict[str, bool]):
+    """Whether files are ours, by name: it is asked at every batch norm."""
+
+    def __missing__(self, file: str) -> bool:
+        ours = self[file] = file.startswith(_OURS)
+        return ours
+
+
+_IS_OURS = _IsOurs()
+
+
 class _NotKnownError(Exception):
     """An argument has no known value."""
 
@@ -148,8 +159,6 @@ class Computing:
 
     def memory(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return real memory for functions of PyTorch that write to it where no mode sees them, else `UNKNOWN`."""
-        if func is _EMPTY and len(args[0]) == 1 and type(args[0][0]) is int and not args[0][0]:
-            return UNKNOWN  # nobody writes to it; each batch norm makes one
         frame = _asking(sys._getframe(1))
         if frame is None or any(isinstance(value, FakeTensor) for value in args):
             return UNKNOWN
@@ -372,7 +381,7 @@ def _fit(tensors: list[Tensor]) -> bool:
 
 def _asking(frame: FrameType | None) -> FrameType | None:
     """Return the innermost frame that is not ours."""
-    while frame is not None and frame.f_code.co_filename.startswith(_OURS):
+    while frame is not None and _IS_OURS[frame.f_code.co_filename]:
         frame = frame.f_back
     return frame
 
