@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,15 +51,9 @@ _SCALAR = torch.ops.aten._local_scalar_dense.default
 _OURS = (str(Path(__file__).parents[1]), torch._ops.__file__)
 
 
-class _IsOurs(dict[str, bool]):
-    """Whether files are ours, by name: it is asked at every batch norm."""
-
-    def __missing__(self, file: str) -> bool:
-        ours = self[file] = file.startswith(_OURS)
-        return ours
-
-
-_IS_OURS = _IsOurs()
+@functools.cache
+def _is_ours(file: str) -> bool:
+    return file.startswith(_OURS)
 
 
 class _NotKnownError(Exception):
@@ -381,7 +376,7 @@ def _fit(tensors: list[Tensor]) -> bool:
 
 def _asking(frame: FrameType | None) -> FrameType | None:
     """Return the innermost frame that is not ours."""
-    while frame is not None and _IS_OURS[frame.f_code.co_filename]:
+    while frame is not None and _is_ours(frame.f_code.co_filename):
         frame = frame.f_back
     return frame
 

@@ -6,6 +6,7 @@ import copy
 import functools
 import types
 import weakref
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -30,6 +31,8 @@ _SHARED = (
     str, bytes, int, float, complex, bool, type(None), type(Ellipsis), type(NotImplemented), range,
 )  # fmt: skip
 """Types of objects that a copy shares with the original: nothing in them changes, or nothing in them can be copied."""
+
+_SHARED_KINDS = frozenset(_SHARED)
 
 
 def skeleton(model: Model) -> Model:
@@ -60,15 +63,22 @@ class _Copier(TorchFunctionMode):
         self._fakes = fakes
         self._memo: dict[int, Any] = {}
         self._originals: list[Any] = []
+        self._ways: dict[type, Callable[[_Copier, Any], Any]] = {}
 
     def copy(self, value: Any) -> Any:
         """Return the copy of an object, the same one each time."""
-        if isinstance(value, _SHARED):
+        kind = type(value)
+        if kind in _SHARED_KINDS:
             return value
-        if id(value) in self._memo:
-            return self._memo[id(value)]
+        known = self._memo.get(id(value), self)
+        if known is not self:
+            return known
+        way = self._ways.get(kind)
+        if way is None:
+            way = self._ways[kind] = _way_of(kind)
+        if way is _share:
+            return value
         self._originals.append(value)  # its id must not be another's
-        way = next((way for kind, way in _WAYS if isinstance(value, kind)), _copy_object)
         return self.note(value, way(self, value))
 
     def note(self, value: Any, copied: Any) -> Any:
@@ -136,8 +146,14 @@ def _has_own_way(value: Any) -> bool:
 def _copy_attributes(copier: _Copier, value: Any) -> Any:
     kind = type(value)
     copied = copier.note(value, object.__new__(kind))
-    for name, attribute in getattr(value, "__dict__", {}).items():
-        vars(copied)[name] = copier.copy(attribute)
+    attributes = getattr(value, "__dict__", None)
+    if attributes:
+        vars(copied).update(
+            {
+                name: attribute if type(attribute) in _SHARED_KINDS else copier.copy(attribute)
+                for name, attribute in attributes.items()
+            }
+        )
     for base in kind.__mro__:
         names = vars(base).get("__slots__", ())
         for name in (names,) if isinstance(names, str) else names:
@@ -155,11 +171,16 @@ def _copy_list(copier: _Copier, value: list[Any]) -> Any:
 
 
 def _copy_dict(copier: _Copier, value: dict[Any, Any]) -> Any:
-    if type(value).__module__ not in ("builtins", "collections"):
+    kind = type(value)
+    if kind is dict or kind is OrderedDict:
+        copied = copier.note(value, kind())
+    elif kind.__module__ not in ("builtins", "collections"):
         return copier.by_own_way(value)
-    copied = copier.note(value, copy.copy(value))
-    copied.clear()
-    copied.update({copier.copy(name): copier.copy(item) for name, item in value.items()})
+    else:
+        copied = copier.note(value, copy.copy(value))
+        copied.clear()
+    for name, item in value.items():
+        copied[name if type(name) is str else copier.copy(name)] = copier.copy(item)
     return copied
 
 
@@ -203,6 +224,17 @@ def _is_empty(cell: types.CellType) -> bool:
     except ValueError:
         return True
     return False
+
+
+def _share(_copier: _Copier, value: Any) -> Any:
+    return value
+
+
+def _way_of(kind: type) -> Callable[[_Copier, Any], Any]:
+    """Return how objects of a class are copied."""
+    if issubclass(kind, _SHARED):
+        return _share
+    return next((way for known, way in _WAYS if issubclass(kind, known)), _copy_object)
 
 
 def _is_shared(cell: types.CellType) -> bool:
