@@ -21,8 +21,10 @@ def registry_with(formulas: Mapping[Any, Pricing | None] | None) -> Registry:
     Raises:
         FormulaError: A key is no operator, or a value is neither a function nor None.
     """
+    if not formulas:
+        return USER
     registry = Registry(USER)
-    for target, function in (formulas or {}).items():
+    for target, function in formulas.items():
         if function is not None and not callable(function):
             raise FormulaError(
                 f"OpCounter: expected a formula (out, *args, **kwargs) -> Cost or None for {target!r}, "

@@ -16,7 +16,8 @@ from torch.utils import _python_dispatch
 
 import opcount
 from opcount.dryrun import threads
-from opcount.interceptor import constructors, functions, surroundings
+from opcount.interceptor import surroundings
+from opcount.interceptor.observe import PATCHES
 from opcount.scope import engine, global_hooks, hooks
 from tests.conftest import traces
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-_PATCHES = (functions._PATCHES, constructors._PATCHES, threads._PATCHES)
+_PATCHES = (PATCHES, threads._PATCHES)
 _LOCKS = (engine._LOCK, surroundings._EAGERNESS._lock, *(patches._lock for patches in _PATCHES))
 PACKAGE = str(Path(opcount.__file__).parent)
 

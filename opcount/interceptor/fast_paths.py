@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from opcount.interceptor.attention_steps import Attention, EncoderLayer, Masks
 from opcount.interceptor.opening import charge_as_steps, in_functorch, open_up
-from opcount.interceptor.patches import Patches
 from opcount.interceptor.stack import interceptors, without
 from opcount.interceptor.steps import Steps
 
@@ -105,14 +104,10 @@ def _merging(original: Any) -> Any:
 
 
 _MERGE = "merge_masks"
-_PATCHES = Patches(
-    {}, around={(nn.MultiheadAttention, _MERGE): _merging} if hasattr(nn.MultiheadAttention, _MERGE) else {}
+PATCHED_AROUND: dict[tuple[Any, str], Any] = (
+    {(nn.MultiheadAttention, _MERGE): _merging} if hasattr(nn.MultiheadAttention, _MERGE) else {}
 )
-
-
-def count_masks_once(undo: Undo) -> None:
-    """Charge no mask that attention adds up for nothing, until the steps have run."""
-    _PATCHES.use(undo)
+"""What patches what so that no mask is charged that attention adds up for nothing."""
 
 
 def _are_plain(tensors: Sequence[Tensor]) -> bool:

@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch._functorch.autograd_function as _functorch
 from torch.autograd.function import BackwardCFunction, Function, FunctionMeta, _SingleLevelFunction
 
-from opcount.interceptor.patches import Patches
 from opcount.interceptor.stack import interceptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from opcount.undo import Undo
 
 _IN_PYTHON = hasattr(vars(Function)["apply"], "__func__")
 """Whether ``Function.apply`` is Python and calls another; from PyTorch 2.15 on it is C++ and calls ``forward``."""
@@ -65,22 +62,13 @@ def _vmap(interpreter: Any, rule: Any, function: Any, *operands: Any, **kwargs: 
 _VMAP = "custom_function_call_vmap_helper"
 _vmap_before: Any = getattr(_functorch, _VMAP, None)
 
-_PATCHES = Patches(
-    {
-        **({(_functorch, _VMAP): _vmap} if _vmap_before else {}),
-        (_APPLIED, "apply"): classmethod(_apply),
-        **{
-            (BackwardCFunction, name): _watched(vars(BackwardCFunction)[name], watcher)
-            for name, watcher in _CALLS.items()
-        },
-    }
-)
+PATCHED: dict[tuple[Any, str], Any] = {
+    **({(_functorch, _VMAP): _vmap} if _vmap_before else {}),
+    (_APPLIED, "apply"): classmethod(_apply),
+    **{(BackwardCFunction, name): _watched(vars(BackwardCFunction)[name], watcher) for name, watcher in _CALLS.items()},
+}
+"""What stands where while functions are shown to the interceptors of the threads that apply them.
 
-
-def show_functions(undo: Undo) -> None:
-    """Show the functions that are applied to the interceptors of their threads, until the steps have run.
-
-    What ``apply`` calls last is put in its place, for programs keep ``apply`` itself under names of their own: where
-    that is C++, functions that are called by such a name are not seen.
-    """
-    _PATCHES.use(undo)
+What ``apply`` calls last is replaced, for programs keep ``apply`` itself under names of their own: where that is C++,
+functions that are called by such a name are not seen.
+"""

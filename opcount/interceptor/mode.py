@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     Place = tuple[Frame, str]
 
 _graph_task: Callable[[], int] = torch._C._current_graph_task_id
+_height: Callable[[], int] = torch._C._len_torch_dispatch_stack
+_mode_at: Callable[[int], Any] = torch._C._get_dispatch_stack_at
+_pop: Callable[[None], Any] = torch._C._pop_torch_dispatch_stack
+_push: Callable[[Any], None] = torch._C._push_on_torch_dispatch_stack
 _NO_TASK = -1
 _COMPUTING = {t for t in vars(torch).values() if isinstance(t, torch.dtype) and (t.is_floating_point or t.is_complex)}
 
@@ -261,7 +265,7 @@ class Interceptor(TorchDispatchMode):
         """Put the mode on this thread's stack, without PyTorch's flags for dynamo, which runs nothing meanwhile."""
         see_composites(self.planner.composites, undo)
         undo.add(partial(self._take_off, undo))
-        torch._C._push_on_torch_dispatch_stack(self)
+        _push(self)
         self._is_pushed = True
 
     def _take_off(self, undo: Undo) -> None:
@@ -269,6 +273,9 @@ class Interceptor(TorchDispatchMode):
         was_pushed, self._is_pushed = self._is_pushed, False
         if self.origins is not None:
             self.origins.close(self)
+        if _height() == 1 and _mode_at(0) is self:
+            _pop(None)
+            return
         stack = modes_below()
         kept = [mode for mode in stack if getattr(mode, "scope", None) is not self.scope]
         try:
@@ -284,13 +291,13 @@ class Interceptor(TorchDispatchMode):
     @contextmanager
     def reentered(self) -> Iterator[None]:
         """See what a kernel calls inside."""
-        height = torch._C._len_torch_dispatch_stack()
+        height = _height()
         try:
-            torch._C._push_on_torch_dispatch_stack(self)
+            _push(self)
             yield
         finally:
-            while torch._C._len_torch_dispatch_stack() > height:
-                torch._C._pop_torch_dispatch_stack(None)
+            while _height() > height:
+                _pop(None)
 
     def absent(self) -> AbstractContextManager[None]:
         """See nothing of what this thread runs."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from opcount.interceptor.constructors import let_subclasses_be_called
-from opcount.interceptor.fast_paths import count_masks_once
-from opcount.interceptor.functions import show_functions
-from opcount.interceptor.surroundings import run_eagerly
+from opcount.interceptor import constructors, fast_paths, functions, surroundings
+from opcount.interceptor.patches import Patches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +13,11 @@ if TYPE_CHECKING:
     from opcount.interceptor.mode import Interceptor
     from opcount.scope import Scope, Scopes
     from opcount.undo import Undo
+
+PATCHES = Patches(
+    {**functions.PATCHED, **constructors.PATCHED}, around={**surroundings.PATCHED_AROUND, **fast_paths.PATCHED_AROUND}
+)
+"""What stands in PyTorch while any counter is entered."""
 
 
 def observe(scopes: Scopes, enlist: Callable[[Scope], Interceptor], undo: Undo) -> None:
@@ -25,8 +28,6 @@ def observe(scopes: Scopes, enlist: Callable[[Scope], Interceptor], undo: Undo) 
         enlist: Returns the interceptor of a scope.
         undo: Gets the steps.
     """
-    run_eagerly(undo)
-    let_subclasses_be_called(undo)
-    show_functions(undo)
-    count_masks_once(undo)
+    PATCHES.use(undo)
+    surroundings.run_eagerly(undo)
     enlist(scopes.open(undo)).push_here(undo)

@@ -11,12 +11,17 @@ import torch
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
+
+_height: Callable[[], int] = torch._C._len_torch_dispatch_stack
+_mode_at: Callable[[int], Any] = torch._C._get_dispatch_stack_at
+_pop: Callable[[None], Any] = torch._C._pop_torch_dispatch_stack
+_push: Callable[[Any], None] = torch._C._push_on_torch_dispatch_stack
 
 
 def modes_below() -> list[Any]:
     """Return the dispatch modes of this thread that an operator is still to pass, the last to see it first."""
-    return [torch._C._get_dispatch_stack_at(i) for i in range(torch._C._len_torch_dispatch_stack())]
+    return [_mode_at(i) for i in range(_height())]
 
 
 def interceptors() -> list[Any]:
@@ -36,10 +41,10 @@ def replace_modes(modes: list[Any]) -> None:
         if mode is not wanted:
             break
         height += 1
-    while torch._C._len_torch_dispatch_stack() > height:
-        torch._C._pop_torch_dispatch_stack(None)
+    while _height() > height:
+        _pop(None)
     for mode in modes[height:]:
-        torch._C._push_on_torch_dispatch_stack(mode)
+        _push(mode)
 
 
 @contextmanager

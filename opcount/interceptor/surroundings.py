@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 import threading
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch._higher_order_ops.utils as _operators
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from opcount.interceptor.patches import Patches
 from opcount.interceptor.stack import dry_runs
 from opcount.undo import Undo
 
@@ -74,14 +73,19 @@ class _Eagerness:
 
 def _eager_but_operators(before: Any) -> Any:
     """Return a stance that is eager, and another one inside of a higher-order operator that compiles itself."""
-
-    def stance(_: Any) -> str:
-        return str(before.stance) if _OPERATOR.compiles else "force_eager"
-
-    kind = type(before)
-    ours: Any = object.__new__(type(kind.__name__, (kind,), {"stance": property(stance)}))
+    ours: Any = object.__new__(_eager_kind(type(before)))
     vars(ours).update(vars(before))
     return ours
+
+
+@cache
+def _eager_kind(kind: type) -> type:
+    """Make a class once: each one would be work for the collector."""
+
+    def stance(ours: Any) -> str:
+        return str(vars(ours)["stance"]) if _OPERATOR.compiles else "force_eager"
+
+    return type(kind.__name__, (kind,), {"stance": property(stance)})
 
 
 _EAGERNESS = _Eagerness()
@@ -113,12 +117,12 @@ def _compiling(original: Any) -> Any:
 _CAN_COMPILE = hasattr(TorchDispatchMode, "ignore_compile_internals") and hasattr(_operators, _COMPILING)
 """Whether dynamo compiles under a mode, and does not skip for good what it meets there."""
 
-_PATCHES = Patches({}, around={(_operators, _COMPILING): _compiling} if _CAN_COMPILE else {})
+PATCHED_AROUND: dict[tuple[Any, str], Any] = {(_operators, _COMPILING): _compiling} if _CAN_COMPILE else {}
+"""What patches what while compiled functions run eagerly, and operators compile themselves."""
 
 
 def run_eagerly(undo: Undo) -> None:
     """Run compiled functions eagerly until the steps have run."""
-    _PATCHES.use(undo)
     undo.add(partial(_EAGERNESS.leave, undo))
     _EAGERNESS.enter(undo)
 

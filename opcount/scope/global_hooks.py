@@ -1,7 +1,8 @@
-"""Process-wide hooks of modules and optimizers: found again by what they call, so that no handle can be lost."""
+"""Process-wide hooks of modules and optimizers: each has one key in all of PyTorch's tables, so that none is lost."""
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from torch.nn.modules import module as modules
@@ -10,62 +11,80 @@ from torch.optim import optimizer as optimizers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Hooks = dict[int, Callable[..., Any]]
+    Hook = Callable[..., Any]
+    Hooks = dict[int, Hook]
 
-_FLAGS = (modules._global_forward_hooks_always_called, modules._global_forward_hooks_with_kwargs)
+_ALWAYS_CALLED: dict[int, bool] = modules._global_forward_hooks_always_called
+_WITH_KWARGS: dict[int, bool] = modules._global_forward_hooks_with_kwargs
+_BEFORE_MODULES: Hooks = modules._global_forward_pre_hooks
+_AFTER_MODULES: Hooks = modules._global_forward_hooks
+_BEFORE_STEPS: Hooks = optimizers._global_optimizer_pre_hooks
+_AFTER_STEPS: Hooks = optimizers._global_optimizer_post_hooks
 _OF_MODULES: tuple[dict[int, Any], ...] = (
-    modules._global_forward_pre_hooks,
-    modules._global_forward_hooks,
+    _BEFORE_MODULES,
+    _AFTER_MODULES,
     modules._global_backward_pre_hooks,
     modules._global_backward_hooks,
-    *_FLAGS,
+    _ALWAYS_CALLED,
+    _WITH_KWARGS,
 )
-_PLACES: tuple[Hooks, ...] = (
-    modules._global_forward_pre_hooks,
-    modules._global_forward_hooks,
-    optimizers._global_optimizer_pre_hooks,
-    optimizers._global_optimizer_post_hooks,
+_TABLES: tuple[dict[int, Any], ...] = (
+    _BEFORE_MODULES,
+    _AFTER_MODULES,
+    _BEFORE_STEPS,
+    _AFTER_STEPS,
+    _ALWAYS_CALLED,
+    _WITH_KWARGS,
 )
 
-_OURS: set[int] = set()
+_OURS: dict[Hook, int] = {}
 """The keys of the hooks that a counter registered."""
 
+_keys = count(-1, -1)
+"""PyTorch's own keys are not negative."""
 
-def before_module(hook: Callable[..., Any]) -> None:
+
+def _key_of(hook: Hook) -> int:
+    """Return the key of a hook, before it is registered."""
+    return _OURS.setdefault(hook, next(_keys))
+
+
+def before_module(hook: Hook) -> None:
     """Register ``hook(module, args)`` before every call of a module."""
-    _OURS.add(modules.register_module_forward_pre_hook(hook).id)
+    _BEFORE_MODULES[_key_of(hook)] = hook
 
 
-def after_module(hook: Callable[..., Any]) -> None:
+def after_module(hook: Hook) -> None:
     """Register ``hook(module, args, kwargs, out)`` after every call of a module, without ``out`` if that raised."""
-    if not is_registered(hook):
-        _OURS.add(modules.register_module_forward_hook(hook, with_kwargs=True, always_call=True).id)
+    key = _key_of(hook)
+    _ALWAYS_CALLED[key] = _WITH_KWARGS[key] = True
+    _AFTER_MODULES[key] = hook
     modules._has_any_global_hook = has_hook_of_others
 
 
-def before_step(hook: Callable[..., Any]) -> None:
+def before_step(hook: Hook) -> None:
     """Register ``hook(optimizer, args, kwargs)`` before every step of an optimizer."""
-    optimizers.register_optimizer_step_pre_hook(hook)
+    _BEFORE_STEPS[_key_of(hook)] = hook
 
 
-def after_step(hook: Callable[..., Any]) -> None:
+def after_step(hook: Hook) -> None:
     """Register ``hook(optimizer, args, kwargs)`` after every step of an optimizer."""
-    optimizers.register_optimizer_step_post_hook(hook)
+    _AFTER_STEPS[_key_of(hook)] = hook
 
 
-def is_registered(hook: Callable[..., Any]) -> bool:
-    """Tell whether a hook is registered."""
-    return any(hook in list(place.values()) for place in _PLACES)
+def is_registered(hook: Hook) -> bool:
+    """Return whether a hook is registered."""
+    return hook in _OURS
 
 
-def remove(*hooks: Callable[..., Any]) -> None:
+def remove(*hooks: Hook) -> None:
     """Remove the hooks that are registered."""
-    for place in _PLACES:
-        for key in [key for key, hook in list(place.items()) if hook in hooks]:
-            _OURS.discard(key)
-            for flags in _FLAGS:
-                flags.pop(key, None)
-            place.pop(key, None)  # last: by the hook the rest is found again
+    for hook in hooks:
+        key = _OURS.get(hook)
+        if key is not None:
+            for table in _TABLES:
+                table.pop(key, None)
+            _OURS.pop(hook, None)  # last: an interrupted removal is begun again
     if not _OURS and modules._has_any_global_hook is has_hook_of_others:
         modules._has_any_global_hook = _BEFORE
 
@@ -74,9 +93,10 @@ _BEFORE = modules._has_any_global_hook
 
 
 def has_hook_of_others() -> bool:
-    """Tell whether modules have global hooks other than a counter's.
+    """Return whether modules have global hooks other than a counter's.
 
     It takes the place of what dynamo asks to warn that global hooks fire for a compiled module, too: ours are made
     for that. A filter for the warning would make Python forget which other warnings it has shown.
     """
-    return any(key not in _OURS for hooks in _OF_MODULES for key in hooks)
+    ours = set(_OURS.values())
+    return any(key not in ours for hooks in _OF_MODULES for key in hooks)
