@@ -109,10 +109,10 @@ class OpCounter:
         self._warns = True
         self._sampling = None if every is None else Sampling(every)
         self._begin()
-        self._scopes  # noqa: B018  (the model's modules get their names now)
+        self._scopes = self._name_modules()
 
     def _begin(self) -> None:
-        """Set what changes while it counts, and what decides how; no lock of a `cached_property` for each."""
+        """Set what changes while it counts, and what decides how."""
         self._answers = Answers() if self._dry_run else None
         self._planner = Planner(registry_with(self._formulas), self._answers)
         self._crew = Crew(self._planner)
@@ -126,7 +126,10 @@ class OpCounter:
 
     @cached_property
     def _scopes(self) -> Scopes:
-        """Made when it is first needed: the model of a copy is whole only after the copy is made."""
+        """Made when they are first needed in a copy: its model is whole only after it is made."""
+        return self._name_modules()
+
+    def _name_modules(self) -> Scopes:
         crew, priced = self._crew, self._planner.priced_modules()
         return Scopes(self._model, crew.adopt, priced, crew.charge_module, crew.charge_script)
 
@@ -200,7 +203,7 @@ class OpCounter:
         self._guard = None
         if self._sampling is not None:
             self._end_step(self._sampling, complete=error is None)
-        if error is None and self._warns:
+        if error is None and self._warns and not self._skipped:
             self._report_uncounted()
 
     def _end_step(self, sampling: Sampling, *, complete: bool) -> None:

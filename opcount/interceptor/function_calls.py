@@ -109,7 +109,7 @@ class FunctionCalls:
         self._planner = planner
         self._ways: dict[type, tuple[_Way, _Way | None, _Way] | None] = {}
         self._latest: dict[str, _Bill] = {}
-        self._bills: WeakKeyDictionary[Any, _Bill] = WeakKeyDictionary()
+        self._bills: WeakKeyDictionary[Any, _Bill] | None = None
         self._opaque: dict[str, Plan] = {}
 
     def run_forward(self, mode: Interceptor, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
@@ -128,6 +128,8 @@ class FunctionCalls:
             out = run()
         node = _node_of(function, out)
         if node is not None and name in self._latest:
+            if self._bills is None:
+                self._bills = WeakKeyDictionary()
             self._bills[node] = self._latest[name]
         return out
 
@@ -147,7 +149,7 @@ class FunctionCalls:
         """Run a function's backward."""
         if isinstance(mode.plans, PassThrough):
             return run()
-        bill = self._bills.get(node)
+        bill = None if self._bills is None else self._bills.get(node)
         if bill is None:
             return self._watch_derivative(mode, node, grads, run)
         with mode.absent():

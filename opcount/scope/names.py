@@ -56,6 +56,19 @@ class _Leaf(NamedTuple):
     path: str
 
 
+class _Known(weakref.ref[nn.Module]):
+    """A module that has a path.
+
+    Attributes:
+        key: Its ``id``.
+        hooks: That of its dict of forward hooks.
+    """
+
+    __slots__ = ("hooks", "key")
+    key: int
+    hooks: int
+
+
 class Names:
     """Paths of modules.
 
@@ -70,12 +83,13 @@ class Names:
         self.paths: dict[int, str] = {}
         self.wrappers: set[int] = set()
         self.scripts: set[int] = set()
-        self._alive: dict[int, weakref.ref[nn.Module]] = {}
+        self._alive: dict[int, _Known] = {}
         self._types: dict[str, str] = {}
         self._aliases: dict[str, tuple[str, ...]] = {}
         self._foreign: dict[str, Module] = {}
         self._numbers: dict[str, _Numbers] = {}
         self._originals: dict[int, str] = {}
+        self._forget = partial(_forget, self.paths, (self.wrappers, self.scripts), self._alive, self._originals)
         self._leaves: dict[int, _Leaf] = {}
         self._foreign_parameters: dict[str, dict[int, int]] = {}
         self._serials: dict[int, tuple[weakref.ref[Any], int]] = {}
@@ -84,29 +98,31 @@ class Names:
 
     def _name_model(self, model: nn.Module) -> None:
         first: dict[str, nn.Module] = {}
+        paths, types, wrappers, foreign = self.paths, self._types, self.wrappers, self._foreign
         for path, module in _walk(model):
-            known = self.paths.get(id(module))
-            if known is None or (known in self._foreign and known not in self._types):
+            key = id(module)
+            known = paths.get(key)
+            if known is None or (known in foreign and known not in types):
                 if path in first:
-                    self.wrappers.add(id(first[path]))
+                    wrappers.add(id(first[path]))
                 first[path] = module
                 self._name(module, path)
                 known = path
             elif path != known and path not in self._aliases.get(known, ()):
                 self._aliases[known] = (*self._aliases.get(known, ()), path)
-            if path == known and id(module) not in self.wrappers:
-                self._types[path] = type(module).__name__
+            if path == known and key not in wrappers:
+                types[path] = type(module).__name__
 
     def _name(self, module: nn.Module, path: str) -> None:
         """Remember a path until the module dies."""
-        key = id(module)
-        noted = (self.wrappers, self.scripts)
-        forget = partial(_forget, key, self.paths, noted, self._alive, self._originals, id(module._forward_hooks))
+        known = _Known(module, self._forget)
+        known.key = key = id(module)
+        known.hooks = hooks = id(module._forward_hooks)
+        self._alive[key] = known
         self.paths[key] = path
+        self._originals[hooks] = path
         if isinstance(module, jit.ScriptModule):
             self.scripts.add(key)
-        self._alive[key] = weakref.ref(module, forget)
-        self._originals[id(module._forward_hooks)] = path
 
     def is_known(self, module: nn.Module) -> bool:
         """Tell whether a module is the model's, or a replica of one."""
@@ -228,19 +244,13 @@ class Names:
 
 
 def _forget(
-    key: int,
-    paths: dict[int, str],
-    noted: tuple[set[int], ...],
-    alive: dict[int, Any],
-    originals: dict[int, str],
-    hooks: int,
-    _module: object,
+    paths: dict[int, str], noted: tuple[set[int], ...], alive: dict[int, _Known], originals: dict[int, str], dead: Any
 ) -> None:
-    paths.pop(key, None)
+    paths.pop(dead.key, None)
     for ids in noted:
-        ids.discard(key)
-    alive.pop(key, None)
-    originals.pop(hooks, None)
+        ids.discard(dead.key)
+    alive.pop(dead.key, None)
+    originals.pop(dead.hooks, None)
 
 
 def _is_traced_for_operator() -> bool:

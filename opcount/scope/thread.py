@@ -47,7 +47,10 @@ class Shared(Protocol):
 
     phase: str
     single: bool
-    checkpoints: MutableMapping[object, Frame]
+
+    @property
+    def checkpoints(self) -> MutableMapping[object, Frame]:
+        """The frames that called checkpoints."""
 
     def owner_of(self, variable: object) -> str:
         """Return the path of the module that owns a parameter."""

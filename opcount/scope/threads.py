@@ -25,7 +25,6 @@ class Threads:
         by_ident: The scope of each live thread, by its identifier.
         phase: Of forward operators.
         single: Whether no second thread is known.
-        checkpoints: The frames that called the non-reentrant checkpoints that may run again.
         owner_of: Returns the path of the module that owns a parameter.
     """
 
@@ -33,13 +32,20 @@ class Threads:
         self.by_ident: dict[int, Scope] = {}
         self.phase = FORWARD
         self.single = True
-        self.checkpoints: MutableMapping[object, Frame] = weakref.WeakKeyDictionary()
         self.owner_of = owner_of
         self._threads: dict[int, weakref.ref[threading.Thread]] = {}
+        self._checkpoints: MutableMapping[object, Frame] | None = None
         self._ended: list[Scope] = []
         self._merged = Frame("")
-        self._merged_unattributed: Counter[str] = Counter()
+        self._merged_unattributed: dict[str, int] = {}
         self._lock = threading.Lock()
+
+    @property
+    def checkpoints(self) -> MutableMapping[object, Frame]:
+        """The frames that called the non-reentrant checkpoints that may run again."""
+        if self._checkpoints is None:
+            self._checkpoints = weakref.WeakKeyDictionary()
+        return self._checkpoints
 
     def join(self) -> Scope:
         """Return the scope of the running thread, made at its first call."""
@@ -61,7 +67,8 @@ class Threads:
         if len(self._ended) > _REMEMBERED:
             oldest = self._ended.pop(0)
             self._merged.absorb(oldest.root)
-            self._merged_unattributed.update(oldest.unattributed)
+            for reason, calls in oldest.unattributed.items():
+                self._merged_unattributed[reason] = self._merged_unattributed.get(reason, 0) + calls
 
     def _all(self) -> list[Scope]:
         return [*self.by_ident.values(), *self._ended]
@@ -84,7 +91,7 @@ class Threads:
 
     def unattributed(self) -> Counter[str]:
         """Return the operator calls whose module is unknown, by reason."""
-        reasons = self._merged_unattributed.copy()
+        reasons = Counter(self._merged_unattributed)
         for scope in self._all():
             reasons.update(scope.unattributed)
         return reasons
