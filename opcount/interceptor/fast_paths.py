@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from opcount.interceptor.mode import Interceptor
     from opcount.interceptor.plan import Handler, Plan
     from opcount.interceptor.recorder import Recorder
-    from opcount.undo import Undo
 
 _ATTENTION = nn.MultiheadAttention.forward.__code__
 _LAYER = nn.TransformerEncoderLayer.forward.__code__

@@ -79,7 +79,7 @@ def _eager_but_operators(before: Any) -> Any:
 
 
 @cache
-def _eager_kind(kind: type) -> type:
+def _eager_kind(kind: Any) -> Any:
     """Make a class once: each one would be work for the collector."""
 
     def stance(ours: Any) -> str:
