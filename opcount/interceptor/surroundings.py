@@ -73,7 +73,8 @@ class _Eagerness:
 
 def _eager_but_operators(before: Any) -> Any:
     """Return a stance that is eager, and another one inside of a higher-order operator that compiles itself."""
-    ours: Any = object.__new__(_eager_kind(type(before)))
+    kind: Any = type(before)
+    ours: Any = object.__new__(_eager_kind(kind))
     vars(ours).update(vars(before))
     return ours
 
