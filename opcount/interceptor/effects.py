@@ -80,8 +80,8 @@ class Effect(NamedTuple):
         scaled: Whether a ``beta`` of 0 leaves the first argument unread.
         plain: Whether results are the numbers of one argument, element by element.
         filler: Where the number stands that results are filled with; an int: that number.
-        makes: Whether results are memory of their own, and nothing else is written.
         views: Whether results are the memory of what is given, and nothing is written.
+        computes: Whether results are computed in memory of their own, and nothing else is written.
     """
 
     kind: Kind
@@ -91,8 +91,8 @@ class Effect(NamedTuple):
     scaled: bool = False
     plain: bool = False
     filler: str | int | None = None
-    makes: bool = False
     views: bool = False
+    computes: bool = False
 
     def constant(self, args: tuple[Any, ...]) -> Any:
         """Return the number that a call fills its results with; None if that cannot be told."""
@@ -150,7 +150,7 @@ def _effect(operator: str, free: bool) -> Effect:  # noqa: FBT001
         scaled=packet.rstrip("_") in {"addmm", "baddbmm", "addmv", "addr", "addbmm", "sspaddmm"},
         plain=packet in {"clone", "_to_copy", "copy_"},
         filler=_FILLERS.get(packet),
-        makes=not arguments and not any(aliases),
+        computes=kind is Kind.WORK and not arguments and not any(aliases),
         views=not arguments and bool(aliases) and all(aliases) and not _may_copy(func),
     )
 

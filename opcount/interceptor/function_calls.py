@@ -17,7 +17,7 @@ from opcount.interceptor.calls import tensors
 from opcount.interceptor.plan import PassThrough, Plan
 from opcount.interceptor.stack import interceptors, without
 from opcount.interceptor.symbolic import unguarded
-from opcount.interceptor.watching import looking_into, surroundings_of
+from opcount.interceptor.watching import Watching, surroundings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,12 +159,19 @@ class FunctionCalls:
 
     def _watch_forward(self, mode: Interceptor, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         """Run a forward, and name the function if it returns what no operator wrote that was seen."""
-        with looking_into(mode, args, lenient=_runs_programs(function)) as watching:
+        origins = mode.origins
+        watching = Watching(origins, args, lenient=_runs_programs(function))
+        try:
+            if origins is not None:
+                origins.begin(mode.root, watching)
             out = run()
             unexplained = watching.leaves_unexplained(out)
             if unexplained:
                 watching.know(surroundings_of(function))
                 unexplained = watching.leaves_unexplained(out)
+        finally:
+            if origins is not None:
+                origins.end(mode.root, watching)
         if unexplained:
             mode.charge(self._opaque_plan(name_of(function)), out, args, {})
         return out
@@ -186,10 +193,17 @@ class FunctionCalls:
         """Run a backward, and name it likewise; a gradient may be zero, or a tensor that the forward has kept."""
         function = node._forward_cls
         name = name_of(function)
-        with looking_into(mode, given, lenient=_runs_programs(function)) as watching:
+        origins = mode.origins
+        watching = Watching(origins, given, lenient=_runs_programs(function))
+        try:
+            if origins is not None:
+                origins.begin(mode.root, watching)
             out = run()
-            watching.know(vars(node))
+            watching.know(*vars(node).values())
             unexplained = watching.leaves_unexplained(out, constants=name not in self._opaque, strangers=True)
+        finally:
+            if origins is not None:
+                origins.end(mode.root, watching)
         if unexplained:
             mode.charge(self._opaque_plan(f"{name}{suffix}"), out, given, {})
         return out

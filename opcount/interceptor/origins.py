@@ -132,12 +132,14 @@ class Origins:
     def end(self, mode: Any, call: Watched) -> None:
         """Forget what is of no interest to those that still watch."""
         self._calls = [other for other in self._calls if other is not call]
-        self.settle(mode)
+        if not self._calls:
+            self.settle(mode)
 
     def settle(self, mode: Any) -> None:
         """Forget what is of no interest to those that still watch."""
         if not self._calls:
-            for key in [key for key, state in self.states.items() if state.origin is not Origin.BLANK]:
+            blank = Origin.BLANK
+            for key in [key for key, state in self.states.items() if state.origin is not blank]:
                 self.states.drop(key)
             self._rest(mode)
 
@@ -202,7 +204,7 @@ class Origins:
         effect = effect_of(plan)
         if effect.kind is Kind.BLANK or (self._calls and effect.views):
             return
-        if not self._doubts and effect.makes and effect.kind is Kind.WORK and self._calls and type(out) is Tensor:
+        if not self._doubts and effect.computes and self._calls and type(out) is Tensor:
             storage = storage_of(out)
             if storage is not None:
                 self.states.put(storage, State(Origin.WORK, self.tick))

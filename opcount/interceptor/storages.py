@@ -121,9 +121,11 @@ def print_of(storage: Any) -> bytes | None:
         address = storage.data_ptr()
     except RuntimeError:  # a tensor of a class that keeps its numbers elsewhere
         return None
+    if not address:
+        return b""
     size = storage.nbytes()
-    if size <= 3 * _WIDTH or not address:
-        return string_at(address, size) if address else b""
+    if size <= 3 * _WIDTH:
+        return string_at(address, size)
     starts = (0, (size - _WIDTH) // 2, size - _WIDTH)
     return b"".join(string_at(address + start, _WIDTH) for start in starts)
 

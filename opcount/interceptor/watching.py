@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from opcount.interceptor.origins import Origins, State
 
 _PLAIN = (int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, type, ModuleType, type(None))
-_NUMBERS = {int, float, bool, type(None)}
+_NUMBERS = {int, float, bool, str, type(None), torch.Size, torch.dtype, torch.device}
+_SIMPLE = {Tensor, nn.Parameter, *_NUMBERS}
 _EMPTY = CellType()
 _MADE = {Origin.WORK, Origin.COPY, Origin.TAINTED}
 _DOUBTFUL = {Origin.TAINTED, Origin.FOREIGN, Origin.TABLE}
@@ -63,11 +64,13 @@ class Watching:
         self._lenient = lenient
         self._given = [Given.of(tensor) for tensor in tensors(given)] if self._asked else []
         self.known = {each.key for each in self._given}
-        self.know(*(value for value in given if type(value) is not Tensor or storage_of(value) is None))
+        others = [value for value in given if type(value) not in _SIMPLE]
+        if others or 0 in self.known:  # 0: a tensor without a storage of its own
+            self.know(*given)
 
     def know(self, *values: Any) -> None:
         """Take more tensors for known from before the call."""
-        if all(type(value) in _NUMBERS for value in values):
+        if _NUMBERS.issuperset(map(type, values)):
             return
         self.known.update(storage._cdata for tensor in _reachable(values) for storage in storages_of(tensor))
 
@@ -101,7 +104,7 @@ class Watching:
 
     def _are_computed(self, out: Any) -> bool:
         """Tell whether results are plain tensors that operators computed: so it is with nearly all."""
-        for tensor in tensors((out,)):
+        for tensor in (out,) if type(out) is Tensor else tensors((out,)):
             key = getattr(storage_of(tensor), "_cdata", 0) if type(tensor) is Tensor else 0
             state = self._states.get(key)
             if state is None or state.origin is not Origin.WORK or key in self.known:
