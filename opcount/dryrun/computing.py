@@ -21,6 +21,7 @@ from opcount.dryrun.refusals import made_by_a_library
 from opcount.dryrun.sized_by_values import SIZED_BY_VALUES
 from opcount.dryrun.tensors import DryTensor, stands_for_data
 from opcount.dryrun.values import LIMIT, LIMIT_OF_INTEGERS, Values
+from opcount.dryrun.warning_branches import truth_without_message
 from opcount.interceptor import UNKNOWN
 
 if TYPE_CHECKING:
@@ -45,6 +46,12 @@ _EMPTY = torch.ops.aten.empty.memory_format
 
 _DATA = str(Path(torch.utils.data.__file__).parent)
 """Loaders shuffle and seed by random numbers, on which no size depends; they read them where no mode sees it."""
+
+_CONTAINS = Tensor.__contains__.__code__
+"""Asks for the truth of what an operator of Python's is asked for."""
+
+_CHECK = getattr(getattr(torch, "_check_tensor_all_with", None), "__code__", None)
+"""Raises unless all elements of a condition are true."""
 
 _SCALAR = torch.ops.aten._local_scalar_dense.default
 
@@ -172,7 +179,7 @@ class Computing:
             total += tensor.numel()
             if total > LIMIT and not (facts.bounded and tensor.dtype in _INTEGERS and _fit(known)):
                 return UNKNOWN
-        if not known and not self._makes_small(facts, answer):
+        if not (known or facts.takes_tensors or self._makes_small(facts, answer)):
             return UNKNOWN
         return self._compute(facts, args, kwargs)
 
@@ -196,7 +203,7 @@ class Computing:
         self._refuse_unknown_sparsity(facts, tensors)
         if tensors and all(t.layout is not torch.strided and type(t) is not DryTensor for t in tensors):
             return self._on_odd(facts, tensors, args, kwargs)  # also products: they are the program's data
-        if not tensors or not facts.computes or facts.reshapes or facts.aliases or facts.kind is Kind.VIEW:
+        if not (tensors or facts.takes_tensors) or not facts.computes or facts.reshapes or facts.aliases or facts.kind is Kind.VIEW:
             return UNKNOWN
         if any(not stands_for_data(type(t)) and type(t) is not DryTensor for t in tensors):
             return UNKNOWN
@@ -242,7 +249,14 @@ class Computing:
     def _truth(tensor: Tensor) -> Any:
         """Return what lets the program pass a check of a tensor with one element, if it is asked for that alone."""
         frame = _asking(sys._getframe(1))
-        truth = None if frame is None or tensor.numel() != 1 else truth_that_passes(frame)
+        if frame is not None and frame.f_code is _CONTAINS:
+            frame = frame.f_back
+        if frame is None or tensor.numel() != 1:
+            return UNKNOWN
+        if frame.f_code is _CHECK:
+            return True
+        truth = truth_that_passes(frame)
+        truth = truth_without_message(frame) if truth is None else truth
         return UNKNOWN if truth is None else (float(truth) if tensor.dtype.is_floating_point else truth)
 
     def _select(self, source: Tensor, mask: Tensor) -> Any:

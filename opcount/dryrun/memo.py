@@ -159,7 +159,7 @@ class Memo(TorchDispatchMode):
         unknown: list[Tensor] = []
         key = self._key_of(func, kind, args, kwargs, known, unknown)
         answer = _ANSWERS.get(key)
-        if not unknown and facts.computes and kind is not Kind.VIEW and (known or facts.made):
+        if not unknown and facts.computes and kind is not Kind.VIEW and (known or facts.made or facts.takes_tensors):
             out = self._computing.run(facts, known, args, kwargs or {}, answer)
             if out is not UNKNOWN:
                 return out

@@ -99,6 +99,7 @@ class Facts:
         func: The operator.
         computes: Whether it is computed where the values of all its arguments are known.
         made: Whether its result does not depend on the values of its arguments.
+        takes_tensors: Whether it needs a tensor; programs may give it a number in its place.
         overwrites: Whether nothing of what was in its first argument is left.
         writes: Positions and names of the arguments that it writes to.
         looks: Whether a result's size, or a number that it returns, depends on values.
@@ -119,6 +120,7 @@ class Facts:
     func: Any
     computes: bool = False
     made: bool = False
+    takes_tensors: bool = False
     overwrites: bool = False
     writes: tuple[tuple[int, str], ...] = ()
     looks: bool = False
@@ -157,6 +159,7 @@ def facts_of(func: Any) -> Facts:
         and not name.startswith("empty")
         and name not in _SIZED_BY_VALUES,
         made=name in _FACTORIES,
+        takes_tensors=any(isinstance(a.type, torch.TensorType) for a in arguments),
         overwrites=name in _OVERWRITES,
         writes=() if name in _TURNS else tuple(writes),
         looks=bool(_LOOKS_AT_VALUES.intersection(func.tags)),
