@@ -203,7 +203,13 @@ class Computing:
         self._refuse_unknown_sparsity(facts, tensors)
         if tensors and all(t.layout is not torch.strided and type(t) is not DryTensor for t in tensors):
             return self._on_odd(facts, tensors, args, kwargs)  # also products: they are the program's data
-        if not (tensors or facts.takes_tensors) or not facts.computes or facts.reshapes or facts.aliases or facts.kind is Kind.VIEW:
+        if (
+            not (tensors or facts.takes_tensors)
+            or not facts.computes
+            or facts.reshapes
+            or facts.aliases
+            or facts.kind is Kind.VIEW
+        ):
             return UNKNOWN
         if any(not stands_for_data(type(t)) and type(t) is not DryTensor for t in tensors):
             return UNKNOWN

@@ -120,11 +120,9 @@ def _shows_alone(found: _If) -> bool:
     if statement.orelse or not all(map(_is_message, statement.body)):
         return False
     inside = {id(node) for part in statement.body for node in ast.walk(part)}
-    written = {node.id for part in statement.body for node in ast.walk(part) if _is_stored(node)}
-    return not any(
-        isinstance(node, ast.Name) and node.id in written and id(node) not in inside and not _is_stored(node)
-        for node in ast.walk(found.function)
-    )
+    names = [node for node in ast.walk(found.function) if isinstance(node, ast.Name)]
+    written = {name.id for name in names if id(name) in inside and _is_stored(name)}
+    return not any(name.id in written and id(name) not in inside and not _is_stored(name) for name in names)
 
 
 def _is_stored(node: ast.AST) -> bool:

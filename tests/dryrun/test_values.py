@@ -59,6 +59,8 @@ def test_flags_and_counters_in_buffers_are_known_and_put_back() -> None:
         lambda: torch.tensor([1, 2]).sum(),
         lambda: torch.arange(4).max(),
         lambda: torch.full((), 3),
+        lambda: torch.div(7, 2, rounding_mode="trunc"),
+        lambda: torch.add(1, 2),
         lambda: torch.linspace(0, 3, 5)[4],
         lambda: (torch.arange(6) % 2 == 0).nonzero().numel(),
         lambda: torch.unique(torch.tensor([1, 1, 5, 7])).shape[0],
@@ -75,6 +77,21 @@ def test_what_is_computed_of_known_values_is_known(size: Callable[[], Any]) -> N
         rows(size())()
 
     assert macs(program) == 3 * 16
+
+
+def test_results_may_be_written_to_integers_that_were_computed() -> None:
+    """Their values are unknown from then on: a number of rows among them is refused."""
+
+    def program(*, ask: bool) -> None:
+        buckets = (torch.arange(3) > 1).to(torch.int64) * 2
+        buckets += LINEAR(torch.randn(3, 4)).argmax(-1)
+        LINEAR(torch.randn(9, 4)[buckets])
+        if ask:
+            LINEAR(torch.randn(9, 4)[: buckets.tolist()[0]])
+
+    assert macs(lambda: program(ask=False)) == (3 + 3) * 16
+    with pytest.raises(DryRunError, match="tolist"):
+        macs(lambda: program(ask=True))
 
 
 def test_a_view_of_what_is_known_sees_what_is_written_to_it() -> None:
