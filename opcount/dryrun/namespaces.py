@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from opcount.dryrun.containers import ATOMS, items_of
+from opcount.dryrun.function_caches import caches_of
 from opcount.dryrun.places import Attributes, Cache, Cells, Contents, Context, Results, Slots, Variables, slots_of
 
 if TYPE_CHECKING:
@@ -86,9 +87,9 @@ class Namespaces:
         self._places: list[tuple[Any, dict[Any, Any]]] = []
 
     def look(self, code: Any) -> None:
-        """Remember what a class or a function can reach."""
+        """Remember what a class or a function can reach; its own attributes, and the caches beside it, in any case."""
         todo = deque([code])
-        while todo and len(self._seen) < _ENOUGH:
+        while todo and (len(self._seen) < _ENOUGH or todo[0] is code):
             value = todo.popleft()
             if type(value) in _ATOMS or id(value) in self._seen or isinstance(value, _NOT_LOOKED_INTO):
                 continue
@@ -129,6 +130,11 @@ class Namespaces:
                 if _is_others(each.__module__):
                     continue
                 self._note(Attributes(each))
+                for cache in caches_of(each.__module__):
+                    if id(cache) not in self._seen:
+                        self._seen[id(cache)] = cache
+                        self._note(Results(cache))
+                        yield cache.__wrapped__
                 for name, value in vars(each).items():
                     if name in self._used:
                         yield value

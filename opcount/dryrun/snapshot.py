@@ -31,7 +31,7 @@ from opcount.dryrun.containers import (
     put_back_set,
 )
 from opcount.dryrun.namespaces import put_back_place
-from opcount.dryrun.places import Attributes, Slots, slots_of
+from opcount.dryrun.places import Attributes, Cache, Slots, slots_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -236,7 +236,7 @@ class Snapshot:
             return [_content(cell) for cell in value.__closure__ or ()]
         if isinstance(value, types.MethodType):
             return [value.__self__, value.__func__]
-        if isinstance(value, ContextVar):
+        if isinstance(value, (ContextVar, Cache)):
             self._namespaces.look(value)
             return None
         if isinstance(value, (np.ndarray, array, bytearray)):

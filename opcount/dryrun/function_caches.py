@@ -1,0 +1,46 @@
+"""Functions with a ``functools.lru_cache`` in Python modules, found once for each: also those in a large library."""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+from opcount.dryrun.places import Cache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_FOUND: dict[str, tuple[int, tuple[Any, ...]]] = {}
+"""Of each Python module: how many names it has, and the functions with a cache that these names lead to."""
+
+
+def caches_of(name: str) -> tuple[Any, ...]:
+    """Return the functions with a cache that a Python module defines, imports or wraps, in its classes, too."""
+    module = sys.modules.get(name)
+    if module is None:
+        return ()
+    known = _FOUND.get(name)
+    if known is None or known[0] != len(vars(module)):
+        values = list(vars(module).values())
+        classes = [value for value in values if isinstance(value, type) and value.__module__ == name]
+        members = [member for kind in classes for member in list(vars(kind).values())]
+        found = {id(cache): cache for value in (*values, *members) for cache in _caches_in(value)}
+        known = _FOUND[name] = len(vars(module)), tuple(found.values())
+    return known[1]
+
+
+def _caches_in(value: Any) -> Iterator[Any]:
+    """Yield a function with a cache, and those in the closure of one that wraps it."""
+    value = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
+    value = value.fget if isinstance(value, property) else value
+    if isinstance(value, Cache):
+        yield value
+    elif isinstance(value, types.FunctionType):
+        for cell in value.__closure__ or ():
+            try:
+                content = cell.cell_contents
+            except ValueError:
+                continue
+            if isinstance(content, Cache):
+                yield content
