@@ -28,6 +28,9 @@ _CHANGED = {"map_impl"}
 """Operators whose results are of another type where they are differentiated and not compiled."""
 
 
+_Transform = torch._C._functorch.TransformType
+
+
 class Undifferentiated:
     """Notes which higher-order operators of a dry run would be differentiated.
 
@@ -57,6 +60,16 @@ class Undifferentiated:
         self._found = True
         if operator in _CHANGED:
             self.refuse()
+
+    def run(self, func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+        """Run an operator, or refuse it where only compiled code has a rule for a transform of ``torch.func``."""
+        try:
+            return func(*args, **kwargs)
+        except KeyError as error:
+            if not isinstance(func, torch._ops.HigherOrderOperator) or not isinstance(error.args[0], _Transform):
+                raise
+            reason = "is transformed by torch.func, for which it has to be compiled"
+            raise self._refusals.refuse(func.name(), reason) from error
 
     def refuse(self) -> None:
         """Refuse a backward if it may need what nobody compiled."""
@@ -94,7 +107,7 @@ class _Watch(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if not self._differentiates:
-            return func(*args, **kwargs)
+            return self._operators.run(func, args, kwargs)
         is_operator = isinstance(func, torch._ops.HigherOrderOperator)
         if is_operator:
             self._operator = func.name()  # type: ignore[attr-defined]
@@ -103,7 +116,7 @@ class _Watch(TorchFunctionMode):
         if found:
             self._operators.note(self._operator)
         if is_operator:  # what its bodies run is not seen from outside
-            return func(*map(self._looking_into, args), **kwargs)
+            return self._operators.run(func, tuple(map(self._looking_into, args)), kwargs)
         return func(*args, **kwargs)
 
     def _looking_into(self, body: Any) -> Any:

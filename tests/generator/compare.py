@@ -170,7 +170,8 @@ def dry_run(case: Case) -> list[str]:
     again = outcome(case.program, model=dry.model)
     complaints += [f"after a dry run, otherwise: {name}" for name in different(case.plain, again)]
     if isinstance(dry.error, DryRunError):
-        return complaints if "data" in case.traits else [*complaints, f"refused: {dry.error}"]
+        expected = "data" in case.traits or case.plain.error
+        return complaints if expected else [*complaints, f"refused: {dry.error}"]
     if type(dry.error) is not type(case.plain.error):
         return [*complaints, f"dry run raises {dry.error!r}, a real one {case.plain.error!r}"]
     counted, dried = said(case.counted.context, dry.context)
