@@ -25,14 +25,12 @@ from opcount.tally import profile_of, total_of
 from opcount.undo import Undo, noted, when_dropped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
     from typing_extensions import Self
 
     from opcount.coverage import Coverage
-    from opcount.dryrun import DryRun
     from opcount.profile import Ancestors, Profile, Total
     from opcount.registry import Pricing
 
@@ -120,7 +118,6 @@ class OpCounter:
         self._skipped = False
         self._ran = False
         self._earlier: Profile | None = None
-        self._dry: DryRun | None = None
         self._provenance: dict[str, str] = {}
         self._reported: set[str] = set()
 
@@ -174,15 +171,25 @@ class OpCounter:
                 return
             self._sampling.unfinished = True
         self._provenance = describe(self._model, self._provenance, dry_run=self._answers is not None)
-        self._dry = None
+        follow: Callable[[], None] | None = None
         if self._answers is not None and not self._answers.share(undo):
-            self._dry = undo.enter(self._without_computing())
-            undo.add(self._answers.end)
-            self._answers.begin(self._dry.memo)
+            follow = self._begin_dry_run(self._answers, undo)
         observe(self._scopes, self._crew.enlist, undo)
-        if self._dry is not None:
-            self._dry.follow(undo)
+        if follow is not None:
+            follow()
         self._ran = True
+
+    def _begin_dry_run(self, answers: Answers, undo: Undo) -> Callable[[], None]:
+        """Begin a dry run; return what is to be called when the hooks are registered."""
+        from opcount.dryrun import Lasting, dry_run  # noqa: PLC0415  (fake tensors take a second to import)
+
+        lasting = Lasting()
+        undo.add(partial(lasting.leave, undo))
+        dry = lasting.undo.enter(dry_run(self._model, self._scopes.running_path))
+        dry.memo.share = lasting.join  # type: ignore[method-assign]
+        undo.add(answers.end)
+        answers.begin(dry.memo)
+        return partial(dry.follow, lasting.undo)
 
     @noted
     def __exit__(
@@ -331,11 +338,6 @@ class OpCounter:
     def by_dtype(self) -> dict[str, Total]:
         """See `Profile.by_dtype`."""
         return self.profile.by_dtype()
-
-    def _without_computing(self) -> AbstractContextManager[DryRun]:
-        from opcount.dryrun import dry_run  # noqa: PLC0415  (fake tensors take a second to import)
-
-        return dry_run(self._model, self._scopes.running_path)
 
     def _measured(self) -> Profile:
         profile = profile_of(self._scopes, self._convention, self._provenance)

@@ -108,6 +108,10 @@ class Undo:
         """Register a step, before what it undoes is done."""
         self._steps.append(step)
 
+    def add_last(self, step: Callable[[], object]) -> None:
+        """Register a step that runs after all the others."""
+        self._steps.insert(0, step)
+
     def enter(self, manager: AbstractContextManager[T]) -> T:
         """Enter a context manager that ``contextlib.contextmanager`` made."""
         entered: list[bool] = []

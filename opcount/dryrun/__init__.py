@@ -23,6 +23,7 @@ from opcount.dryrun.fakes import Fakes
 from opcount.dryrun.guard import GUARDED, Guard
 from opcount.dryrun.imports import imports_undisturbed
 from opcount.dryrun.lazy_parameters import lazy_parameters_in_place
+from opcount.dryrun.lasting import Lasting
 from opcount.dryrun.leaves import Leaves
 from opcount.dryrun.memo import Memo
 from opcount.dryrun.namespaces import Namespaces
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 _FOREACH_TYPES: tuple[list[Any], ...] = (_foreach_utils._foreach_supported_types, optimizer._foreach_supported_types)
 """Types of tensors that PyTorch handles many at a time; a fake one goes the way of what it stands for."""
 
-__all__ = ["DryRun", "dry_run", "skeleton"]
+__all__ = ["DryRun", "Lasting", "dry_run", "skeleton"]
 
 
 class DryRun(NamedTuple):

@@ -135,6 +135,9 @@ class Memo(TorchDispatchMode):
         """Answer on this thread, too, until the steps have run."""
         self._threads.join(self, undo)
 
+    def share(self, user: Undo) -> None:
+        """Answer another counter, for as long as the dry run lasts; one that a counter began lasts for all in it."""
+
     def end(self) -> None:
         """Let operators run that a thread still brings here."""
         self.is_dry_run = False

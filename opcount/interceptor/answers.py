@@ -29,6 +29,9 @@ class Source(Protocol):
     def join(self, undo: Undo) -> None:
         """Answer on this thread, too, until the steps have run."""
 
+    def share(self, undo: Undo) -> None:
+        """Answer another counter until the steps have run."""
+
 
 class Answers:
     """Asks a source first, for as long as there is one, on the threads where it answers."""
@@ -48,6 +51,7 @@ class Answers:
         if source is None:
             return False
         undo.add(self.end)
+        source.share(undo)
         self.begin(source)
         return True
 

@@ -181,6 +181,37 @@ def test_a_dry_run_inside_of_one_leaves_the_outer_one_going() -> None:
     assert type(other.weight) is nn.Parameter
 
 
+@pytest.mark.parametrize("left", [(0, 1, 2), (1, 0, 2), (2, 0, 1), (0, 2, 1)])
+def test_counters_that_are_left_in_any_order_compute_nothing_until_the_last_one_is(left: tuple[int, ...]) -> None:
+    models = [nn.Linear(2, 2) for _ in left]
+    counters = [OpCounter(model, dry_run=True) for model in models]
+    weights = [model.weight.detach().clone() for model in models]
+    for counter in counters:
+        counter.__enter__()
+    for which in left:
+        out = models[which](torch.ones(1, 2))
+        assert type(out) is not torch.Tensor
+        out.sum().backward()
+        torch.optim.SGD(models[which].parameters(), lr=1.0).step()
+        counters[which].__exit__(None, None, None)
+    assert [counter.by_phase()["forward"].macs for counter in counters] == [4 * (left.index(i) + 1) for i in range(3)]
+    for model, weight in zip(models, weights, strict=True):
+        assert type(model(torch.ones(1, 2))) is torch.Tensor
+        assert torch.equal(model.weight, weight)
+        assert model.weight.grad is None
+
+
+def test_what_a_dry_run_refused_is_raised_by_the_last_counter_that_is_left() -> None:
+    first, second = OpCounter(dry_run=True), OpCounter(dry_run=True)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    with contextlib.suppress(RuntimeError):
+        torch.randn(3).sum().item()
+    with pytest.raises(DryRunError, match="_local_scalar_dense"):
+        second.__exit__(None, None, None)
+
+
 def test_an_encoder_layer_counts_what_its_fast_path_stands_for() -> None:
     layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
     x = torch.randn(2, 5, 16)
