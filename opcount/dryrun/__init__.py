@@ -22,8 +22,8 @@ from opcount.dryrun.constructors import subclasses_of_fakes
 from opcount.dryrun.fakes import Fakes
 from opcount.dryrun.guard import GUARDED, Guard
 from opcount.dryrun.imports import imports_undisturbed
-from opcount.dryrun.lazy_parameters import lazy_parameters_in_place
 from opcount.dryrun.lasting import Lasting
+from opcount.dryrun.lazy_parameters import lazy_parameters_in_place
 from opcount.dryrun.leaves import Leaves
 from opcount.dryrun.memo import Memo
 from opcount.dryrun.namespaces import Namespaces

@@ -118,8 +118,22 @@ class Guard(NamedTuple):
             return type(data)([self.readable(item, asked) for item in data])
         return data
 
+    def memory(self, tensor: Tensor, change: str) -> None:
+        """Refuse to write to a real tensor past every dispatcher."""
+        if not isinstance(tensor, FakeTensor) and not tensor.is_meta and not self.computing.is_ours(tensor):
+            raise self.refusals.refuse(f"Tensor.{change}", "writes to a tensor of outside of the dry run")
+
+    def detach(self, tensor: Tensor) -> None:
+        """Remember a real tensor that leaves the graph; refuse where it could not come back."""
+        self.leaf(tensor, "detach_")
+        outside = not isinstance(tensor, FakeTensor) and not self.computing.is_ours(tensor)
+        if outside and not tensor.is_leaf:
+            raise self.refusals.refuse("Tensor.detach_", "takes a tensor of outside of the dry run out of its graph")
+
     def storage(self, storage: UntypedStorage, change: str) -> None:
-        """Refuse to change memory that is real."""
+        """Refuse to change memory that is real; what is shared already stays as it is."""
+        if change == _SHARE and storage.is_shared():
+            return
         if storage.device.type != "meta" and not self.computing.is_our_memory(storage):
             raise self.refusals.refuse(f"UntypedStorage.{change}", "changes memory of outside of the dry run")
 
@@ -127,6 +141,11 @@ class Guard(NamedTuple):
         """Refuse to exchange what two tensors are, unless both are of the dry run."""
         if not (isinstance(first, FakeTensor) and isinstance(second, FakeTensor)):
             raise self.refusals.refuse("torch.utils.swap_tensors", "exchanges a tensor of outside of the dry run")
+
+
+_SHARE = "share_memory_"
+_OF_STORAGES = ("resize_", "__setitem__", _SHARE)
+"""Methods that change memory."""
 
 
 def active_guard() -> Guard | None:
@@ -173,6 +192,24 @@ def _changing_tensor(owner: Any, name: str) -> Any:
         return original(tensor, *args, **kwargs)
 
     return change
+
+
+def _asking(ask: Callable[[Guard, Tensor], object], original: Any) -> Any:
+    """Patch a function of a tensor so that the guard is asked before."""
+
+    @functools.wraps(original)
+    def change(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        guard = active_guard()
+        if guard is not None:
+            ask(guard, tensor)
+        return original(tensor, *args, **kwargs)
+
+    return change
+
+
+def _writing(name: str) -> Any:
+    """Patch a method that writes to the memory of a tensor, and is no operator."""
+    return _asking(lambda guard, tensor: guard.memory(tensor, name), getattr(Tensor, name))
 
 
 def _changing_module(original: Any) -> Any:
@@ -279,14 +316,22 @@ def _reading_arguments(owner: Any, name: str) -> Any:
 
 
 def _capsule(original: Any) -> Any:
-    """Patch the function that hands the memory of a tensor to another library."""
+    """Patch a function that hands the memory of a tensor to another library, which may write to it: to a copy."""
 
     @functools.wraps(original)
-    def export(tensor: Tensor) -> Any:
+    def export(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
         guard = active_guard()
-        return original(tensor if guard is None else guard.real(tensor, "__dlpack__")[0])
+        if guard is not None:
+            value, outside = guard.real(tensor, "__dlpack__")
+            tensor = _copy_of(value) if outside else value
+        return original(tensor, *args, **kwargs)
 
     return export
+
+
+def _copy_of(tensor: Tensor) -> Tensor:
+    with for_real():
+        return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
 def _copying(original: Any) -> Any:
@@ -342,7 +387,7 @@ def _swapping(original: Any) -> Any:
 _OF_MODULES = (
     "__setattr__", "__delattr__", "add_module", "register_buffer", "register_parameter",
     "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
-    "register_full_backward_pre_hook", "register_backward_hook",
+    "register_full_backward_pre_hook", "register_backward_hook", "__setstate__",
 )  # fmt: skip
 """Methods that change the module itself, not by one of the others."""
 
@@ -370,12 +415,15 @@ GUARDED = Patches(
         (Tensor, "grad"): _Attribute("grad"),
         (Tensor, "requires_grad"): _Attribute("requires_grad"),
         **{(Tensor, name): _changing_tensor(Tensor, name) for name in _OF_TENSORS},
-        **{(Tensor, name): _reading(name) for name in ("tolist", "data_ptr", "__dlpack__", "__reduce_ex__")},
+        **{(Tensor, name): _writing(name) for name in ("apply_", "map_", "map2_")},
+        **{(owner, "detach_"): _asking(Guard.detach, owner.detach_) for owner in (Tensor, torch)},
+        **{(Tensor, name): _reading(name) for name in ("tolist", "data_ptr", "__reduce_ex__")},
+        (Tensor, "__dlpack__"): _capsule(Tensor.__dlpack__),
         (Tensor, "numpy"): _reading("numpy", shared=True),
         **{(owner, name): _reading_arguments(owner, name) for owner, name in _READING_ARGUMENTS},
         (Tensor, "__repr__"): _showing(Tensor.__repr__),
         (Tensor, "__deepcopy__"): _copying(Tensor.__deepcopy__),
-        **{(UntypedStorage, name): _changing_storage(name) for name in ("resize_", "__setitem__")},
+        **{(UntypedStorage, name): _changing_storage(name) for name in _OF_STORAGES},
         **{(owner, name): patch(vars(owner)[name]) for owner, name, patch in _OF_TORCH if name in vars(owner)},
     },
     around={

@@ -1,4 +1,4 @@
-"""A dry run that lasts until the last counter in it is left: counters may be left in another order than they nest in."""
+"""A dry run that lasts until the last counter in it is left, in whatever order its counters are left."""
 
 from __future__ import annotations
 

@@ -36,9 +36,22 @@ def image(model: nn.Module) -> list[Any]:
         for tensor in (*module._parameters.values(), *module._buffers.values()):
             assert tensor is not None
             grad = None if tensor.grad is None else (id(tensor.grad), tensor.grad.tolist(), tensor.grad.requires_grad)
-            held = (tensor.tolist(), tensor.dtype, tensor.stride(), tensor.device, tensor.requires_grad)
+            held = (
+                tensor.tolist(),
+                tensor.dtype,
+                tensor.stride(),
+                tensor.device,
+                tensor.requires_grad,
+                hooks_of(tensor),
+            )
+            found += [tensor.is_shared()]
             found += [id(tensor), type(tensor), held, grad, dict(vars(tensor))]
     return found
+
+
+def hooks_of(tensor: Tensor) -> list[list[Any]]:
+    tables = (tensor._backward_hooks, tensor._post_accumulate_grad_hooks)
+    return [list(table.items()) if table else [] for table in tables]
 
 
 def each(change: Callable[[Tensor], object]) -> Callable[[nn.Module], object]:
@@ -79,6 +92,10 @@ CHANGES: dict[str, Callable[[Any], object]] = {
     "a parameter removed and set": lambda model: (delattr(model[0], "weight"), setattr(model[0], "weight", None)),
     "pruned": lambda model: prune.l1_unstructured(model[0], "weight", 0.5),
     "weight_norm": lambda model: parametrizations.weight_norm(model[0]),
+    "hooks of tensors": each(lambda parameter: parameter.register_hook(lambda grad: grad * 2)),
+    "later hooks of tensors": each(lambda parameter: parameter.register_post_accumulate_grad_hook(print)),
+    "detached": each(lambda parameter: parameter.detach_()),
+    "state": lambda model: model[0].__setstate__(dict(vars(nn.Linear(4, 4)))),
     "weight_norm of old": lambda model: nn.utils.weight_norm(model[0]),
     "spectral_norm of old": lambda model: nn.utils.spectral_norm(model[0]),
 }
@@ -137,6 +154,10 @@ REFUSED: dict[str, Callable[[Any], object]] = {
     "swap_tensors": lambda model: torch.utils.swap_tensors(model[0].weight, nn.Parameter(torch.zeros(4, 4))),
     "set_": lambda model: model[0].weight.data.set_(torch.zeros(2, 2)),
     "t_": lambda model: model[0].weight.data.t_(),
+    "shared": lambda model: model.share_memory(),
+    "a tensor shared": lambda model: model[1].running_mean.share_memory_(),
+    "apply_": lambda model: model[1].running_mean.apply_(lambda _: 7.0),
+    "map_": lambda model: model[1].running_mean.map_(model[1].running_var, lambda a, b: 7.0),
 }
 
 
@@ -167,6 +188,34 @@ def test_a_module_that_is_made_inside_keeps_all_that_it_is_made_of(
     assert nn.Module.__init__ is own
     assert len(wrapped) == 3
     assert copy.deepcopy(wrapped)(torch.ones(2, 4)).shape == (2, 4)
+
+
+def test_a_result_of_before_keeps_its_hooks_and_its_graph() -> None:
+    x = torch.ones(3, requires_grad=True)
+    first, second = x * 2, x * 3
+    first.register_hook(lambda grad: grad * 10)
+    with OpCounter(dry_run=True):
+        for result in (first, second):
+            result.register_hook(lambda grad: grad * 100)
+    with pytest.raises(DryRunError, match="out of its graph"), OpCounter(dry_run=True):
+        first.detach_()
+    (first + second).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [2 * 10 + 3] * 3
+
+
+def test_what_is_shared_already_may_be_shared_again() -> None:
+    shared = torch.ones(3).share_memory_()
+    with OpCounter(dry_run=True):
+        assert shared.share_memory_() is shared
+
+
+def test_another_library_gets_a_copy() -> None:
+    image_ = torch.ones(3)
+    with OpCounter(dry_run=True):
+        np.from_dlpack(image_)[0] = 7
+        np.from_dlpack(torch.from_dlpack(torch.utils.dlpack.to_dlpack(image_)))[1] = 7
+    assert image_.tolist() == [1, 1, 1]
 
 
 def test_what_is_written_to_an_array_stays_in_the_array() -> None:
