@@ -19,8 +19,9 @@ from torch.utils import _foreach_utils
 from opcount.dryrun.asked_whether_fake import unasked_whether_fake
 from opcount.dryrun.computing import Computing, for_real
 from opcount.dryrun.constructors import subclasses_of_fakes
+from opcount.dryrun.exchanged import own_tensors, put_back_certain
 from opcount.dryrun.fakes import Fakes
-from opcount.dryrun.guard import GUARDED, Guard
+from opcount.dryrun.guard import GUARDED, Guard, was_made
 from opcount.dryrun.imports import imports_undisturbed
 from opcount.dryrun.lasting import Lasting
 from opcount.dryrun.lazy_parameters import lazy_parameters_in_place
@@ -45,6 +46,7 @@ from opcount.scope.global_hooks import before_module, remove
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
+    import weakref
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
@@ -98,7 +100,7 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str | None] = la
     with Undo() as restore:
         restore.add(partial(_restore, snapshot, leaves, namespaces))
         guard = partial(guard_padding, known=computing.known, refusals=refusals)
-        enter = _Entering(twins, leaves, snapshot, guard, RLock())
+        enter = _Entering(twins, leaves, snapshot, guard, RLock(), {}, {}, partial(_is_of, fakes.mode))
         if model is not None:
             enter.modules(model.modules(), hold=True)
         for supported in _FOREACH_TYPES:
@@ -121,7 +123,7 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str | None] = la
         restore.enter(operators.refusing_backwards(memo))
         restore.enter(errors_raised_only())
         restore.enter(imports_undisturbed())
-        fakes.mode.guard = Guard(snapshot, leaves, twins, computing, refusals, enter.modules, {})  # type: ignore[attr-defined]
+        fakes.mode.guard = Guard(snapshot, leaves, twins, computing, refusals, enter.modules, enter.born, enter.copied)  # type: ignore[attr-defined]
         GUARDED.use(restore)
         try:
             yield DryRun(memo, partial(_follow, threads, enter))
@@ -169,6 +171,9 @@ class _Entering(NamedTuple):
     snapshot: Snapshot
     guard: Callable[[Iterable[nn.Module]], None]
     lock: RLock
+    born: dict[int, weakref.ref[nn.Module]]
+    copied: dict[int, weakref.ref[nn.Module]]
+    is_ours: Callable[[Any], bool]
 
     def modules(self, modules: Iterable[nn.Module], *, hold: bool = False) -> None:
         """Enter modules that were not, after a look at all of them.
@@ -184,8 +189,21 @@ class _Entering(NamedTuple):
             if new:
                 with for_real():
                     for module, held in zip(new, self.snapshot.modules(new, hold=hold), strict=True):
+                        if not hold:
+                            self._look_at_tensors(module)
                         self.twins.enter(module, held, self.leaves)
                     self.guard(new)
+
+    def _look_at_tensors(self, module: nn.Module) -> None:
+        """Know a module from before in which the program has put tensors of the dry run already."""
+        made = was_made(self.born, module) or was_made(self.copied, module)
+        if not made and any(self.is_ours(value) for _, value in own_tensors(module)):
+            self.snapshot.leave(module, partial(put_back_certain, self.is_ours))
+
+
+def _is_of(mode: object, value: Any) -> bool:
+    """Tell whether something is a fake tensor of a dry run."""
+    return isinstance(value, DryTensor) and value.fake_mode is mode
 
 
 def _follow(threads: Threads, enter: _Entering, undo: Undo) -> None:

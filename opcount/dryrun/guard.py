@@ -46,6 +46,7 @@ class Guard(NamedTuple):
         refusals: Refuse what cannot be undone.
         enter: Prepares modules.
         born: The modules that were made inside, by ``id``: their state is nobody's from before.
+        copied: Those that were copied inside: they may share their tables with what they are copies of.
     """
 
     snapshot: Snapshot
@@ -55,13 +56,15 @@ class Guard(NamedTuple):
     refusals: Refusals
     enter: Callable[[Iterable[nn.Module]], None]
     born: dict[int, weakref.ref[nn.Module]]
+    copied: dict[int, weakref.ref[nn.Module]]
 
     def module(self, module: nn.Module) -> None:
         """Remember a module that is about to be changed, and those inside it."""
-        if self.snapshot.has(module) or isinstance(module, torch.jit.ScriptModule) or "_modules" not in vars(module):
+        if self.snapshot.has(module) or isinstance(module, torch.jit.ScriptModule):
             return
-        made = self.born.get(id(module))
-        if made is None or made() is not module:
+        if "_modules" not in vars(module):
+            self.copied[id(module)] = weakref.ref(module)
+        elif not was_made(self.born, module):
             self.enter(module.modules())
 
     def leaf(self, tensor: Tensor, change: str, *, data: bool = False) -> None:
@@ -118,10 +121,10 @@ class Guard(NamedTuple):
             return type(data)([self.readable(item, asked) for item in data])
         return data
 
-    def memory(self, tensor: Tensor, change: str) -> None:
+    def memory(self, tensor: Tensor) -> None:
         """Refuse to write to a real tensor past every dispatcher."""
         if not isinstance(tensor, FakeTensor) and not tensor.is_meta and not self.computing.is_ours(tensor):
-            raise self.refusals.refuse(f"Tensor.{change}", "writes to a tensor of outside of the dry run")
+            raise self.refusals.refuse("Tensor.apply_", "writes to a tensor of outside of the dry run")
 
     def detach(self, tensor: Tensor) -> None:
         """Remember a real tensor that leaves the graph; refuse where it could not come back."""
@@ -141,6 +144,12 @@ class Guard(NamedTuple):
         """Refuse to exchange what two tensors are, unless both are of the dry run."""
         if not (isinstance(first, FakeTensor) and isinstance(second, FakeTensor)):
             raise self.refusals.refuse("torch.utils.swap_tensors", "exchanges a tensor of outside of the dry run")
+
+
+def was_made(modules: dict[int, weakref.ref[nn.Module]], module: nn.Module) -> bool:
+    """Tell whether a module is among those that were made inside."""
+    made = modules.get(id(module))
+    return made is not None and made() is module
 
 
 _SHARE = "share_memory_"
@@ -205,11 +214,6 @@ def _asking(ask: Callable[[Guard, Tensor], object], original: Any) -> Any:
         return original(tensor, *args, **kwargs)
 
     return change
-
-
-def _writing(name: str) -> Any:
-    """Patch a method that writes to the memory of a tensor, and is no operator."""
-    return _asking(lambda guard, tensor: guard.memory(tensor, name), getattr(Tensor, name))
 
 
 def _changing_module(original: Any) -> Any:
@@ -415,7 +419,7 @@ GUARDED = Patches(
         (Tensor, "grad"): _Attribute("grad"),
         (Tensor, "requires_grad"): _Attribute("requires_grad"),
         **{(Tensor, name): _changing_tensor(Tensor, name) for name in _OF_TENSORS},
-        **{(Tensor, name): _writing(name) for name in ("apply_", "map_", "map2_")},
+        **{(Tensor, name): _asking(Guard.memory, getattr(Tensor, name)) for name in ("apply_", "map_", "map2_")},
         **{(owner, "detach_"): _asking(Guard.detach, owner.detach_) for owner in (Tensor, torch)},
         **{(Tensor, name): _reading(name) for name in ("tolist", "data_ptr", "__reduce_ex__")},
         (Tensor, "__dlpack__"): _capsule(Tensor.__dlpack__),

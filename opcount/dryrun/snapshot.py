@@ -34,7 +34,7 @@ from opcount.dryrun.namespaces import put_back_place
 from opcount.dryrun.places import Attributes, Cache, Slots, slots_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from opcount.dryrun.containers import Undo
     from opcount.dryrun.namespaces import Namespaces
@@ -171,6 +171,22 @@ class Snapshot:
             self._look_into(each.values())
         empty = [table for table in tables if not table]
         return held, _State(list(map(type, modules)), attributes, full, empty, next(self._order))
+
+    def leave(self, module: nn.Module, put_back: Callable[[Any, Any], None]) -> None:
+        """Put a module back in another way, for the program had put other tensors into it when it was met.
+
+        Args:
+            module: One that is remembered weakly, and shares no table with another.
+            put_back: Gets the module, by reference, and its attributes and tables as they were.
+        """
+        if (found := self.remembered[id(module)]) is None:
+            return
+        reference, state = found
+        others = (other for _, other in filter(None, self.remembered.values()) if other is not state)
+        remembered = {id(table) for other in (*others, *self._survived) for table in _tables_in(other)}
+        if remembered.isdisjoint(map(id, _tables_in(state))):
+            self.remembered[id(module)] = reference, _State([], [], [], [], state.order)
+            self._undo.append((put_back, reference, [(vars(module), state.attributes[0]), *state.full]))
 
     def note(self, values: Iterable[Any]) -> None:
         """Remember objects that are not modules."""
@@ -355,6 +371,10 @@ def _put_back_class(module: nn.Module, kind: type) -> None:
 def _all_same(now: Iterable[Any], before: Iterable[Any]) -> bool:
     """Tell whether collections, one after the other, hold the same objects as as many others of the same sizes."""
     return all(map(is_, chain.from_iterable(now), chain.from_iterable(before)))
+
+
+def _tables_in(state: _State) -> list[Any]:
+    return [*map(itemgetter(0), state.full), *state.empty]
 
 
 def _references(state: _State) -> int:

@@ -204,6 +204,52 @@ def test_a_result_of_before_keeps_its_hooks_and_its_graph() -> None:
     assert x.grad.tolist() == [2 * 10 + 3] * 3
 
 
+def exchanged_by_torch(model: nn.Module, x: Tensor) -> None:
+    torch.func.functional_call(model, {name: value * 2 for name, value in model.named_parameters()}, (x,))
+
+
+def exchanged_by_hand(model: Any, x: Tensor) -> None:
+    weight = model[0]._parameters.pop("weight")
+    model[0].__dict__["weight"] = weight * 2
+    model(x)
+    del model[0].__dict__["weight"]
+    model[0]._parameters["weight"] = weight
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["outside", "given"])
+@pytest.mark.parametrize("exchange", [exchanged_by_torch, exchanged_by_hand])
+def test_what_a_program_exchanges_and_puts_back_is_its_own(exchange: Callable[..., None], given: bool) -> None:
+    model = trained()
+    before = [id(tensor) for tensor in (*model.parameters(), *model.buffers())]
+    values = copy.deepcopy(model.state_dict())
+    with OpCounter(model if given else None, dry_run=True) as c:
+        exchange(model, torch.ones(3, 4))
+    assert c.macs == 3 * 4 * 4
+    assert [id(tensor) for tensor in (*model.parameters(), *model.buffers())] == before
+    assert all(torch.equal(value, values[name]) for name, value in model.state_dict().items())
+
+
+def test_what_a_program_puts_into_a_module_by_hand_and_leaves_there_is_refused() -> None:
+    def run(model: Any) -> None:
+        with OpCounter(dry_run=True):
+            model[0]._parameters["weight"] = nn.Parameter(torch.ones(4, 4))
+            model(torch.ones(3, 4))
+
+    with pytest.raises(DryRunError, match=r"Linear\.weight, which the program has put there by hand"):
+        run(trained())
+
+
+def test_a_copy_that_is_made_inside_may_be_kept() -> None:
+    model = trained()
+    before = image(model)
+    with OpCounter(dry_run=True):
+        copies = copy.deepcopy(model), copy.copy(model)
+        for each_ in copies:
+            each_[0].bias = nn.Parameter(torch.randn(4))
+            each_(torch.ones(3, 4))
+    assert image(model) == before
+
+
 def test_what_is_shared_already_may_be_shared_again() -> None:
     shared = torch.ones(3).share_memory_()
     with OpCounter(dry_run=True):
