@@ -11,12 +11,33 @@ import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import torch
+
+from opcount.dryrun.warning_branches import truth_without_message
+
 if TYPE_CHECKING:
     from types import CodeType, FrameType
+
+_CHECK = getattr(getattr(torch, "_check_tensor_all_with", None), "__code__", None)
+"""Raises unless all elements of a condition are true."""
+
+_CONTAINS = torch.Tensor.__contains__.__code__
+"""Asks for the truth of what Python's ``in`` is asked for."""
 
 _CALLS = {"CALL", "CALL_METHOD", "CALL_FUNCTION"}
 _LEADS = {"TO_BOOL", "NOT_TAKEN", "CACHE", "COPY"}
 """Instructions between a call and a jump that change nothing of what the jump depends on."""
+
+
+def truth_to_go_on(frame: FrameType) -> bool | None:
+    """Return the truth for which a frame goes on as in most real runs: without an error or a message; None: unknown."""
+    if frame.f_code is _CHECK:
+        return True
+    asking = frame.f_back if frame.f_code is _CONTAINS else frame
+    if asking is None:
+        return None
+    truth = truth_that_passes(asking)
+    return truth_without_message(asking) if truth is None else truth
 
 
 def truth_that_passes(frame: FrameType) -> bool | None:

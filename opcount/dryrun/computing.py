@@ -13,7 +13,7 @@ import torch.utils.data
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from opcount.dryrun.checks import truth_that_passes
+from opcount.dryrun.checks import truth_to_go_on
 from opcount.dryrun.fakes import CPU, can_be_faked
 from opcount.dryrun.operators import FINITE_ANSWERS, Kind, stands_for_input
 from opcount.dryrun.patterns import LAYOUTS, Patterns
@@ -21,7 +21,6 @@ from opcount.dryrun.refusals import made_by_a_library
 from opcount.dryrun.sized_by_values import SIZED_BY_VALUES
 from opcount.dryrun.tensors import DryTensor, stands_for_data
 from opcount.dryrun.values import LIMIT, LIMIT_OF_INTEGERS, Values
-from opcount.dryrun.warning_branches import truth_without_message
 from opcount.interceptor import UNKNOWN
 
 if TYPE_CHECKING:
@@ -46,12 +45,6 @@ _EMPTY = torch.ops.aten.empty.memory_format
 
 _DATA = str(Path(torch.utils.data.__file__).parent)
 """Loaders shuffle and seed by random numbers, on which no size depends; they read them where no mode sees it."""
-
-_CONTAINS = Tensor.__contains__.__code__
-"""Asks for the truth of what an operator of Python's is asked for."""
-
-_CHECK = getattr(getattr(torch, "_check_tensor_all_with", None), "__code__", None)
-"""Raises unless all elements of a condition are true."""
 
 _SCALAR = torch.ops.aten._local_scalar_dense.default
 
@@ -255,14 +248,7 @@ class Computing:
     def _truth(tensor: Tensor) -> Any:
         """Return what lets the program pass a check of a tensor with one element, if it is asked for that alone."""
         frame = _asking(sys._getframe(1))
-        if frame is not None and frame.f_code is _CONTAINS:
-            frame = frame.f_back
-        if frame is None or tensor.numel() != 1:
-            return UNKNOWN
-        if frame.f_code is _CHECK:
-            return True
-        truth = truth_that_passes(frame)
-        truth = truth_without_message(frame) if truth is None else truth
+        truth = None if frame is None or tensor.numel() != 1 else truth_to_go_on(frame)
         return UNKNOWN if truth is None else (float(truth) if tensor.dtype.is_floating_point else truth)
 
     def _select(self, source: Tensor, mask: Tensor) -> Any:
