@@ -11,12 +11,13 @@ import sys
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from opcount.interceptor.attention_steps import Attention, EncoderLayer, Masks
-from opcount.interceptor.opening import charge_as_steps, in_functorch, open_up
+from opcount.interceptor.opening import before_modes, charge_as_steps, in_functorch, open_up
 from opcount.interceptor.stack import interceptors, without
-from opcount.interceptor.steps import Steps
+from opcount.interceptor.steps import Autocast, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,7 +48,15 @@ class _FastPath:
         steps = None if in_functorch() else self._read(arguments)
         if steps is None or not mode.counts_steps:
             return open_up(mode, plan, func, args, kwargs)
-        return charge_as_steps(mode, plan, func, args, kwargs, steps)
+        return charge_as_steps(mode, plan, func, args, kwargs, steps._replace(autocast=_autocast_of(steps.device)))
+
+
+def _autocast_of(device: str) -> Autocast | None:
+    """Return what autocast makes of the operands on the CPU; with others on, PyTorch takes no fast path."""
+    with before_modes():
+        if device != "cpu" or not torch.is_autocast_enabled(device):
+            return None
+        return Autocast(torch.get_autocast_dtype(device), gradients=not torch.is_inference_mode_enabled())
 
 
 def _attention(arguments: list[Any]) -> Steps | None:
@@ -58,13 +67,15 @@ def _attention(arguments: list[Any]) -> Steps | None:
     local = _locals_of(_ATTENTION)
     masks = _masks_of(local, "attn_mask", "key_padding_mask") if local else _masks_by_type(mask, mask_type)
     attention = Attention(width, heads, tuple(weights), masks, need_weights, average)
+    given = [local[name] for name in ("query", "key", "value")] if local else [q, k, v]  # autocast copies each
+    k_is_q, v_is_k = given[1] is given[0], given[2] is given[1]
 
     def run(recorder: Recorder) -> None:
         first = recorder.like(q)
-        second = first if k is q else recorder.like(k)
-        attention.run(recorder, first, second, second if v is k else recorder.like(v))
+        second = first if k_is_q else recorder.like(k)
+        attention.run(recorder, first, second, second if v_is_k else recorder.like(v))
 
-    about = (*map(_about, (q, k, v, *weights)), k is q, v is k, *attention._replace(weights=()))
+    about = (*map(_about, (q, k, v, *weights)), k_is_q, v_is_k, *attention._replace(weights=()))
     return Steps(("attention", *about), q.device.type, run, moved=_sum_of(masks, local))
 
 

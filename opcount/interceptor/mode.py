@@ -206,13 +206,14 @@ class Interceptor(TorchDispatchMode):
         """Charge what an operator stands for."""
         if isinstance(self.plans, PassThrough) or self.scope.muted:
             return
-        recorded = self.planner.recorded.get(steps.signature)
+        key = steps.signature, steps.autocast
+        recorded = self.planner.recorded.get(key)
         if recorded is None:
             from opcount.interceptor.recorder import record  # noqa: PLC0415  (it imports this file)
 
             if len(self.planner.recorded) >= _RECORDED:
                 self.planner.recorded.clear()
-            recorded = self.planner.recorded[steps.signature] = record(self, steps.device, steps.run)
+            recorded = self.planner.recorded[key] = record(self, steps.device, steps.run, steps.autocast)
         steps.charge(recorded, *self.scope.locate())
 
     def note(self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

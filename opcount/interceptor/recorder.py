@@ -21,12 +21,24 @@ if TYPE_CHECKING:
 
     from opcount.interceptor.mode import Place
     from opcount.interceptor.plan import Plan
+    from opcount.interceptor.steps import Autocast
     from opcount.scope import Row
 
 _ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 _CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 
 _LAYER_NORM = torch.ops.aten.native_layer_norm.default
+
+_TO_COPY = torch.ops.aten._to_copy.default
+
+_AUTOCAST = {
+    _ATTENTION,
+    torch.ops.aten.mm.default,
+    torch.ops.aten.addmm.default,
+    torch.ops.aten.bmm.default,
+    torch.ops.aten.baddbmm.default,
+}
+"""Operators to whose operands autocast gives its dtype."""
 
 _SHAPES: dict[Any, Callable[..., Sequence[int]]] = {
     torch.ops.aten.addmm.default: lambda _bias, a, b, *_: (a.shape[0], b.shape[1]),
@@ -48,18 +60,22 @@ class Recorder(Interceptor):
     Args:
         outer: Whose formulas price them.
         device: Of the tensors that the meta tensors stand for.
+        autocast: What autocast makes of the operands of products; it does not apply to meta tensors.
     """
 
-    def __init__(self, outer: Interceptor, device: str) -> None:
+    def __init__(self, outer: Interceptor, device: str, autocast: Autocast | None = None) -> None:
         planner, plans = _plans_of(outer.planner)
         super().__init__(planner, outer.scope, plans)
         self._on_cpu = device == "cpu"
+        self._autocast = autocast
         self.frames = {"": Frame("")}
         self._frame = self.frames[""]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if self._autocast is not None and func in _AUTOCAST:
+            args = tuple(map(self._cast, args))
         if func is _ATTENTION and self._on_cpu:  # a meta tensor would take the kernel that no device has
             return self._attend(types, *args, **kwargs or {})
         shape = _SHAPES.get(func)
@@ -72,6 +88,13 @@ class Recorder(Interceptor):
         if torch.Tag.pointwise in func.tags and type(args[0]) is torch.Tensor and args[0].is_floating_point():
             return self._map(func, args, kwargs)
         return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def _cast(self, value: Any) -> Any:
+        """Return an operand in the dtype of autocast."""
+        dtype = None if self._autocast is None else self._autocast.dtype
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.dtype == dtype:
+            return value
+        return self._answer(_TO_COPY, torch.empty_like(value, dtype=dtype), (value,), {"dtype": dtype})
 
     def _map(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
         """Run an elementwise operator."""
@@ -111,7 +134,8 @@ class Recorder(Interceptor):
         """Return a meta tensor of a tensor's shape; whether it needs a gradient decides how products are computed."""
         if tensor is None:
             return None
-        return self.empty(tensor.shape, tensor.dtype).requires_grad_(tensor.requires_grad)
+        needs_gradient = tensor.requires_grad and (self._autocast is None or self._autocast.gradients)
+        return self.empty(tensor.shape, tensor.dtype).requires_grad_(needs_gradient)
 
     def empty(self, shape: Sequence[int] | None, dtype: torch.dtype) -> Any:
         """Return a meta tensor; None for no shape."""
@@ -126,9 +150,11 @@ def _plans_of(planner: Planner) -> tuple[Planner, dict[Any, Plan]]:
     return known
 
 
-def record(outer: Interceptor, device: str, compute: Callable[[Recorder], object]) -> Recorded:
+def record(
+    outer: Interceptor, device: str, compute: Callable[[Recorder], object], autocast: Autocast | None = None
+) -> Recorded:
     """Return what a computation would be charged by a counter, unseen by all modes."""
-    recorder = Recorder(outer, device)
+    recorder = Recorder(outer, device, autocast)
     with ExitStack() as stack:
         stack.enter_context(without(modes_below()))
         stack.enter_context(torch._C.DisableTorchFunction())

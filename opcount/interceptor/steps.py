@@ -9,10 +9,23 @@ from opcount.scope import Row
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import torch
     from torch import Tensor
 
     from opcount.interceptor.recorder import Recorded
     from opcount.scope import Frame
+
+
+class Autocast(NamedTuple):
+    """What autocast makes of the operands of products.
+
+    Attributes:
+        dtype: They get.
+        gradients: Whether weights that need gradients still do, by which PyTorch chooses the product.
+    """
+
+    dtype: torch.dtype
+    gradients: bool
 
 
 class Steps(NamedTuple):
@@ -24,6 +37,7 @@ class Steps(NamedTuple):
         run: Computes it step by step, on meta tensors that a `Recorder` makes.
         called: The submodules that would have been called; none: all is the running module's.
         moved: What ``aten.add`` has returned right before, if a step returns the same.
+        autocast: What autocast makes of the operands of its products.
     """
 
     signature: object
@@ -31,6 +45,7 @@ class Steps(NamedTuple):
     run: Callable[[Any], object]
     called: tuple[str, ...] = ()
     moved: Tensor | None = None
+    autocast: Autocast | None = None
 
     def charge(self, recorded: Recorded, frame: Frame, phase: str) -> None:
         """Add what was recorded of the steps to the frame of the running module and to its submodules'."""

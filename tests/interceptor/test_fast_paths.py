@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -256,3 +257,30 @@ def test_what_lengths_cost_is_forgotten_in_time(monkeypatch):
     # four projections and two linear layers; scores and their products with the values
     tokens, pairs = 2 * sum(range(1, 9)), 2 * sum(n * n for n in range(1, 9))
     assert counter.macs == tokens * (4 * WIDTH**2 + 2 * WIDTH * HIDDEN) + 2 * pairs * WIDTH
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("kind", ["attention", "layer"])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_autocast_counts_the_products_of_a_fast_path_in_its_dtype(
+    mode: type[torch.no_grad], kind: str, norm_first: bool
+) -> None:
+    """As step by step, with gradients; a dry run has the same rows."""
+    options: Any = {"batch_first": True}
+    attention = nn.MultiheadAttention(8, 2, **options)
+    model = attention if kind == "attention" else nn.TransformerEncoderLayer(8, 2, 16, norm_first=norm_first, **options)
+    model.eval()
+
+    def run(context: Any, *, dry: bool) -> OpCounter:
+        x = torch.randn(2, 3, 8)
+        with context(), torch.autocast("cpu", torch.bfloat16), OpCounter(model, dry_run=dry) as c:
+            model(*([x] * 3 if kind == "attention" else [x]))
+        return c
+
+    def rows(c: OpCounter) -> dict[Any, Any]:
+        return {r.key: (r.calls, r.cost, r.bytes) for r in c.profile.records if r.family != "free"}
+
+    real, dry, stepwise = run(mode, dry=False), run(mode, dry=True), run(torch.enable_grad, dry=False)
+    assert rows(real) == rows(dry)
+    for one in (real, stepwise):
+        assert {dtype: total.macs for dtype, total in one.by_dtype().items() if total.macs} == {"bfloat16": real.macs}
