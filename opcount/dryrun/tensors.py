@@ -159,7 +159,7 @@ def _with_attributes(original: Tensor, copied: Tensor, attributes: dict[str, Any
             vars(copied)[name] = value
     if getattr(original, "_is_param", False):
         vars(copied)["_is_param"] = True
-    return copied.requires_grad_(original.requires_grad)
+    return copied.requires_grad_() if original.requires_grad else copied  # not inside of a function transform
 
 
 def _refusals(tensor: DryTensor) -> Refusals:

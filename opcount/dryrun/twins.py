@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import is_lazy
 
@@ -109,7 +110,7 @@ class Twins:
     def _stand_in(self, tensor: Tensor) -> Tensor:
         if type(tensor) not in PLAIN and is_lazy(tensor):
             return self._lazy(tensor) if tensor.is_meta else tensor
-        if not is_plain(tensor):
+        if not is_plain(tensor) or is_functorch_wrapped_tensor(tensor):
             return tensor
         value = vars(tensor).get(VALUE) if _needs_twin(tensor) else tensor
         self._in_place.add(id(tensor))

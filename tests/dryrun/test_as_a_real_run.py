@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import pytest
@@ -166,6 +167,11 @@ def differentiated_forward(model: nn.Module) -> None:
     torch.func.hessian(lambda x: model(x).square().sum())(torch.randn(4))
 
 
+def copied_in_a_transform(model: nn.Module) -> None:
+    norm = nn.BatchNorm1d(4, affine=False)
+    torch.func.grad(lambda x: copy.deepcopy(norm)(model(x)).square().sum())(torch.randn(3, 4))
+
+
 TOKENS = torch.randint(0, 3, (60, 100))
 
 PROGRAMS = [
@@ -173,6 +179,7 @@ PROGRAMS = [
     skips_steps_without_finite_loss, mask_with_another_dimension, reads_many_tokens, compares_what_is_known,
     raises_if_not_finite, validated_distributions, checked_loss, shuffled_data, one_hot_of_results,
     constants_of_a_module, asks_whether_fake, transformed, differentiated_forward,
+    copied_in_a_transform,
 ]  # fmt: skip
 
 
