@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 _SCALARS = {int, float, bool, str, torch.dtype, torch.device, torch.layout, torch.memory_format, type(None)}
 _DEVICE = torch.ops.prim.device.default
 
-_NEVER = {Kind.LIFTED, Kind.OTHER}
+_FRESH, _VIEW, _IN_PLACE, _LIFTED, _OTHER = Kind
+"""The kinds by names of their own: to get one from its class takes as long as a part of a key."""
 
 _FACTS: dict[int, Facts] = {}
 """What is known of operators, by ``id``, which is theirs as long as they are here: their own hash takes long."""
@@ -154,15 +155,23 @@ class Memo(TorchDispatchMode):
             out = self._computing.memory(func, args, kwargs or {})
             if out is not UNKNOWN:
                 return out
-        if kind in _NEVER:
-            return self._lift(args[0]) if kind is Kind.LIFTED else UNKNOWN
-        if kind is Kind.VIEW and type(args[0]) is not DryTensor:
+        if kind is _OTHER:
+            return UNKNOWN
+        if kind is _LIFTED:
+            return self._lift(args[0])
+        if kind is _VIEW and type(args[0]) is not DryTensor:
             return self._view_of_real(func, args, kwargs or {})
         known: list[Tensor] = []
         unknown: list[Tensor] = []
-        key = self._key_of(func, kind, args, kwargs, known, unknown)
-        answer = _ANSWERS.get(key)
-        if not unknown and facts.computes and kind is not Kind.VIEW and (known or facts.made or facts.takes_tensors):
+        try:
+            key: tuple[Hashable, ...] = (id(func), self._key(args, kind, known, unknown))
+            if kwargs:
+                key = (*key, *kwargs, self._key(kwargs.values(), kind, known, unknown))
+            answer = _ANSWERS.get(key)
+        except _NotRememberedError:
+            unknown.append(_ANY)
+            answer = None
+        if not unknown and facts.computes and kind is not _VIEW and (known or facts.made or facts.takes_tensors):
             out = self._computing.run(facts, known, args, kwargs or {}, answer)
             if out is not UNKNOWN:
                 return out
@@ -172,7 +181,7 @@ class Memo(TorchDispatchMode):
                 return out
         if answer is None:
             return UNKNOWN
-        if kind is Kind.IN_PLACE:
+        if kind is _IN_PLACE:
             target = args[0]
             if type(target) is not DryTensor:
                 self._leaves.note_written(target)
@@ -181,7 +190,7 @@ class Memo(TorchDispatchMode):
             return target
         if facts.writes and args[_TRAINS]:
             self._computing.overwrite(facts, args, kwargs or {})
-        if kind is Kind.VIEW:
+        if kind is _VIEW:
             return self._view(args[0], answer, known=bool(known))
         with torch._C._DisableTorchDispatch():
             if type(answer) is _Shape:
@@ -235,12 +244,12 @@ class Memo(TorchDispatchMode):
         facts = _FACTS[id(func)]
         self._fakes.dry((args, *kwargs.values()))
         self._note_leaves((*args, *kwargs.values()))
-        if facts.kind is Kind.IN_PLACE and type(args[0]) in PLAIN:
+        if facts.kind is _IN_PLACE and type(args[0]) in PLAIN:
             self._leaves.note_written(args[0])
         out = self._computing.ask(facts, args, kwargs)
         if out is not UNKNOWN:
             return out
-        key = self._key_of(func, facts.kind, args, kwargs, [], [])
+        key = self._key_of(facts, args, kwargs)
         originals = args
         real: dict[int, Tensor] = {}
         args, kwargs = self._computing.with_known_indices(facts, args, kwargs)
@@ -274,11 +283,11 @@ class Memo(TorchDispatchMode):
 
     def _remember(self, facts: Facts, key: Hashable, out: Any, args: tuple[Any, ...]) -> None:
         kind = facts.kind
-        answer = True if kind is Kind.IN_PLACE and out is args[0] else _answer(out)
-        if answer is not None and kind is not Kind.IN_PLACE and _shares_memory(out, args) != (kind is Kind.VIEW):
+        answer = True if kind is _IN_PLACE and out is args[0] else _answer(out)
+        if answer is not None and kind is not _IN_PLACE and _shares_memory(out, args) != (kind is _VIEW):
             answer = None
             # Whatever its schema says: _unsafe_view is a view.
-            _learn(facts.func, Kind.VIEW if kind is Kind.FRESH else Kind.OTHER)
+            _learn(facts.func, _VIEW if kind is _FRESH else _OTHER)
         if answer is not None:
             if len(_ANSWERS) >= _CAPACITY:
                 _ANSWERS.clear()
@@ -327,26 +336,15 @@ class Memo(TorchDispatchMode):
             if type(tensor) is not DryTensor and tensor.requires_grad:
                 self._leaves.note(tensor)
 
-    def _key_of(
-        self,
-        func: Any,
-        kind: Kind,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any] | None,
-        known: list[Tensor],
-        unknown: list[Tensor],
-    ) -> Hashable:
-        """Return what a call is remembered by, None if it is not to be; sort its tensors by what is known of them."""
-        if kind in _NEVER:
+    def _key_of(self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
+        """Return what a call is remembered by, as `recall` finds it; None if it is not to be."""
+        if facts.kind is _OTHER or facts.kind is _LIFTED:
             return None
         try:
-            key: tuple[Hashable, ...] = (id(func), self._key(args, kind, known, unknown))
-            if kwargs:
-                key = (*key, *kwargs, self._key(kwargs.values(), kind, known, unknown))
+            key: tuple[Hashable, ...] = (id(facts.func), self._key(args, facts.kind, [], []))
+            return (*key, *kwargs, self._key(kwargs.values(), facts.kind, [], [])) if kwargs else key
         except _NotRememberedError:
-            unknown.append(_ANY)
             return None
-        return key
 
     def _key(  # noqa: C901  (in parts, each would cost a call)
         self, values: Iterable[Any], of: Kind, known: list[Tensor], unknown: list[Tensor]
@@ -359,7 +357,7 @@ class Memo(TorchDispatchMode):
                 dtype = value.dtype
                 if value.layout is not torch.strided or dtype.is_complex:
                     raise _NotRememberedError
-                offset = value.storage_offset() if of is Kind.VIEW else 0
+                offset = value.storage_offset() if of is _VIEW else 0
                 parts.append((value.shape, value.stride(), dtype, value.fake_device, offset))
             elif kind in _SCALARS:
                 parts.append((kind, value))
