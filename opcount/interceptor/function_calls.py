@@ -42,15 +42,13 @@ class _Way(NamedTuple):
     Attributes:
         pricing: The plan whose formula is asked.
         charging: The plan that calls are charged by, at a cost which is known already.
-        failing: The plan for calls on which the formula fails.
     """
 
     pricing: Plan
     charging: Plan
-    failing: Plan
 
-    def price(self, out: Any, args: tuple[Any, ...]) -> tuple[Plan, Cost]:
-        """Return the plan by which to charge a call, and its cost."""
+    def price(self, out: Any, args: tuple[Any, ...]) -> tuple[Plan, Cost] | None:
+        """Return the plan by which to charge a call, and its cost; None if the formula does not know such a call."""
         price = self.pricing.price
         if price is None:
             return self.charging, Cost()
@@ -60,9 +58,9 @@ class _Way(NamedTuple):
         except Exception:
             if self.pricing.from_user:
                 raise
-            return self.failing, Cost()
+            return None
         # A formula of ours may have been asked for a function that only bears a library's name.
-        return (self.charging, cost) if self.pricing.from_user or _counts(cost) else (self.failing, Cost())
+        return (self.charging, cost) if self.pricing.from_user or _counts(cost) else None
 
 
 def _counts(cost: Cost) -> bool:
@@ -73,7 +71,7 @@ def _counts(cost: Cost) -> bool:
 def _way(pricing: Plan, suffix: str = "") -> _Way:
     name = f"{pricing.operator}{suffix}"
     charging = Plan(name, pricing.family, _known_cost if pricing.price else None, text=pricing.text)
-    return _Way(pricing, charging, Plan(name, UNCOUNTED))
+    return _Way(pricing, charging)
 
 
 def _known_cost(_out: object, /, *_args: object, cost: Cost) -> Cost:
@@ -121,9 +119,10 @@ class FunctionCalls:
             return self._watch_forward(mode, function, args, run) if issubclass(function, Function) else run()
         name = name_of(function)
         if issubclass(function, Function):
-            with mode.absent():
-                out = run()
-            self._latest[name] = self._charge(mode, ways, out, args)
+            out, bill = self._run_priced(mode, ways, function, args, run)
+            self._latest.pop(name, None)
+            if bill is not None:
+                self._latest[name] = bill
         else:  # functorch made it of the program's own, which it applies
             out = run()
         node = _node_of(function, out)
@@ -133,17 +132,39 @@ class FunctionCalls:
             self._bills[node] = self._latest[name]
         return out
 
-    def _charge(
-        self, mode: Interceptor, ways: tuple[_Way, _Way | None, _Way], out: Any, args: tuple[Any, ...]
-    ) -> _Bill:
+    def _run_priced(
+        self,
+        mode: Interceptor,
+        ways: tuple[_Way, _Way | None, _Way],
+        function: Any,
+        args: tuple[Any, ...],
+        run: Callable[[], Any],
+    ) -> tuple[Any, _Bill | None]:
+        """Run a forward, and charge it by its formula; return what it returned, and what its backward costs.
+
+        A formula of ours may refuse a call once it has run. So what ran inside is kept until then, to be charged as if
+        there were no formula; a backward without a price is counted by what it runs, too.
+        """
         forward, backward, alike = ways
+        if forward.pricing.price is None or forward.pricing.from_user:
+            with mode.absent():
+                out = run()
+            inside = None
+        else:
+            inside = mode.deferring()
+            with mode.absent(), inside.reentered():
+                out = self._watch_forward(inside, function, args, run)
         with without(interceptors()):  # what a formula computes to know the cost is not the program's
-            plan, cost = forward.price(out, args)
-            bill = None if backward is None else _Bill(*backward.price(out, args), each=False)
-        mode.charge(plan, out, args, {"cost": cost})
-        if bill is not None:
-            return bill
-        return _Bill(alike.charging if plan is forward.charging else alike.failing, cost, each=True)
+            priced = forward.price(out, args)
+            owed = None if backward is None else backward.price(out, args)
+        if inside is not None:
+            inside.drop() if priced is not None else inside.charge_deferred()
+        if priced is not None:
+            plan, cost = priced
+            mode.charge(plan, out, args, {"cost": cost})
+        if backward is not None and (priced is not None or backward.pricing.from_user):
+            return out, None if owed is None else _Bill(*owed, each=False)
+        return out, None if priced is None else _Bill(alike.charging, priced[1], each=True)
 
     def run_backward(self, mode: Interceptor, node: Any, grads: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         """Run a function's backward."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from torch._ops import OpOverload
 
+    from opcount.interceptor.deferring import Deferring
     from opcount.interceptor.function_calls import FunctionCalls
     from opcount.interceptor.steps import Steps
     from opcount.scope import Frame, Scope
@@ -332,6 +333,12 @@ class Interceptor(TorchDispatchMode):
         watch = (kind or Watch)(self)
         with watch.reentered():
             yield watch
+
+    def deferring(self) -> Deferring:
+        """Return the same interceptor once more, to be entered; it keeps what it charges until that is certain."""
+        from opcount.interceptor.deferring import Deferring  # noqa: PLC0415  (it imports this file)
+
+        return Deferring(self)
 
     def watch(self) -> Watch:
         """Return the same interceptor once more, to be entered; it notes whether anything is priced."""

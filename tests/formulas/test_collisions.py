@@ -66,15 +66,52 @@ def test_a_function_whose_context_is_set_up_apart_takes_no_context():
     assert counter.macs == g.numel() * 5
 
 
-@pytest.mark.parametrize("pool", [torch.ones(2, 2), 0.5, -7])
-def test_a_cost_that_is_no_number_names_the_function(pool):
-    class BorderAlignFunction(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x, boxes, pool):
-            return x + 1
+def border_align(name, forward):
+    """Make a function whose formula asks for a whole number as the third argument."""
+    backward = staticmethod(lambda _ctx, grad: (grad * 2, None, None))
+    return type(name, (torch.autograd.Function,), {"forward": staticmethod(forward), "backward": backward})
 
+
+@pytest.mark.parametrize("pool", [torch.ones(2, 2), 0.5, -7])
+def test_a_function_whose_formula_refuses_a_call_is_counted_by_its_parts(pool):
+    function = border_align("BorderAlignFunction", lambda _ctx, x, boxes, pool: x + 1)
+    x = torch.rand(1, 2, 3, 4, requires_grad=True)
+    with OpCounter(strict=True, convention="full") as counter, OpCounter() as outer:
+        function.apply(x, x, pool).backward(torch.ones(1, 2, 3, 4))
+    assert {name: total.arith for name, total in counter.by_operator().items() if total.arith} == {
+        "aten.add.Tensor": x.numel(),
+        "aten.mul.Tensor": x.numel(),
+    }
+    assert outer.profile.total == counter.profile.total
+
+
+def native(_ctx, x, boxes, pool):
+    out = torch.empty_like(x)
+    out.detach().numpy()[...] = x.detach().numpy() + 1
+    return out
+
+
+@pytest.mark.parametrize("pool", [torch.ones(2, 2), 0.5, -7])
+def test_a_kernel_whose_formula_refuses_a_call_is_named(pool):
+    function = border_align("BorderAlignFunction", native)
     x = torch.rand(1, 2, 3, 4)
     with pytest.warns(UserWarning, match="BorderAlignFunction"), OpCounter() as counter:
-        BorderAlignFunction.apply(x, x, pool)
+        function.apply(x, x, pool)
     assert set(counter.coverage.uncounted) == {"autograd.BorderAlignFunction"}
     assert (counter.macs, counter.profile.total.arith) == (0, 0)
+
+
+def test_memory_that_a_priced_kernel_keeps_is_not_named():
+    kept = []
+
+    def forward(ctx, x, boxes, pool):
+        kept.append(torch.empty_like(x))
+        kept[-1].numpy()[...] = 1
+        return native(ctx, x, boxes, pool)
+
+    x = torch.rand(1, 8, 3, 4)
+    boxes = torch.rand(1, 12, 4)
+    with OpCounter(strict=True) as counter:
+        border_align("BorderAlignFunction", forward).apply(x, boxes, 10)
+        _ = kept[0] + 1
+    assert set(counter.by_operator()) == {"autograd.BorderAlignFunction", "aten.add.Tensor"}
