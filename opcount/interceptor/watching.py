@@ -5,7 +5,7 @@ from __future__ import annotations
 from cmath import isnan
 from collections.abc import Mapping
 from contextlib import contextmanager
-from types import CellType, ModuleType
+from types import BuiltinMethodType, CellType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -261,13 +261,19 @@ def _reachable(values: Any) -> list[Tensor]:
     return found
 
 
-def _inside(value: Any) -> list[Any]:
+def _inside(value: Any) -> list[Any]:  # noqa: PLR0911  (one for each kind of object)
     if isinstance(value, (list, tuple, set, frozenset)):
         return list(value)
     if isinstance(value, Mapping):
         return list(value.values())
     if isinstance(value, nn.Module):
         return [value._parameters, value._buffers, value._modules]
-    cells = getattr(value, "__closure__", None) or ()
-    held = [cell.cell_contents for cell in cells if cell != _EMPTY]
-    return [*held, getattr(value, "__self__", None), getattr(value, "__dict__", None)]
+    if type(value) is FunctionType:
+        cells = value.__closure__ or ()
+        return [*(cell.cell_contents for cell in cells if cell != _EMPTY), value.__dict__]
+    if isinstance(value, (MethodType, BuiltinMethodType)):
+        return [value.__self__]
+    try:
+        return [object.__getattribute__(value, "__dict__")]  # not what an object answers for any name
+    except AttributeError:
+        return []

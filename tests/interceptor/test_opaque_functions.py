@@ -517,3 +517,18 @@ def test_what_is_known_of_one_call_does_not_hide_what_the_next_one_does():
     nested = function(lambda _, x: transparent.apply(x * 2) + opaque.apply(x).sum())
     nested.__name__ = "Nested"
     assert uncounted(lambda: nested.apply(X)) == {"autograd.Opaque"}  # only what ran it
+
+
+class Library:
+    """Answers any name with a function, as modules do that are imported late."""
+
+    def __getattr__(self, name):
+        return lambda *_: name
+
+
+LIBRARY = Library()
+
+
+def test_what_a_function_finds_by_name_may_answer_any_question():
+    probe = function(lambda _, x: native(torch.empty_like(x), x) if LIBRARY.fast() else x)
+    assert uncounted(lambda: probe.apply(X)) == {"autograd.Probe"}
