@@ -19,6 +19,7 @@ from torch.utils import _foreach_utils
 from opcount.dryrun.asked_whether_fake import unasked_whether_fake
 from opcount.dryrun.computing import Computing, for_real
 from opcount.dryrun.constructors import subclasses_of_fakes
+from opcount.dryrun.containers import put_back
 from opcount.dryrun.exchanged import own_tensors, put_back_certain
 from opcount.dryrun.fakes import Fakes
 from opcount.dryrun.guard import GUARDED, Guard, was_made
@@ -34,7 +35,7 @@ from opcount.dryrun.padding import guard_padding
 from opcount.dryrun.quiet import errors_raised_only
 from opcount.dryrun.refusals import Refusals
 from opcount.dryrun.skeleton import skeleton
-from opcount.dryrun.snapshot import Snapshot, put_back
+from opcount.dryrun.snapshot import Snapshot
 from opcount.dryrun.tensors import DryTensor
 from opcount.dryrun.threads import Threads, put_beneath_counters, put_on_top, take_threads_along
 from opcount.dryrun.twins import Twins
@@ -96,7 +97,8 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str | None] = la
     fakes, refusals = Fakes(), Refusals(where)
     computing = Computing(fakes, refusals)
     namespaces = Namespaces(fakes.mode)
-    twins, leaves, snapshot = Twins(fakes, computing.borrow), Leaves(), Snapshot(namespaces)
+    twins, snapshot = Twins(fakes, computing.borrow), Snapshot(namespaces)
+    leaves = Leaves()
     with Undo() as restore:
         restore.add(partial(_restore, snapshot, leaves, namespaces))
         guard = partial(guard_padding, known=computing.known, refusals=refusals)
@@ -188,6 +190,7 @@ class _Entering(NamedTuple):
                 self.twins.check(module)
             if new:
                 with for_real():
+                    self.snapshot.note(map(vars, _tensors_of(new)))
                     for module, held in zip(new, self.snapshot.modules(new, hold=hold), strict=True):
                         if not hold:
                             self._look_at_tensors(module)
@@ -204,6 +207,15 @@ class _Entering(NamedTuple):
 def _is_of(mode: object, value: Any) -> bool:
     """Tell whether something is a fake tensor of a dry run."""
     return isinstance(value, DryTensor) and value.fake_mode is mode
+
+
+def _tensors_of(modules: Iterable[nn.Module]) -> Iterator[torch.Tensor]:
+    """Yield the tensors in the tables of modules that the program may have given attributes."""
+    for module in modules:
+        for table in (module._parameters, module._buffers):
+            for tensor in table.values():
+                if tensor is not None and not isinstance(tensor, DryTensor):
+                    yield tensor
 
 
 def _follow(threads: Threads, enter: _Entering, undo: Undo) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     Undo = tuple[Callable[[Any, Any], None], Any, Any]
     """What puts an object back, the object, and what it was."""
@@ -83,3 +83,22 @@ def _kind_of(container: Any) -> Any:
 def put_back_buffer(now: Any, before: Any) -> None:
     """Have an array of numbers hold what it held."""
     now[... if isinstance(now, np.ndarray) else slice(None)] = before
+
+
+def put_back(undo: Iterable[Undo]) -> list[Exception]:
+    """Put everything back, whatever happens to the others; return what was raised."""
+    errors: list[Exception] = []
+    for restore, now, before in undo:
+        try:
+            restore(now, before)
+        except Exception as error:  # noqa: BLE001  (said when all the others are back)
+            errors.append(error)
+    return errors
+
+
+def content_of(cell: types.CellType) -> Any:
+    """Return what a cell of a closure holds; None if it is empty."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None

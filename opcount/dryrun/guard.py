@@ -16,12 +16,13 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.jit import _builtins
 from torch.nn.parameter import is_lazy
-from torch.nn.utils import prune
+from torch.nn.utils import _named_member_accessor, prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from opcount.dryrun.computing import for_real
 from opcount.dryrun.fakes import CPU, PLAIN, active_mode
+from opcount.dryrun.guard_objects import OF_OBJECTS
 from opcount.dryrun.tensors import DryTensor
 from opcount.interceptor.patches import Patches
 
@@ -435,6 +436,8 @@ GUARDED = Patches(
         (nn.Module, "_apply"): _applying,
         **{(nn.Module, name): _changing_module for name in _OF_MODULES},
         **{(hook, name): _changing_hooked_module for hook in _HOOKS for name in ("apply", "remove")},
+        **{(_named_member_accessor, name): _changing_hooked_module for name in ("swap_tensor", "set_tensor")},
+        **OF_OBJECTS,
     },
 )
 """In place for as long as anybody is in a dry run."""

@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 _ABSENT = object()
 
-_STORE = dis.opmap["STORE_ATTR"]
+_STORE, _IMPORT = dis.opmap["STORE_ATTR"], dis.opmap["IMPORT_NAME"]
 _ATOMS = ATOMS - {type, types.ModuleType}
 
 _MANY = 1000
 """Size from which a container is a registry, whose values are not looked into."""
 
-_ENOUGH = 500
+_ENOUGH = 200
 """Number of objects, the nearest ones first, after which no others are looked at: large libraries have no end."""
 
 _OTHERS = {*sys.stdlib_module_names, "torch", "numpy", "opcount", "functorch", "sympy", "triton", "pytest", "_pytest"}
@@ -95,6 +95,10 @@ class Namespaces:
                 continue
             self._seen[id(value)] = value
             todo.extend(self._inside(value))
+
+    def hold_fakes(self, value: Any) -> bool:
+        """Tell whether fake tensors can be reached from an object."""
+        return holds_fakes([value], self._mode)
 
     def restoring(self) -> list[Undo]:
         """Return what puts each place back that got something fake."""
@@ -155,6 +159,8 @@ class Namespaces:
         variables = function.__globals__
         if not _is_others(variables.get("__name__")):
             self._of_globals(variables, facts.names, found)
+            if facts.imports:
+                self._of_imports(variables.get("__package__"), facts.names, found)
             for name in facts.names - self._used:
                 self._used.add(name)
                 found.extend(self._unused.pop(name, ()))
@@ -169,6 +175,12 @@ class Namespaces:
                 found.append(value)
             elif not _is_others(value.__name__):
                 self._of_globals(vars(value), names, found)
+
+    def _of_imports(self, package: Any, names: frozenset[str], found: list[Any]) -> None:
+        for name in names:
+            for module in (sys.modules.get(name), sys.modules.get(f"{package}.{name}")):
+                if module is not None and not _is_others(module.__name__):
+                    self._of_globals(vars(module), names, found)
 
     def _of_object(self, value: Any) -> Iterator[Any]:
         if isinstance(value, (dict, list, set, deque)):
@@ -216,10 +228,12 @@ class _Facts(NamedTuple):
     Attributes:
         names: Of variables that are not its own, and of attributes, also of code inside it.
         stores: Whether it sets attributes.
+        imports: Whether it imports modules.
     """
 
     names: frozenset[str]
     stores: bool
+    imports: bool
 
 
 @functools.lru_cache(1 << 14)
@@ -227,7 +241,9 @@ def facts_of(code: types.CodeType) -> _Facts:
     """Return what is known of code."""
     inner = [facts_of(each) for each in code.co_consts if isinstance(each, types.CodeType)]
     names = frozenset(code.co_names).union(*(each.names for each in inner))
-    return _Facts(names, _STORE in code.co_code[::2] or "setattr" in names or any(each.stores for each in inner))
+    steps = code.co_code[::2]
+    stores = _STORE in steps or "setattr" in names or any(each.stores for each in inner)
+    return _Facts(names, stores, _IMPORT in steps or any(each.imports for each in inner))
 
 
 def put_back_place(place: Any, before: Any) -> None:

@@ -36,7 +36,7 @@ def paired_optimizers(twins: Twins, snapshot: Snapshot, is_here: Callable[[], bo
             return None
         if id(optimizer) not in seen:
             seen[id(optimizer)] = optimizer
-            snapshot.note([optimizer.state, [group["params"] for group in optimizer.param_groups]])
+            snapshot.note([optimizer, optimizer.state, [group["params"] for group in optimizer.param_groups]])
             _pair(optimizer, twins)
         return _pair_again(optimizer, twins, *args, **kwargs)
 

@@ -23,6 +23,7 @@ from torch.nn.utils import parametrize
 
 from opcount.dryrun.containers import (
     ATOMS,
+    content_of,
     empty_again,
     items_of,
     put_back_buffer,
@@ -32,6 +33,7 @@ from opcount.dryrun.containers import (
 )
 from opcount.dryrun.namespaces import put_back_place
 from opcount.dryrun.places import Attributes, Cache, Slots, slots_of
+from opcount.errors import DryRunError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -61,6 +63,9 @@ _PUT_BACK: tuple[tuple[Any, Any], ...] = (
     (set, put_back_set),
 )
 """What puts containers back, by their types."""
+
+_OPAQUE = ("builtins", "itertools")
+"""Modules of iterators, which hold objects that nobody can put there."""
 
 _LARGE = 1 << 20
 """Size in bytes from which an array of numbers is not remembered."""
@@ -249,7 +254,7 @@ class Snapshot:
         if isinstance(value, types.FunctionType):
             self._seen[id(value)] = value
             self._namespaces.look(value)
-            return [_content(cell) for cell in value.__closure__ or ()]
+            return [content_of(cell) for cell in value.__closure__ or ()]
         if isinstance(value, types.MethodType):
             return [value.__self__, value.__func__]
         if isinstance(value, (ContextVar, Cache)):
@@ -269,12 +274,19 @@ class Snapshot:
 
     def _remember_object(self, value: Any) -> Iterable[Any] | None:
         kind = type(value)
+        if kind.__module__ in _OPAQUE:
+            self._undo.append((self._check, value, None))
         if isinstance(value, (type, types.ModuleType)) or (
             kind.__module__.startswith(_FOREIGN) and not kind.__module__.startswith(_KEEPERS)
         ):
             return None
         self._seen[id(value)] = value
         return self._remember_attributes(value)
+
+    def _check(self, value: Any, _before: object) -> None:
+        """Refuse to leave a fake tensor in what nothing can be taken from, such as the frame of a generator."""
+        if self._namespaces.hold_fakes(value):
+            raise DryRunError(f"dry run: {value!r} keeps a tensor of the dry run, which cannot be taken from it")
 
     def _remember_attributes(self, value: Any) -> list[Any]:
         attributes = getattr(value, "__dict__", None)
@@ -298,17 +310,6 @@ class Snapshot:
                 self._undo.append((put_back_buffer, value, value.copy()))
         elif len(value) <= _LARGE:
             self._undo.append((put_back_buffer, value, value[:]))
-
-
-def put_back(undo: Iterable[Undo]) -> list[Exception]:
-    """Put everything back, whatever happens to the others; return what was raised."""
-    errors: list[Exception] = []
-    for restore, now, before in undo:
-        try:
-            restore(now, before)
-        except Exception as error:  # noqa: BLE001  (said when all the others are back)
-            errors.append(error)
-    return errors
 
 
 def _has_tables(attributes: dict[str, Any], tables: list[Any]) -> bool:
@@ -394,10 +395,3 @@ def _references_of_one() -> int:
 
 
 _REFERENCES_OF_ONE = _references_of_one()
-
-
-def _content(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return None

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _MAY_HOLD_TENSORS = {Tensor, nn.Parameter, getattr(nn, "Buffer", Tensor), list, dict, tuple, FakeTensor}
 """Types of attributes in which tensors are looked for."""
 
+_NESTED = (Tensor, list, dict, tuple)
+
 _TABLES = {"_parameters", "_buffers", "_modules"}
 
 
@@ -40,6 +42,7 @@ class Twins:
         self._keep = keep
         self._twins: dict[int, tuple[Tensor, Tensor]] = {}
         self._in_place: set[int] = set()
+        self._looked_into: dict[int, Any] = {}
 
     def of(self, tensor: Tensor) -> Tensor:
         """Return the twin of a tensor, made at its first use; a fake tensor of this dry run is its own."""
@@ -134,18 +137,20 @@ class Twins:
                 not is_lazy(value) and is_plain(value) and (_needs_twin(value) or not isinstance(value, nn.Parameter))
             )
             return self._stand_in(value) if swap and value.is_leaf else value
-        if type(value) is list:
-            for i, item in enumerate(value):
-                if isinstance(item, (Tensor, list, dict, tuple)):
-                    value[i] = self._replaced(item)
-        elif type(value) is dict:
-            for key, item in value.items():
-                if isinstance(item, (Tensor, list, dict, tuple)):
-                    value[key] = self._replaced(item)
-        elif type(value) is tuple and any(isinstance(item, (Tensor, list, dict, tuple)) for item in value):
+        if type(value) in (list, dict):
+            self._replace_in(value)
+        elif type(value) is tuple and any(isinstance(item, _NESTED) for item in value):
             items = [self._replaced(item) for item in value]
             return value if all(a is b for a, b in zip(items, value, strict=True)) else tuple(items)
         return value
+
+    def _replace_in(self, value: Any) -> None:
+        """Replace what is in a list or dict, once: it may be in itself."""
+        if id(value) not in self._looked_into:
+            self._looked_into[id(value)] = value
+            for key, item in enumerate(value) if type(value) is list else value.items():
+                if isinstance(item, _NESTED):
+                    value[key] = self._replaced(item)
 
 
 def _is_script(module: nn.Module) -> bool:

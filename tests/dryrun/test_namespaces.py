@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import queue
+import sys
 import threading
 import types
 from array import array
@@ -20,6 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.utils import parametrizations, parametrize
 
 from opcount import OpCounter
+from opcount.errors import DryRunError
 
 TABLE: Any = None
 READY = False
@@ -262,3 +265,117 @@ def test_a_parametrization_that_is_removed_inside_is_there_afterwards() -> None:
         model(torch.ones(2, 4))
     assert parametrize.is_parametrized(model.linear)
     assert type(model.linear.weight) is Tensor
+
+
+def test_a_variable_of_a_module_that_forward_imports_is_not_fake_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    constants = types.ModuleType("constants_of_a_program")
+    constants.TABLE, constants.KEPT = None, {}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, constants.__name__, constants)
+
+    class Imports(Model):
+        def forward(self, x: Tensor) -> Tensor:
+            import constants_of_a_program as here  # noqa: PLC0415
+
+            if here.TABLE is None:
+                here.TABLE = x * 2
+            return self.linear(x) + here.TABLE + here.KEPT.setdefault("kept", x * 3)  # type: ignore[no-any-return]
+
+    model, x = Imports(), torch.ones(2, 4)
+    with OpCounter(model, dry_run=True):
+        model(x)
+    assert (constants.TABLE, constants.KEPT) == (None, {})  # type: ignore[attr-defined]
+    assert _is_real_afterwards(model, x)
+
+
+def test_attributes_of_parameters_are_as_before_to_any_depth() -> None:
+    model, x = nn.Linear(4, 4), torch.ones(2, 4)
+    model.bias.requires_grad_(False)
+    model.weight.kept, model.weight.last = {"a": []}, None  # type: ignore[attr-defined]
+    with OpCounter(model, dry_run=True):
+        model.weight.kept["a"].append(model(x))  # type: ignore[attr-defined]
+        model.weight.last = model.bias.new = model(x)  # type: ignore[attr-defined]
+    assert vars(model.weight) == {"kept": {"a": []}, "last": None}
+    assert vars(model.bias) == {}
+
+
+def test_hooks_of_tensors_and_modules_are_as_before() -> None:
+    model, x = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), torch.ones(2, 4)
+    first, second = model[0].weight, model[1].weight
+    handles = [
+        first.register_hook(lambda grad: grad * 2),
+        first.register_post_accumulate_grad_hook(lambda _: None),
+        model[0].register_forward_hook(lambda _m, _a, out: out * 3),
+    ]
+    model(x).sum().backward()
+    before = [first.grad, second.grad]
+    model.zero_grad()
+    with OpCounter(model, dry_run=True):
+        for handle in handles:
+            handle.remove()
+        second.register_hook(lambda grad: grad * 5)
+        second.register_post_accumulate_grad_hook(lambda parameter: setattr(parameter, "grad", None))
+        model(x).sum().backward()
+    model(x).sum().backward()
+    assert [torch.equal(a, b) for a, b in zip(before, [first.grad, second.grad], strict=True)] == [True, True]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_module_that_is_called_with_other_parameters_keeps_its_own(own: bool) -> None:
+    model, x = nn.Linear(4, 4), torch.ones(2, 4)
+    others = {name: nn.Parameter(torch.ones_like(tensor)) for name, tensor in model.named_parameters()}
+    before = dict(model.named_parameters())
+    with OpCounter(dry_run=True) as c:
+        given = {name: tensor * 2 for name, tensor in before.items()} if own else others
+        torch.func.functional_call(model, given, (x,))
+        torch.func.functional_call(model, given, (x,))
+    assert all(tensor is before[name] for name, tensor in model.named_parameters())
+    assert c.macs == 2 * (2 * 4 * 4)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda o: torch.optim.lr_scheduler.StepLR(o, 1),
+        lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, 10),
+        lambda o: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(o, 2),
+        lambda o: torch.optim.lr_scheduler.ChainedScheduler([torch.optim.lr_scheduler.StepLR(o, 1)]),
+    ],
+)
+def test_a_schedule_does_not_go_on(make: Any) -> None:
+    model, x = nn.Linear(4, 4), torch.ones(2, 4)
+    optimizer = torch.optim.SGD(model.parameters(), 0.5, momentum=0.9)
+    schedule = make(optimizer)
+    before = copy.deepcopy((schedule.state_dict(), optimizer.state_dict()))
+    for _ in range(2):
+        with OpCounter(model, dry_run=True):
+            model(x).sum().backward()
+            optimizer.step()
+            schedule.step()
+    assert (schedule.state_dict(), optimizer.state_dict()) == before
+
+
+def test_a_generator_that_keeps_a_fake_tensor_is_named() -> None:
+    def rows() -> Any:
+        row = None
+        while True:
+            row = model.weight * 2 if row is None else row
+            yield row
+
+    model, x = nn.Linear(4, 4), torch.ones(4, 4)
+    model.rows = rows()  # type: ignore[assignment]
+    with pytest.raises(DryRunError, match=r"rows.* keeps a tensor of the dry run"), OpCounter(model, dry_run=True):
+        model(x) + next(model.rows)
+
+
+def test_containers_that_hold_themselves_are_looked_into_once() -> None:
+    model, x = nn.Linear(4, 4), torch.ones(2, 4)
+    rows: list[Any] = [model.weight.detach()]
+    table: dict[str, Any] = {"rows": rows}
+    rows.append(table)
+    table["table"] = table
+    model.table = table  # type: ignore[assignment]
+    with OpCounter(model, dry_run=True) as c:
+        model.table["last"] = model(x)
+        rows.append(model.table["last"])
+    assert c.macs == 2 * 4 * 4
+    assert (list(table), len(rows)) == (["rows", "table"], 2)
