@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dis
 import sys
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -25,19 +26,35 @@ _CONTAINS = torch.Tensor.__contains__.__code__
 """Asks for the truth of what Python's ``in`` is asked for."""
 
 _CALLS = {"CALL", "CALL_METHOD", "CALL_FUNCTION"}
+_ASKS = {*_CALLS, "COMPARE_OP"}
 _LEADS = {"TO_BOOL", "NOT_TAKEN", "CACHE", "COPY"}
 """Instructions between a call and a jump that change nothing of what the jump depends on."""
+
+
+_OURS = (str(Path(__file__).parents[1]), torch._ops.__file__)
+
+
+@cache
+def _is_ours(file: str) -> bool:
+    return file.startswith(_OURS)
+
+
+def asking(frame: FrameType | None) -> FrameType | None:
+    """Return the innermost frame that is not ours."""
+    while frame is not None and _is_ours(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame
 
 
 def truth_to_go_on(frame: FrameType) -> bool | None:
     """Return the truth for which a frame goes on as in most real runs: without an error or a message; None: unknown."""
     if frame.f_code is _CHECK:
         return True
-    asking = frame.f_back if frame.f_code is _CONTAINS else frame
-    if asking is None:
+    outer = frame.f_back if frame.f_code is _CONTAINS else frame
+    if outer is None:
         return None
-    truth = truth_that_passes(asking)
-    return truth_without_message(asking) if truth is None else truth
+    truth = truth_that_passes(outer)
+    return truth_without_message(outer) if truth is None else truth
 
 
 def truth_that_passes(frame: FrameType) -> bool | None:
@@ -48,14 +65,46 @@ def truth_that_passes(frame: FrameType) -> bool | None:
 
 
 @lru_cache(4096)
+def instruction_at(code: CodeType, at: int, further: int = 0) -> dis.Instruction | None:
+    """Return an instruction of some code, or the one so many further; None: there is none."""
+    instructions = [each for each in dis.get_instructions(code) if each.opname not in _LEADS]
+    at = max((i for i, each in enumerate(instructions) if each.offset <= at), default=len(instructions))
+    return instructions[at + further] if at + further < len(instructions) else None
+
+
+def called_function(frame: FrameType) -> str | None:
+    """Return the last name of the function that a frame is calling, as it is written there; None: it is not told."""
+    return None if sys.version_info < (3, 11) else _called(frame.f_code, frame.f_lasti)
+
+
+@lru_cache(4096)
+def _called(code: CodeType, at: int) -> str | None:
+    """Return the last name that is loaded where the text of a call begins."""
+    call = instruction_at(code, at)
+    if call is None or call.opname not in _CALLS:
+        return None
+    begins = _begins(call)
+    names = [
+        each.argval
+        for each in dis.get_instructions(code)
+        if each.offset < at and each.opname.startswith("LOAD_") and _begins(each) == begins
+    ]
+    return names[-1] if names and isinstance(names[-1], str) and None not in begins else None
+
+
+def _begins(instruction: Any) -> tuple[int | None, int | None]:
+    return instruction.positions.lineno, instruction.positions.col_offset
+
+
+@lru_cache(4096)
 def _truth(code: CodeType, asked_at: int) -> bool | None:
     code_of = dis.Bytecode(code)
     instructions = list(code_of)
     at = {instruction.offset: i for i, instruction in enumerate(instructions)}
-    i = at.get(asked_at)
-    if i is None:
-        return None
-    if instructions[i].opname in _CALLS:
+    i = max(
+        (i for i, each in enumerate(instructions) if each.offset <= asked_at), default=0
+    )  # Python 3.11: in its cache
+    if instructions[i].opname in _ASKS:
         i += 1
     while i < len(instructions) and instructions[i].opname in _LEADS:
         i += 1

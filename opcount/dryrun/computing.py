@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +12,9 @@ import torch.utils.data
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from opcount.dryrun.checks import truth_to_go_on
+from opcount.dryrun.checks import asking
 from opcount.dryrun.fakes import CPU, can_be_faked
+from opcount.dryrun.numbers import Numbers
 from opcount.dryrun.operators import FINITE_ANSWERS, Kind, stands_for_input
 from opcount.dryrun.patterns import LAYOUTS, Patterns
 from opcount.dryrun.refusals import made_by_a_library
@@ -25,7 +25,6 @@ from opcount.interceptor import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import FrameType
 
     from opcount.dryrun.fakes import Fakes
     from opcount.dryrun.operators import Facts
@@ -48,13 +47,6 @@ _DATA = str(Path(torch.utils.data.__file__).parent)
 
 _SCALAR = torch.ops.aten._local_scalar_dense.default
 
-_OURS = (str(Path(__file__).parents[1]), torch._ops.__file__)
-
-
-@functools.cache
-def _is_ours(file: str) -> bool:
-    return file.startswith(_OURS)
-
 
 class _NotKnownError(Exception):
     """An argument has no known value."""
@@ -67,6 +59,7 @@ class Computing:
         self._fakes = fakes
         self._refusals = refusals
         self._values = Values()
+        self.numbers = Numbers(self.known, refusals)
         self._patterns = Patterns(fakes, self._values, refusals)
 
     def value_of(self, tensor: DryTensor, asked: str) -> Tensor:
@@ -154,7 +147,7 @@ class Computing:
 
     def memory(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return real memory for functions of PyTorch that write to it where no mode sees them, else `UNKNOWN`."""
-        frame = _asking(sys._getframe(1))
+        frame = asking(sys._getframe(1))
         if frame is None or any(isinstance(value, FakeTensor) for value in args):
             return UNKNOWN
         code = frame.f_code
@@ -211,7 +204,7 @@ class Computing:
             return self._on_odd(facts, tensors, args, kwargs)
         if facts.looks or not facts.tensors:
             out = self._compute(facts, args, kwargs)
-            return self._truth(tensors[0]) if out is UNKNOWN and facts.func is _SCALAR else out
+            return self.numbers.asked(tensors[0], sys._getframe(1)) if out is UNKNOWN and facts.func is _SCALAR else out
         if sum(t.numel() for t in tensors) <= LIMIT or (facts.bounded and _fit(tensors)):
             return self._compute(facts, args, kwargs)
         return UNKNOWN
@@ -243,13 +236,6 @@ class Computing:
         with for_real():
             none = self._values.adopt(torch.zeros(size, dtype=torch.int32, device="cpu"))
         return (*results[:info], none, *results[info + 1 :])
-
-    @staticmethod
-    def _truth(tensor: Tensor) -> Any:
-        """Return what lets the program pass a check of a tensor with one element, if it is asked for that alone."""
-        frame = _asking(sys._getframe(1))
-        truth = None if frame is None or tensor.numel() != 1 else truth_to_go_on(frame)
-        return UNKNOWN if truth is None else (float(truth) if tensor.dtype.is_floating_point else truth)
 
     def _select(self, source: Tensor, mask: Tensor) -> Any:
         """Return as many elements as a known mask selects."""
@@ -378,13 +364,6 @@ def _fit(tensors: list[Tensor]) -> bool:
         return int(torch.broadcast_shapes(*[t.shape for t in tensors]).numel()) <= LIMIT_OF_INTEGERS
     except RuntimeError:
         return False
-
-
-def _asking(frame: FrameType | None) -> FrameType | None:
-    """Return the innermost frame that is not ours."""
-    while frame is not None and _is_ours(frame.f_code.co_filename):
-        frame = frame.f_back
-    return frame
 
 
 @contextmanager

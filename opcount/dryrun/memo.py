@@ -118,6 +118,7 @@ class Memo(TorchDispatchMode):
         self._refusals = refusals
         self._computing = computing
         self._threads = threads
+        fakes.mode.number_of = self._computing.numbers.of  # type: ignore[attr-defined]
         fakes.mode.value_of = self._computing.value_of  # type: ignore[attr-defined]
         fakes.mode.refusals = self._refusals  # type: ignore[attr-defined]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,8 @@ _SIGNS = (
     "Mixing fake modes",
     "Cannot copy out of meta",
     "non-Fake Tensor",
+    "DryNumber",
+    "Object of type float is not JSON serializable",
 )
 """What errors say that real tensors do not raise."""
 
@@ -84,6 +87,11 @@ class Refusals:
     ) -> DryRunError:
         """Return the error that says why an operator is refused."""
         return self._remember(str(operator), reason, program_line(sys._getframe(1)))
+
+    def later(self, operator: Any) -> Callable[[], DryRunError]:
+        """Return what makes the error that refuses an operator which runs now, should its result be needed."""
+        reason = "needs the values of its inputs, and a dry run has none"
+        return partial(self._remember, str(operator), reason, program_line(sys._getframe(1)), self.module)
 
     def explain(self, operator: Any, error: Exception, *, odd: bool = False) -> Exception:
         """Return what to raise for an error of an operator on fake tensors: itself, where a real run raises it, too.
@@ -136,8 +144,8 @@ class Refusals:
         first, self.first = self.first, None
         return first
 
-    def _remember(self, operator: str, reason: str, line: tuple[str, int]) -> DryRunError:
-        module = self.module
+    def _remember(self, operator: str, reason: str, line: tuple[str, int], module: str | None = None) -> DryRunError:
+        module = self.module if module is None else module
         subject = f"{operator} in {module or 'the model itself'} " if operator else ""
         file, number = line
         error = DryRunError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,12 @@ class DryTensor(FakeTensor):
     def __array__(self, dtype: Any = None, *_args: Any, **_kwargs: Any) -> Any:
         array = _value(self, "__array__").numpy()
         return array if dtype is None else array.astype(dtype, copy=False)
+
+    def item(self) -> Any:
+        """Return the value as a number; one that is not known may be logged."""
+        find = getattr(self.fake_mode, "number_of", None)
+        number = None if find is None else find(self, sys._getframe(1))
+        return super().item() if number is None else number
 
     def tolist(self) -> Any:
         """Return the value as numbers in lists, if it is known."""

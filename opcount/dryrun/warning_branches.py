@@ -65,6 +65,9 @@ def _truth(code: CodeType, asked_at: int) -> bool | None:
 def _asked(code: CodeType, asked_at: int) -> Span | None:
     """Return where the expression stands whose truth is asked for; a jump asks for that of what runs before it."""
     asking: dis.Instruction | None = None
+    asked_at = max(
+        each.offset for each in dis.get_instructions(code) if each.offset <= asked_at
+    )  # it may be in a cache
     for instruction in dis.get_instructions(code):
         if instruction.offset == asked_at:
             asking = asking if "JUMP" in instruction.opname or instruction.opname in _ASK else instruction

@@ -1,0 +1,179 @@
+"""Numbers that a dry run does not know: a program may log them and reckon with them, but not decide by them.
+
+A training loop takes the number of its loss, adds it up and prints it. None of that says what runs. Whatever does
+(a comparison, a truth, an index, a plain ``float``) is refused, as the operator that the number came from.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from opcount.dryrun.checks import asking, called_function, instruction_at, truth_that_passes, truth_to_go_on
+from opcount.interceptor import UNKNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from opcount.dryrun.refusals import Refusals
+
+_SCALAR = torch.ops.aten._local_scalar_dense.default
+
+_FINITE = {"isfinite", "isnan", "isinf"}
+_NAN = float("nan")
+
+_SAME_KIND = (
+    "add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "floordiv", "rfloordiv", "mod", "rmod", "pow",
+    "rpow", "neg", "pos", "abs", "round",
+)  # fmt: skip
+"""Methods whose result is a number that is not known either."""
+
+_DECIDING = (
+    "int", "index", "hash", "trunc", "floor", "ceil", "complex", "divmod",
+    "rdivmod", "reduce_ex", "and", "or", "xor", "invert", "lshift", "rshift",
+)  # fmt: skip
+"""Methods by which a program decides, or by which a value leaves."""
+
+
+class DryNumber:
+    """Number of a tensor that has no value.
+
+    Args:
+        kind: ``float``, ``int`` or ``bool``, for `isinstance`.
+        refuse: Returns the error that says where the number came from.
+    """
+
+    __slots__ = ("_kind", "_refuse")
+
+    def __init__(self, kind: type, refuse: Callable[[], Exception]) -> None:
+        self._kind = kind
+        self._refuse = refuse
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return self._kind
+
+    def __float__(self) -> float:
+        frame = sys._getframe(1)
+        if called_function(frame) in _FINITE:
+            return 0.0
+        if _formats(frame):
+            return _NAN
+        raise self._refuse()
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *_inputs: object, **_options: object) -> Any:
+        if method == "__call__" and ufunc.__name__ in _FINITE:
+            return ufunc(0.0)
+        raise self._refuse()
+
+    def __format__(self, spec: str) -> str:
+        try:
+            return format(_NAN, spec)
+        except ValueError:  # of integers
+            return format(0, spec)
+
+    def __str__(self) -> str:
+        return str(_NAN)
+
+    __repr__ = __str__
+
+    def __copy__(self) -> DryNumber:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> DryNumber:
+        return self
+
+    @classmethod
+    def __torch_function__(cls, _func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Refuse to give PyTorch a number that is not known."""
+        values = (*args, *(kwargs or {}).values())
+        raise next(value for value in values if type(value) is DryNumber)._refuse()
+
+
+def _unknown(number: Any, *_others: object) -> DryNumber:
+    return DryNumber(float, number._refuse)
+
+
+def _refused(number: Any, *_others: object) -> Any:
+    raise number._refuse()
+
+
+def _compared(number: Any, *_others: object) -> bool:
+    truth = truth_that_passes(sys._getframe(1))
+    if truth is None:
+        raise number._refuse()
+    return truth
+
+
+for _name in ("bool", "eq", "ne", "lt", "le", "gt", "ge"):
+    setattr(DryNumber, f"__{_name}__", _compared)
+for _name in _SAME_KIND:
+    setattr(DryNumber, f"__{_name}__", _unknown)
+for _name in _DECIDING:
+    setattr(DryNumber, f"__{_name}__", _refused)
+
+
+class _Asking(threading.local):
+    """Whether this thread asks for a number that need not be known."""
+
+    leniently = False
+
+
+class Numbers:
+    """What programs get that ask for the number of a tensor.
+
+    Args:
+        known: Returns the value of a tensor; None: there is none.
+        refusals: Refuse what is decided by a number that is not known.
+    """
+
+    def __init__(self, known: Callable[[Tensor], Tensor | None], refusals: Refusals) -> None:
+        self._known = known
+        self._refusals = refusals
+        self._asking = _Asking()
+
+    def of(self, tensor: Tensor, frame: FrameType) -> Any:
+        """Return a number that is not known, if a program asks for one outside of modules and uses it; else None.
+
+        What a module asks for decides how it goes on.
+        """
+        dtype = tensor.dtype
+        if dtype is torch.bool or dtype.is_complex or tensor.numel() != 1 or self._refusals.in_module:
+            return None
+        if not _is_used(frame) or self._known(tensor) is not None:
+            return None
+        self._asking.leniently = True
+        try:
+            Tensor.item(tensor)  # for those who count
+        finally:
+            self._asking.leniently = False
+        return DryNumber(float if dtype.is_floating_point else int, self._refusals.later(_SCALAR))
+
+    def asked(self, tensor: Tensor, frame: FrameType | None) -> Any:
+        """Return what is given in place of a number that is not known, or `UNKNOWN`."""
+        if self._asking.leniently:
+            return 0
+        frame = asking(frame)
+        truth = None if frame is None or tensor.numel() != 1 else truth_to_go_on(frame)
+        return UNKNOWN if truth is None else (float(truth) if tensor.dtype.is_floating_point else truth)
+
+
+def _is_used(frame: FrameType) -> bool:
+    """Tell whether a frame does something with what the function returns that it is calling."""
+    following = instruction_at(frame.f_code, frame.f_lasti, 1)
+    if following is None or following.opname == "POP_TOP":
+        return False
+    return following.opname != "RETURN_VALUE" or frame.f_code.co_name != "<lambda>"
+
+
+def _formats(frame: FrameType) -> bool:
+    """Tell whether a frame is formatting by ``%``."""
+    instruction = instruction_at(frame.f_code, frame.f_lasti)
+    return instruction is not None and (
+        instruction.opname == "BINARY_MODULO" or (instruction.opname == "BINARY_OP" and instruction.argrepr == "%")
+    )

@@ -1,0 +1,130 @@
+"""A program may log the number of its loss and reckon with it in a dry run, but decide nothing by it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import pickle
+from numbers import Number
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from opcount import OpCounter
+from opcount.errors import DryRunError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def trained(log: Callable[[Any], object], *, dry: bool) -> list[tuple[object, int, object]]:
+    """Return what two steps cost whose loss is logged."""
+    model = nn.Linear(4, 4)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with OpCounter(model, dry_run=dry) as c:
+        for _ in range(2):
+            loss = functional.mse_loss(model(torch.randn(3, 4)), torch.randn(3, 4))
+            loss.backward()
+            optimizer.step()
+            number = loss.item()
+            log(number)
+    return sorted(((r.key, r.calls, r.cost) for r in c.profile.records), key=str)
+
+
+LOGS: dict[str, Callable[[Any], object]] = {
+    "format": lambda v: f"{v:.4f} {v} {v!r}" + f"{v:>8.2e}",
+    "percent": lambda v: "%.4f of %s" % (v, v),  # noqa: UP031  (as programs do)
+    "str.format": "{:6.3f}".format,
+    "mean": lambda v: sum([v, v, 1.0]) / 3 - v**0.5 * -v,
+    "array": lambda v: np.mean([v, 2.0]),
+    "round": lambda v: abs(round(v, 3)),
+    "copy": lambda v: copy.deepcopy({"loss": v}),
+}
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_a_loss_that_is_logged_costs_what_it_costs_in_a_real_run(name: str) -> None:
+    assert trained(LOGS[name], dry=True) == trained(LOGS[name], dry=False)
+
+
+def stops(number: float) -> None:
+    if not math.isfinite(number) or math.isnan(number) or not np.isfinite(number):
+        raise SystemExit(1)
+
+
+def checked(number: float) -> None:
+    if number < 0:
+        raise ValueError(number)
+    if not number > -1.0:
+        raise ValueError(number)
+
+
+@pytest.mark.parametrize("log", [stops, checked, lambda v: isinstance(v, float) and isinstance(v, Number)])
+def test_a_loss_passes_checks(log: Callable[[Any], object]) -> None:
+    assert trained(log, dry=True) == trained(log, dry=False)
+
+
+DECISIONS: dict[str, Callable[[Any], object]] = {
+    "comparison": lambda v: [0][v < 1.0 :],
+    "truth": lambda v: 1 if v else 2,
+    "equality": lambda v: v == 1.0 or None,
+    "max": lambda v: max(v, 1.0),
+    "float": float,
+    "int": int,
+    "index": lambda v: [1, 2][v],
+    "range": range,
+    "hash": lambda v: {v: 1},
+    "exp": math.exp,
+    "pickle": pickle.dumps,
+    "json": lambda v: json.dumps({"loss": v}),
+    "tensor": lambda v: torch.tensor([v]),
+    "product": lambda v: torch.ones(2) * v,
+    "argument": lambda v: torch.zeros(2).add_(torch.ones(2), alpha=v),
+    "numpy": np.float32,
+    "ufunc": np.exp,
+    "derived": lambda v: [1, 2][(v + 1) * 2 > 3],
+}
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+def test_what_is_decided_by_a_loss_is_refused(name: str) -> None:
+    with pytest.raises(DryRunError, match=r"dry_run=False"):
+        trained(DECISIONS[name], dry=True)
+
+
+def test_a_refused_decision_names_where_the_number_came_from() -> None:
+    model = nn.Linear(4, 4)
+
+    def step() -> float:
+        return model(torch.randn(3, 4)).sum().item()  # type: ignore[no-any-return]
+
+    with pytest.raises(DryRunError) as caught, OpCounter(model, dry_run=True):
+        int(step())
+    assert caught.value.operator == "aten._local_scalar_dense.default"
+    assert caught.value.line == step.__code__.co_firstlineno + 1
+
+
+def test_a_module_gets_no_number_that_is_not_known() -> None:
+    class Asks(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            largest = x.max().item()
+            return x / largest
+
+    model = nn.Sequential(nn.Linear(4, 4), Asks())
+    with pytest.raises(DryRunError) as caught, OpCounter(model, dry_run=True):
+        model(torch.randn(3, 4))
+    assert caught.value.module == "1"
+
+
+def test_a_number_that_outlives_its_dry_run_decides_nothing() -> None:
+    model = nn.Linear(4, 4)
+    with OpCounter(model, dry_run=True):
+        number = model(torch.randn(3, 4)).sum().item()
+    assert f"{number:.1f}" == "nan"
+    with pytest.raises(DryRunError):
+        bool(number > 0)
