@@ -305,13 +305,14 @@ def _reading(name: str, *, shared: bool = False) -> Any:
 def _reading_arguments(owner: Any, name: str) -> Any:
     """Patch a function that reads the memory of tensors among its arguments where no dispatch mode sees it."""
     original = getattr(owner, name)
+    first = 1 if owner is Tensor or name == "tensor_split" else 0  # of the tensor itself only the shape is asked
 
     @functools.wraps(original)
     def make(*args: Any, **kwargs: Any) -> Any:
         guard = active_guard()
         if guard is None:
             return original(*args, **kwargs)
-        args = tuple([guard.readable(value, name) for value in args])
+        args = (*args[:first], *(guard.readable(value, name) for value in args[first:]))
         return original(*args, **{key: guard.readable(value, name) for key, value in kwargs.items()})
 
     scripted = _builtins._find_builtin(original)

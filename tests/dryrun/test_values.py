@@ -161,6 +161,16 @@ def test_computed_integers_that_something_unknown_is_written_to_are_not_known(re
         macs(program)
 
 
+def test_a_tensor_whose_shape_alone_is_asked_need_not_be_known() -> None:
+    written = torch.zeros(4)
+
+    def program() -> None:
+        written.copy_(LINEAR(torch.randn(4)))
+        rows(written.new_tensor(2), written.tensor_split(2)[0].numel() + 1)()
+
+    assert macs(program) == (1 + 2 + 3) * 16
+
+
 def test_computed_integers_are_known_again_when_all_of_them_are_overwritten() -> None:
     def program() -> None:
         counts = torch.tensor([1, 2])
