@@ -172,7 +172,9 @@ class Results:
         self._known = set(self._keys())
 
     def get(self) -> dict[Any, Any]:
-        """Return the results, by ``id``."""
+        """Return the results, by ``id``; nothing of an empty cache, as most are."""
+        if not self._cache.cache_info().currsize:
+            return {}
         held: list[Any] = gc.get_referents(self._cache)
         keys = self._keys()
         return {id(result): result for result in (*held, *keys.values()) if result is not keys}
@@ -188,6 +190,8 @@ class Results:
 
     def _keys(self) -> dict[Any, Any]:
         """Return the table of the cache, which it holds after the results and beside its attributes."""
+        if not self._cache.cache_info().currsize:
+            return {}
         tables = [
             each for each in gc.get_referents(self._cache) if type(each) is dict and each is not vars(self._cache)
         ]
