@@ -12,6 +12,7 @@ from torch.autograd.variable import Variable
 from torch.nn.modules import module as modules
 
 from opcount import OpCounter, flop_budget, get_model_complexity_info
+from opcount.compat.fvcore import FlopCountAnalysis
 from opcount.compat.torch import FlopCounterMode
 
 
@@ -47,6 +48,10 @@ def as_mmengine_counts():
     get_model_complexity_info(MODEL, (3,), show_table=False, show_arch=False)
 
 
+def silently_as_fvcore_counts():
+    FlopCountAnalysis(MODEL, X).tracer_warnings("none").total()
+
+
 @pytest.mark.parametrize("program", [counted, in_a_budget, as_torch_counts, as_mmengine_counts])
 def test_a_warning_that_was_shown_once_is_not_shown_again(program):
     shown = []
@@ -55,6 +60,21 @@ def test_a_warning_that_was_shown_once_is_not_shown_again(program):
         warnings.showwarning = lambda *args, **_: shown.append(str(args[0]))
         for _ in range(3):
             program()
+    assert shown == ["careful"]
+
+
+def test_hidden_warnings_are_shown_once_before_and_not_again():
+    shown = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.showwarning = lambda *args, **_: shown.append(str(args[0]))
+        filters = list(warnings.filters)
+        silently_as_fvcore_counts()
+        assert shown == []
+        for _ in range(3):
+            MODEL(X)
+            silently_as_fvcore_counts()
+        assert warnings.filters == filters
     assert shown == ["careful"]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,6 +19,7 @@ from opcount.compat.kinds import COSTS_NOTHING, FUNCTION, TRACED_IN_PARTS, kind_
 from opcount.compat.structure import canonical_names, is_meant_to_be_called
 from opcount.compat.subject import left_alone, reported, runs_dry, skeleton_of, without_computing
 from opcount.compat.tally import Entry, Layout, Tally
+from opcount.compat.warning_filter import hidden_warnings
 from opcount.interceptor import Answers, attention_in_the_open, whole_calls
 from opcount.undo import Undo
 
@@ -272,8 +272,7 @@ class JitModelAnalysis:
             undo.enter_context(left_alone(self._model, *args, *kwargs.values(), dry=dry))
             undo.enter_context(attention_in_the_open())
             if self._warn_trace == "none":
-                undo.enter_context(warnings.catch_warnings())
-                warnings.simplefilter("ignore")
+                undo.enter_context(hidden_warnings())
             undo.enter_context(_telling(ran, add, functions, dry=dry, with_autograd=with_autograd))
             ran(*args, **kwargs)
             layout = Layout(reported(self._model, ran))

@@ -19,6 +19,9 @@ _PARTS = ("text_config", "vision_config", "audio_config", "encoder", "backbone_c
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_target_positions")
 _TEXTS = ("input_ids", "decoder_input_ids", "inputs_embeds", "decoder_inputs_embeds")
 
+_SIZES = ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_size", "intermediate_size")
+"""Settings that no type of model has by default below 1, by the names that all types know them by."""
+
 _SPARE = 4
 """Rows that a table of positions may have beyond those of tokens: padding, and an offset."""
 
@@ -47,11 +50,29 @@ def configuration(transformers: Any, name: str, overrides: Mapping[str, Any]) ->
     types = transformers.models.auto.configuration_auto.CONFIG_MAPPING
     if name not in types:
         raise unknown("transformers", name, types.keys())
+    where = repr(str(file)) if file.is_file() else "--kwargs" if overrides else f"the default of {name}"
     try:
-        return types[name].from_dict(settings) if file.is_file() else types[name](**settings)
+        config = types[name].from_dict(settings) if file.is_file() else types[name](**settings)
     except Exception as error:
-        where = repr(str(file)) if file.is_file() else "--kwargs" if overrides else f"the default of {name}"
         raise LoadError(f"load: the settings of {where} make no configuration of {name}: {blame(error)}") from error
+    _check_sizes(config, settings, where)
+    return config
+
+
+def _check_sizes(config: Any, settings: Mapping[str, Any], where: str) -> None:
+    """Refuse a model of no layers or no width: PyTorch makes one, and it would be counted.
+
+    Raises:
+        LoadError: A setting is less than 1.
+    """
+    aliases = getattr(config, "attribute_map", None) or {}
+    for part in (config, *(getattr(config, part, None) for part in _PARTS)):
+        for standard in _SIZES:
+            value = getattr(part, standard, None)
+            if type(value) is int and value < 1:
+                own = aliases.get(standard)
+                name = own if own in settings else standard
+                raise LoadError(f"load: expected {name} to be at least 1, got {value} in {where}. Set it higher.")
 
 
 def look(config: Any, *names: str, default: Any = None) -> Any:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opcount.errors import InputError
+from opcount.errors import InputError, OpcountError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,6 +18,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from opcount.loaders.loaded import Loaded
+
+
+_RATE = sys.float_info.min
+"""Too small to change a parameter; some optimizers refuse a learning rate of 0."""
 
 
 def forward(loaded: Loaded) -> Any:
@@ -37,11 +45,59 @@ def backward(outputs: Any) -> None:
 
 
 def training_step(loaded: Loaded, optimizer: str = "AdamW") -> None:
-    """Run forward, backward, and one step of an optimizer of torch's, by its class's name."""
-    backward(forward(loaded))
+    """Run forward, backward, and one step of an optimizer of torch's, by its class's name.
+
+    One that runs forward and backward itself (LBFGS) does so once.
+
+    Raises:
+        InputError: The optimizer does not train such parameters, or not with such gradients.
+    """
     parameters = [p for p in loaded.model.parameters() if p.requires_grad]
-    if parameters and optimizer != "none":
-        getattr(torch.optim, optimizer)(parameters, lr=0.0).step()
+    stepper = None if optimizer == "none" else _optimizer(optimizer, parameters)
+    if stepper is None:
+        backward(forward(loaded))
+    elif _runs_forward(stepper):
+        stepper.step(partial(_loss, loaded))
+    else:
+        backward(forward(loaded))
+        with _explained(optimizer):
+            stepper.step()
+
+
+def _optimizer(name: str, parameters: list[Any]) -> Any:
+    """Return an optimizer that leaves parameters as they are; None if there are none."""
+    if not parameters:
+        return None
+    kind = getattr(torch.optim, name)
+    once = {"max_iter": 1} if "max_iter" in inspect.signature(kind).parameters else {}
+    with _explained(name):
+        return kind(parameters, lr=_RATE, **once)
+
+
+def _runs_forward(optimizer: Any) -> bool:
+    """Return whether a step needs a function that runs forward and backward."""
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    return closure is not None and closure.default is closure.empty
+
+
+def _loss(loaded: Loaded) -> Tensor:
+    """Run forward and backward; return a loss for an optimizer that compares losses."""
+    backward(forward(loaded))
+    return torch.zeros(())
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Raise what an optimizer refuses as an error of the command's input."""
+    try:
+        yield
+    except OpcountError:
+        raise
+    except (RuntimeError, TypeError, ValueError) as error:
+        why = str(error).rstrip(".")
+        raise InputError(
+            f"train: expected an optimizer that trains this model, got {name}: {why}. Choose another --optimizer."
+        ) from error
 
 
 def tensors(value: Any) -> Iterator[Tensor]:

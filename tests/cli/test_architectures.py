@@ -20,6 +20,13 @@ def test_a_part_of_a_model_is_built_though_no_auto_class_knows_it(opcount, tmp_p
     assert profile.macs == 2 * layer + 32**2  # and a head of the last token
 
 
+@pytest.mark.parametrize(("setting", "value"), [("n_layer", -1), ("n_head", 0), ("num_hidden_layers", 0)])
+def test_a_model_of_no_layers_or_heads_is_refused(opcount, setting, value):
+    status, out, err = opcount("count", "transformers/gpt2", "--kwargs", f"{setting}={value}")
+    assert (status, out) == (2, "")
+    assert f"expected {setting} to be at least 1, got {value} in --kwargs" in err
+
+
 def test_an_architecture_that_transformers_does_not_have_is_no_other_one(opcount, tmp_path):
     folder = config(tmp_path, model_type="llama", architectures=["LlamaForMyOwnThing"], **SMALL)
     status, out, err = opcount("count", f"transformers/{folder}")

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from opcount import Profile
 
@@ -142,6 +143,36 @@ def test_training_has_its_phases(opcount, write):
     assert phases["backward"].macs == 16 * 8 + 2 * 8 * 2  # nobody asks for the gradient of the input
     assert phases["optimizer"].arith > 0
     assert "optimizer" not in counted(opcount, write(NET), "--train", "--optimizer", "none").by_phase()
+
+
+def test_an_optimizer_that_runs_forward_itself_runs_it_once(opcount, write):
+    phases = counted(opcount, write(NET), "--train", "--optimizer", "LBFGS", "--real").by_phase()
+    plain = counted(opcount, write(NET), "--train", "--optimizer", "none").by_phase()
+    assert {name: total.macs for name, total in phases.items() if name != "optimizer"} == {
+        name: total.macs for name, total in plain.items()
+    }
+    assert phases["optimizer"].arith > 0
+
+
+BAG = """
+from torch import nn, zeros, long
+net = nn.EmbeddingBag(5, 3, sparse=True, mode="sum")
+def inputs(): return (zeros(2, 4, dtype=long),)
+"""
+
+
+def test_an_optimizer_of_sparse_gradients_trains_what_has_such(opcount, write):
+    assert "optimizer" in counted(opcount, f"{write(BAG)}:net", "--train", "--optimizer", "SparseAdam").by_phase()
+
+
+@pytest.mark.parametrize(("optimizer", "reason"), [("SparseAdam", "dense gradients"), ("Muon", "only supports 2D")])
+def test_an_optimizer_that_does_not_train_the_model_is_refused_by_name(opcount, write, optimizer, reason):
+    if not hasattr(torch.optim, optimizer):
+        pytest.skip(f"PyTorch {torch.__version__} has no {optimizer}")
+    status, out, err = opcount("count", write(NET), "--train", "--optimizer", optimizer, "--real")
+    assert (status, out) == (2, "")
+    assert f"trains this model, got {optimizer}: " in err
+    assert reason in err
 
 
 def test_a_dtype(opcount, write):
