@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 import opcount
+from opcount._torch.modules import parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,7 @@ def describe(model: nn.Module | None, before: Mapping[str, str], *, dry_run: boo
 
 def _devices(model: nn.Module) -> set[torch.device]:
     """Return the devices of the model's parameters."""
-    tables = [module._parameters for module in model.modules()]  # noqa: SLF001  (in a third of the time)
+    tables = [parameters_of(module) for module in model.modules()]
     return {parameter.device for table in tables for parameter in table.values() if parameter is not None}
 
 

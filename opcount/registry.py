@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial, update_wrapper, wraps
 from typing import Any, NamedTuple, TypeVar
 
+from opcount._torch.dispatch import HigherOrderOperator, OpOverload, OpOverloadPacket
 from opcount.cost import Cost
 from opcount.coverage import FREE, UNCOUNTED
 from opcount.errors import FormulaError
@@ -243,9 +244,9 @@ def target_key(target: object) -> object:
         return name
     import torch  # noqa: PLC0415  (a name needs no torch)
 
-    if isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+    if isinstance(target, (OpOverload, OpOverloadPacket)):
         return str(target).replace("::", ".")
-    if isinstance(target, torch._ops.HigherOrderOperator):
+    if isinstance(target, HigherOrderOperator):
         return f"higher_order.{target.name()}"
     if isinstance(target, type) and issubclass(target, torch.nn.Module) and target is not torch.nn.Module:
         return target

@@ -9,41 +9,12 @@ from pathlib import Path
 import pytest
 
 import opcount
+from opcount._torch.lookup import need
 
 PACKAGE = Path(opcount.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-INSIDE = {"interceptor", "scope", "dryrun"}
-INTERNALS = {
-    "_current_autograd_node",
-    "_current_graph_task_id",
-    "_dispatch_has_kernel_for_dispatch_key",
-    "_get_dispatch_mode",
-    "_get_dispatch_stack_at",
-    "_get_sequence_nr",
-    "_len_torch_dispatch_stack",
-    "_pop_torch_dispatch_stack",
-    "_push_on_torch_dispatch_stack",
-    "_python_dispatch",
-    "_op_dk",
-    "TorchDispatchMode",
-    "TorchFunctionMode",
-    "redispatch",
-    "register_backward_hook",
-    "register_forward_hook",
-    "register_forward_pre_hook",
-    "register_full_backward_hook",
-    "register_full_backward_pre_hook",
-    "register_hook",
-    "register_module_forward_hook",
-    "register_module_forward_pre_hook",
-    "register_module_full_backward_hook",
-    "register_optimizer_step_post_hook",
-    "register_optimizer_step_pre_hook",
-    "register_post_accumulate_grad_hook",
-    "set_multithreading_enabled",
-    "set_stance",
-}
-"""Names of PyTorch's dispatch modes, module and tensor hooks, and autograd internals."""
+DOOR = "_torch"
+"""The only folder that knows private names of PyTorch."""
 
 RUN_TIME = {"numpy", "opcount", "prettytable", "torch"}
 """What a file may import when it is imported itself; everything else is for those who installed an extra."""
@@ -58,22 +29,6 @@ def relative(path):
 
 def layer(path):
     return relative(path).with_suffix("").parts[0]
-
-
-def names(tree):
-    """Return every name that a file reads, imports or looks up."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            yield node.id
-        elif isinstance(node, ast.Attribute):
-            yield node.attr
-        elif isinstance(node, ast.ImportFrom):
-            yield from (node.module or "").split(".")
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.Import):
-            yield from (part for alias in node.names for part in alias.name.split("."))
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.value
 
 
 def at_import(body):
@@ -97,15 +52,58 @@ def imported_packages(tree):
             yield (node.module or "").split(".")[0]
 
 
+def names_of_pytorch(tree):
+    """Yield what a file imports of PyTorch: the full name, and what the file calls it."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            origin = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            for alias in node.names:
+                if f"{origin}{alias.name}".split(".")[0] == "torch":
+                    yield f"{origin}{alias.name}", (alias.asname or alias.name).split(".")[0]
+
+
+def private_names(tree):
+    """Return the private names of PyTorch that a file imports, reaches from what it imports, or spells."""
+    imported = dict(names_of_pytorch(tree))
+    nodes = list(ast.walk(tree))
+    chains = [ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)]
+    reached = [chain for chain in chains if chain.split(".")[0] in imported.values()]
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docs = " ".join(filter(None, (ast.get_docstring(node, clean=False) for node in nodes if isinstance(node, kinds))))
+    texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    spelled = [text for text in texts if "torch._" in text and text not in docs]
+    return [name for name in (*imported, *reached) if is_private(name)] + spelled
+
+
+def is_private(dotted):
+    return any(part.startswith("_") and not part.startswith("__") for part in dotted.split("."))
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(relative(path)))
-def test_only_layer_4_and_dry_runs_touch_dispatch_modes_hooks_and_autograd(path):
-    found = INTERNALS & set(names(ast.parse(path.read_text())))
-    assert layer(path) in INSIDE or not found
+def test_private_names_of_pytorch_are_behind_one_door(path):
+    if layer(path) != DOOR:
+        assert not private_names(ast.parse(path.read_text()))
 
 
-def test_layer_4_and_dry_runs_are_where_the_internals_are():
-    touching = {layer(path) for path in SOURCES if INTERNALS & set(names(ast.parse(path.read_text())))}
-    assert touching == INSIDE  # or the test above looks for names that nobody uses any more
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from torch._C import DispatchKey",
+        "from torch.jit import _builtins",
+        "import torch._functorch.autograd_function as f",
+        "import torch\nx = torch._C._len_torch_dispatch_stack",
+        "from torch import Tensor\nmake = Tensor._make_subclass",
+        "name = 'torch._dynamo.eval_frame'",
+        "import torch\nx = torch.ops.aten._softmax.default",
+    ],
+)
+def test_a_private_name_of_pytorch_is_found_however_it_is_reached(source):
+    assert private_names(ast.parse(source))
+
+
+def test_a_private_name_that_this_pytorch_lacks_is_named_with_the_remedy():
+    with pytest.raises(ImportError, match=r"expected torch\._C\._no_such_name, which PyTorch .* lacks\. Install"):
+        need("_C._no_such_name")
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(relative(path)))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch.utils import flop_counter
 
+from opcount._torch.dispatch import HigherOrderOperator
 from opcount.convention import TORCH, Convention
 from opcount.cost import Cost
 from opcount.registry import BUILTIN, target_key
@@ -47,7 +47,7 @@ def formulas_of(
 def _is_known(target: Any, function: Callable[..., Any]) -> bool:
     if getattr(function, "__module__", None) != flop_counter.__name__:
         return False
-    return isinstance(target, torch._ops.HigherOrderOperator) or bool(BUILTIN.find([target_key(target)]))
+    return isinstance(target, HigherOrderOperator) or bool(BUILTIN.find([target_key(target)]))
 
 
 def _formula(function: Callable[..., Any]) -> Pricing:

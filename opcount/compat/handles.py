@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from opcount._torch.dispatch import schema_of
+
 Handle = Callable[[list[Any], list[Any]], Any]
 
 
@@ -70,5 +72,5 @@ class Value:
 
 def complete(overload: Any, args: Sequence[object], kwargs: Mapping[str, object]) -> list[object]:
     """Return every argument in the order of the schema, defaults included, as a traced graph has them."""
-    rest = overload._schema.arguments[len(args) :]
+    rest = schema_of(overload).arguments[len(args) :]
     return [*args, *(kwargs.get(argument.name, argument.default_value) for argument in rest)]

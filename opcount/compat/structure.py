@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from opcount._torch.modules import class_name_of, submodules_of
 from opcount.profile import ROOT, parents
 from opcount.reporter.structure import Node, Structure
 
@@ -43,7 +44,7 @@ def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def children_of(module: nn.Module) -> list[tuple[str, nn.Module | None]]:
     """Return the children by name: all of them, where ``named_children`` leaves out the shared and the absent."""
-    return list(module._modules.items())  # noqa: SLF001
+    return list(submodules_of(module).items())
 
 
 def forward_of(module: nn.Module) -> object:
@@ -99,7 +100,7 @@ class _Reader:
             self._open.add(key)
             children = tuple(self._child(path, name, child) for name, child in children_of(module))
             self._open.discard(key)
-            self._nodes[key] = Node(path, module._get_name(), module.extra_repr(), children)  # noqa: SLF001
+            self._nodes[key] = Node(path, class_name_of(module), module.extra_repr(), children)
         return self._nodes[key]
 
     def _child(self, path: str, name: str, child: nn.Module | None) -> tuple[str, Node | None]:
@@ -107,5 +108,5 @@ class _Reader:
         if child is None:
             return name, None
         if id(child) in self._open:  # a module inside itself: repr() would never end
-            return name, Node(full, child._get_name(), "...")  # noqa: SLF001
+            return name, Node(full, class_name_of(child), "...")
         return name, self.read(full, child)

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from opcount._torch.modules import buffers_of, transient_buffers_of
+from opcount._torch.tensors import sparse_indices, sparse_values
 from opcount.compat.structure import walk
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ def _tables(module: nn.Module) -> list[Any]:
     """Return where a module keeps its buffers, and which of them ``state_dict`` leaves out; a script shows neither."""
     if isinstance(module, torch.jit.ScriptModule):
         return []
-    return [module._buffers, module._non_persistent_buffers_set]  # noqa: SLF001  (nothing public takes a buffer away)
+    return [buffers_of(module), transient_buffers_of(module)]
 
 
 def _same_entries(table: dict[str, Any], before: dict[str, Any]) -> bool:
@@ -117,7 +119,7 @@ def _same(buffer: torch.Tensor, content: torch.Tensor) -> bool:
 def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
     """Return the strided tensors that hold a tensor of another layout."""
     if tensor.layout == torch.sparse_coo:
-        return [tensor._indices(), tensor._values()]  # noqa: SLF001  (the public ones need it coalesced)
+        return [sparse_indices(tensor), sparse_values(tensor)]
     if tensor.layout in _BY_ROW:
         return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
     if tensor.layout in _BY_COLUMN:

@@ -13,9 +13,9 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch.optim import optimizer
-from torch.utils import _foreach_utils
 
+from opcount._torch.fake import FOREACH_TYPES
+from opcount._torch.modules import buffers_of, parameters_of
 from opcount.dryrun.asked_whether_fake import unasked_whether_fake
 from opcount.dryrun.computing import Computing, for_real
 from opcount.dryrun.constructors import subclasses_of_fakes
@@ -52,9 +52,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from torch import nn
-
-_FOREACH_TYPES: tuple[list[Any], ...] = (_foreach_utils._foreach_supported_types, optimizer._foreach_supported_types)
-"""Types of tensors that PyTorch handles many at a time; a fake one goes the way of what it stands for."""
 
 __all__ = ["DryRun", "Lasting", "dry_run", "skeleton"]
 
@@ -105,7 +102,7 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str | None] = la
         enter = _Entering(twins, leaves, snapshot, guard, RLock(), {}, {}, partial(_is_of, fakes.mode))
         if model is not None:
             enter.modules(model.modules(), hold=True)
-        for supported in _FOREACH_TYPES:
+        for supported in FOREACH_TYPES:
             restore.enter(_supporting(supported))
         threads = Threads(fakes.mode, refusals)
         restore.enter(_inside(fakes.mode))
@@ -212,7 +209,7 @@ def _is_of(mode: object, value: Any) -> bool:
 def _tensors_of(modules: Iterable[nn.Module]) -> Iterator[torch.Tensor]:
     """Yield the tensors in the tables of modules that the program may have given attributes."""
     for module in modules:
-        for table in (module._parameters, module._buffers):
+        for table in (parameters_of(module), buffers_of(module)):
             for tensor in table.values():
                 if tensor is not None and not isinstance(tensor, DryTensor):
                     yield tensor

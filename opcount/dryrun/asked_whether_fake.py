@@ -10,9 +10,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch._subclasses.fake_tensor import FakeTensor
-
+from opcount._torch.fake import FakeTensor, subclasses
 from opcount.dryrun.tensors import DryTensor
 from opcount.interceptor.patches import Patches
 from opcount.undo import Undo
@@ -36,7 +34,7 @@ class _OtherFakeTensor(metaclass=_Meta):
     """Stands as ``torch._subclasses.FakeTensor``, but for PyTorch's own code."""
 
 
-_PATCHES = Patches({(torch._subclasses, "FakeTensor"): _OtherFakeTensor})
+_PATCHES = Patches({(subclasses, "FakeTensor"): _OtherFakeTensor})
 
 
 @contextmanager

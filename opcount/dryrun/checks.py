@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from opcount._torch.names import OPERATORS_FILE
 from opcount.dryrun.warning_branches import truth_without_message
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _LEADS = {"TO_BOOL", "NOT_TAKEN", "CACHE", "COPY"}
 """Instructions between a call and a jump that change nothing of what the jump depends on."""
 
 
-_OURS = (str(Path(__file__).parents[1]), torch._ops.__file__)
+_OURS = (str(Path(__file__).parents[1]), OPERATORS_FILE)
 
 
 @cache

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.utils.data
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
+from opcount._torch.dispatch import aten, dispatch_disabled, schema_of
+from opcount._torch.fake import FakeTensor
+from opcount._torch.names import STORAGE_FILE, TENSOR_FILE
 from opcount.dryrun.checks import asking
 from opcount.dryrun.fakes import CPU, can_be_faked
 from opcount.dryrun.numbers import Numbers
@@ -39,13 +41,12 @@ _MASKS = {torch.bool, torch.uint8}
 _WRITTEN_IN_C = {"ctc_loss", "pad_packed_sequence", "pack_padded_sequence"}
 """Functions of PyTorch in Python whose numbers are written in C++."""
 
-_STORAGE, _TENSOR = torch.storage.__file__, torch._tensor.__file__
 _EMPTY = torch.ops.aten.empty.memory_format
 
 _DATA = str(Path(torch.utils.data.__file__).parent)
 """Loaders shuffle and seed by random numbers, on which no size depends; they read them where no mode sees it."""
 
-_SCALAR = torch.ops.aten._local_scalar_dense.default
+_SCALAR = aten("_local_scalar_dense.default")
 
 
 class _NotKnownError(Exception):
@@ -126,7 +127,7 @@ class Computing:
         return self._empty(tensor.shape, tensor)
 
     def _empty(self, size: Sequence[int], like: Tensor) -> Tensor:
-        with torch._C._DisableTorchDispatch():
+        with dispatch_disabled():
             stride = torch.empty(size, device="meta").stride()
             fake: Tensor = self._fakes.make(size, stride, like.dtype, CPU if like.is_meta else like.device)
         return fake
@@ -139,7 +140,7 @@ class Computing:
             return
         for tensor in tensors:
             if isinstance(tensor, DryTensor) and tensor.layout is not torch.strided and tensor.numel():
-                with torch._C._DisableTorchDispatch():
+                with dispatch_disabled():
                     stored = tensor._nnz()
                 if not stored or facts.looks or "coalesce" in str(facts.func):
                     reason = "is given a sparse tensor of which a dry run does not know how many elements it stores"
@@ -151,7 +152,8 @@ class Computing:
         if frame is None or any(isinstance(value, FakeTensor) for value in args):
             return UNKNOWN
         code = frame.f_code
-        copies = code.co_filename == _STORAGE or (code.co_name == "__deepcopy__" and code.co_filename == _TENSOR)
+        deep = code.co_name == "__deepcopy__" and code.co_filename == TENSOR_FILE
+        copies = deep or code.co_filename == STORAGE_FILE
         loads = code.co_filename.startswith(_DATA)
         if not (copies or loads) and (code.co_name not in _WRITTEN_IN_C or func is not _EMPTY):
             return UNKNOWN
@@ -273,7 +275,7 @@ class Computing:
         if (
             facts.kind is Kind.IN_PLACE
             or not hasattr(facts.func, "_schema")
-            or facts.func._schema.name not in _MASKABLE
+            or schema_of(facts.func).name not in _MASKABLE
         ):
             return args, kwargs
         indices: list[Any] = []
@@ -369,7 +371,7 @@ def _fit(tensors: list[Tensor]) -> bool:
 @contextmanager
 def for_real() -> Iterator[None]:
     """Compute, unseen by modes and by autograd."""
-    with torch._C._DisableTorchDispatch(), torch.inference_mode(mode=False), torch.no_grad():
+    with dispatch_disabled(), torch.inference_mode(mode=False), torch.no_grad():
         yield
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from opcount._torch.tensors import make_subclass
 from opcount.dryrun.tensors import DryTensor
 from opcount.interceptor.patches import Patches
 from opcount.undo import Undo
@@ -16,7 +17,7 @@ from opcount.undo import Undo
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_make, _view_as = Tensor._make_subclass, Tensor.as_subclass
+_make, _view_as = make_subclass, Tensor.as_subclass
 
 
 def _make_subclass(cls: Any, data: Tensor, require_grad: bool = False, **kwargs: Any) -> Any:  # noqa: FBT001, FBT002

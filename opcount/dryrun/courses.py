@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch._C import DispatchKey
-from torch._subclasses.fake_tensor import FakeTensorMode
+
+from opcount._torch.dispatch import DispatchKey, HigherOrderOperator
+from opcount._torch.fake import FakeTensorMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,5 +30,5 @@ COURSES = _courses()
 
 def rule_of(func: Any) -> Callable[..., Any] | None:
     """Return PyTorch's rule for a higher-order operator on fake tensors, found by the class of the mode alone."""
-    is_higher_order = isinstance(func, torch._ops.HigherOrderOperator)
+    is_higher_order = isinstance(func, HigherOrderOperator)
     return func.python_key_table.get(FakeTensorMode) if is_higher_order else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from opcount._torch.modules import buffers_of, parameters_of, submodules_of
 from opcount.dryrun.containers import put_back_dict
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def put_back_certain(is_ours: Callable[[Any], bool], reference: weakref.ref[nn.M
     if module is None:
         return
     left = []
-    tables = [module._parameters, module._buffers, module._modules]
+    tables = [parameters_of(module), buffers_of(module), submodules_of(module)]
     known = {id(now) for now, _ in before}
     for now, held in (*before, *((table, {}) for table in tables if id(table) not in known)):
         if not isinstance(now, dict):

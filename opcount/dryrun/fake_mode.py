@@ -8,15 +8,13 @@ from contextlib import contextmanager
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch._subclasses.fake_tensor import FakeTensorConverter, FakeTensorMode
+from opcount._torch.dispatch import FAKE_MODE, set_infra_mode, take_infra_mode
+from opcount._torch.fake import FakeTensorConverter, FakeTensorMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from typing_extensions import Self
-
-_KEY = torch._C._TorchDispatchModeKey.FAKE
 
 
 class _Notes(threading.local):
@@ -72,11 +70,11 @@ _PLACES = _Places()
 
 def put_on_thread(mode: DryMode) -> None:
     """Put a mode in effect on this thread, without PyTorch's flags for dynamo, which are the process's."""
-    before = torch._C._unset_dispatch_mode(_KEY)
+    before = take_infra_mode(FAKE_MODE)
     if not _PLACES.modes:
         _PLACES.modes.append(before)
     _PLACES.modes.append(mode)
-    torch._C._set_dispatch_mode(mode)
+    set_infra_mode(mode)
 
 
 def take_off_thread(mode: DryMode) -> None:
@@ -84,11 +82,11 @@ def take_off_thread(mode: DryMode) -> None:
     modes = _PLACES.modes
     if mode not in modes:
         return
-    current = torch._C._unset_dispatch_mode(_KEY)
+    current = take_infra_mode(FAKE_MODE)
     modes.remove(mode)
     left = modes[-1] if current is mode else current
     if left is not None:
-        torch._C._set_dispatch_mode(left)
+        set_infra_mode(left)
     if len(modes) == 1:
         modes.clear()
 
@@ -96,11 +94,11 @@ def take_off_thread(mode: DryMode) -> None:
 @contextmanager
 def outside(mode: DryMode) -> Iterator[None]:
     """Run operators as if a mode were not in effect on this thread."""
-    current = torch._C._unset_dispatch_mode(_KEY)
+    current = take_infra_mode(FAKE_MODE)
     try:
         if current is not None and current is not mode:
-            torch._C._set_dispatch_mode(current)
+            set_infra_mode(current)
         yield
     finally:
         if current is mode:
-            torch._C._set_dispatch_mode(mode)
+            set_infra_mode(mode)

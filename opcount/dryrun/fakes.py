@@ -6,25 +6,25 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
+from opcount._torch.dispatch import FAKE_MODE, dispatch_disabled, infra_mode
+from opcount._torch.fake import FakeTensor, refuse_data_pointer, warn_of_data_pointer
+from opcount._torch.tensors import is_zero_tensor, make_subclass
 from opcount.dryrun.fake_mode import DryMode
 from opcount.dryrun.tensors import DryTensor, DryZeros, stands_for_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from torch._subclasses.fake_tensor import FakeTensorMode
+    from opcount._torch.fake import FakeTensorMode
 
 CPU = torch.device("cpu")
 
 PLAIN = {Tensor, torch.nn.Parameter, getattr(torch.nn, "Buffer", Tensor)}
 
 
-_make = Tensor._make_subclass
-
-_REFUSE_DATA: Callable[[Tensor], object] = torch._C._set_throw_on_mutable_data_ptr
-_WARN_OF_DATA: Callable[[Tensor], object] = torch._C._set_warn_deprecated_on_mutable_data_ptr
+_REFUSE_DATA: Callable[[Tensor], object] = refuse_data_pointer
+_WARN_OF_DATA: Callable[[Tensor], object] = warn_of_data_pointer
 """Who asks a fake tensor for its memory is warned, or refused, as PyTorch is configured."""
 
 _ATTRIBUTES: dict[torch.device, dict[str, Any]] = {}
@@ -66,7 +66,7 @@ class Fakes:
             self._states[device] = dict(vars(fake))
             _ATTRIBUTES[device] = {**vars(fake), "fake_mode": None}
             return fake
-        fake = _make(self._kind, elem, require_grad=False, dispatch_device=True, device_for_backend_keys=device)
+        fake = make_subclass(self._kind, elem, require_grad=False, dispatch_device=True, device_for_backend_keys=device)
         fake.__dict__ = state.copy()
         self._guard_data(fake)
         return fake
@@ -77,7 +77,7 @@ class Fakes:
             odd: Tensor = self.dry(self.mode.from_tensor(tensor))
             return odd
         device = CPU if tensor.is_meta and not isinstance(tensor, FakeTensor) else tensor.device
-        with torch._C._DisableTorchDispatch():
+        with dispatch_disabled():
             fake: Tensor = self.make(tensor.shape, tensor.stride(), tensor.dtype, device)
             if tensor.requires_grad:
                 fake.requires_grad_()
@@ -94,7 +94,7 @@ class Fakes:
         """Make the fake tensors among results ones of a dry run; those of another mode are the program's."""
         if type(value) is FakeTensor:
             if value.fake_mode is self.mode:
-                value.__class__ = DryZeros if value._is_zerotensor() else DryTensor
+                value.__class__ = DryZeros if is_zero_tensor(value) else DryTensor
         elif isinstance(value, (list, tuple)):
             for item in value:
                 self.dry(item)
@@ -119,4 +119,4 @@ def can_be_faked(tensor: Tensor) -> bool:
 
 def active_mode() -> FakeTensorMode | None:
     """Return what makes the fake tensors of this thread; each of them holds it."""
-    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)  # type: ignore[no-any-return]
+    return infra_mode(FAKE_MODE)  # type: ignore[no-any-return]

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, UntypedStorage, nn
-from torch._C._functorch import is_functorch_wrapped_tensor
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.jit import _builtins
 from torch.nn.parameter import is_lazy
-from torch.nn.utils import _named_member_accessor, prune
+from torch.nn.utils import prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from opcount._torch.dispatch import register_script_builtin, script_builtin
+from opcount._torch.fake import FakeTensor
+from opcount._torch.functorch import is_wrapped
+from opcount._torch.modules import named_member_accessor
 from opcount.dryrun.computing import for_real
 from opcount.dryrun.fakes import CPU, PLAIN, active_mode
 from opcount.dryrun.guard_objects import OF_OBJECTS
@@ -76,7 +77,7 @@ class Guard(NamedTuple):
             change: Its name.
             data: Whether the tensor gets another memory.
         """
-        if isinstance(tensor, FakeTensor) or is_functorch_wrapped_tensor(tensor):
+        if isinstance(tensor, FakeTensor) or is_wrapped(tensor):
             return
         if not is_lazy(tensor) and self.computing.is_ours(tensor):
             return
@@ -315,9 +316,9 @@ def _reading_arguments(owner: Any, name: str) -> Any:
         args = (*args[:first], *(guard.readable(value, name) for value in args[first:]))
         return original(*args, **{key: guard.readable(value, name) for key, value in kwargs.items()})
 
-    scripted = _builtins._find_builtin(original)
+    scripted = script_builtin(original)
     if scripted is not None:
-        _builtins._register_builtin(make, scripted)
+        register_script_builtin(make, scripted)
     return make
 
 
@@ -437,7 +438,7 @@ GUARDED = Patches(
         (nn.Module, "_apply"): _applying,
         **{(nn.Module, name): _changing_module for name in _OF_MODULES},
         **{(hook, name): _changing_hooked_module for hook in _HOOKS for name in ("apply", "remove")},
-        **{(_named_member_accessor, name): _changing_hooked_module for name in ("swap_tensor", "set_tensor")},
+        **{(named_member_accessor, name): _changing_hooked_module for name in ("swap_tensor", "set_tensor")},
         **OF_OBJECTS,
     },
 )

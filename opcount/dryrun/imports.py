@@ -9,8 +9,8 @@ from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils._python_dispatch import _disable_current_modes
 
+from opcount._torch.dispatch import disabled_modes
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def imports_undisturbed() -> Iterator[None]:
     use the module later.
     """
     finder = _Finder(getattr(torch, "get_default_device", lambda: torch.device("cpu"))())  # PyTorch 2.3
-    with _disable_current_modes():
+    with disabled_modes():
         pass  # it imports what it needs when it is first called, which is to be before it is called for an import
     with Undo() as undo:
         undo.add(partial(_remove, finder))
@@ -66,7 +66,7 @@ class _Finder(MetaPathFinder):
 
         def exec_module(module: ModuleType) -> None:
             vars(loader).pop("exec_module", None)
-            with _disable_current_modes() if self.active else nullcontext(), self._device:
+            with disabled_modes() if self.active else nullcontext(), self._device:
                 execute(module)
 
         loader.exec_module = exec_module

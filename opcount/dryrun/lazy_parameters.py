@@ -20,6 +20,7 @@ from torch.nn.parameter import (  # type: ignore[attr-defined]
     is_lazy,
 )
 
+from opcount._torch.dispatch import dispatch_disabled, subclass_functions_disabled
 from opcount.dryrun.guard import active_guard
 from opcount.interceptor.patches import Patches
 from opcount.undo import Undo
@@ -45,7 +46,7 @@ def _materialize_in_place(tensor: Any, shape: Any, device: Any = None, dtype: An
         return
     empty = torch.empty(shape, device=device or tensor.data.device, dtype=dtype or tensor.data.dtype)
     guard.leaf(tensor, "materialize", data=True)
-    with torch._C._DisableTorchDispatch():
+    with dispatch_disabled():
         try:
             _materialize(tensor, empty.shape, empty.device, empty.dtype)
         except RuntimeError as error:
@@ -64,7 +65,7 @@ def _making(original: Callable[..., Any]) -> Any:
         if active_guard() is None:
             return original(cls, device=device, dtype=dtype, **kwargs)
         empty = torch.empty(0, device=device, dtype=dtype)
-        with torch._C._DisableTorchDispatch():
+        with dispatch_disabled():
             return original(cls, device=empty.device, dtype=empty.dtype, **kwargs)
 
     return staticmethod(make)
@@ -78,7 +79,7 @@ def _on_no_elements(cls: Any, func: Any, types: Any, args: tuple[Any, ...] = (),
         func(*map(_plain, args), **{name: _plain(value) for name, value in (kwargs or {}).items()})
         if func is Tensor.copy_:
             return args[0]
-    with torch._C._DisableTorchDispatch():
+    with dispatch_disabled():
         return _function(cls, func, types, args, kwargs)
 
 
@@ -86,7 +87,7 @@ def _plain(value: Any) -> Any:
     """Return what dispatch modes are shown of a tensor without a shape."""
     if not is_lazy(value):
         return value
-    with torch._C.DisableTorchFunctionSubclass():
+    with subclass_functions_disabled():
         return value.data
 
 

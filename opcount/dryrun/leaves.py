@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import is_lazy
 
+from opcount._torch.dispatch import dispatch_disabled
+from opcount._torch.fake import FakeTensor
+from opcount._torch.functorch import is_wrapped
+from opcount._torch.tensors import accumulation_hooks_of, base_of, hooks_of_tensor, is_view
 from opcount.dryrun.containers import put_back_dict
 from opcount.dryrun.fakes import PLAIN, is_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from opcount.dryrun.containers import Undo
 
     Hooks = dict[str, tuple[dict[int, Any], dict[int, Any]]]
@@ -45,26 +45,26 @@ class Leaves:
 
     def note(self, tensor: Tensor) -> None:
         """Remember a tensor that an operator was given, unless it was made by one."""
-        if id(tensor) not in self._leaves and tensor.is_leaf and not _is_wrapper(tensor):
-            with torch._C._DisableTorchDispatch():
+        if id(tensor) not in self._leaves and tensor.is_leaf and not is_wrapped(tensor):
+            with dispatch_disabled():
                 self.add(tensor)
 
     def keep(self, tensor: Tensor) -> None:
         """Remember any tensor before it is changed."""
-        with torch._C._DisableTorchDispatch():
+        with dispatch_disabled():
             self.add(tensor)
 
     def keep_data(self, tensor: Tensor) -> bool:
         """Remember the data of a tensor that gets others; tell whether they can be put back."""
-        if _is_wrapper(tensor):
+        if is_wrapped(tensor):
             return True
         if is_lazy(tensor):
-            with torch._C._DisableTorchDispatch():
+            with dispatch_disabled():
                 self._lazy.setdefault(id(tensor), (tensor, type(tensor), tensor.data))
             return True
         if type(tensor) not in PLAIN or not is_plain(tensor) or tensor.is_meta:
             return id(tensor) in self._data
-        with torch._C._DisableTorchDispatch():
+        with dispatch_disabled():
             self._data.setdefault(id(tensor), tensor.data)
         return True
 
@@ -75,8 +75,9 @@ class Leaves:
 
     def note_written(self, tensor: Tensor) -> None:
         """Remember a tensor that is written to: autograd then takes it, or what it is a view of, for a result."""
-        base = tensor._base if tensor._is_view() and tensor._base is not None else tensor
-        if type(base) in PLAIN and not is_functorch_wrapped_tensor(base):
+        original = base_of(tensor) if is_view(tensor) else None
+        base = tensor if original is None else original
+        if type(base) in PLAIN and not is_wrapped(base):
             self.note(base)
 
     def add(self, tensor: Tensor) -> None:
@@ -116,7 +117,6 @@ def _restore_data(tensor: Tensor, data: Tensor) -> None:
         tensor.data = data
 
 
-_is_wrapper: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
 """Whether a tensor stands for another one in a function transform: it has no memory, and ends with the transform."""
 
 
@@ -135,7 +135,7 @@ def _restore(tensor: Tensor, before: Leaf) -> None:
 
 
 def _is_hooked(tensor: Any) -> bool:
-    return tensor._backward_hooks is not None or tensor._post_accumulate_grad_hooks is not None
+    return hooks_of_tensor(tensor) is not None or accumulation_hooks_of(tensor) is not None
 
 
 def _hooks_of(tensor: Tensor) -> Hooks:

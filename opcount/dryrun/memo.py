@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 from torch.nn import Parameter
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from opcount._torch.dispatch import METHODS, TorchDispatchMode, below_autograd, dispatch_disabled
+from opcount._torch.fake import FakeTensor, unset_fake_temporarily
+from opcount._torch.tensors import storage_key
 from opcount.dryrun.courses import COURSES, rule_of
 from opcount.dryrun.fake_mode import outside
 from opcount.dryrun.fakes import CPU, PLAIN, can_be_faked
@@ -55,7 +56,7 @@ _TRAINS = 5
 
 _CAPACITY = 1 << 17
 
-_requires_grad: Any = torch._C.TensorBase.requires_grad.__get__  # type: ignore[attr-defined]
+_requires_grad: Any = METHODS.requires_grad.__get__
 """PyTorch's own attribute, without a way through the one that a dry run puts before it."""
 
 _ANY = Tensor()
@@ -193,7 +194,7 @@ class Memo(TorchDispatchMode):
             self._computing.overwrite(facts, args, kwargs or {})
         if kind is _VIEW:
             return self._view(args[0], answer, known=bool(known))
-        with torch._C._DisableTorchDispatch():
+        with dispatch_disabled():
             if type(answer) is _Shape:
                 return self._make(*answer)
             out = type(answer)([self._make(*a) if type(a) is _Shape else a for a in answer])
@@ -201,7 +202,7 @@ class Memo(TorchDispatchMode):
 
     def _view(self, tensor: Tensor, answer: Any, *, known: bool) -> Any:
         """Return views of a fake tensor; what was made outside of inference mode has views that are, too."""
-        with torch._C._DisableTorchDispatch():
+        with dispatch_disabled():
             if torch.is_inference_mode_enabled() and not tensor.is_inference():
                 with torch.inference_mode(mode=False):
                     return self._views(tensor.untyped_storage(), answer, known=known)
@@ -222,9 +223,9 @@ class Memo(TorchDispatchMode):
             return UNKNOWN
         if tensor.requires_grad:
             self._leaves.note(tensor)
-        with torch._C._DisableTorchDispatch():
+        with dispatch_disabled():
             if torch.is_inference_mode_enabled() and not tensor.is_inference():
-                with torch.inference_mode(mode=False), torch._C._AutoDispatchBelowAutograd():
+                with torch.inference_mode(mode=False), below_autograd():
                     return func(*args, **kwargs)
             return func(*args, **kwargs)
 
@@ -413,8 +414,8 @@ def _shares_memory(out: Any, args: tuple[Any, ...]) -> bool:
         return False
     if first.is_nested:
         return False
-    storage = first.untyped_storage()._cdata
-    return any(t.layout is torch.strided and t.untyped_storage()._cdata == storage for t in _tensors(out))
+    storage = storage_key(first.untyped_storage())
+    return any(t.layout is torch.strided and storage_key(t.untyped_storage()) == storage for t in _tensors(out))
 
 
 def _is_sparse(tensor: Tensor) -> bool:

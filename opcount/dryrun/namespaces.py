@@ -18,8 +18,8 @@ from operator import is_
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 
+from opcount._torch.fake import FakeTensor
 from opcount.dryrun.containers import ATOMS, items_of
 from opcount.dryrun.function_caches import caches_of
 from opcount.dryrun.places import Attributes, Cache, Cells, Contents, Context, Results, Slots, Variables, slots_of

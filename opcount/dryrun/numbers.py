@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from opcount._torch.dispatch import aten
 from opcount.dryrun.checks import asking, called_function, instruction_at, truth_that_passes, truth_to_go_on
 from opcount.interceptor import UNKNOWN
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from opcount.dryrun.refusals import Refusals
 
-_SCALAR = torch.ops.aten._local_scalar_dense.default
+_SCALAR = aten("_local_scalar_dense.default")
 
 _FINITE = {"isfinite", "isnan", "isinf"}
 _NAN = float("nan")
@@ -48,11 +49,11 @@ class DryNumber:
         refuse: Returns the error that says where the number came from.
     """
 
-    __slots__ = ("_kind", "_refuse")
+    __slots__ = ("_kind", "refusal")
 
     def __init__(self, kind: type, refuse: Callable[[], Exception]) -> None:
         self._kind = kind
-        self._refuse = refuse
+        self.refusal = refuse
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -64,12 +65,12 @@ class DryNumber:
             return 0.0
         if _formats(frame):
             return _NAN
-        raise self._refuse()
+        raise self.refusal()
 
     def __array_ufunc__(self, ufunc: Any, method: str, *_inputs: object, **_options: object) -> Any:
         if method == "__call__" and ufunc.__name__ in _FINITE:
             return ufunc(0.0)
-        raise self._refuse()
+        raise self.refusal()
 
     def __format__(self, spec: str) -> str:
         try:
@@ -92,21 +93,21 @@ class DryNumber:
     def __torch_function__(cls, _func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Refuse to give PyTorch a number that is not known."""
         values = (*args, *(kwargs or {}).values())
-        raise next(value for value in values if type(value) is DryNumber)._refuse()
+        raise next(value for value in values if type(value) is DryNumber).refusal()
 
 
 def _unknown(number: Any, *_others: object) -> DryNumber:
-    return DryNumber(float, number._refuse)
+    return DryNumber(float, number.refusal)
 
 
 def _refused(number: Any, *_others: object) -> Any:
-    raise number._refuse()
+    raise number.refusal()
 
 
 def _compared(number: Any, *_others: object) -> bool:
     truth = truth_that_passes(sys._getframe(1))
     if truth is None:
-        raise number._refuse()
+        raise number.refusal()
     return truth
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
+from opcount._torch.dispatch import NN_FUNCTIONS
 from opcount.dryrun.tensors import DryTensor
 from opcount.interceptor.patches import Patches
 from opcount.undo import Undo
@@ -28,7 +29,7 @@ def _one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     return zeros.scatter_(-1, tensor.unsqueeze(-1), 1)
 
 
-_PATCHES = Patches({(functional, "one_hot"): _one_hot, (torch._C._nn, "one_hot"): _one_hot})
+_PATCHES = Patches({(functional, "one_hot"): _one_hot, (NN_FUNCTIONS, "one_hot"): _one_hot})
 
 
 @contextmanager

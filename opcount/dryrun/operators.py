@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from opcount._torch.dispatch import OpOverload, schema_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -139,10 +141,10 @@ class Facts:
 
 def facts_of(func: Any) -> Facts:
     """Read an operator's schema."""
-    if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
+    if not isinstance(func, OpOverload) or func.namespace == "prim":
         return Facts(Kind.OTHER, func)
-    name = func._schema.name.split("::")[-1]
-    arguments, returns = func._schema.arguments, func._schema.returns
+    name = schema_of(func).name.split("::")[-1]
+    arguments, returns = schema_of(func).arguments, schema_of(func).returns
     product = name in _MORE_PRODUCTS or any(part in name for part in _PRODUCTS)
     random = torch.Tag.nondeterministic_seeded in func.tags
     writes = [
@@ -179,7 +181,7 @@ def facts_of(func: Any) -> Facts:
 
 def stands_for_input(func: Any, dtype: Any) -> bool:
     """Tell whether what a factory makes is taken for data, of which a dry run has no values."""
-    return bool(dtype.is_floating_point or dtype.is_complex) and "ones" in func._schema.name
+    return bool(dtype.is_floating_point or dtype.is_complex) and "ones" in schema_of(func).name
 
 
 def _kind(func: Any) -> Kind:
@@ -187,7 +189,7 @@ def _kind(func: Any) -> Kind:
         return Kind.LIFTED
     if _LOOKS_AT_VALUES.intersection(func.tags):
         return Kind.OTHER
-    arguments, returns = func._schema.arguments, func._schema.returns
+    arguments, returns = schema_of(func).arguments, schema_of(func).returns
     aliased = [i for i, argument in enumerate(arguments) if argument.alias_info is not None]
     results = [r.alias_info for r in returns]
     if not aliased and returns and not any(results):

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from opcount._torch.dispatch import dispatch_disabled
+from opcount._torch.tensors import storage_key
 from opcount.dryrun.fakes import CPU
 from opcount.dryrun.tensors import DryTensor, stands_for_data
 from opcount.dryrun.values import stored_values
@@ -66,7 +68,7 @@ class Patterns:
         values = stored_values(made)
         if values is not None:
             shared = {memory for tensor in arguments for memory in _memory_of(tensor)}
-            if values.untyped_storage()._cdata not in shared:
+            if storage_key(values.untyped_storage()) not in shared:
                 self._values.adopt(values)
 
     def run(self, facts: Facts, tensors: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -75,7 +77,7 @@ class Patterns:
         if not makes and all(t.layout is torch.strided for t in tensors):
             return UNKNOWN
         random = torch.Tag.nondeterministic_seeded in facts.func.tags
-        with torch._C._DisableTorchDispatch(), torch.inference_mode(mode=False), torch.no_grad():
+        with dispatch_disabled(), torch.inference_mode(mode=False), torch.no_grad():
             if random or not all(map(_is_supported, tensors)) or not self._may_write(facts, args):
                 return UNKNOWN
             return self._run(facts, tensors, args, kwargs)
@@ -188,7 +190,7 @@ def _is_supported(tensor: Tensor) -> bool:
 def _memory_of(tensor: Tensor) -> Iterator[int]:
     plain = tensor if tensor.layout is torch.strided else stored_values(tensor)
     if plain is not None:
-        yield plain.untyped_storage()._cdata
+        yield storage_key(plain.untyped_storage())
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from opcount._torch.names import FAKE_TENSOR_LOG
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_LOG = logging.getLogger("torch._subclasses.fake_tensor")
+_LOG = logging.getLogger(FAKE_TENSOR_LOG)
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch._subclasses import fake_tensor
 
+from opcount._torch.fake import fake_tensor
 from opcount.errors import DryRunError
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch._prims_common import suggest_memory_format
 
+from opcount._torch.dispatch import dispatch_disabled
+from opcount._torch.tensors import suggest_memory_format
 from opcount.dryrun.dtypes import check_of
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def view(func: Any, x: Tensor, size: list[int]) -> Tensor:
     """Return what the shape function does, with the strides that the kernel gives to dimensions of one element."""
     if any(type(n) is not int for n in (*x.shape, *x.stride(), *size)):
         return func(x, size)  # type: ignore[no-any-return]
-    with torch._C._DisableTorchDispatch():
+    with dispatch_disabled():
         like = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta").view(size)
     return torch.as_strided(x, like.shape, like.stride(), x.storage_offset())
 

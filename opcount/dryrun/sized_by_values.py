@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from opcount._torch.dispatch import dispatch_disabled
 from opcount.interceptor import UNKNOWN
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def _pack(known: Known, empty: Empty, data: Tensor, lengths: Tensor, _batch_firs
     value = known(lengths)
     if value is None:
         return UNKNOWN
-    with torch._C._DisableTorchDispatch():
+    with dispatch_disabled():
         counts = [int((value > step).sum()) for step in range(int(value.max()))]
         steps = torch.tensor(counts, device="cpu")
         total = int(value.sum())
@@ -47,7 +48,7 @@ def _unpack(  # the arguments are PyTorch's
     counts = value.tolist()
     batch, steps = counts[0], max(total_length, len(counts))
     size = (batch, steps) if batch_first else (steps, batch)
-    with torch._C._DisableTorchDispatch():
+    with dispatch_disabled():
         lengths = torch.tensor([sum(count > i for count in counts) for i in range(batch)], device="cpu")
     return empty((*size, *data.shape[1:]), data), lengths
 
@@ -59,7 +60,7 @@ def _ctc_loss(
     value = known(lengths) if isinstance(lengths, Tensor) else lengths
     if value is None:
         return UNKNOWN
-    with torch._C._DisableTorchDispatch():
+    with dispatch_disabled():
         longest = max(value.tolist() if isinstance(value, Tensor) else value, default=0)
     steps, batch = (log_probs.shape[0], log_probs.shape[1]) if log_probs.dim() == 3 else (log_probs.shape[0], 1)
     return empty((batch,), log_probs), empty((batch, steps, 2 * longest + 1), log_probs)
@@ -75,7 +76,7 @@ def _bincount(known: Known, empty: Empty, data: Tensor, weights: Tensor | None =
     if minlength <= 1 or known(data) is not None:
         return UNKNOWN
     dtype = torch.int64 if weights is None else torch.float32 if weights.dtype == torch.float32 else torch.float64
-    with torch._C._DisableTorchDispatch():
+    with dispatch_disabled():
         like = torch.empty(0, dtype=dtype, device=data.device)
     return empty((minlength,), like)
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
+from opcount._torch.fake import FakeTensor
 from opcount.dryrun.fakes import Fakes, is_plain
 from opcount.dryrun.values import LIMIT, VALUE
 from opcount.errors import DryRunError

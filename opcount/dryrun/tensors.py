@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._python_dispatch import _disable_current_modes
 
+from opcount._torch.dispatch import disabled_modes, subclass_functions_disabled
+from opcount._torch.fake import FakeTensor
+from opcount._torch.tensors import mark_parameter
 from opcount.dryrun.comparisons import in_order
 
 if TYPE_CHECKING:
@@ -81,12 +82,12 @@ class DryTensor(FakeTensor):
         if kind is None:
             reason = f"would make a {cls.__name__}, which no fake tensor can stand for"
             raise _refusals(self).refuse("Tensor.as_subclass", reason)
-        with _disable_current_modes(), torch._C.DisableTorchFunctionSubclass():  # as PyTorch does
+        with disabled_modes(), subclass_functions_disabled():  # as PyTorch does
             view = torch.ops.aten.alias.default(self)
         view.__class__ = kind
         view.known = self.known
         if cls in _PARAMETERS:
-            view._is_param = True
+            mark_parameter(view)
         return view
 
     def __copy__(self) -> Any:

@@ -12,8 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
-import torch
-
+from opcount._torch.dispatch import push_mode
 from opcount.dryrun.fake_mode import put_on_thread, take_off_thread
 from opcount.interceptor.patches import Patches
 from opcount.interceptor.stack import dry_runs, modes_below, replace_modes
@@ -55,7 +54,7 @@ class Threads:
         undo.add(partial(self._leave, memo, undo))
         self._here.inside = True
         put_on_thread(self._mode)
-        torch._C._push_on_torch_dispatch_stack(memo)
+        push_mode(memo)
         put_beneath_counters(memo)
 
     def _leave(self, memo: Any, undo: Undo) -> None:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import is_functorch_wrapped_tensor
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import is_lazy
 
+from opcount._torch.fake import FakeTensor
+from opcount._torch.functorch import is_wrapped
+from opcount._torch.modules import buffers_of, parameters_of
 from opcount.dryrun.fakes import CPU, PLAIN, is_plain
 from opcount.dryrun.tensors import DryTensor
 from opcount.dryrun.values import VALUE
@@ -67,7 +68,7 @@ class Twins:
         Raises:
             DryRunError: It is a ScriptModule on the meta device, or a tensor there has no plain fake one.
         """
-        for table in (module._parameters, module._buffers):
+        for table in (parameters_of(module), buffers_of(module)):
             for name, tensor in table.items():
                 if tensor is None or not tensor.is_meta or is_lazy(tensor):
                     continue
@@ -90,7 +91,7 @@ class Twins:
             leaves: Are told of tensors that stay and require gradients.
         """
         script = _is_script(module)
-        tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        tables: tuple[dict[str, Any], ...] = (parameters_of(module), buffers_of(module))
         for table in tables:
             for name, original in table.items():
                 tensor = original
@@ -98,7 +99,7 @@ class Twins:
                     continue
                 if not script and (
                     tensor.is_meta
-                    or (table is not module._parameters and not tensor.dtype.is_floating_point)
+                    or (table is not parameters_of(module) and not tensor.dtype.is_floating_point)
                     or (type(tensor) not in PLAIN and isinstance(tensor, FakeTensor))
                 ):
                     table[name] = tensor = self._stand_in(tensor)
@@ -113,7 +114,7 @@ class Twins:
     def _stand_in(self, tensor: Tensor) -> Tensor:
         if type(tensor) not in PLAIN and is_lazy(tensor):
             return self._lazy(tensor) if tensor.is_meta else tensor
-        if not is_plain(tensor) or is_functorch_wrapped_tensor(tensor):
+        if not is_plain(tensor) or is_wrapped(tensor):
             return tensor
         value = vars(tensor).get(VALUE) if _needs_twin(tensor) else tensor
         self._in_place.add(id(tensor))

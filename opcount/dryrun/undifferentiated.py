@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from opcount._torch.dispatch import HigherOrderOperator, functions_disabled
+from opcount._torch.functorch import TransformType
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.stack import dry_runs
 from opcount.scope.engine import ignore, listen
@@ -26,9 +28,6 @@ if TYPE_CHECKING:
 
 _CHANGED = {"map_impl"}
 """Operators whose results are of another type where they are differentiated and not compiled."""
-
-
-_Transform = torch._C._functorch.TransformType
 
 
 class Undifferentiated:
@@ -66,7 +65,7 @@ class Undifferentiated:
         try:
             return func(*args, **kwargs)
         except KeyError as error:
-            if not isinstance(func, torch._ops.HigherOrderOperator) or not isinstance(error.args[0], _Transform):
+            if not isinstance(func, HigherOrderOperator) or not isinstance(error.args[0], TransformType):
                 raise
             reason = "is transformed by torch.func, for which it has to be compiled"
             raise self._refusals.refuse(func.name(), reason) from error
@@ -108,10 +107,10 @@ class _Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         if not self._differentiates:
             return self._operators.run(func, args, kwargs)
-        is_operator = isinstance(func, torch._ops.HigherOrderOperator)
+        is_operator = isinstance(func, HigherOrderOperator)
         if is_operator:
             self._operator = func.name()  # type: ignore[attr-defined]
-        with torch._C.DisableTorchFunction():
+        with functions_disabled():
             found = any(tensor.requires_grad for tensor in tensors((*args, *kwargs.values())))
         if found:
             self._operators.note(self._operator)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from opcount._torch.fake import FakeTensor
+from opcount._torch.tensors import sparse_values, storage_key
 from opcount.dryrun.tensors import DryTensor
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Values:
         if len(self._ours) > self._sweep_at:
             self._ours = {key: ours for key, ours in self._ours.items() if not ours[0].expired()}
         storage = tensor.untyped_storage()
-        self._ours[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+        self._ours[storage_key(storage)] = (StorageWeakRef(storage), storage.nbytes())
         return tensor
 
     def of(self, tensor: Tensor) -> Tensor | None:
@@ -55,13 +56,13 @@ class Values:
         if type(tensor) is DryTensor:
             if not tensor.known:
                 return None
-            kept = self._kept.get(tensor.untyped_storage()._cdata)
+            kept = self._kept.get(storage_key(tensor.untyped_storage()))
             return None if kept is None or kept[1] is None else _view(kept[1], tensor)
         if isinstance(tensor, FakeTensor):
             return None
         if tensor.layout is not torch.strided:
             return None if self._lacks_values(tensor) else tensor
-        kept = self._kept.get(tensor.untyped_storage()._cdata) if _has_storage(tensor) else None
+        kept = self._kept.get(storage_key(tensor.untyped_storage())) if _has_storage(tensor) else None
         if kept is None:
             return tensor.detach()
         return None if kept[1] is None else _view(kept[1], tensor)
@@ -72,10 +73,10 @@ class Values:
         if value is None or not _has_storage(tensor):
             return value
         storage = tensor.untyped_storage()
-        if storage._cdata in self._ours:
+        if storage_key(storage) in self._ours:
             return value
-        lent = self._kept[storage._cdata][1] if storage._cdata in self._kept else storage
-        if lent is not storage and storage._cdata not in self._borrowed:
+        lent = self._kept[storage_key(storage)][1] if storage_key(storage) in self._kept else storage
+        if lent is not storage and storage_key(storage) not in self._borrowed:
             return value
         if lent is None or lent.nbytes() > LIMIT * _LARGEST_ITEM:
             return None
@@ -90,7 +91,7 @@ class Values:
             return
         storage = fake.untyped_storage()
         self._keep(storage, real.untyped_storage())
-        self._borrowed.add(storage._cdata)
+        self._borrowed.add(storage_key(storage))
         fake.known = True
 
     def blank(self, tensor: Tensor) -> Tensor | None:
@@ -110,7 +111,7 @@ class Values:
             self._keep(storage, value.untyped_storage())
         else:
             self._keep(storage, torch.UntypedStorage(storage.nbytes()))
-            kept = _view(self._kept[storage._cdata][1], fake)
+            kept = _view(self._kept[storage_key(storage)][1], fake)
             for dim in (d for d, stride in enumerate(fake.stride()) if not stride and fake.shape[d]):
                 kept, value = kept.narrow(dim, 0, 1), value.narrow(dim, 0, 1)  # an expanded one is written once
             kept.copy_(value)
@@ -120,7 +121,7 @@ class Values:
         """Forget the value of a tensor that something unknown was written to, and of all that share its memory."""
         if type(tensor) is DryTensor:
             if tensor.known or tensor.numel() <= LIMIT:  # what is larger is no view of what is known
-                self._kept.pop(tensor.untyped_storage()._cdata, None)
+                self._kept.pop(storage_key(tensor.untyped_storage()), None)
                 tensor.known = False
         elif _has_storage(tensor):
             self._keep(tensor.untyped_storage(), None)
@@ -131,13 +132,13 @@ class Values:
 
     def is_our_memory(self, storage: UntypedStorage) -> bool:
         """Tell whether the dry run has made a piece of memory."""
-        return storage._cdata in self._ours
+        return storage_key(storage) in self._ours
 
     def is_written(self, tensor: Tensor) -> bool:
         """Tell whether a real tensor has another value than its memory holds."""
         if tensor.layout is not torch.strided:
             return self._lacks_values(tensor)
-        return bool(self._kept) and _has_storage(tensor) and tensor.untyped_storage()._cdata in self._kept
+        return bool(self._kept) and _has_storage(tensor) and storage_key(tensor.untyped_storage()) in self._kept
 
     def _lacks_values(self, sparse: Tensor) -> bool:
         """Tell whether a real sparse tensor has the pattern alone of what it stands for."""
@@ -148,8 +149,8 @@ class Values:
         if len(self._kept) > self._sweep_at:
             self._kept = {key: kept for key, kept in self._kept.items() if not kept[0].expired()}
             self._sweep_at = max(_SWEEP, 2 * len(self._kept))
-        self._kept[storage._cdata] = (StorageWeakRef(storage), value)
-        self._borrowed.discard(storage._cdata)
+        self._kept[storage_key(storage)] = (StorageWeakRef(storage), value)
+        self._borrowed.discard(storage_key(storage))
 
 
 _COMPRESSED = frozenset({torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc})
@@ -158,7 +159,7 @@ _COMPRESSED = frozenset({torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, t
 def stored_values(tensor: Tensor) -> Tensor | None:
     """Return the values that a real sparse tensor stores; None: it is of another layout."""
     if tensor.layout is torch.sparse_coo:
-        return tensor._values()
+        return sparse_values(tensor)
     return tensor.values() if tensor.layout in _COMPRESSED else None
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from opcount._torch.dispatch import dispatch_disabled
+from opcount._torch.tensors import nested_sizes_of
 from opcount.errors import FormulaError
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def host_values(x: Tensor | None) -> Any:
     """Return the numbers of a small tensor as nested lists, or None where there are none to be read."""
     if x is None or not has_data(x):
         return None
-    with torch._C._DisableTorchDispatch():  # a real tensor has its values in a dry run, too
+    with dispatch_disabled():  # a real tensor has its values in a dry run, too
         return x.tolist()
 
 
@@ -49,7 +51,7 @@ def count_where(x: Tensor, test: Callable[[Tensor], Tensor]) -> int:
         FormulaError: There are no numbers to be read.
     """
     require(has_data(x), "a tensor with values", x)
-    with torch._C._DisableTorchDispatch():
+    with dispatch_disabled():
         return int(test(x).sum())
 
 
@@ -84,5 +86,5 @@ def depth(a: Tensor) -> int:
 
 def nested_sizes(x: Tensor) -> list[list[int]]:
     """Return the shape of each component of a (strided) nested tensor."""
-    sizes: list[list[int]] = x._nested_tensor_size().tolist()
+    sizes: list[list[int]] = nested_sizes_of(x).tolist()
     return sizes

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from opcount._torch.dispatch import schema_of
+
 if TYPE_CHECKING:
-    from torch._ops import OpOverload
+    from opcount._torch.dispatch import OpOverload
 
 QUESTIONS = """
 _assert_async _assert_scalar _assert_tensor_metadata _coalesced _debug_has_internal_overlap _dimI _dimV
@@ -111,14 +113,14 @@ _KERNELS = frozenset({"mm", "matmul", "linear", "gemm"})
 
 def is_free(func: OpOverload) -> bool:
     """Tell whether an operator is declared to compute nothing."""
-    namespace, _, packet = str(func._schema.name).partition("::")
+    namespace, _, packet = str(schema_of(func).name).partition("::")
     if namespace in FREE_NAMESPACES:
         return not _KERNELS.intersection(packet.split("_"))
     if is_view(func):
         return True
     if namespace in _PACKED and _PACKING.intersection(packet.split("_")):
         return True
-    return func._schema.name in _FOREIGN or (namespace in _FAMILIAR and packet_base(packet) in FREE_NAMES)
+    return schema_of(func).name in _FOREIGN or (namespace in _FAMILIAR and packet_base(packet) in FREE_NAMES)
 
 
 _FOREIGN = frozenset(FOREIGN.split())
@@ -134,7 +136,7 @@ def is_view(func: OpOverload) -> bool:
     """Tell whether an output is, by its schema, another look at an input, or a copy of one."""
     if torch.Tag.inplace_view in func.tags or torch.Tag.view_copy in func.tags:
         return True
-    returns = func._schema.returns
+    returns = schema_of(func).returns
     return any(value.alias_info is not None and not value.alias_info.is_write for value in returns)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from opcount._torch.dispatch import schema_of
 from opcount.cost import Cost, new_cost
 from opcount.coverage import FREE
 from opcount.formulas.free import FREE_NAMES, is_free, packet_base
@@ -21,7 +22,7 @@ from opcount.registry import Formula
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from torch._ops import OpOverload
+    from opcount._torch.dispatch import OpOverload
 
 _STRIDED = torch.strided
 _NOTHING = Cost()
@@ -89,7 +90,7 @@ def rule_for(func: OpOverload) -> Formula | None:
         >>> rule_for(torch.ops.aten.view.default).family
         'free'
     """
-    namespace, _, packet = func._schema.name.partition("::")
+    namespace, _, packet = schema_of(func).name.partition("::")
     name = packet_base(packet)
     if is_free(func):
         return DECLARED_FREE
@@ -133,5 +134,5 @@ def _tags(packet: Any) -> Iterable[torch.Tag]:
 
 
 def _returns_one_tensor(func: OpOverload) -> bool:
-    returns = func._schema.returns
+    returns = schema_of(func).returns
     return len(returns) == 1 and str(returns[0].type) == "Tensor"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from opcount._torch.tensors import sparse_indices
 from opcount.cost import Cost
 from opcount.formulas.sizes import is_sparse, per_output, register, scalars, stored
 from opcount.registry import aten
@@ -128,7 +129,7 @@ def _meetings(a: Tensor, b: Tensor) -> int:
 
 def _indices(x: Tensor, dim: int) -> Tensor:
     coo = x if x.layout is torch.sparse_coo else x.to_sparse()
-    return coo._indices()[dim]
+    return sparse_indices(coo)[dim]
 
 
 def _real(x: Tensor) -> int:

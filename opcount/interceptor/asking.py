@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from opcount._torch.functorch import in_transform
 from opcount.interceptor.calls import tensors
-from opcount.interceptor.opening import Composite, can_run_unseen, charge_as_steps, in_functorch
+from opcount.interceptor.opening import Composite, can_run_unseen, charge_as_steps
 from opcount.interceptor.steps import Steps
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Asking(Composite):
         given = list(tensors((*args, *kwargs.values())))
         if plan.operator == _MATMUL and not _asks(*given):
             return super().__call__(mode, plan, func, args, kwargs)
-        plain = mode.counts_steps and not in_functorch() and all(map(_is_plain, given))
+        plain = mode.counts_steps and not in_transform() and all(map(_is_plain, given))
         if not plain or not can_run_unseen(func, args, kwargs):
             return super().__call__(mode, plan, func, args, kwargs)
         return charge_as_steps(mode, plan, func, args, kwargs, _steps(func, given[0], args, kwargs))

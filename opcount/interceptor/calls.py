@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from opcount._torch.dispatch import schema_of
+from opcount._torch.names import FAKE_TENSORS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torch._ops import OpOverload
+    from opcount._torch.dispatch import OpOverload
 
 
 def tensors(values: object) -> Iterator[Tensor]:
@@ -26,11 +29,11 @@ _FAKE = {"FakeTensor", "FunctionalTensor"}
 
 def is_fake(kind: type) -> bool:
     """Tell whether tensors of a class stand for others, and have no values of their own."""
-    return any(base.__name__ in _FAKE and base.__module__.startswith("torch._subclasses.") for base in kind.__mro__)
+    return any(base.__name__ in _FAKE and base.__module__.startswith(FAKE_TENSORS) for base in kind.__mro__)
 
 
 def takes(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Tell whether redispatch takes the arguments, and so a function of PyTorch: not Python numbers for tensors."""
-    arguments = func._schema.arguments
+    arguments = schema_of(func).arguments
     given = [*zip(arguments, args, strict=False), *((a, kwargs[a.name]) for a in arguments if a.name in kwargs)]
     return not any(isinstance(value, (int, float, complex)) and "Tensor" in str(a.type) for a, value in given)

@@ -14,8 +14,20 @@ from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch._C import DispatchKey, DispatchKeySet
 
+from opcount._torch.dispatch import (
+    DispatchKey,
+    DispatchKeySet,
+    OpOverloadPacket,
+    destroy_library,
+    has_kernel,
+    is_fallthrough,
+    is_included,
+    is_registered,
+    keys_after,
+    set_included,
+)
+from opcount._torch.functorch import in_transform, is_batched, is_wrapped, unwrapped
 from opcount.errors import FormulaError
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.stack import interceptors
@@ -24,19 +36,17 @@ from opcount.undo import Undo
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from torch._ops import OpOverload
-
+    from opcount._torch.dispatch import OpOverload
     from opcount.interceptor.mode import Interceptor
 
 _PRE_DISPATCH = DispatchKey.PreDispatch
-_BELOW: DispatchKeySet = torch._C._dispatch_keyset_full_after(_PRE_DISPATCH)
+_BELOW: DispatchKeySet = keys_after(_PRE_DISPATCH)
 _AUTOCASTS = [key for name, key in DispatchKey.__members__.items() if name.startswith("Autocast")]
-_in_functorch = torch._C._are_functorch_transforms_active
 
 
 def is_composite(func: OpOverload) -> bool:
     """Tell whether the operator is written in terms of others, for devices without a kernel of their own."""
-    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"))
+    return bool(has_kernel(func.name(), "CompositeImplicitAutograd"))
 
 
 def composites_among(targets: Iterable[object]) -> list[OpOverload]:
@@ -53,10 +63,10 @@ def _overloads(name: str) -> Iterator[OpOverload]:
     namespace, packet_name, *overload = name.split(".", 2)
     for each in (packet_name, f"{packet_name}_"):
         packet = getattr(getattr(torch.ops, namespace), each, None)
-        if isinstance(packet, torch._ops.OpOverloadPacket):
+        if isinstance(packet, OpOverloadPacket):
             for known in overload or packet.overloads():
                 func = getattr(packet, known, None)
-                if func is not None and torch._C._dispatch_has_kernel(func.name()):  # others are TorchScript's own
+                if func is not None and is_registered(func.name()):  # others are TorchScript's own
                     yield func
 
 
@@ -92,14 +102,14 @@ def _settle() -> None:
     """Have the kernels, and on this thread the key that leads to them, where somebody uses them."""
     funcs = {func.name(): func for user in _USERS.values() for func in user.funcs}
     for name in _KERNELS.keys() - funcs.keys():
-        _KERNELS[name]._destroy()
+        destroy_library(_KERNELS[name])
         del _KERNELS[name]
     for name in funcs.keys() - _KERNELS.keys():
         library = _KERNELS[name] = torch.library.Library(funcs[name].namespace, "IMPL")
         library.impl(funcs[name], partial(_run, funcs[name]), _PRE_DISPATCH.name, with_keyset=True)
     here = any(user.thread == get_ident() for user in _USERS.values())
-    if torch._C._dispatch_tls_is_dispatch_key_included(_PRE_DISPATCH) != here:
-        torch._C._dispatch_tls_set_dispatch_key_included(_PRE_DISPATCH, here)
+    if is_included(_PRE_DISPATCH) != here:
+        set_included(_PRE_DISPATCH, here)
 
 
 def _run(func: OpOverload, keys: DispatchKeySet, /, *args: Any, **kwargs: Any) -> Any:
@@ -120,16 +130,13 @@ def _comes_again(func: OpOverload, keys: DispatchKeySet) -> bool:
 
     Under a transform of ``torch.func`` that call is not seen.
     """
-    return not _in_functorch() and any(keys.has(key) for key in _autocast_kernels(func))
+    return not in_transform() and any(keys.has(key) for key in _autocast_kernels(func))
 
 
 @cache
 def _autocast_kernels(func: OpOverload) -> list[DispatchKey]:
     return [
-        key
-        for key in _AUTOCASTS
-        if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key.name)
-        and not torch._C._dispatch_kernel_for_dispatch_key_is_fallthrough(func.name(), key.name)
+        key for key in _AUTOCASTS if has_kernel(func.name(), key.name) and not is_fallthrough(func.name(), key.name)
     ]
 
 
@@ -143,10 +150,10 @@ def _refuse_batches(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, A
 
 
 def _is_batched(tensor: Any) -> bool:
-    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        if torch._C._functorch.is_batchedtensor(tensor):
+    while is_wrapped(tensor):
+        if is_batched(tensor):
             return True
-        tensor = torch._C._functorch.get_unwrapped(tensor)
+        tensor = unwrapped(tensor)
     return False
 
 

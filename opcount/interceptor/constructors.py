@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
+from opcount._torch.dispatch import FAKE_MODE, infra_mode, mode_count
 from opcount.interceptor.stack import interceptors, without
 
 _construct = torch.Tensor.__new__
-_height = torch._C._len_torch_dispatch_stack
 
 
 def _new(cls: type, /, *args: Any, **kwargs: Any) -> Any:
-    if cls is torch.Tensor or not _height():
+    if cls is torch.Tensor or not mode_count():
         return _construct(cls, *args, **kwargs)
     with without(interceptors()):
         if _makes_fakes():
@@ -28,7 +28,7 @@ def _new(cls: type, /, *args: Any, **kwargs: Any) -> Any:
 
 
 def _makes_fakes() -> bool:
-    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
+    return infra_mode(FAKE_MODE) is not None
 
 
 class _Constructor:

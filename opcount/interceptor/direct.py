@@ -9,25 +9,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
+from opcount._torch.dispatch import CALLS_ITS_OP, FUNCTIONS, METHODS, OpOverload, plain_operator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch._ops import HigherOrderOperator, OpOverload
+    from opcount._torch.dispatch import HigherOrderOperator
 
-_FUNCTIONS: Any = torch._C._VariableFunctions
-_METHODS: Any = torch._C.TensorBase
 
 _NAMES = {
-    _FUNCTIONS: """
+    FUNCTIONS: """
         add.Tensor sub.Tensor mul.Tensor div.Tensor neg.default exp.default sqrt.default rsqrt.default relu.default
         relu_.default sigmoid.default tanh.default mm.default bmm.default addmm.default baddbmm.default mv.default
         convolution.default embedding.default native_batch_norm.default native_layer_norm.default
         native_group_norm.default _softmax.default sum.default sum.dim_IntList mean.dim cat.default clone.default
         t.default transpose.int permute.default unsqueeze.default
     """,
-    _METHODS: "add_.Tensor sub_.Tensor mul_.Tensor div_.Tensor view.default expand.default",
+    METHODS: "add_.Tensor sub_.Tensor mul_.Tensor div_.Tensor view.default expand.default",
 }
 
 BOUND: dict[str, Callable[..., Any]] = {
@@ -40,11 +38,9 @@ BOUND: dict[str, Callable[..., Any]] = {
 The tests hold each to its overload over PyTorch's own samples.
 """
 
-_CALLS_ITS_OP = torch._ops.OpOverload.__call__.__code__.co_names == ("_op",)
-
 
 def direct(func: OpOverload | HigherOrderOperator) -> Callable[..., Any]:
     """Return what is to be called in place of an operator."""
-    if type(func) is not torch._ops.OpOverload:
+    if type(func) is not OpOverload:
         return func
-    return BOUND.get(str(func)) or (func._op if _CALLS_ITS_OP else func)
+    return BOUND.get(str(func)) or (plain_operator(func) if CALLS_ITS_OP else func)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from opcount._torch.dispatch import has_kernel, schema_of
 from opcount.coverage import FREE
 from opcount.formulas.free import FREE_NAMESPACES
 from opcount.interceptor.calls import tensors
@@ -141,7 +142,7 @@ def _effect(operator: str, free: bool) -> Effect:  # noqa: FBT001
     kind = _kind(packet) if free else Kind.WORK
     arguments = list(_written(operator))
     func = _overload(operator)
-    aliases = [r.alias_info for r in func._schema.returns]
+    aliases = [r.alias_info for r in schema_of(func).returns]
     return Effect(
         kind,
         frozenset(place for pair in arguments for place in pair),
@@ -163,7 +164,7 @@ def _kind(packet: str) -> Kind:
 
 
 def _written(operator: str) -> Iterator[tuple[int, str]]:
-    for position, argument in enumerate(_overload(operator)._schema.arguments):
+    for position, argument in enumerate(schema_of(_overload(operator)).arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             yield (-1 if argument.kwarg_only else position), argument.name
 
@@ -175,4 +176,4 @@ def _overload(operator: str) -> Any:
 
 def _may_copy(func: Any) -> bool:
     """Tell whether a view may be a copy: so it is with composite operators, such as ``contiguous``."""
-    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"))
+    return bool(has_kernel(func.name(), "CompositeImplicitAutograd"))

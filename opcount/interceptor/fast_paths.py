@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from opcount._torch.dispatch import schema_of
+from opcount._torch.functorch import in_transform
 from opcount.interceptor.attention_steps import Attention, EncoderLayer, Masks
-from opcount.interceptor.opening import before_modes, charge_as_steps, in_functorch, open_up
+from opcount.interceptor.opening import before_modes, charge_as_steps, open_up
 from opcount.interceptor.stack import interceptors, without
 from opcount.interceptor.steps import Autocast, Steps
 
@@ -43,9 +45,9 @@ class _FastPath:
         self._read = read
 
     def __call__(self, mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        rest = func._schema.arguments[len(args) :]
+        rest = schema_of(func).arguments[len(args) :]
         arguments = [*args, *(kwargs.get(argument.name, argument.default_value) for argument in rest)]
-        steps = None if in_functorch() else self._read(arguments)
+        steps = None if in_transform() else self._read(arguments)
         if steps is None or not mode.counts_steps:
             return open_up(mode, plan, func, args, kwargs)
         return charge_as_steps(mode, plan, func, args, kwargs, steps._replace(autocast=_autocast_of(steps.device)))

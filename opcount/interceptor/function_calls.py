@@ -11,6 +11,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch.autograd import Function
 
+from opcount._torch.autograd import backward_class, forward_class
+from opcount._torch.names import FUNCTORCH_FUNCTIONS
 from opcount.cost import Cost
 from opcount.coverage import UNCOUNTED
 from opcount.interceptor.calls import tensors
@@ -25,13 +27,11 @@ if TYPE_CHECKING:
     from opcount.interceptor.mode import Interceptor
     from opcount.interceptor.plan import Planner
 
-_FUNCTORCH = "torch._functorch.autograd_function"
-
 
 def name_of(function: type) -> str:
     """Return an operator's name for a function: that of the program's own where functorch has made another of it."""
     name = function.__name__
-    if function.__module__ == _FUNCTORCH:
+    if function.__module__ == FUNCTORCH_FUNCTIONS:
         name = name.removeprefix("Vmapped").removesuffix("Generated")
     return f"autograd.{name}"
 
@@ -212,7 +212,7 @@ class FunctionCalls:
         self, mode: Interceptor, node: Any, given: tuple[Any, ...], run: Callable[[], Any], suffix: str = "Backward"
     ) -> Any:
         """Run a backward, and name it likewise; a gradient may be zero, or a tensor that the forward has kept."""
-        function = node._forward_cls
+        function = forward_class(node)
         name = name_of(function)
         origins = mode.origins
         watching = Watching(origins, given, lenient=_runs_programs(function))
@@ -236,7 +236,7 @@ class FunctionCalls:
         if function not in self._ways:
             name = name_of(function)
             forward = self._planner.function_plan(function, name)
-            backward = self._planner.function_plan(function._backward_cls, f"{name}Backward")
+            backward = self._planner.function_plan(backward_class(function), f"{name}Backward")
             self._ways[function] = (
                 None
                 if forward is None
@@ -247,13 +247,13 @@ class FunctionCalls:
 
 def _runs_programs(function: type) -> bool:
     """Tell whether a function is PyTorch's own: it calls no kernel past the dispatcher, but may call a program."""
-    return function.__module__.startswith("torch.") and function.__module__ != _FUNCTORCH
+    return function.__module__.startswith("torch.") and function.__module__ != FUNCTORCH_FUNCTIONS
 
 
 def _node_of(function: Any, out: Any) -> Any:
     """Return the node that a call left in the graph; None if it left none."""
     for tensor in tensors((out,)):
         node = tensor.grad_fn
-        if isinstance(node, function._backward_cls):
+        if isinstance(node, backward_class(function)):
             return node
     return None

@@ -5,19 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import torch._functorch.autograd_function as _functorch
-from torch.autograd.function import BackwardCFunction, Function, FunctionMeta, _SingleLevelFunction
+from torch.autograd.function import BackwardCFunction, Function, FunctionMeta
 
+from opcount._torch.autograd import APPLIED, APPLY_IS_PYTHON, SingleLevelFunction, functorch_functions
 from opcount.interceptor.stack import interceptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_IN_PYTHON = hasattr(vars(Function)["apply"], "__func__")
-"""Whether ``Function.apply`` is Python and calls another; from PyTorch 2.15 on it is C++ and calls ``forward``."""
-
-_APPLIED: Any = _SingleLevelFunction if _IN_PYTHON else Function
-"""The class that ``apply`` goes through last in Python."""
 
 _CALLS = {
     name: watcher
@@ -32,8 +26,8 @@ _BEFORE: Any = vars(Function)["apply"]
 
 def _apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
     def run() -> Any:
-        if _IN_PYTHON or not hasattr(_BEFORE, "__get__"):
-            return super(_SingleLevelFunction, cls).apply(*args, **kwargs)
+        if APPLY_IS_PYTHON or not hasattr(_BEFORE, "__get__"):
+            return super(SingleLevelFunction, cls).apply(*args, **kwargs)
         return _BEFORE.__get__(None, cls)(*args, **kwargs)
 
     for mode in interceptors():
@@ -60,11 +54,11 @@ def _vmap(interpreter: Any, rule: Any, function: Any, *operands: Any, **kwargs: 
 
 
 _VMAP = "custom_function_call_vmap_helper"
-_vmap_before: Any = getattr(_functorch, _VMAP, None)
+_vmap_before: Any = getattr(functorch_functions, _VMAP, None)
 
 PATCHED: dict[tuple[Any, str], Any] = {
-    **({(_functorch, _VMAP): _vmap} if _vmap_before else {}),
-    (_APPLIED, "apply"): classmethod(_apply),
+    **({(functorch_functions, _VMAP): _vmap} if _vmap_before else {}),
+    (APPLIED, "apply"): classmethod(_apply),
     **{(BackwardCFunction, name): _watched(vars(BackwardCFunction)[name], watcher) for name, watcher in _CALLS.items()},
 }
 """What stands where while functions are shown to the interceptors of the threads that apply them.

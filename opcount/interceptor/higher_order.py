@@ -6,9 +6,10 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch._C import DispatchKey
 from torch.fx import GraphModule
 
+from opcount._torch.dispatch import DispatchKey
+from opcount._torch.slow import triton_kernels
 from opcount.coverage import UNCOUNTED
 from opcount.interceptor.calls import is_fake, tensors
 from opcount.interceptor.opening import charge_opaque, charge_unopened
@@ -16,8 +17,7 @@ from opcount.interceptor.stack import dry_runs, modes_below
 from opcount.scope.global_hooks import has_hook_of_others
 
 if TYPE_CHECKING:
-    from torch._ops import HigherOrderOperator
-
+    from opcount._torch.dispatch import HigherOrderOperator
     from opcount.interceptor.mode import Interceptor, Watch
     from opcount.interceptor.plan import Plan
 
@@ -152,10 +152,9 @@ def _report(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwa
 
 def _triton(mode: Interceptor, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Launch a Triton kernel, and charge it by the formula of that kernel."""
-    from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table  # noqa: PLC0415  (takes a second)
-
+    kernels = triton_kernels()
     out = func(*args, **kwargs)
-    kernel = kernel_side_table.get_kernel(kwargs["kernel_idx"])
-    constants = kernel_side_table.get_constant_args(kwargs["constant_args_idx"])
+    kernel = kernels.get_kernel(kwargs["kernel_idx"])
+    constants = kernels.get_constant_args(kwargs["constant_args_idx"])
     mode.charge(mode.planner.kernel_plan(kernel), out, (), {**constants, **kwargs["kwargs"]})
     return out

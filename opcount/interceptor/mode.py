@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from opcount._torch.autograd import graph_task
+from opcount._torch.dispatch import FAKE_MODE, TorchDispatchMode, infra_mode, mode_at, mode_count, pop_mode, push_mode
 from opcount.coverage import FREE, UNCOUNTED
 from opcount.errors import CounterStateError
 from opcount.interceptor.calls import is_fake, takes, tensors
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from torch._ops import OpOverload
-
+    from opcount._torch.dispatch import OpOverload
     from opcount.interceptor.deferring import Deferring
     from opcount.interceptor.function_calls import FunctionCalls
     from opcount.interceptor.steps import Steps
@@ -38,11 +38,6 @@ if TYPE_CHECKING:
 
     Place = tuple[Frame, str]
 
-_graph_task: Callable[[], int] = torch._C._current_graph_task_id
-_height: Callable[[], int] = torch._C._len_torch_dispatch_stack
-_mode_at: Callable[[int], Any] = torch._C._get_dispatch_stack_at
-_pop: Callable[[None], Any] = torch._C._pop_torch_dispatch_stack
-_push: Callable[[Any], None] = torch._C._push_on_torch_dispatch_stack
 _NO_TASK = -1
 _COMPUTING = {t for t in vars(torch).values() if isinstance(t, torch.dtype) and (t.is_floating_point or t.is_complex)}
 
@@ -161,7 +156,7 @@ class Interceptor(TorchDispatchMode):
             frame, phase = at
         else:
             scope = self.scope
-            if scope.settled and _graph_task() == _NO_TASK:
+            if scope.settled and graph_task() == _NO_TASK:
                 frame, phase = scope.top, scope.phase
             else:
                 frame, phase = scope.locate()
@@ -267,7 +262,7 @@ class Interceptor(TorchDispatchMode):
         """Put the mode on this thread's stack, without PyTorch's flags for dynamo, which runs nothing meanwhile."""
         see_composites(self.planner.composites, undo)
         undo.add(partial(self._take_off, undo))
-        _push(self)
+        push_mode(self)
         self._is_pushed = True
 
     def _take_off(self, undo: Undo) -> None:
@@ -275,8 +270,8 @@ class Interceptor(TorchDispatchMode):
         was_pushed, self._is_pushed = self._is_pushed, False
         if self.origins is not None:
             self.origins.close(self)
-        if _height() == 1 and _mode_at(0) is self:
-            _pop(None)
+        if mode_count() == 1 and mode_at(0) is self:
+            pop_mode(None)
             return
         stack = modes_below()
         kept = [mode for mode in stack if getattr(mode, "scope", None) is not self.scope]
@@ -293,13 +288,13 @@ class Interceptor(TorchDispatchMode):
     @contextmanager
     def reentered(self) -> Iterator[None]:
         """See what a kernel calls inside."""
-        height = _height()
+        height = mode_count()
         try:
-            _push(self)
+            push_mode(self)
             yield
         finally:
-            while _height() > height:
-                _pop(None)
+            while mode_count() > height:
+                pop_mode(None)
 
     def absent(self) -> AbstractContextManager[None]:
         """See nothing of what this thread runs."""
@@ -369,7 +364,7 @@ class Watch(Interceptor):
 
 
 def _fake_mode() -> Any:
-    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
+    return infra_mode(FAKE_MODE)
 
 
 def _any_meta(args: tuple[Any, ...]) -> bool:

@@ -8,30 +8,44 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch._C import DispatchKey, DispatchKeySet
 
+from opcount._torch.dispatch import (
+    BELOW_MODES,
+    DispatchKey,
+    DispatchKeySet,
+    below_autograd,
+    dispatch_disabled,
+    dump_kernels,
+    excluded_keys,
+    has_computed_kernel,
+    has_kernel,
+    keys_of,
+    run_kernel,
+    schema_of,
+    state_before_modes,
+    without_keys,
+)
+from opcount._torch.functorch import in_transform
+from opcount._torch.names import FAKE_TENSORS
 from opcount.interceptor.calls import is_fake, takes, tensors
 from opcount.interceptor.stack import interceptors, modes_below
 from opcount.interceptor.symbolic import decompose_symbolically, has_symbolic_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from torch._ops import OpOverload
-
+    from opcount._torch.dispatch import OpOverload
     from opcount.interceptor.mode import Interceptor
     from opcount.interceptor.plan import Plan
     from opcount.interceptor.steps import Steps
 
 
 def _autograd_keys() -> DispatchKeySet:
-    before = torch._C._dispatch_tls_local_exclude_set()
-    with torch._C._AutoDispatchBelowAutograd():
-        return torch._C._dispatch_tls_local_exclude_set() - before
+    before = excluded_keys()
+    with below_autograd():
+        return excluded_keys() - before
 
 
-_BACKENDS: DispatchKeySet = torch._C._dispatch_keyset_full_after(DispatchKey.Python)
 """The keys that a call still has to pass after a dispatch mode has seen it."""
 
 _COMPOSITE = DispatchKey.CompositeImplicitAutograd
@@ -42,11 +56,10 @@ _AUTOGRAD = _autograd_keys()
 _NESTED_AUTOGRAD = (DispatchKey.Autograd, DispatchKey.AutogradNestedTensor)
 _AUTOGRAD_AND_VIEWS = _AUTOGRAD.add(DispatchKey.ADInplaceOrView)
 _NOTHING = nullcontext()
-in_functorch: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", bool)
 
 
 def _has_kernel(func: OpOverload, key: DispatchKey) -> bool:
-    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), _name(key)))
+    return bool(has_kernel(func.name(), _name(key)))
 
 
 def _name(key: DispatchKey) -> str:
@@ -57,8 +70,8 @@ def _name(key: DispatchKey) -> str:
 def _keys(args: tuple[Any, ...], kwargs: dict[str, Any]) -> DispatchKeySet:
     keys = _NO_KEYS
     for tensor in tensors((*args, *kwargs.values()) if kwargs else args):
-        keys = keys | torch._C._dispatch_keys(tensor)
-    return keys & _BACKENDS
+        keys = keys | keys_of(tensor)
+    return keys & BELOW_MODES
 
 
 class Composite:
@@ -92,7 +105,7 @@ class Composite:
             with mode.reentered():
                 return decompose_symbolically(func, args, kwargs)
         with before_modes(), switched_off(func, self._hidden(mode, key)), mode.reentered():
-            return func._op_dk(kernel, *args, **kwargs)
+            return run_kernel(func, kernel, args, kwargs)
 
     def settled(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
         """Return the plan that charges a call as a whole."""
@@ -145,7 +158,7 @@ def open_up(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwa
 
 def _mutated(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
     """Return the tensors that an operator writes into, by its schema."""
-    arguments = func._schema.arguments
+    arguments = schema_of(func).arguments
     given = [*zip(arguments, args, strict=False), *((a, kwargs[a.name]) for a in arguments if a.name in kwargs)]
     return list(tensors(value for a, value in given if a.alias_info is not None and a.alias_info.is_write))
 
@@ -166,7 +179,7 @@ def run_unseen(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
     keys = _keys(args, kwargs)
     if not _can_be_opened(func, keys, args, kwargs):
         return func(*args, **kwargs), []
-    with before_modes(), switched_off(func, _passed(func)), torch._C._DisableTorchDispatch():
+    with before_modes(), switched_off(func, _passed(func)), dispatch_disabled():
         return func.redispatch(keys, *args, **kwargs), modes_below()
 
 
@@ -211,7 +224,7 @@ def _can_be_opened(func: OpOverload, keys: DispatchKeySet, args: tuple[Any, ...]
     if any(t.is_meta or is_fake(type(t)) for t in tensors((*args, *kwargs.values()))):
         return False
     key = _name(keys.highestPriorityTypeId())
-    known = torch._C._dispatch_has_computed_kernel_for_dispatch_key(func.name(), key)
+    known = has_computed_kernel(func.name(), key)
     return bool(known) and takes(func, args, kwargs) and _is_last_mode()
 
 
@@ -225,7 +238,7 @@ def _is_transparent(mode: Any) -> bool:
 
     Anybody else's mode is to see the operator that it would see without us.
     """
-    return type(mode).__module__.startswith(("opcount.", "torch._subclasses."))
+    return type(mode).__module__.startswith(("opcount.", FAKE_TENSORS))
 
 
 def _passed(func: OpOverload) -> DispatchKeySet:
@@ -236,7 +249,7 @@ def _passed(func: OpOverload) -> DispatchKeySet:
 @cache
 def _off_below_autograd(func: OpOverload) -> DispatchKeySet:
     """Return what an autograd kernel switches off: PyTorch's own also switch off the tracking of views."""
-    kernels = torch._C._dispatch_dump(func.name())
+    kernels = dump_kernels(func.name())
     if "\nAutograd" not in kernels:
         return _NO_KEYS
     return _AUTOGRAD_AND_VIEWS if "VariableType" in kernels else _AUTOGRAD
@@ -261,9 +274,9 @@ def _own_autocast(func: OpOverload) -> DispatchKeySet:
 
 def before_modes() -> AbstractContextManager[object]:
     """Give a kernel the dispatch state from before the mode was called."""
-    return _NOTHING if in_functorch() else torch._C._RestorePythonTLSSnapshot()  # type: ignore[attr-defined]
+    return _NOTHING if in_transform() else state_before_modes()
 
 
 def switched_off(func: OpOverload, hidden: DispatchKeySet) -> AbstractContextManager[object]:
     """Switch off keys that are off when an operator's kernel is reached: its own autocast, and those given."""
-    return _NOTHING if in_functorch() else torch._C._ExcludeDispatchKeyGuard(_own_autocast(func) | hidden)
+    return _NOTHING if in_transform() else without_keys(_own_autocast(func) | hidden)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
+from opcount._torch.tensors import storage_key
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.effects import Kind, effect_of
 from opcount.interceptor.storages import (
@@ -172,7 +173,7 @@ class Origins:
     def allocated(self, mode: Any, operator: str, out: Any) -> None:
         """Take note of memory that an operator left as it was."""
         storage = storage_of(out)
-        if storage is None or not size_of(out.numel()) or storage._cdata in self.states:
+        if storage is None or not size_of(out.numel()) or storage_key(storage) in self.states:
             return
         if self._calls or has_values(out):
             self._doubts = True
@@ -187,7 +188,7 @@ class Origins:
     def lifted(self, out: Tensor) -> None:
         """Take note of a tensor that was made of Python's numbers, or of an array of NumPy."""
         storage = storage_of(out)
-        if self._calls and storage is not None and storage._cdata not in self.states:
+        if self._calls and storage is not None and storage_key(storage) not in self.states:
             if storage.resizable():
                 self.states.put(storage, State(Origin.DATA, self.tick))
                 return
@@ -213,12 +214,12 @@ class Origins:
         origin = self._origin(effect, read)
         if origin is Origin.TAINTED and not self._calls:
             self._name_blanks(mode, read)
-        before = {storage._cdata for storage in map(storage_of, (*read, *written)) if storage is not None}
+        before = {storage_key(storage) for storage in map(storage_of, (*read, *written)) if storage is not None}
         for tensor in written:
             self._write(effect, origin, tensor, read, args)
         if self._calls or origin is Origin.BLANK:
             for storage in self._made(out):
-                if storage._cdata not in before:
+                if storage_key(storage) not in before:
                     self.states.put(storage, self._state(effect, origin, read, args))
         self._rest(mode)
 
@@ -240,7 +241,7 @@ class Origins:
     def _behind(self, tensor: Tensor) -> State | None:
         """Return what is known of what a tensor holds; None if that is nothing, or a single number from elsewhere."""
         storage = storage_of(tensor)
-        state = None if storage is None else self.states.get(storage._cdata)
+        state = None if storage is None else self.states.get(storage_key(storage))
         if state is None or (state.origin is Origin.FOREIGN and size_of(tensor.numel()) == 1):
             return None
         return None if state.origin is Origin.BLANK and size_of(tensor.numel()) <= state.filled else state
@@ -255,7 +256,7 @@ class Origins:
             state.made = next((known.made for known in map(self._behind, read) if known is not None), "")
         elif origin is Origin.COPY and effect.plain and len(read) == 1:
             storage = storage_of(read[0])
-            if self._calls and storage is not None and storage._cdata in self._calls[-1].known:
+            if self._calls and storage is not None and storage_key(storage) in self._calls[-1].known:
                 state.source = read[0]
         return state
 
@@ -263,10 +264,10 @@ class Origins:
         storage = storage_of(tensor)
         if storage is None or (origin is Origin.BLANK and effect.overwrites):
             return
-        state = self.states.get(storage._cdata)
+        state = self.states.get(storage_key(storage))
         if not self._calls:
             if state is not None:
-                self.states.drop(storage._cdata)
+                self.states.drop(storage_key(storage))
             return
         if effect.overwrites and origin not in _DOUBTFUL and not _fill(tensor.numel(), tensor, storage):
             if state is not None and state.origin is Origin.BLANK:
@@ -283,9 +284,9 @@ class Origins:
         found = {}
         for tensor in read:
             storage = storage_of(tensor)
-            state = None if storage is None else self.states.get(storage._cdata)
+            state = None if storage is None else self.states.get(storage_key(storage))
             if state is not None and state.origin is Origin.BLANK and not (tensor.is_leaf and tensor.requires_grad):
-                found[storage._cdata] = (state, tensor)
+                found[storage_key(storage)] = (state, tensor)
         if any(state.print in {None, print_of(revive(key))} for key, (state, _) in found.items()):
             self._forget_weights()
         for key in found.keys() & self.states.keys():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from opcount._torch.dispatch import HigherOrderOperator, schema_of
 from opcount.cost import Cost
 from opcount.coverage import FREE, UNCOUNTED
 from opcount.errors import FormulaError
@@ -22,8 +23,7 @@ from opcount.registry import BUILTIN, USER, ByClass, Formula, Registry, operator
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch._ops import HigherOrderOperator, OpOverload
-
+    from opcount._torch.dispatch import OpOverload
     from opcount.interceptor.answers import Answers
     from opcount.interceptor.mode import Interceptor
     from opcount.interceptor.recorder import Recorded
@@ -171,7 +171,7 @@ class Planner:
         return plan if self._answers is None else plan.run_by(self._answers.runner(func))
 
     def _plan(self, func: OpOverload | HigherOrderOperator) -> Plan:
-        if isinstance(func, torch._ops.HigherOrderOperator):
+        if isinstance(func, HigherOrderOperator):
             name = f"higher_order.{func.name()}"
             return self._by_formula(name, self.registry.find([name])) or higher_order.plan(func, name)
         keys = operator_keys(func)
@@ -188,7 +188,7 @@ class Planner:
     def _plan_for(self, func: OpOverload, formulas: list[Formula]) -> Plan:
         name = str(func)
         if func.namespace in _METADATA_NAMESPACES or name.rpartition(".")[0] in _METADATA:
-            lifts = func._schema.name == "aten::lift_fresh"
+            lifts = schema_of(func).name == "aten::lift_fresh"
             return Plan(name, FREE, handle=_LIFT if lifts else _METADATA_QUESTION)
         own = self.backend_plan(func, name, formulas)
         if not (formulas and formulas[0].from_user):
@@ -324,7 +324,7 @@ def _is_view(name: str) -> bool:
     """Tell whether the operator's output is its input's memory, unwritten."""
     if not name.startswith("aten.") or name.count(".") != 2:
         return False
-    returns = _overload(name)._schema.returns
+    returns = schema_of(_overload(name)).returns
     return any(r.alias_info is not None and not r.alias_info.is_write for r in returns)
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from opcount._torch.autograd import saved_tensor_hooks_disabled
+from opcount._torch.dispatch import aten, below_autograd, functions_disabled, schema_of
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.mode import Interceptor
 from opcount.interceptor.plan import Planner
@@ -25,11 +27,11 @@ if TYPE_CHECKING:
     from opcount.scope import Row
 
 _ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
-_CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+_CPU_ATTENTION = aten("_scaled_dot_product_flash_attention_for_cpu.default")
 
 _LAYER_NORM = torch.ops.aten.native_layer_norm.default
 
-_TO_COPY = torch.ops.aten._to_copy.default
+_TO_COPY = aten("_to_copy.default")
 
 _AUTOCAST = {
     _ATTENTION,
@@ -43,7 +45,7 @@ _AUTOCAST = {
 _SHAPES: dict[Any, Callable[..., Sequence[int]]] = {
     torch.ops.aten.addmm.default: lambda _bias, a, b, *_: (a.shape[0], b.shape[1]),
     torch.ops.aten.baddbmm.default: lambda _bias, a, b, *_: (*a.shape[:2], b.shape[2]),
-    torch.ops.aten._softmax.default: lambda x, *_: x.shape,
+    aten("_softmax.default"): lambda x, *_: x.shape,
     torch.ops.aten.mean.dim: lambda x, dims, *_: [n for i, n in enumerate(x.shape) if i not in dims],
 }
 """What operators return whose meta kernels are Python, as those of elementwise ones are: they import dynamo."""
@@ -99,7 +101,7 @@ class Recorder(Interceptor):
     def _map(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
         """Run an elementwise operator."""
         out = args[0]
-        if func._schema.returns[0].alias_info is None:
+        if schema_of(func).returns[0].alias_info is None:
             out = self.empty(torch.broadcast_shapes(*(tensor.shape for tensor in tensors(args))), out.dtype)
         return self._answer(func, out, args, kwargs)
 
@@ -157,26 +159,11 @@ def record(
     recorder = Recorder(outer, device, autocast)
     with ExitStack() as stack:
         stack.enter_context(without(modes_below()))
-        stack.enter_context(torch._C.DisableTorchFunction())
+        stack.enter_context(functions_disabled())
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(_no_saved_tensor_hooks())
-        stack.enter_context(torch._C._AutoDispatchBelowAutograd())
+        stack.enter_context(saved_tensor_hooks_disabled("no hooks while a fast path is recorded"))
+        stack.enter_context(below_autograd())
         stack.enter_context(recorder.reentered())
         compute(recorder)
     return [(name, frame.rows) for name, frame in recorder.frames.items()]
-
-
-@contextmanager
-def _no_saved_tensor_hooks() -> Iterator[None]:
-    """Keep the program's saved tensor hooks, which may copy or write what they get, from seeing meta tensors."""
-    hooks = torch._C._autograd
-    before = hooks._saved_tensors_hooks_get_disabled_error_message()
-    hooks._saved_tensors_hooks_disable("no hooks while a fast path is recorded", fail_if_non_empty=False)
-    try:
-        yield
-    finally:
-        if before is None:
-            hooks._saved_tensors_hooks_enable()
-        else:
-            hooks._saved_tensors_hooks_disable(before, fail_if_non_empty=False)

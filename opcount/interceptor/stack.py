@@ -6,22 +6,16 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import torch
-
+from opcount._torch.dispatch import mode_at, mode_count, pop_mode, push_mode
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
-
-_height: Callable[[], int] = torch._C._len_torch_dispatch_stack
-_mode_at: Callable[[int], Any] = torch._C._get_dispatch_stack_at
-_pop: Callable[[None], Any] = torch._C._pop_torch_dispatch_stack
-_push: Callable[[Any], None] = torch._C._push_on_torch_dispatch_stack
+    from collections.abc import Collection, Iterator
 
 
 def modes_below() -> list[Any]:
     """Return the dispatch modes of this thread that an operator is still to pass, the last to see it first."""
-    return [_mode_at(i) for i in range(_height())]
+    return [mode_at(i) for i in range(mode_count())]
 
 
 def interceptors() -> list[Any]:
@@ -41,10 +35,10 @@ def replace_modes(modes: list[Any]) -> None:
         if mode is not wanted:
             break
         height += 1
-    while _height() > height:
-        _pop(None)
+    while mode_count() > height:
+        pop_mode(None)
     for mode in modes[height:]:
-        _push(mode)
+        push_mode(mode)
 
 
 @contextmanager

@@ -7,20 +7,26 @@ from ctypes import string_at
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import Tensor, UntypedStorage
+from torch import Tensor
 from torch.nn import Module, Parameter
 
+from opcount._torch.dispatch import dispatch_disabled, subclass_functions_disabled
+from opcount._torch.functorch import is_wrapped, unwrapped
+from opcount._torch.tensors import (
+    drop_weak_reference,
+    is_dead,
+    revived,
+    sparse_indices,
+    sparse_values,
+    storage_key,
+    weak_reference,
+)
 from opcount.interceptor.calls import is_fake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 State = TypeVar("State")
-
-_is_wrapped: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
-_unwrap: Callable[[Tensor], Tensor] = torch._C._functorch.get_unwrapped
-_weak_reference_is_dead: Any = UntypedStorage._expired
-_drop_weak_reference: Any = UntypedStorage._free_weak_ref
 
 _WIDTH = 32
 """Bytes that are looked at, at each of three places."""
@@ -34,7 +40,7 @@ def storage_of(tensor: Tensor) -> Any:
     try:
         if type(tensor) is Tensor or type(tensor) is Parameter:
             return tensor.untyped_storage()
-        with torch._C.DisableTorchFunctionSubclass():  # a program's class is not to be asked
+        with subclass_functions_disabled():  # a program's class is not to be asked
             return tensor.untyped_storage()
     except (RuntimeError, NotImplementedError):
         return None
@@ -47,8 +53,8 @@ def has_values(tensor: Tensor) -> bool:
 
 def parts_of(tensor: Tensor) -> Iterator[Tensor]:
     """Yield the plain tensors that a tensor is made of: itself, but for sparse tensors, wrappers and the like."""
-    while _is_wrapped(tensor):
-        tensor = _unwrap(tensor)
+    while is_wrapped(tensor):
+        tensor = unwrapped(tensor)
     flatten = getattr(type(tensor), "__tensor_flatten__", None)
     if flatten is not None and not is_fake(type(tensor)):
         for part in (getattr(tensor, name) for name in flatten(tensor)[0]):
@@ -84,9 +90,9 @@ def storages_of(tensor: Tensor) -> Iterator[Any]:
 
 
 def _of_sparse(tensor: Tensor) -> list[Tensor]:
-    with torch._C._DisableTorchDispatch():
+    with dispatch_disabled():
         if tensor.layout is torch.sparse_coo:
-            return [tensor._indices(), tensor._values()]
+            return [sparse_indices(tensor), sparse_values(tensor)]
         if tensor.layout in {torch.sparse_csr, torch.sparse_bsr}:
             return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
         if tensor.layout in {torch.sparse_csc, torch.sparse_bsc}:
@@ -105,12 +111,12 @@ def weights() -> tuple[set[int], set[int]]:
 
 def _keys(tensors: list[Any]) -> set[int]:
     found = (storage_of(tensor) for tensor in tensors if isinstance(tensor, Tensor))
-    return {storage._cdata for storage in found if storage is not None}
+    return {storage_key(storage) for storage in found if storage is not None}
 
 
 def revive(key: int) -> Any:
     """Return a storage by its weak reference; None if it is gone."""
-    return UntypedStorage._new_with_weak_ptr(key)
+    return revived(key)
 
 
 def print_of(storage: Any) -> bytes | None:
@@ -135,9 +141,9 @@ class Storages(dict[int, State]):
 
     def put(self, storage: Any, value: State) -> None:
         """Say something about a storage."""
-        key = storage._cdata
+        key = storage_key(storage)
         if key not in self:
-            storage._weak_ref()
+            weak_reference(storage)
             if len(self) % _SWEEP == _SWEEP - 1:
                 self.drop_dead()
         self[key] = value
@@ -145,11 +151,11 @@ class Storages(dict[int, State]):
     def drop(self, key: int) -> None:
         """Forget a storage."""
         if self.pop(key, None) is not None:
-            _drop_weak_reference(key)
+            drop_weak_reference(key)
 
     def drop_dead(self) -> None:
         """Forget the storages that are gone."""
-        for key in [key for key in self if _weak_reference_is_dead(key)]:
+        for key in [key for key in self if is_dead(key)]:
             self.drop(key)
 
     def drop_all(self) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch._higher_order_ops.utils as _operators
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from opcount._torch.dispatch import TorchDispatchMode, higher_order_utils
+from opcount._torch.slow import dynamo, set_stance, stance_of
 from opcount.interceptor.stack import dry_runs
 from opcount.undo import Undo
 
@@ -48,14 +47,14 @@ class _Eagerness:
     def enter(self, user: object) -> None:
         with self._lock:
             self._users.add(user)
-            dynamo = sys.modules.get("torch._dynamo.eval_frame")
-            if dynamo is None or not hasattr(dynamo, "DynamoStance"):
+            eval_frame = dynamo()
+            if eval_frame is None:
                 return
-            before = dynamo._stance
+            before = stance_of(eval_frame)
             if not any(before is ours for ours, _ in self._set):
                 ours = _eager_but_operators(before)
                 self._set.append((ours, before))
-                dynamo._set_stance(ours)
+                set_stance(eval_frame, ours)
 
     def leave(self, user: object) -> None:
         """Restore what was before the first user, unless the program has set another stance since."""
@@ -63,9 +62,9 @@ class _Eagerness:
             self._users.discard(user)
             while self._set and not self._users:
                 ours, before = self._set[-1]
-                dynamo = sys.modules["torch._dynamo.eval_frame"]
-                if dynamo._stance is ours:
-                    dynamo._set_stance(before)
+                eval_frame = dynamo()
+                if stance_of(eval_frame) is ours:
+                    set_stance(eval_frame, before)
                 ours.__class__ = type(before)
                 vars(ours).update(vars(before))  # a context manager of the program may bring it back
                 self._set.pop()
@@ -115,10 +114,10 @@ def _compiling(original: Any) -> Any:
     return compiling
 
 
-_CAN_COMPILE = hasattr(TorchDispatchMode, "ignore_compile_internals") and hasattr(_operators, _COMPILING)
+_CAN_COMPILE = hasattr(TorchDispatchMode, "ignore_compile_internals") and hasattr(higher_order_utils, _COMPILING)
 """Whether dynamo compiles under a mode, and does not skip for good what it meets there."""
 
-PATCHED_AROUND: dict[tuple[Any, str], Any] = {(_operators, _COMPILING): _compiling} if _CAN_COMPILE else {}
+PATCHED_AROUND: dict[tuple[Any, str], Any] = {(higher_order_utils, _COMPILING): _compiling} if _CAN_COMPILE else {}
 """What patches what while compiled functions run eagerly, and operators compile themselves."""
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import SymInt
 
+from opcount._torch.slow import decompositions
+from opcount._torch.tensors import has_symbolic_shape
 from opcount.interceptor.calls import is_fake, tensors
 
 _LARGE = 2**60
@@ -18,7 +20,7 @@ _LARGE = 2**60
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from torch._ops import OpOverload
+    from opcount._torch.dispatch import OpOverload
 
 
 def unguarded(values: tuple[Any, ...]) -> AbstractContextManager[None]:
@@ -30,14 +32,12 @@ def unguarded(values: tuple[Any, ...]) -> AbstractContextManager[None]:
 
 def has_symbolic_sizes(values: tuple[Any, ...]) -> bool:
     """Return whether a tensor among values has a size that is an expression."""
-    return any(is_fake(type(tensor)) and tensor._has_symbolic_sizes_strides for tensor in tensors(values))
+    return any(is_fake(type(tensor)) and has_symbolic_shape(tensor) for tensor in tensors(values))
 
 
 def decompose_symbolically(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run a composite operator as fake mode does: in Python where possible, as many kernels in C++ need plain sizes."""
-    from torch._decomp import decomposition_table  # noqa: PLC0415  (takes a second to import, and fake mode has it)
-
-    return decomposition_table.get(func, func.decompose)(*args, **kwargs)
+    return decompositions().get(func, func.decompose)(*args, **kwargs)
 
 
 def value_of(number: int | SymInt) -> int | None:

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from opcount._torch.dispatch import dispatch_disabled, subclass_functions_disabled
+from opcount._torch.modules import buffers_of, parameters_of, submodules_of
+from opcount._torch.tensors import storage_key, version_of
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.origins import Origin
 from opcount.interceptor.storages import has_values, parts_of, print_of, revive, storage_of, storages_of
@@ -72,7 +75,7 @@ class Watching:
         """Take more tensors for known from before the call."""
         if _NUMBERS.issuperset(map(type, values)):
             return
-        self.known.update(storage._cdata for tensor in _reachable(values) for storage in storages_of(tensor))
+        self.known.update(storage_key(storage) for tensor in _reachable(values) for storage in storages_of(tensor))
 
     def leaves_unexplained(self, out: Any, *, constants: bool = False, strangers: bool = False) -> bool:
         """Tell whether a result holds what no operator wrote that was seen.
@@ -84,7 +87,7 @@ class Watching:
         """
         if not self._asked or (self._are_computed(out) and not self._changes_given()):
             return False
-        with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunctionSubclass(), torch.no_grad():
+        with dispatch_disabled(), subclass_functions_disabled(), torch.no_grad():
             return self._changes_given() or any(
                 not self._is_explained(part, constants=constants, strangers=strangers)
                 for tensor in tensors((out,))
@@ -138,7 +141,7 @@ class Watching:
 
     def _was_written(self, tensor: Tensor) -> bool:
         return any(
-            (state := self._states.get(storage._cdata)) is not None
+            (state := self._states.get(storage_key(storage))) is not None
             and state.tick > self._start
             and state.origin not in {Origin.BLANK, Origin.TAINTED}
             for storage in storages_of(tensor)
@@ -146,9 +149,9 @@ class Watching:
 
     def _is_explained(self, tensor: Tensor, *, constants: bool, strangers: bool) -> bool:
         storage = storage_of(tensor)
-        if storage is None or storage._cdata in self.known:
+        if storage is None or storage_key(storage) in self.known:
             return storage is None or not self._was_dirtied(storage)
-        state = self._states.get(storage._cdata)
+        state = self._states.get(storage_key(storage))
         if state is None:
             return self._lenient or bool(strangers and storage.resizable())
         if state.origin is Origin.BLANK:
@@ -159,10 +162,10 @@ class Watching:
 
     def _was_dirtied(self, storage: Any) -> bool:
         """Tell whether a tensor that was given was changed, and by no operator that was seen."""
-        state = self._states.get(storage._cdata)
+        state = self._states.get(storage_key(storage))
         if state is not None and state.tick > self._start:
             return state.origin in _DOUBTFUL and not self._lenient
-        return any(given.key == storage._cdata and given.has_changed() for given in self._given)
+        return any(given.key == storage_key(storage) and given.has_changed() for given in self._given)
 
     def _is_as_put(self, tensor: Tensor, state: State, *, constants: bool) -> bool:
         """Tell whether results are the numbers that were put there, and such may be returned."""
@@ -177,7 +180,7 @@ class Watching:
         if source is None or not _may_be_read(tensor) or source.shape != tensor.shape:
             return True
         storage = storage_of(source)
-        origin = None if storage is None else self._states.get(storage._cdata)
+        origin = None if storage is None else self._states.get(storage_key(storage))
         if origin is not None and origin.tick > state.tick:
             return True
         source = source.to(tensor.dtype)
@@ -207,8 +210,8 @@ class Given(NamedTuple):
         storage = storage_of(tensor)
         if storage is None:
             return cls(tensor, None, 0, None, None)
-        version = None if tensor.is_inference() else tensor._version
-        return cls(tensor, storage, storage._cdata, version, print_of(storage) if has_values(tensor) else None)
+        version = None if tensor.is_inference() else version_of(tensor)
+        return cls(tensor, storage, storage_key(storage), version, print_of(storage) if has_values(tensor) else None)
 
     def reads_otherwise(self) -> bool:
         """Tell whether other bytes stand in it."""
@@ -216,7 +219,7 @@ class Given(NamedTuple):
 
     def has_changed(self) -> bool:
         """Tell whether it was changed."""
-        return (self.version is not None and self.version != self.tensor._version) or self.reads_otherwise()
+        return (self.version is not None and self.version != version_of(self.tensor)) or self.reads_otherwise()
 
 
 def _is_filled_with(tensor: Tensor, value: Any) -> bool:
@@ -267,7 +270,7 @@ def _inside(value: Any) -> list[Any]:  # noqa: PLR0911  (one for each kind of ob
     if isinstance(value, Mapping):
         return list(value.values())
     if isinstance(value, nn.Module):
-        return [value._parameters, value._buffers, value._modules]
+        return [parameters_of(value), buffers_of(value), submodules_of(value)]
     if type(value) is FunctionType:
         cells = value.__closure__ or ()
         return [*(cell.cell_contents for cell in cells if cell != _EMPTY), value.__dict__]

@@ -9,9 +9,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
 from torch import Tensor
 
+from opcount._torch.dispatch import HigherOrderOperator, below_autograd
 from opcount.convention import FVCORE
 from opcount.cost import Cost
 from opcount.coverage import UNCOUNTED
@@ -116,7 +116,7 @@ def whole_calls(
 
 @contextmanager
 def _below_autograd() -> Iterator[None]:
-    with torch._C._AutoDispatchBelowAutograd():
+    with below_autograd():
         yield
 
 
@@ -167,7 +167,7 @@ class _Whole(Interceptor):
     def _is_told_in_parts(self, func: Any) -> bool:
         told = self._told_in_parts.get(id(func))
         if told is None:
-            is_higher_order = isinstance(func, torch._ops.HigherOrderOperator)
+            is_higher_order = isinstance(func, HigherOrderOperator)
             told = is_higher_order or str(func).rpartition(".")[0] in self._parts_of
             self._told_in_parts[id(func)] = told
         return told

@@ -7,19 +7,10 @@ Python starts goes through one engine object, which is replaced by this one for 
 from __future__ import annotations
 
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-import torch
-from torch._C import _ImperativeEngine
-from torch.autograd.variable import Variable
-
+from opcount._torch.autograd import ImperativeEngine, engine, is_multithreaded, set_engine, set_multithreaded
 from opcount.undo import Undo
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_is_multithreaded: Callable[[], bool] = torch._C._is_multithreading_enabled
-_set_multithreaded: Callable[[bool], None] = torch._C._set_multithreading_enabled
 
 
 class Listener(Protocol):
@@ -33,7 +24,7 @@ _listeners: tuple[Listener, ...] = ()
 _LOCK = RLock()  # reentrant: the collector may end another count while it is held
 
 
-class _Engine(_ImperativeEngine):
+class _Engine(ImperativeEngine):
     """PyTorch's engine; every instance stands for the same one.
 
     Args:
@@ -49,9 +40,9 @@ class _Engine(_ImperativeEngine):
         with Undo() as after:
             for listener in _listeners:
                 listener.begin_backward(roots, after, create_graph=create_graph)
-            if after and _is_multithreaded():
+            if after and is_multithreaded():
                 after.add(_run_on_several_threads)
-                _set_multithreaded(False)  # noqa: FBT003
+                set_multithreaded(False)
             return super().run_backward(roots, *args, **kwargs)
 
 
@@ -60,8 +51,8 @@ def _run_on_several_threads() -> None:
 
     The work of an accelerator would run on a thread of its own, whose autograd sequence numbers collide with ours.
     """
-    if not _is_multithreaded():
-        _set_multithreaded(True)  # noqa: FBT003
+    if not is_multithreaded():
+        set_multithreaded(True)
 
 
 RUN_BACKWARD = _Engine.run_backward.__code__
@@ -73,8 +64,8 @@ def listen(listener: Listener) -> None:
     global _listeners  # noqa: PLW0603  (a tuple, so that a backward under way is not disturbed)
     with _LOCK:
         _listeners = (*_listeners, listener)
-        if not isinstance(Variable._execution_engine, _Engine):
-            Variable._execution_engine = _Engine(Variable._execution_engine)
+        if not isinstance(engine(), _Engine):
+            set_engine(_Engine(engine()))
 
 
 def ignore(listener: Listener) -> None:
@@ -82,6 +73,6 @@ def ignore(listener: Listener) -> None:
     global _listeners  # noqa: PLW0603
     with _LOCK:
         _listeners = tuple(other for other in _listeners if other is not listener)
-        engine = Variable._execution_engine
-        if not _listeners and isinstance(engine, _Engine):
-            Variable._execution_engine = engine.before
+        current = engine()
+        if not _listeners and isinstance(current, _Engine):
+            set_engine(current.before)

@@ -5,36 +5,39 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from torch.nn.modules import module as modules
-from torch.optim import optimizer as optimizers
+from opcount._torch.hooks import (
+    ALWAYS_CALLED,
+    BACKWARD_HOOKS,
+    BACKWARD_PRE_HOOKS,
+    FORWARD_HOOKS,
+    FORWARD_PRE_HOOKS,
+    STEP_POST_HOOKS,
+    STEP_PRE_HOOKS,
+    WITH_KWARGS,
+    any_global_hook,
+    ask_for_global_hooks,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Hook = Callable[..., Any]
-    Hooks = dict[int, Hook]
 
-_ALWAYS_CALLED: dict[int, bool] = modules._global_forward_hooks_always_called
-_WITH_KWARGS: dict[int, bool] = modules._global_forward_hooks_with_kwargs
-_BEFORE_MODULES: Hooks = modules._global_forward_pre_hooks
-_AFTER_MODULES: Hooks = modules._global_forward_hooks
-_BEFORE_STEPS: Hooks = optimizers._global_optimizer_pre_hooks
-_AFTER_STEPS: Hooks = optimizers._global_optimizer_post_hooks
 _OF_MODULES: tuple[dict[int, Any], ...] = (
-    _BEFORE_MODULES,
-    _AFTER_MODULES,
-    modules._global_backward_pre_hooks,
-    modules._global_backward_hooks,
-    _ALWAYS_CALLED,
-    _WITH_KWARGS,
+    FORWARD_PRE_HOOKS,
+    FORWARD_HOOKS,
+    BACKWARD_PRE_HOOKS,
+    BACKWARD_HOOKS,
+    ALWAYS_CALLED,
+    WITH_KWARGS,
 )
 _TABLES: tuple[dict[int, Any], ...] = (
-    _BEFORE_MODULES,
-    _AFTER_MODULES,
-    _BEFORE_STEPS,
-    _AFTER_STEPS,
-    _ALWAYS_CALLED,
-    _WITH_KWARGS,
+    FORWARD_PRE_HOOKS,
+    FORWARD_HOOKS,
+    STEP_PRE_HOOKS,
+    STEP_POST_HOOKS,
+    ALWAYS_CALLED,
+    WITH_KWARGS,
 )
 
 _OURS: dict[Hook, int] = {}
@@ -51,25 +54,25 @@ def _key_of(hook: Hook) -> int:
 
 def before_module(hook: Hook) -> None:
     """Register ``hook(module, args)`` before every call of a module."""
-    _BEFORE_MODULES[_key_of(hook)] = hook
+    FORWARD_PRE_HOOKS[_key_of(hook)] = hook
 
 
 def after_module(hook: Hook) -> None:
     """Register ``hook(module, args, kwargs, out)`` after every call of a module, without ``out`` if that raised."""
     key = _key_of(hook)
-    _ALWAYS_CALLED[key] = _WITH_KWARGS[key] = True
-    _AFTER_MODULES[key] = hook
-    modules._has_any_global_hook = has_hook_of_others
+    ALWAYS_CALLED[key] = WITH_KWARGS[key] = True
+    FORWARD_HOOKS[key] = hook
+    ask_for_global_hooks(has_hook_of_others)
 
 
 def before_step(hook: Hook) -> None:
     """Register ``hook(optimizer, args, kwargs)`` before every step of an optimizer."""
-    _BEFORE_STEPS[_key_of(hook)] = hook
+    STEP_PRE_HOOKS[_key_of(hook)] = hook
 
 
 def after_step(hook: Hook) -> None:
     """Register ``hook(optimizer, args, kwargs)`` after every step of an optimizer."""
-    _AFTER_STEPS[_key_of(hook)] = hook
+    STEP_POST_HOOKS[_key_of(hook)] = hook
 
 
 def is_registered(hook: Hook) -> bool:
@@ -85,11 +88,11 @@ def remove(*hooks: Hook) -> None:
             for table in _TABLES:
                 table.pop(key, None)
             _OURS.pop(hook, None)  # last: an interrupted removal is begun again
-    if not _OURS and modules._has_any_global_hook is has_hook_of_others:
-        modules._has_any_global_hook = _BEFORE
+    if not _OURS and any_global_hook() is has_hook_of_others:
+        ask_for_global_hooks(_BEFORE)
 
 
-_BEFORE = modules._has_any_global_hook
+_BEFORE = any_global_hook()
 
 
 def has_hook_of_others() -> bool:

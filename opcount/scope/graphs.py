@@ -9,14 +9,13 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-import torch
+from opcount._torch.autograd import sequence_number, sequence_number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from opcount.scope.timeline import Timeline
 
-_sequence_number: Callable[[], int] = torch._C._autograd._get_sequence_nr
 
 LEAF = 1 << 63
 """From here on sequence numbers are those of AccumulateGrad nodes, which belong to a leaf and not to a moment."""
@@ -57,11 +56,11 @@ def maker_of(roots: Any, own: Timeline | None, others: Iterable[Timeline]) -> Ma
         own: The running thread's timeline, if it was ever observed.
         others: Those of the other threads.
     """
-    reached = _sequence_number()
+    reached = sequence_number()
     timelines = list(others)
     maker, is_last, in_others = Maker.ITSELF, False, True
     for node in nodes_of(roots):
-        number = node._sequence_nr()
+        number = sequence_number_of(node)
         if number >= LEAF:
             continue
         seen_elsewhere = any(timeline.knows(number) for timeline in timelines)

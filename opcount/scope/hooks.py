@@ -6,9 +6,9 @@ from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch.nn import Parameter
 
+from opcount._torch.autograd import graph_task
 from opcount.scope.engine import ignore, listen
 from opcount.scope.global_hooks import after_module, after_step, before_module, before_step, is_registered, remove
 from opcount.scope.graphs import Maker, leaves_of, maker_of
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from opcount.scope.frame import Frame
 
-_graph_task: Callable[[], int] = torch._C._current_graph_task_id
 
 _RAISED = object()
 """In place of what a module returned."""
@@ -130,7 +129,7 @@ class Scopes:
             scope = self._join(module)
             if scope is None:
                 return
-        task = _graph_task()
+        task = graph_task()
         if task == scope.task and module is not scope.first and not scope.optimizing:
             caller = scope.frame
         else:
@@ -233,7 +232,7 @@ class Scopes:
             self._stepping[ident] = undo, guard
             scope = self._observe_briefly(undo)
         scope.pop(optimizer)  # left behind by a step that raised
-        scope.push(optimizer, scope.root, _graph_task(), scope.root, optimizing=True)
+        scope.push(optimizer, scope.root, graph_task(), scope.root, optimizing=True)
 
     def _leave_optimizer(self, optimizer: object, _args: object, _kwargs: object) -> None:
         ident = get_ident()
@@ -254,7 +253,7 @@ def _unseen(*_args: object, **_kwargs: object) -> None:
     """Do nothing: for dynamo, in place of the hooks, where a higher-order operator compiles what runs a module."""
 
 
-for _hook in (Scopes._enter, Scopes._leave):
+for _hook in (vars(Scopes)["_enter"], vars(Scopes)["_leave"]):
     vars(_hook)["_torchdynamo_inline"] = _unseen
 
 

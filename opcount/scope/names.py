@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import fx, jit, nn
 
+from opcount._torch.modules import forward_hooks_of, parameters_of, submodules_of
 from opcount.profile import ROOT, Module
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Names:
         """Remember a path until the module dies."""
         known = _Known(module, self._forget)
         known.key = key = id(module)
-        known.hooks = hooks = id(module._forward_hooks)
+        known.hooks = hooks = id(forward_hooks_of(module))
         self._alive[key] = known
         self.paths[key] = path
         self._originals[hooks] = path
@@ -130,7 +131,7 @@ class Names:
 
     def _original(self, module: nn.Module) -> str | None:
         """Return the path of the module that DataParallel copied: a replica shares its hooks."""
-        return self._originals.get(id(module._forward_hooks)) if getattr(module, "_is_replica", False) else None
+        return self._originals.get(id(forward_hooks_of(module))) if getattr(module, "_is_replica", False) else None
 
     def path_of_new(self, module: nn.Module, caller: str) -> str:
         """Name a module that was not there when the model was named, or is not of the model."""
@@ -160,7 +161,7 @@ class Names:
                 child_path = f"{path}.{below}" if below else path
                 self._name(child, child_path)
                 self._foreign[child_path] = Module(child_path, type(child).__name__, _count_parameters(child))
-                own = [p for p in child._parameters.values() if p is not None]
+                own = [p for p in parameters_of(child).values() if p is not None]
                 self._foreign_parameters[child_path] = {self._serial(p): _elements(p) for p in own}
         return path
 
@@ -198,7 +199,7 @@ class Names:
     def _find_leaves(self) -> None:
         self._leaves = {key: leaf for key, leaf in self._leaves.items() if leaf.variable() is not None}
         for path, module in _walk(self.model) if self.model is not None else ():
-            for parameter in module._parameters.values():
+            for parameter in parameters_of(module).values():
                 if parameter is not None:
                     known = self._leaves.get(id(parameter))
                     if known is None or known.path == ROOT:
@@ -236,7 +237,7 @@ class Names:
         totals: dict[str, int] = {}
         seen: set[int] = set()
         for path, module in _walk(self.model) if self.model is not None else ():
-            own = [p for p in module._parameters.values() if p is not None and id(p) not in seen]
+            own = [p for p in parameters_of(module).values() if p is not None and id(p) not in seen]
             seen.update(map(id, own))
             if own:
                 totals[path] = totals.get(path, 0) + sum(map(_elements, own))
@@ -275,7 +276,7 @@ def _contains(model: nn.Module, module: nn.Module) -> bool:
             return True
         if one is not None and id(one) not in seen:
             seen.add(id(one))
-            pending.extend(one._modules.values())
+            pending.extend(submodules_of(one).values())
     return False
 
 
@@ -301,13 +302,13 @@ def _walk(model: nn.Module) -> list[tuple[str, nn.Module]]:
         if id(module) in seen:
             continue
         seen.add(id(module))
-        if not module._modules:
+        if not submodules_of(module):
             continue
         kind = type(module)
         if kind not in wrap:
             wrap[kind] = any(base.__name__ in _WRAPPERS for base in kind.__mro__)
         wraps = wrap[kind]
-        for name, child in reversed(module._modules.items()):
+        for name, child in reversed(submodules_of(module).items()):
             if child is not None:
                 hidden = name in _WRAPPED or (wraps and name == "module")
                 pending.append((path if hidden else f"{path}.{name}" if path else name, child))

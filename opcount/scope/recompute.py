@@ -7,21 +7,10 @@ stack: between an operator of a plain backward and the engine that runs it there
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import torch.utils.checkpoint
-
+from opcount._torch.names import CHECKPOINT_FILE
 from opcount.scope.engine import RUN_BACKWARD
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_FILE = torch.utils.checkpoint.__file__
-
-saved_tensor_hooks: Callable[[bool], Any] = getattr(
-    torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _ignore_tracing: None
-)
-"""Returns the innermost hooks on saved tensors: inside a non-reentrant checkpoint, its own."""
 
 
 class Rerun(NamedTuple):
@@ -43,7 +32,7 @@ def find_rerun(depth: int = 1) -> Rerun | None:
     frame: Any = sys._getframe(depth)
     while frame is not None and frame.f_code is not RUN_BACKWARD:
         code = frame.f_code
-        if code.co_filename == _FILE:
+        if code.co_filename == CHECKPOINT_FILE:
             if code.co_name == "unpack_hook" and "frame" in code.co_freevars:
                 return Rerun(frame.f_locals.get("frame"))
             if code.co_name == "backward":
@@ -55,7 +44,7 @@ def find_rerun(depth: int = 1) -> Rerun | None:
 def checkpoint_of(pack_hook: Any) -> object | None:
     """Return what a non-reentrant checkpoint remembers, from its hook on saved tensors; None for others' hooks."""
     code = getattr(pack_hook, "__code__", None)
-    if code is None or code.co_filename != _FILE or "frame" not in code.co_freevars:
+    if code is None or code.co_filename != CHECKPOINT_FILE or "frame" not in code.co_freevars:
         return None
     found: object = pack_hook.__closure__[code.co_freevars.index("frame")].cell_contents
     return found

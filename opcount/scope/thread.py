@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from opcount._torch.autograd import graph_task, running_node, saved_tensor_hooks, sequence_number, sequence_number_of
 from opcount.scope.engine import RUN_BACKWARD
 from opcount.scope.frame import Frame, Sink
 from opcount.scope.graphs import LEAF
 from opcount.scope.guard import Guard
-from opcount.scope.recompute import Rerun, checkpoint_of, find_rerun, saved_tensor_hooks
+from opcount.scope.recompute import Rerun, checkpoint_of, find_rerun
 from opcount.scope.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -23,10 +24,7 @@ BACKWARD = "backward"
 RECOMPUTE = "recompute"
 OPTIMIZER = "optimizer"
 
-_graph_task: Callable[[], int] = torch._C._current_graph_task_id
-_sequence_number: Callable[[], int] = torch._C._autograd._get_sequence_nr
 _is_grad_enabled: Callable[[], bool] = torch.is_grad_enabled
-_running_node: Callable[[], Any] = torch._C._current_autograd_node
 
 NO_TASK = -1
 """The graph task of code that does not run inside a backward."""
@@ -170,7 +168,7 @@ class Scope:
         if mute or self.muted:
             self.muted = True
             self.top = self._sink
-        self._seen = number = _sequence_number()
+        self._seen = number = sequence_number()
         timeline = self.timeline
         if number == timeline.last:  # no node was created: most calls without gradients
             timeline.frames[-1] = frame
@@ -194,7 +192,7 @@ class Scope:
         if not stack:
             self.first = None
             frame = self._at_rest
-        self._seen = number = _sequence_number()
+        self._seen = number = sequence_number()
         timeline = self.timeline
         if number == timeline.last:
             timeline.frames[-1] = frame
@@ -237,42 +235,42 @@ class Scope:
         rerun = find_rerun()
         if rerun is None and (self.creates_graph or not torch.is_grad_enabled()):
             return self.frame
-        return self._frame_of_rerun(rerun, _running_node())
+        return self._frame_of_rerun(rerun, running_node())
 
     def set_phase(self, name: str) -> None:
         """Name the phase of the forward operators from now on."""
         self.phase = name
 
     def _mark(self, frame: Frame | None) -> None:
-        self._seen = _sequence_number()
+        self._seen = sequence_number()
         self.timeline.mark(self._seen, frame)
 
     def begin_backward(self, *, create_graph: bool) -> Callable[[], None]:
         """Prepare for a backward; return what ends it."""
         end = partial(self._end_backward, len(self._stack), self.creates_graph)
         self.creates_graph = create_graph
-        self._seen = _sequence_number()
+        self._seen = sequence_number()
         return end
 
     def _end_backward(self, height: int, creates_graph: bool) -> None:  # noqa: FBT001  (bound right above)
         self.creates_graph = creates_graph
         if len(self._stack) > height:  # an exception left modules that ran again
             self._cut(height)
-        if self._seen != _sequence_number():
+        if self._seen != sequence_number():
             self._mark(self.frame if self._stack else self._at_rest)
 
     def locate(self) -> tuple[Frame, str]:
         """Return the frame and the phase of the operator that runs now."""
         if self.task == _DESERTED:
             self.tidy()
-        task = _graph_task()
+        task = graph_task()
         if task == NO_TASK:
             self.settled = True
             return self.top, self.phase
         if self.task == task:  # the top module was entered inside this backward, which thus runs forward again
             return self.top, OPTIMIZER if self.optimizing else RECOMPUTE
         self.settled = False
-        node = _running_node()
+        node = running_node()
         try:
             rerun = None if _getframe(_CALLER).f_code is RUN_BACKWARD else find_rerun(_CALLER + 1)
         except ValueError:  # called by a thread of C++
@@ -294,7 +292,7 @@ class Scope:
 
     def _claim(self, frame: Frame) -> None:
         """Give the nodes created since the last look to the frame of the operator that created them."""
-        number = _sequence_number()
+        number = sequence_number()
         if number > self._seen:
             self.timeline.mark(self._seen, frame)
             self.timeline.mark(number, self.frame)
@@ -320,13 +318,13 @@ class Scope:
     def _frame_of(self, node: Any) -> Frame:
         if node is None:
             return self.root
-        number, timeline = node._sequence_nr(), self.timeline
+        number, timeline = sequence_number_of(node), self.timeline
         if timeline.below <= number < timeline.above and self._shared.single:
             return timeline.found
         if number >= LEAF:
             path = self._shared.owner_of(getattr(node, "variable", None))
             return self.root.child(path) if path else self.root
-        own = timeline.find(number) if number < _sequence_number() else None
+        own = timeline.find(number) if number < sequence_number() else None
         if own is not None and self._shared.single:
             return own
         found = (own, *(other.timeline.find(number) for other in self._shared.others(self)))

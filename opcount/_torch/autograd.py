@@ -1,0 +1,98 @@
+"""Where autograd stands: the running backward, its nodes, its engine, its hooks; functions and checkpoints."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from operator import attrgetter, methodcaller
+from typing import TYPE_CHECKING, Any
+
+from torch import _functorch as functorch
+from torch._C import _ImperativeEngine as ImperativeEngine
+from torch.autograd.function import Function
+from torch.autograd.variable import Variable
+
+from opcount._torch.lookup import need
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = [
+    "APPLIED",
+    "APPLY_IS_PYTHON",
+    "NO_TASK",
+    "ImperativeEngine",
+    "SingleLevelFunction",
+    "Variable",
+    "backward_class",
+    "engine",
+    "forward_class",
+    "functorch_functions",
+    "graph_task",
+    "is_multithreaded",
+    "running_node",
+    "saved_tensor_hooks",
+    "saved_tensor_hooks_disabled",
+    "sequence_number",
+    "sequence_number_of",
+    "set_engine",
+    "set_multithreaded",
+]
+
+graph_task: Callable[[], int] = need("_C._current_graph_task_id")
+"""Returns the id of the backward that runs on this thread, or `NO_TASK`."""
+NO_TASK = -1
+running_node: Callable[[], Any] = need("_C._current_autograd_node")
+sequence_number: Callable[[], int] = need("_C._autograd._get_sequence_nr")
+"""Returns the number that this thread's next node of a graph gets."""
+
+is_multithreaded: Callable[[], bool] = need("_C._is_multithreading_enabled")
+set_multithreaded: Callable[[bool], None] = need("_C._set_multithreading_enabled")
+
+_HOOKS: Any = need("_C._autograd")
+saved_tensor_hooks: Callable[[bool], Any] = getattr(
+    _HOOKS, "_top_saved_tensors_default_hooks", lambda _ignore_tracing: None
+)
+"""Returns the innermost hooks on saved tensors: inside a non-reentrant checkpoint, its own. Since 2.7; None before."""
+
+SingleLevelFunction: Any = need("autograd.function._SingleLevelFunction")
+APPLY_IS_PYTHON: bool = hasattr(vars(Function)["apply"], "__func__")
+"""Whether ``Function.apply`` is Python and calls another; from 2.15 on it is C++ and calls ``forward``."""
+APPLIED: Any = SingleLevelFunction if APPLY_IS_PYTHON else Function
+"""The class that ``apply`` goes through last in Python."""
+functorch_functions: Any = functorch.autograd_function
+"""The module in which functorch makes a function of a program's own, and runs its rule for ``vmap``."""
+
+forward_class: Callable[[Any], Any] = attrgetter("_forward_cls")
+"""Returns the function that a node of a graph was made by."""
+backward_class: Callable[[Any], Any] = attrgetter("_backward_cls")
+"""Returns the class of the nodes that a function makes."""
+sequence_number_of: Callable[[Any], int] = methodcaller("_sequence_nr")
+"""Returns the number of a node: nodes that were created later on the same thread have higher ones."""
+
+
+def engine() -> Any:
+    """Return the object through which Python starts every backward."""
+    return Variable._execution_engine
+
+
+def set_engine(engine: Any) -> None:
+    """Have Python start every backward through another object."""
+    Variable._execution_engine = engine
+
+
+@contextmanager
+def saved_tensor_hooks_disabled(reason: str) -> Iterator[None]:
+    """Keep the program's hooks on saved tensors, which may copy or write what they get, from seeing any.
+
+    Args:
+        reason: What a program is told that pushes hooks meanwhile.
+    """
+    before = _HOOKS._saved_tensors_hooks_get_disabled_error_message()
+    _HOOKS._saved_tensors_hooks_disable(reason, fail_if_non_empty=False)
+    try:
+        yield
+    finally:
+        if before is None:
+            _HOOKS._saved_tensors_hooks_enable()
+        else:
+            _HOOKS._saved_tensors_hooks_disable(before, fail_if_non_empty=False)

@@ -1,0 +1,134 @@
+"""Operators, dispatch keys, kernels, and each thread's stack of dispatch modes."""
+
+from __future__ import annotations
+
+from operator import attrgetter, methodcaller
+from typing import TYPE_CHECKING, Any
+
+from torch._C import DispatchKey, DispatchKeySet
+from torch._higher_order_ops import utils as higher_order_utils
+from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+
+from opcount._torch.lookup import need
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from torch import Tensor
+
+__all__ = [
+    "BELOW_MODES",
+    "CALLS_ITS_OP",
+    "FAKE_MODE",
+    "FUNCTIONS",
+    "METHODS",
+    "NN_FUNCTIONS",
+    "DispatchKey",
+    "DispatchKeySet",
+    "HigherOrderOperator",
+    "OpOverload",
+    "OpOverloadPacket",
+    "TorchDispatchMode",
+    "aten",
+    "below_autograd",
+    "destroy_library",
+    "disabled_modes",
+    "dispatch_disabled",
+    "dump_kernels",
+    "excluded_keys",
+    "functions_disabled",
+    "has_computed_kernel",
+    "has_kernel",
+    "higher_order_utils",
+    "infra_mode",
+    "is_fallthrough",
+    "is_included",
+    "is_registered",
+    "keys_after",
+    "keys_of",
+    "mode_at",
+    "mode_count",
+    "plain_operator",
+    "pop_mode",
+    "push_mode",
+    "register_script_builtin",
+    "run_kernel",
+    "schema_of",
+    "script_builtin",
+    "set_included",
+    "set_infra_mode",
+    "state_before_modes",
+    "subclass_functions_disabled",
+    "take_infra_mode",
+    "without_keys",
+]
+
+# The stack of modes. PyTorch's own context managers tell dynamo about every mode that is pushed; opcount's do not.
+mode_count: Callable[[], int] = need("_C._len_torch_dispatch_stack")
+mode_at: Callable[[int], Any] = need("_C._get_dispatch_stack_at")
+push_mode: Callable[[Any], None] = need("_C._push_on_torch_dispatch_stack")
+pop_mode: Callable[[None], Any] = need("_C._pop_torch_dispatch_stack")  # takes None from 2.2 on, nothing before
+disabled_modes: Callable[[], AbstractContextManager[object]] = _disable_current_modes
+
+# Fake mode is no part of that stack: PyTorch keeps it in a slot of its own, below all modes.
+FAKE_MODE: Any = need("_C._TorchDispatchModeKey.FAKE")
+infra_mode: Callable[[Any], Any] = need("_C._get_dispatch_mode")  # since 2.2
+set_infra_mode: Callable[[Any], None] = need("_C._set_dispatch_mode")
+take_infra_mode: Callable[[Any], Any] = need("_C._unset_dispatch_mode")
+
+# Context managers that switch a part of the dispatcher off. They are entered and left in C++, so that no interrupt
+# comes between.
+dispatch_disabled: Callable[[], AbstractContextManager[object]] = need("_C._DisableTorchDispatch")  # every mode
+functions_disabled: Callable[[], AbstractContextManager[object]] = need("_C.DisableTorchFunction")  # with modes
+subclass_functions_disabled: Callable[[], AbstractContextManager[object]] = need("_C.DisableTorchFunctionSubclass")
+below_autograd: Callable[[], AbstractContextManager[object]] = need("_C._AutoDispatchBelowAutograd")
+without_keys: Callable[[DispatchKeySet], AbstractContextManager[object]] = need("_C._ExcludeDispatchKeyGuard")
+state_before_modes: Callable[[], AbstractContextManager[object]] = need("_C._RestorePythonTLSSnapshot")
+"""Gives a kernel the thread-local dispatch state from before the mode was called: autocast, autograd."""
+
+# Dispatch keys, of tensors and of this thread.
+keys_of: Callable[[Tensor], DispatchKeySet] = need("_C._dispatch_keys")
+keys_after: Callable[[DispatchKey], DispatchKeySet] = need("_C._dispatch_keyset_full_after")
+excluded_keys: Callable[[], DispatchKeySet] = need("_C._dispatch_tls_local_exclude_set")
+is_included: Callable[[DispatchKey], bool] = need("_C._dispatch_tls_is_dispatch_key_included")
+set_included: Callable[[DispatchKey, bool], None] = need("_C._dispatch_tls_set_dispatch_key_included")
+BELOW_MODES: DispatchKeySet = keys_after(DispatchKey.Python)
+"""The keys that a call still has to pass after a dispatch mode has seen it."""
+
+# Kernels of operators, by the operator's name and the key's name.
+is_registered: Callable[[str], bool] = need("_C._dispatch_has_kernel")
+has_kernel: Callable[[str, str], bool] = need("_C._dispatch_has_kernel_for_dispatch_key")
+has_computed_kernel: Callable[[str, str], bool] = need("_C._dispatch_has_computed_kernel_for_dispatch_key")
+is_fallthrough: Callable[[str, str], bool] = need("_C._dispatch_kernel_for_dispatch_key_is_fallthrough")
+dump_kernels: Callable[[str], str] = need("_C._dispatch_dump")
+"""Returns a text with a line for each kernel: the only source for which of them are PyTorch's autograd kernels."""
+
+# Operators without the way through Python's wrappers.
+FUNCTIONS: Any = need("_C._VariableFunctions")
+script_builtin: Callable[[Any], str | None] = need("jit._builtins._find_builtin")
+"""Returns the operator that a scripted call of a Python function becomes."""
+register_script_builtin: Callable[[Any, str], None] = need("jit._builtins._register_builtin")
+NN_FUNCTIONS: Any = need("_C._nn")
+METHODS: Any = need("_C.TensorBase")  # since 2.2, _TensorBase before
+CALLS_ITS_OP: bool = OpOverload.__call__.__code__.co_names == ("_op",)
+"""Whether a call of an overload does nothing but call its operator; from 2.15 on it does more."""
+plain_operator: Callable[[OpOverload], Callable[..., Any]] = attrgetter("_op")
+"""Returns the function of C++ that an overload calls."""
+schema_of: Callable[[Any], Any] = attrgetter("_schema")
+
+
+def aten(name: str) -> OpOverload:
+    """Return an overload of PyTorch's own by its name, which begins with an underscore."""
+    overload: OpOverload = need(f"ops.aten.{name}")
+    return overload
+
+
+def run_kernel(func: OpOverload, key: DispatchKey, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run the kernel that an operator has for a key, whatever the keys of its arguments."""
+    return func._op_dk(key, *args, **kwargs)
+
+
+destroy_library: Callable[[Any], None] = methodcaller("_destroy")
+"""Takes back the kernels of a ``torch.library.Library``."""

@@ -1,0 +1,40 @@
+"""Looks up private names of PyTorch, and says which are missing."""
+
+from __future__ import annotations
+
+import sys
+from functools import reduce
+from typing import Any
+
+import torch
+
+SUPPORTED = "2.13 to 2.15"
+"""The versions of PyTorch that opcount is tested with."""
+
+
+def need(name: str) -> Any:
+    """Return a private name of PyTorch.
+
+    Args:
+        name: Below ``torch``, such as ``"_C._current_graph_task_id"``.
+
+    Raises:
+        ImportError: This PyTorch has no such name.
+
+    Example:
+        >>> need("_C._len_torch_dispatch_stack")()
+        0
+    """
+    try:
+        return reduce(_inside, name.split("."), torch)
+    except AttributeError:
+        raise ImportError(
+            f"opcount: expected torch.{name}, which PyTorch {torch.__version__} lacks. "
+            f"Install a PyTorch from {SUPPORTED}, or a newer opcount."
+        ) from None
+
+
+def _inside(owner: Any, name: str) -> Any:
+    """Return an attribute, or a module that its package does not show, as ``torch.optim`` does with its own."""
+    module = sys.modules.get(f"{getattr(owner, '__name__', '')}.{name}")
+    return getattr(owner, name) if module is None else module

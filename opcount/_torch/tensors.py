@@ -1,0 +1,67 @@
+"""What tensors and storages say of themselves by private names alone."""
+
+from __future__ import annotations
+
+from operator import attrgetter, methodcaller
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from torch._prims_common import suggest_memory_format
+
+from opcount._torch.lookup import need
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "accumulation_hooks_of",
+    "base_of",
+    "drop_weak_reference",
+    "has_symbolic_shape",
+    "hooks_of_tensor",
+    "is_dead",
+    "is_view",
+    "is_zero_tensor",
+    "make_subclass",
+    "mark_parameter",
+    "nested_sizes_of",
+    "revived",
+    "sparse_indices",
+    "sparse_values",
+    "storage_key",
+    "suggest_memory_format",
+    "version_of",
+    "weak_reference",
+]
+
+storage_key: Callable[[Any], int] = attrgetter("_cdata")
+"""Returns the address of a storage in C++: the same for every Python object that stands for it."""
+version_of: Callable[[Tensor], int] = attrgetter("_version")
+"""Returns how often a tensor was written into; an inference tensor does not count."""
+base_of: Callable[[Tensor], Tensor | None] = attrgetter("_base")
+is_view: Callable[[Tensor], bool] = methodcaller("_is_view")
+hooks_of_tensor: Callable[[Tensor], Any] = attrgetter("_backward_hooks")
+accumulation_hooks_of: Callable[[Tensor], Any] = attrgetter("_post_accumulate_grad_hooks")
+is_zero_tensor: Callable[[Tensor], bool] = methodcaller("_is_zerotensor")
+"""Returns whether a tensor is all zeros without any memory, as autograd makes them."""
+has_symbolic_shape: Callable[[Tensor], bool] = attrgetter("_has_symbolic_sizes_strides")
+sparse_indices: Callable[[Tensor], Tensor] = methodcaller("_indices")
+"""Returns the indices of a sparse COO tensor that need not be coalesced, as the public method demands."""
+sparse_values: Callable[[Tensor], Tensor] = methodcaller("_values")
+nested_sizes_of: Callable[[Tensor], Tensor] = methodcaller("_nested_tensor_size")
+
+make_subclass: Any = Tensor._make_subclass
+"""Makes a tensor of a class from the memory of another: what constructors of subclasses and parameters call."""
+
+
+def mark_parameter(tensor: Tensor) -> None:
+    """Make a tensor of another class pass for a parameter, as ``isinstance`` asks."""
+    tensor._is_param = True
+
+
+# Weak references to storages, by their addresses.
+weak_reference: Callable[[Any], int] = methodcaller("_weak_ref")
+is_dead: Callable[[int], bool] = need("UntypedStorage._expired")
+drop_weak_reference: Callable[[int], None] = need("UntypedStorage._free_weak_ref")
+revived: Callable[[int], Any] = need("UntypedStorage._new_with_weak_ptr")
+"""Returns the storage of a weak reference; None if it is gone."""
