@@ -16,7 +16,7 @@ from torch import nn
 from opcount.convention import Convention, find_convention
 from opcount.coverage import UNCOUNTED
 from opcount.errors import CounterStateError, UncountedOperatorError, UncountedOperatorWarning
-from opcount.interceptor import Answers, Crew, Planner, observe
+from opcount.interceptor import Answers, Planner, ThreadInterceptors, observe
 from opcount.overrides import registry_with
 from opcount.provenance import describe
 from opcount.sampling import Sampling
@@ -113,7 +113,7 @@ class OpCounter:
         """Set what changes while it counts, and what decides how."""
         self._answers = Answers() if self._dry_run else None
         self._planner = Planner(registry_with(self._formulas), self._answers)
-        self._crew = Crew(self._planner)
+        self._interceptors = ThreadInterceptors(self._planner)
         self._undo = Undo()
         self._skipped = False
         self._ran = False
@@ -127,8 +127,8 @@ class OpCounter:
         return self._name_modules()
 
     def _name_modules(self) -> Scopes:
-        crew, priced = self._crew, self._planner.priced_modules()
-        return Scopes(self._model, crew.adopt, priced, crew.charge_module, crew.charge_script)
+        interceptors, priced = self._interceptors, self._planner.priced_modules()
+        return Scopes(self._model, interceptors.adopt, priced, interceptors.charge_module, interceptors.charge_script)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy begins with: the settings, and what was counted so far."""
@@ -174,7 +174,7 @@ class OpCounter:
         follow: Callable[[], None] | None = None
         if self._answers is not None and not self._answers.share(undo):
             follow = self._begin_dry_run(self._answers, undo)
-        observe(self._scopes, self._crew.enlist, undo)
+        observe(self._scopes, self._interceptors.enlist, undo)
         if follow is not None:
             follow()
         self._ran = True
@@ -234,12 +234,12 @@ class OpCounter:
     def pause(self) -> None:
         """Stop counting, inside the block, until `resume`."""
         self._need_entered("pause")
-        self._crew.pause()
+        self._interceptors.pause()
 
     def resume(self) -> None:
         """Count again after `pause`."""
         self._need_entered("resume")
-        self._crew.resume()
+        self._interceptors.resume()
 
     def reset(self) -> None:
         """Forget what was counted, inside the block or after it; with ``every``, between two steps."""

@@ -20,7 +20,7 @@ from opcount.compat.structure import canonical_names, is_meant_to_be_called
 from opcount.compat.subject import left_alone, reported, runs_dry, skeleton_of, without_computing
 from opcount.compat.tally import Entry, Layout, Tally
 from opcount.compat.warning_filter import hidden_warnings
-from opcount.interceptor import Answers, attention_in_the_open, whole_calls
+from opcount.interceptor import Answers, fused_attention_disabled, whole_calls
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ class JitModelAnalysis:
 
         with ExitStack() as undo:
             undo.enter_context(left_alone(self._model, *args, *kwargs.values(), dry=dry))
-            undo.enter_context(attention_in_the_open())
+            undo.enter_context(fused_attention_disabled())
             if self._warn_trace == "none":
                 undo.enter_context(hidden_warnings())
             undo.enter_context(_telling(ran, add, functions, dry=dry, with_autograd=with_autograd))

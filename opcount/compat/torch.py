@@ -36,7 +36,7 @@ from opcount.compat.flop_formulas import CONVENTION, formulas_of
 from opcount.cost import Cost
 from opcount.coverage import FREE, UNCOUNTED
 from opcount.errors import CounterStateError, UncountedOperatorWarning
-from opcount.interceptor import Crew, Planner, observe
+from opcount.interceptor import Planner, ThreadInterceptors, observe
 from opcount.overrides import registry_with
 from opcount.reporter.flop_table import GLOBAL, flop_table
 from opcount.scope import ClassNames, Scopes
@@ -105,13 +105,15 @@ class FlopCounterMode:
                 "FlopCounterMode: this counter is counting already. Use a second FlopCounterMode for a nested region."
             )
         planner = Planner(registry_with(formulas_of(self.flop_registry, self._custom)), asks_composites=True)
-        crew = Crew(planner)
+        interceptors = ThreadInterceptors(planner)
         priced = planner.priced_modules()
-        self._scopes = Scopes(None, crew.adopt, priced, crew.charge_module, crew.charge_script, self._names)
+        self._scopes = Scopes(
+            None, interceptors.adopt, priced, interceptors.charge_module, interceptors.charge_script, self._names
+        )
         undo = self._undo = Undo()
         self._guard = when_dropped(self, undo.run)
         try:
-            observe(self._scopes, crew.enlist, undo)
+            observe(self._scopes, interceptors.enlist, undo)
         except BaseException:
             undo.run()
             raise

@@ -41,7 +41,7 @@ from opcount.dryrun.threads import Threads, put_beneath_counters, put_on_top, ta
 from opcount.dryrun.twins import Twins
 from opcount.dryrun.undifferentiated import Undifferentiated
 from opcount.errors import DryRunError
-from opcount.interceptor import attention_in_the_open
+from opcount.interceptor import fused_attention_disabled
 from opcount.interceptor.stack import modes_below
 from opcount.scope.global_hooks import before_module, remove
 from opcount.undo import Undo
@@ -112,7 +112,7 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str | None] = la
         restore.add(partial(put_on_top, memo))
         put_beneath_counters(memo)
         take_threads_along(restore)
-        restore.enter(attention_in_the_open())
+        restore.enter(fused_attention_disabled())
         restore.enter(subclasses_of_fakes())
         restore.enter(lazy_parameters_in_place())
         restore.enter(scattered_one_hot())

@@ -1,23 +1,23 @@
 """Sees every operator that runs, decides once how to price it, and charges it to the scope."""
 
 from opcount.interceptor.answers import UNKNOWN, Answers
-from opcount.interceptor.crew import Crew
 from opcount.interceptor.mode import Interceptor
 from opcount.interceptor.observe import observe
+from opcount.interceptor.per_thread import ThreadInterceptors
 from opcount.interceptor.plan import PassThrough, Plan, Planner
-from opcount.interceptor.surroundings import attention_in_the_open
-from opcount.interceptor.whole import Call, whole_calls
+from opcount.interceptor.surroundings import fused_attention_disabled
+from opcount.interceptor.whole_calls import Call, whole_calls
 
 __all__ = [
     "UNKNOWN",
     "Answers",
     "Call",
-    "Crew",
     "Interceptor",
     "PassThrough",
     "Plan",
     "Planner",
-    "attention_in_the_open",
+    "ThreadInterceptors",
+    "fused_attention_disabled",
     "observe",
     "whole_calls",
 ]

@@ -15,7 +15,7 @@ from opcount.coverage import FREE, UNCOUNTED
 from opcount.errors import CounterStateError
 from opcount.interceptor.calls import is_fake, takes, tensors
 from opcount.interceptor.composites import see_composites
-from opcount.interceptor.direct import BOUND
+from opcount.interceptor.fast_calls import BOUND
 from opcount.interceptor.origins import Origins
 from opcount.interceptor.plan import PassThrough, Plan, Planner
 from opcount.interceptor.stack import modes_below, replace_modes, without

@@ -15,8 +15,8 @@ from opcount.formulas import rule_for
 from opcount.interceptor import higher_order, opening
 from opcount.interceptor.asking import ASKING, Asking
 from opcount.interceptor.composites import composites_among, is_composite
-from opcount.interceptor.direct import direct
 from opcount.interceptor.effects import is_blank
+from opcount.interceptor.fast_calls import fast_call_of
 from opcount.interceptor.fast_paths import handler_of
 from opcount.registry import BUILTIN, USER, ByClass, Formula, Registry, operator_keys, suits
 
@@ -167,7 +167,7 @@ class Planner:
         """Decide how to price an operator, and how to run it."""
         plan = self._plan(func)
         if plan.func is None:
-            plan.func, plan.run = func, direct(func)
+            plan.func, plan.run = func, fast_call_of(func)
         return plan if self._answers is None else plan.run_by(self._answers.runner(func))
 
     def _plan(self, func: OpOverload | HigherOrderOperator) -> Plan:

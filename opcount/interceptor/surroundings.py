@@ -132,7 +132,7 @@ _NO_FAST_PATH: Any = 0
 
 
 @contextmanager
-def attention_in_the_open() -> Iterator[None]:
+def fused_attention_disabled() -> Iterator[None]:
     """Keep PyTorch from its attention and encoder fast paths, in which one operator stands for many modules."""
     with Undo() as undo:
         undo.add(partial(_allow_fast_path, torch.backends.mha.get_fastpath_enabled()))

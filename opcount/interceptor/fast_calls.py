@@ -39,7 +39,7 @@ The tests hold each to its overload over PyTorch's own samples.
 """
 
 
-def direct(func: OpOverload | HigherOrderOperator) -> Callable[..., Any]:
+def fast_call_of(func: OpOverload | HigherOrderOperator) -> Callable[..., Any]:
     """Return what is to be called in place of an operator."""
     if type(func) is not OpOverload:
         return func

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from opcount.undo import Undo
 
 
-class Crew:
+class ThreadInterceptors:
     """Interceptors that are paused and resumed together.
 
     It knows nothing of the counter, so that a counter which is dropped while it counts can be collected.
