@@ -165,11 +165,9 @@ class Numbers:
 
 
 def _is_used(frame: FrameType) -> bool:
-    """Tell whether a frame does something with what the function returns that it is calling."""
+    """Return whether a frame itself uses what the function returns that it is calling, and does not pass it on."""
     following = instruction_at(frame.f_code, frame.f_lasti, 1)
-    if following is None or following.opname == "POP_TOP":
-        return False
-    return following.opname != "RETURN_VALUE" or frame.f_code.co_name != "<lambda>"
+    return following is not None and following.opname not in {"POP_TOP", "RETURN_VALUE"}
 
 
 def _formats(frame: FrameType) -> bool:

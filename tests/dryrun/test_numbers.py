@@ -128,3 +128,14 @@ def test_a_number_that_outlives_its_dry_run_decides_nothing() -> None:
     assert f"{number:.1f}" == "nan"
     with pytest.raises(DryRunError):
         bool(number > 0)
+
+
+def test_a_number_that_a_function_returns_at_once_is_refused_also_where_it_catches_errors() -> None:
+    def value(x: Tensor) -> float:
+        try:
+            return x.item()
+        except RuntimeError:
+            raise RuntimeError("try a smaller patch") from None
+
+    with pytest.raises(DryRunError, match="_local_scalar_dense"), OpCounter(dry_run=True):
+        value(torch.ones(3).sum() * torch.rand(()))
