@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from opcount import files
 from opcount.budget.places import natural
 from opcount.budget.snapshot import Change, Snapshot, changes
-from opcount.budget.units import UNITS
 from opcount.errors import BaselineError
 from opcount.escapes import visible
 from opcount.profile import ROOT
+from opcount.selectors import UNITS
 
 if TYPE_CHECKING:
     from fractions import Fraction

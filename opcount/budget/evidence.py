@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from opcount.budget.places import below, biggest_call, label, natural
 from opcount.budget.snapshot import Snapshot, changes, own, take
-from opcount.budget.units import UNITS, show, show_apart, show_change
+from opcount.budget.units import show, show_apart, show_change
 from opcount.escapes import printable, visible
 from opcount.reporter.numbers import percent
+from opcount.selectors import UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from opcount.budget.units import UNITS, check_metric, read_quantity, read_rtol, show, show_apart, show_change
+from opcount.budget.units import check_metric, read_quantity, read_rtol, show, show_apart, show_change
 from opcount.errors import BudgetError
+from opcount.selectors import UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from opcount.budget.counting import quiet_counter
 from opcount.budget.enforce import report
 from opcount.budget.places import label, params_of
-from opcount.budget.units import UNITS, check_metric, count_of, show
+from opcount.budget.units import check_metric, count_of, show
 from opcount.budget.watch import current
 from opcount.coverage import plural
 from opcount.errors import BudgetError, BudgetExceededError
+from opcount.selectors import UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from opcount.budget.places import depth_of, params_of
-from opcount.budget.units import UNITS, count_of
+from opcount.budget.units import count_of
 from opcount.profile import ROOT, Total
+from opcount.selectors import UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,13 +8,11 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from opcount.errors import BudgetError, InputError
-from opcount.reporter.numbers import PREFIXES, parse, si
+from opcount.reporter.numbers import si
+from opcount.selectors import PREFIXES, UNITS, parse
 
 if TYPE_CHECKING:
     from opcount.profile import Total
-
-UNITS = {"macs": "MAC", "flops": "FLOP", "activations": "ACT", "params": "param"}
-"""The unit of every metric that a budget may limit."""
 
 _METRICS = {**{unit: metric for metric, unit in UNITS.items()}, **{f"{unit}s": m for m, unit in UNITS.items()}}
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from opcount.diff import Diff
     from opcount.profile import Profile
+    from opcount.selectors import Tolerance
 
 
 def run(options: argparse.Namespace) -> int:
@@ -23,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
         before, after = (profile.with_convention(options.convention) for profile in (before, after))
     diff = before.diff(after)
     write(f"{_render(diff, before, after, options).rstrip()}\n", options.output)
-    failures = [text for metric, percent in options.fail if (text := _exceeded(diff, metric, percent))]
+    failures = [text for tolerance in options.fail if (text := _exceeded(diff, tolerance))]
     for failure in failures:
         warn(failure)
     return 1 if failures else 0
@@ -37,8 +38,9 @@ def _render(diff: Diff, before: Profile, after: Profile, options: argparse.Names
     return render(diff, options.metric, fold=not options.unfold)
 
 
-def _exceeded(diff: Diff, metric: str, percent: float) -> str:
+def _exceeded(diff: Diff, tolerance: Tolerance) -> str:
+    (metric,) = tolerance.metrics
     old, new = diff.total.values(metric)
-    if 100 * (new - old) <= percent * old:
+    if tolerance.allows(old, new):
         return ""
-    return f"{metric} grew by {reporter.relative(old, new)}, and --fail allows {percent:g} %"
+    return f"{metric} grew by {reporter.relative(old, new)}, and --fail allows {tolerance}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from opcount.cli.output import warn
 from opcount.errors import InputError
+from opcount.selectors import ModulePattern
 
 if TYPE_CHECKING:
     import argparse
@@ -55,10 +55,9 @@ def read_as(profile: Profile, options: argparse.Namespace) -> Profile:
     return profile.with_convention(options.convention) if options.convention else profile
 
 
-def _check_modules(profile: Profile, glob: str | None) -> None:
-    if glob is not None and not any(fnmatchcase(path, glob) for path in (*profile.modules, *profile.by_module())):
-        some = ", ".join(repr(path) for path in list(profile.by_module())[1:4])
-        raise InputError(f"--modules: expected a glob that matches a module's path, such as {some}; got {glob!r}.")
+def _check_modules(profile: Profile, text: str | None) -> None:
+    if text is not None and not (pattern := ModulePattern(text)).find(profile):
+        raise InputError(f"--modules: {pattern.explain_no_match(profile)}")
 
 
 def chosen(options: argparse.Namespace) -> str:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from opcount import __version__
 from opcount.cli.formats import FORMATS
 from opcount.convention import CONVENTIONS
+from opcount.errors import InputError
 from opcount.reporter.diff import METRICS
 from opcount.reporter.outline import SORT_KEYS
+from opcount.selectors import Tolerance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +28,7 @@ _EXAMPLES = {
 """,
     "show": """\
   opcount show profile.json --format operators
-  opcount show profile.json --modules '*.attn' --sort flops
+  opcount show profile.json --modules '**.attn' --sort flops
   opcount show profile.json -o report.html
 """,
     "diff": """\
@@ -155,7 +157,12 @@ def _diff(sub: argparse.ArgumentParser) -> None:
     add("--format", choices=("table", "markdown", "html"), help="default: table, or what the output file's name says")
     add("--convention", choices=sorted(CONVENTIONS), help="how MACs and arithmetic are read as FLOPs")
     add(
-        "--fail", type=_limit, action="append", default=[], metavar="METRIC:PCT%", help="exit with 1 if it grew by more"
+        "--fail",
+        type=_tolerance,
+        action="append",
+        default=[],
+        metavar="METRIC:BY",
+        help="exit with 1 if it grew by more, such as macs:1%% or macs:1000",
     )
     add("--unfold", action="store_true", help="show each of several modules that changed alike, and all that is new")
     _output(sub)
@@ -187,7 +194,7 @@ def _report(sub: argparse.ArgumentParser) -> None:
     add("--format", choices=FORMATS, help="default: table, or what the name of the output file says")
     add("--depth", type=_natural, metavar="N", help="modules below this depth are left out")
     add("--sort", choices=SORT_KEYS, help="children in descending order, in place of the model's order")
-    add("--modules", metavar="GLOB", help="only modules whose path matches")
+    add("--modules", metavar="PATTERN", help="only modules whose path matches: * is one name, ** any number of them")
     add("--unfold", action="store_true", help="show each of several equal blocks")
     _output(sub)
 
@@ -214,9 +221,8 @@ def _device(text: str) -> str:
     return text
 
 
-def _limit(text: str) -> tuple[str, float]:
-    metric, _, percent = text.partition(":")
-    number = percent.removesuffix("%")
-    if metric not in METRICS or not re.fullmatch(r"\d+(\.\d+)?", number):
-        raise argparse.ArgumentTypeError(f"expected a metric and a percentage such as macs:1%, got {text!r}.")
-    return metric, float(number)
+def _tolerance(text: str) -> Tolerance:
+    try:
+        return Tolerance.parse(text, METRICS)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

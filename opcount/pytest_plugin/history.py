@@ -15,7 +15,8 @@ from opcount.pytest_plugin.measured import Measured, from_data, read, to_data
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from opcount.pytest_plugin.options import Settings, Tolerance
+    from opcount.pytest_plugin.options import Settings
+    from opcount.selectors import Tolerance
 
 _KEY = "opcount/last"
 
@@ -89,9 +90,7 @@ class History:
 
     def _on_increase(self) -> tuple[Tolerance, ...]:
         tolerance = self.settings.on_increase
-        if tolerance is None or self.settings.update:
-            return ()
-        return tuple(tolerance._replace(metric=metric) for metric in ("macs", "flops"))
+        return () if tolerance is None or self.settings.update else (tolerance,)
 
     def _cached(self) -> dict[str, Any]:
         cache = getattr(self.config, "cache", None)
@@ -111,14 +110,13 @@ def _readable(data: Mapping[str, Any]) -> Iterator[tuple[str, Measured]]:
 def _increases(
     found: Iterable[Measured], before: Mapping[str, Measured], tolerances: Iterable[Tolerance], than: str
 ) -> Iterator[Increase]:
-    allowed = list(tolerances)
+    allowed = [(metric, tolerance) for tolerance in tolerances for metric in tolerance.metrics]
     for measured in found:
         old = before.get(measured.key)
         if old is None:
             continue
         same = old.snapshot.convention == measured.snapshot.convention
-        for tolerance in allowed:
-            metric = tolerance.metric
+        for metric, tolerance in allowed:
             counts = old.counts[metric], measured.counts[metric]
             if (same or metric != "flops") and not tolerance.allows(*counts):
                 yield Increase(measured.key, _sentence(measured, old, metric, than))

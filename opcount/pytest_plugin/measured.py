@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opcount import json_reader as reader
 from opcount.budget.snapshot import Counts, Snapshot, take
-from opcount.budget.units import UNITS
 from opcount.errors import BaselineError
 from opcount.json_reader import MismatchError, parse, structure
+from opcount.selectors import UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

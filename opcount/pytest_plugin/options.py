@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from argparse import ArgumentTypeError
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from opcount.budget.units import UNITS, read_quantity
-from opcount.errors import BudgetError
+from opcount.errors import InputError
+from opcount.selectors import Tolerance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%?")
-
-
-class Tolerance(NamedTuple):
-    """By how much a count may grow.
-
-    Attributes:
-        metric: What is compared.
-        share: Of the older count.
-        plus: Besides, a count.
-        text: As it was written.
-    """
-
-    metric: str
-    share: Fraction
-    plus: int
-    text: str
-
-    def allows(self, before: int, after: int) -> bool:
-        """Tell whether a count has grown within the tolerance, or shrunk."""
-        return after <= before + self.share * before + self.plus
 
 
 class Settings(NamedTuple):
@@ -65,9 +41,9 @@ def add_options(parser: pytest.Parser) -> None:
         "--flops-fail-on-increase",
         nargs="?",
         const="0",
-        type=_share,
-        metavar="PCT",
-        help="Fail if a test computes more, by PCT percent, than in its last run. Write it as an --option=VALUE.",
+        type=_increase,
+        metavar="BY",
+        help="Fail if a test computes more than in its last run, by 1%%, 1000 or macs:1%%. Write an --option=VALUE.",
     )
     add("--flops-compare", metavar="FILE", help="Compare with what --flops-json wrote.")
     add(
@@ -76,7 +52,7 @@ def add_options(parser: pytest.Parser) -> None:
         default=[],
         type=_tolerance,
         metavar="METRIC:BY",
-        help="With --flops-compare: fail if a test computes more by this, such as macs:1%% or 'flops:5 MFLOP'.",
+        help="With --flops-compare: fail if a test computes more by this: macs:1%%, macs:1000 or 'flops:5 MFLOP'.",
     )
 
 
@@ -93,8 +69,7 @@ def read_settings(config: pytest.Config) -> Settings:
             f"--flops-compare-fail={compare_fail[0].text}: expected --flops-compare=FILE with it, "
             f"got none. Add the file to compare with."
         )
-    increase = get("--flops-fail-on-increase")
-    if increase is not None and not hasattr(config, "cache"):
+    if get("--flops-fail-on-increase") is not None and not hasattr(config, "cache"):
         raise pytest.UsageError(
             "--flops-fail-on-increase: expected pytest's cache, got -p no:cacheprovider. "
             "Use --flops-compare=FILE instead."
@@ -105,7 +80,7 @@ def read_settings(config: pytest.Config) -> Settings:
         json=_output(get("--flops-json"), "--flops-json"),
         markdown=_output(get("--flops-markdown"), "--flops-markdown"),
         update=get("--flops-update"),
-        on_increase=None if increase is None else Tolerance("macs", increase, 0, f"{float(100 * increase):g} %"),
+        on_increase=get("--flops-fail-on-increase"),
         compare=Path(get("--flops-compare")) if get("--flops-compare") else None,
         compare_fail=compare_fail,
     )
@@ -126,27 +101,17 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _share(text: str) -> Fraction:
-    match = _SHARE.fullmatch(text)
-    if match is None:
+def _increase(text: str) -> Tolerance:
+    try:
+        return Tolerance.parse(text, default=("macs", "flops"))
+    except InputError as error:
         raise ArgumentTypeError(
-            f"expected a percentage such as 1 or 0.5%, got {text!r}. "
-            f"Write --flops-fail-on-increase=PCT, or put the option last to leave the percentage out."
-        )
-    return Fraction(match[1]) / 100
+            f"{error} Write --flops-fail-on-increase=BY, or put the option last to leave the tolerance out."
+        ) from error
 
 
 def _tolerance(text: str) -> Tolerance:
-    metric, colon, by = text.partition(":")
-    if not colon or metric not in UNITS:
-        raise ArgumentTypeError(
-            f"expected a metric and by how much it may grow, such as macs:1%, got {text!r}. "
-            f"The metrics are {', '.join(UNITS)}."
-        )
-    if by.endswith("%") and _SHARE.fullmatch(by):
-        return Tolerance(metric, _share(by), 0, text)
     try:
-        count = int(by) if by.isdecimal() else read_quantity(by, metric, "--flops-compare-fail")[1]
-    except BudgetError as error:
-        raise ArgumentTypeError(f"expected {metric}:1% or {metric}:COUNT, got {text!r}: {error}") from error
-    return Tolerance(metric, Fraction(0), count, text)
+        return Tolerance.parse(text)
+    except InputError as error:
+        raise ArgumentTypeError(str(error)) from error

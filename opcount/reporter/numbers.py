@@ -1,22 +1,12 @@
-"""Numbers as text, and back: the one place where counts are formatted."""
+"""Numbers as text: the one place where counts are formatted; `opcount.selectors` reads them."""
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
-from opcount.errors import InputError
+from opcount.selectors import PREFIXES
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
-"""Each stands for 1000 of the one before."""
-
-_SCALES = {**{prefix: 1000**i for i, prefix in enumerate(PREFIXES)}, "K": 1000}
 _OPENMMLAB = ((1e14, 1e15, "P"), (1e11, 1e12, "T"), (1e8, 1e9, "G"), (1e5, 1e6, "M"), (1e2, 1e3, "K"))
-_QUANTITY = re.compile(r"\s*([+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*")
 
 
 def openmmlab(count: float, digits: int = 3) -> str:
@@ -70,42 +60,3 @@ def percent(part: float, whole: float) -> str:
     if 99.95 <= share < 100 and part != whole:
         return ">99.9 %"
     return f"{share:.1f} %"
-
-
-def parse(text: str, units: Sequence[str] = ("",)) -> tuple[int, str]:
-    """Read a count with a prefix and one of ``units``: what `si` writes, and shorter forms.
-
-    A whole unit wins over a prefix and a unit: with ``MAC`` and ``ACT``, ``"1 MAC"`` is one multiply-accumulate,
-    ``"1 MACT"`` a million activations.
-
-    Raises:
-        InputError: The text is no such quantity, or no whole number.
-
-    Example:
-        >>> parse("4.2 GMAC", ("MAC", "FLOP")), parse("1_500"), parse("1.5K")
-        ((4200000000, 'MAC'), (1500, ''), (1500, ''))
-    """
-    match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
-    split = _split(match[2], units) if match else None
-    if match is None or split is None:
-        wanted = " or ".join(repr(f"4.2 G{unit}") for unit in units)
-        raise InputError(
-            f"parse: expected a quantity such as {wanted}, got {text!r} of type {type(text).__name__}. "
-            f"Write a number, a prefix out of {' '.join(PREFIXES[1:])}, and the unit."
-        )
-    prefix, unit = split
-    value = Decimal(match[1].replace("_", "").replace(",", "")) * _SCALES[prefix]
-    if value.adjusted() > 30 or value != value.to_integral_value():
-        raise InputError(f"parse: expected a whole number of {unit or 'units'}, got {text!r}. Round it.")
-    return int(value), unit
-
-
-def _split(word: str, units: Sequence[str]) -> tuple[str, str] | None:
-    for unit in units:
-        if word == unit:
-            return "", unit
-    for unit in units:
-        prefix = word[: len(word) - len(unit)]
-        if word.endswith(unit) and prefix in _SCALES:
-            return prefix, unit
-    return None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opcount.escapes import printable
 from opcount.profile import ROOT, Total
 from opcount.reporter.structure import children_of, follows
+from opcount.selectors import ModulePattern
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from opcount.profile import Profile
 
@@ -56,7 +56,7 @@ def outline(
         depth: Modules below this depth are left out; the root is at 0. None: none are.
         fold: Whether equal modules with consecutive numbers become one line, ``0-31``.
         sort: Children in descending order of this number, in place of the model's order.
-        modules: A glob: only modules whose path matches, and their parents.
+        modules: A pattern, `opcount.selectors.ModulePattern`: only modules that match, and their parents.
 
     Raises:
         ValueError: ``sort`` is no number of a module.
@@ -72,7 +72,7 @@ class _Outline:
         self._totals = profile.by_module()
         self._totals.setdefault(ROOT, Total())
         paths = in_order(self._totals)
-        kept = self._kept(paths, modules)
+        kept = self._kept(paths if modules is None else ModulePattern(modules).find(profile))
         self._children = children_of({path: None for path in paths if path in kept})
         if sort is not None:
             for group in self._children.values():
@@ -127,13 +127,12 @@ class _Outline:
             facts = (module.type, module.params, module.calls) if module else None
             self._signatures[path] = numbers.setdefault((facts, self._totals.get(path), below), len(numbers))
 
-    def _kept(self, paths: Mapping[str, None], modules: str | None) -> set[str]:
-        """Return the paths that have a number to show and match, and their parents."""
+    def _kept(self, paths: Iterable[str]) -> set[str]:
+        """Return those of the paths that have a number to show, and their parents."""
         kept = {ROOT}
         for path in paths:
             known = self._known.get(path)
-            matches = modules is None or fnmatchcase(path, modules)
-            if matches and (any(self._totals.get(path, Total())[:4]) or (known is not None and known.params)):
+            if any(self._totals.get(path, Total())[:4]) or (known is not None and known.params):
                 kept.update(_with_parents(path, kept))
         return kept
 

@@ -75,7 +75,10 @@ def here(write, tmp_path, monkeypatch):
         (["torch.n:Linear"], "No module named 'torch.n'. Did you mean torch.nn or"),
         (["finee:Net"], "No module named 'finee'. Did you mean fine"),
         (["timm/"], "timm knows no model ''. There are"),
-        (["fine.py", "--modules", "zzz*"], "expected a glob that matches a module's path, such as 'body'"),
+        (
+            ["fine.py", "--modules", "zzz*"],
+            "got 'zzz*', which matches none. Modules begin with: body",
+        ),
         (["fine.py", "-o", "folder"], "-o: 'folder' cannot be written: Is a directory"),
         (["fine.py", "-o", ""], "-o: '.' cannot be written: Is a directory"),
         (["fine.py", "-o", "no/such/folder.json"], "cannot be written: No such file or directory"),

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opcount.errors import InputError
-from opcount.reporter.numbers import PREFIXES, openmmlab, parse, percent, si
+from opcount.reporter.numbers import openmmlab, percent, si
+from opcount.selectors import PREFIXES, parse
 
 COUNTS = st.integers(-(10**30), 10**30) | st.integers(-1500, 1500)
 

@@ -70,8 +70,8 @@ def test_an_unknown_number_to_sort_by_is_refused():
         outline(BLOCKS, sort="size")
 
 
-def test_a_glob_keeps_what_matches_and_its_parents():
-    assert [line.path for line in outline(BLOCKS, modules="*.3.*")] == ["", "layers", "layers.3", "layers.3.fc"]
+def test_a_pattern_keeps_what_matches_and_its_parents():
+    assert [line.path for line in outline(BLOCKS, modules="**.3.*")] == ["", "layers", "layers.3", "layers.3.fc"]
 
 
 def test_a_tree_shows_who_calls_whom():
