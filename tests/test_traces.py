@@ -46,7 +46,7 @@ def test_a_patched_class_is_a_trace(monkeypatch, owner, name):
     before = traces()
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, lambda *_: None)
-        assert changed(before) == {f"{owner.__name__}.{name}"}
+        assert changed(before) == {f"{owner.__name__}.{name}", f"code of {owner.__name__}.{name}"}
     assert changed(before) == set()
 
 

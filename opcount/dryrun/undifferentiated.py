@@ -1,4 +1,4 @@
-"""Refuses a backward through higher-order operators in a dry run.
+"""Refuse a backward that a dry run would count wrongly: through a higher-order operator that dynamo has to compile.
 
 PyTorch compiles the body of an operator such as ``torch.cond`` or ``scan``, for the tensors that it closes over get
 gradients only as its arguments. Dynamo cannot compile what computes with the fake tensors of a dry run, so that their
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _CHANGED = {"map_impl"}
 """Operators whose results are of another type where they are differentiated and not compiled."""
+
+_DIFFERENTIATES = {"cond"}
+"""Operators that give gradients to their arguments without being compiled, but not to what their bodies close over."""
 
 
 class Undifferentiated:
@@ -100,6 +103,7 @@ class _Watch(TorchFunctionMode):
         self._operators = operators
         self._differentiates = torch.is_grad_enabled()
         self._operator = ""
+        self._own: dict[int, torch.Tensor] | None = None
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -108,15 +112,29 @@ class _Watch(TorchFunctionMode):
         if not self._differentiates:
             return self._operators.run(func, args, kwargs)
         is_operator = isinstance(func, HigherOrderOperator)
+        before = self._operator
         if is_operator:
             self._operator = func.name()  # type: ignore[attr-defined]
-        with functions_disabled():
-            found = any(tensor.requires_grad for tensor in tensors((*args, *kwargs.values())))
-        if found:
+        if self._lacks_gradients((*args, *kwargs.values()), given=is_operator):
             self._operators.note(self._operator)
         if is_operator:  # what its bodies run is not seen from outside
-            return self._operators.run(func, tuple(map(self._looking_into, args)), kwargs)
-        return func(*args, **kwargs)
+            args = tuple(map(self._looking_into, args))
+        try:
+            out = self._operators.run(func, args, kwargs)
+        finally:
+            self._operator = before
+        if self._own is not None:
+            self._own |= {id(tensor): tensor for tensor in tensors((out,))}
+        return out
+
+    def _lacks_gradients(self, values: Any, *, given: bool) -> bool:
+        """Return whether one of the tensors gets its gradients from compiled code alone."""
+        with functions_disabled():
+            found = [tensor for tensor in tensors(values) if tensor.requires_grad]
+        if self._operator not in _DIFFERENTIATES:
+            return bool(found)
+        own = self._own or {}
+        return not (given and self._own is None) and any(id(tensor) not in own for tensor in found)
 
     def _looking_into(self, body: Any) -> Any:
         if not callable(body) or isinstance(body, torch.Tensor):
@@ -124,7 +142,21 @@ class _Watch(TorchFunctionMode):
 
         @wraps(body, assigned=(), updated=())
         def run(*args: Any, **kwargs: Any) -> Any:
-            with self:
+            if not self._operator:  # in a backward
                 return body(*args, **kwargs)
+            before, self._own = self._own, {id(tensor): tensor for tensor in tensors(args)}
+            try:
+                with self:
+                    out = body(*args, **kwargs)
+            finally:
+                self._own = before
+            if not _is_flat(out) and self._lacks_gradients(args, given=False):
+                self._operators.note(self._operator)
+            return out
 
         return run
+
+
+def _is_flat(out: Any) -> bool:
+    """Return whether a body returns what the rules of operators for gradients take: compiled code makes it that."""
+    return isinstance(out, tuple) and all(isinstance(value, torch.Tensor) for value in out)

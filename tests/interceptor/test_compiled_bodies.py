@@ -118,14 +118,37 @@ def test_functions_of_the_program_are_compiled_as_little_as_before():
     assert len(graphs) == 1
 
 
+DIFFERENTIATED = {"a tuple"}
+"""Bodies of operators that are differentiated without being compiled."""
+
+
 @pytest.mark.parametrize("name", BODIES)
-def test_a_dry_run_counts_forward_and_refuses_backward(name):
-    program, forward, _ = BODIES[name]
+def test_a_dry_run_counts_forward_and_refuses_a_backward_that_would_lack_gradients(name):
+    program, forward, backward = BODIES[name]
     with torch.no_grad(), OpCounter(dry_run=True, strict=True) as counter:
         program(torch.ones(3, 4))
     assert counter.macs == forward
-    with pytest.raises(DryRunError, match="gradients of a higher-order operator"), OpCounter(dry_run=True):
-        sum(out.sum() for out in tree_leaves(program(torch.ones(3, 4, requires_grad=True)))).backward()
+    if name in DIFFERENTIATED:
+        with OpCounter(dry_run=True, strict=True) as counter:
+            gradients(program)
+        assert counter.macs == forward + backward
+    else:
+        with pytest.raises(DryRunError, match="gradients of a higher-order operator"), OpCounter(dry_run=True):
+            sum(out.sum() for out in tree_leaves(program(torch.ones(3, 4, requires_grad=True)))).backward()
+
+
+@pytest.mark.parametrize("at", ["outside", "inside"])
+def test_a_dry_run_refuses_a_backward_through_a_branch_that_closes_over_what_requires_gradients(at):
+    weight = torch.ones(4, 4, requires_grad=True)
+
+    def inner(x):
+        return torch.cond(YES, lambda a, w: (a @ w,), lambda a, w: (a * 2,), (x, weight if at == "inside" else W))
+
+    def outer(x):
+        return (x @ weight,) if at == "outside" else inner(x)
+
+    with pytest.raises(DryRunError), OpCounter(dry_run=True):
+        cond(torch.ones(3, 4, requires_grad=True), true=outer, false=lambda a: (a * 2,))[0].sum().backward()
 
 
 def test_a_dry_run_counts_a_forward_whose_parameters_require_gradients():
