@@ -4,7 +4,8 @@ from opcount.interceptor.answers import UNKNOWN, Answers
 from opcount.interceptor.mode import Interceptor
 from opcount.interceptor.observe import observe
 from opcount.interceptor.per_thread import ThreadInterceptors
-from opcount.interceptor.plan import PassThrough, Plan, Planner
+from opcount.interceptor.plan import PassThrough, Plan
+from opcount.interceptor.planner import Planner
 from opcount.interceptor.surroundings import fused_attention_disabled
 from opcount.interceptor.whole_calls import Call, whole_calls
 

@@ -20,9 +20,8 @@ from opcount.interceptor.steps import Steps
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from opcount.interceptor.mode import Interceptor
-    from opcount.interceptor.plan import Plan
-    from opcount.interceptor.recorder import Recorder
+    from opcount.interceptor.plan import Mode, Plan
+    from opcount.interceptor.steps import StepRecorder
 
 _MATMUL = "aten.matmul.default"
 ASKING = {_MATMUL, "aten.max_pool1d.default", "aten.linalg_svdvals.default", "aten.linalg_eigvalsh.default"}
@@ -32,7 +31,7 @@ ASKING = {_MATMUL, "aten.max_pool1d.default", "aten.linalg_svdvals.default", "at
 class Asking(Composite):
     """Runs such an operator."""
 
-    def __call__(self, mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def __call__(self, mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one call."""
         given = list(tensors((*args, *kwargs.values())))
         if plan.operator == _MATMUL and not _asks(*given):
@@ -44,7 +43,7 @@ class Asking(Composite):
 
 
 def _asks(a: Tensor, b: Tensor) -> bool:
-    """Tell whether a product asks: of a batch with a single matrix, which it takes out of its own batch of one."""
+    """Return whether a product asks: of a batch with a single matrix, which it takes out of its own batch of one."""
     return a.dim() == b.dim() == 3 and b.shape[0] == 1
 
 
@@ -53,7 +52,7 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 def _steps(func: Any, first: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps:
-    def run(recorder: Recorder) -> None:
+    def run(recorder: StepRecorder) -> None:
         del recorder
         func(*map(_meta, args), **{name: _meta(value) for name, value in kwargs.items()})
 

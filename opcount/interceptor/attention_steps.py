@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from opcount.interceptor.recorder import Recorder
+    from opcount.interceptor.steps import StepRecorder
 
 
 class Masks(NamedTuple):
@@ -40,7 +40,7 @@ class Attention(NamedTuple):
     need_weights: bool = False
     average: bool = True
 
-    def run(self, recorder: Recorder, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def run(self, recorder: StepRecorder, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Compute it on meta tensors whose batches come first."""
         weight, bias, out_weight, out_bias = map(recorder.like, self.weights)
         first = q.transpose(0, 1)
@@ -77,7 +77,7 @@ class EncoderLayer(NamedTuple):
     norm_first: bool
     activation: str = ""
 
-    def run(self, recorder: Recorder, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    def run(self, recorder: StepRecorder, shape: tuple[int, ...], dtype: torch.dtype) -> None:
         """Compute it on a meta tensor."""
         x = recorder.empty(shape, dtype)
         if self.norm_first:
@@ -87,11 +87,11 @@ class EncoderLayer(NamedTuple):
             x = self._norm(recorder, 1, x + self._attend(recorder, x))
             self._norm(recorder, 2, x + self._feed(recorder, x))
 
-    def _attend(self, recorder: Recorder, x: Tensor) -> Tensor:
+    def _attend(self, recorder: StepRecorder, x: Tensor) -> Tensor:
         with recorder.inside("self_attn"):
             return self.attention.run(recorder, x, x, x)
 
-    def _feed(self, recorder: Recorder, x: Tensor) -> Tensor:
+    def _feed(self, recorder: StepRecorder, x: Tensor) -> Tensor:
         weight, bias, out_weight, out_bias = map(recorder.like, self.hidden)
         with recorder.inside("linear1"):
             x = F.linear(x, weight, bias)
@@ -100,7 +100,7 @@ class EncoderLayer(NamedTuple):
         with recorder.inside("linear2"):
             return F.linear(x, out_weight, out_bias)
 
-    def _norm(self, recorder: Recorder, which: int, x: Tensor) -> Tensor:
+    def _norm(self, recorder: StepRecorder, which: int, x: Tensor) -> Tensor:
         weight, bias = map(recorder.like, self.norms[2 * which - 2 : 2 * which])
         with recorder.inside(f"norm{which}"):
             return F.layer_norm(x, (self.attention.width,), weight, bias, self.eps)

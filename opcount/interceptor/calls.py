@@ -28,12 +28,23 @@ _FAKE = {"FakeTensor", "FunctionalTensor"}
 
 
 def is_fake(kind: type) -> bool:
-    """Tell whether tensors of a class stand for others, and have no values of their own."""
+    """Return whether tensors of a class stand for others, and have no values of their own."""
     return any(base.__name__ in _FAKE and base.__module__.startswith(FAKE_TENSORS) for base in kind.__mro__)
 
 
 def takes(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Tell whether redispatch takes the arguments, and so a function of PyTorch: not Python numbers for tensors."""
-    arguments = schema_of(func).arguments
-    given = [*zip(arguments, args, strict=False), *((a, kwargs[a.name]) for a in arguments if a.name in kwargs)]
+    """Return whether redispatch takes the arguments, and so a function of PyTorch: not Python numbers for tensors."""
+    given = _by_argument(func, args, kwargs)
     return not any(isinstance(value, (int, float, complex)) and "Tensor" in str(a.type) for a, value in given)
+
+
+def mutated(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """Return the tensors that an operator writes into, by its schema."""
+    given = _by_argument(func, args, kwargs)
+    return list(tensors(value for a, value in given if a.alias_info is not None and a.alias_info.is_write))
+
+
+def _by_argument(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[Any, Any]]:
+    """Return the arguments of the schema that are given, each with its value."""
+    arguments = schema_of(func).arguments
+    return [*zip(arguments, args, strict=False), *((a, kwargs[a.name]) for a in arguments if a.name in kwargs)]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from opcount._torch.dispatch import has_kernel, schema_of
-from opcount.coverage import FREE
 from opcount.formulas.free import FREE_NAMESPACES
 from opcount.interceptor.calls import tensors
 
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor
-
-    from opcount.interceptor.plan import Plan
 
 
 class Kind(Enum):
@@ -122,18 +119,14 @@ class Effect(NamedTuple):
 
 
 def is_blank(operator: str) -> bool:
-    """Tell whether an operator leaves memory uninitialised."""
+    """Return whether an operator leaves memory uninitialised."""
     namespace, _, rest = operator.partition(".")
     return namespace == "aten" and _kind(rest.partition(".")[0]) is Kind.BLANK
 
 
-def effect_of(plan: Plan) -> Effect:
-    """Return what the calls do that are charged by a plan."""
-    return _effect(plan.operator, plan.family == FREE)
-
-
 @cache
-def _effect(operator: str, free: bool) -> Effect:  # noqa: FBT001
+def effect_of(operator: str, free: bool) -> Effect:  # noqa: FBT001
+    """Return what the calls of an operator do, which its plan declares free or prices."""
     namespace, _, rest = operator.partition(".")
     packet = rest.partition(".")[0]
     if namespace not in {"aten", "prims"}:
@@ -175,5 +168,5 @@ def _overload(operator: str) -> Any:
 
 
 def _may_copy(func: Any) -> bool:
-    """Tell whether a view may be a copy: so it is with composite operators, such as ``contiguous``."""
+    """Return whether a view may be a copy: so it is with composite operators, such as ``contiguous``."""
     return bool(has_kernel(func.name(), "CompositeImplicitAutograd"))

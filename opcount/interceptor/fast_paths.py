@@ -18,15 +18,15 @@ from opcount._torch.dispatch import schema_of
 from opcount._torch.functorch import in_transform
 from opcount.interceptor.attention_steps import Attention, EncoderLayer, Masks
 from opcount.interceptor.opening import before_modes, charge_as_steps, open_up
+from opcount.interceptor.plan import Plan, handler
 from opcount.interceptor.stack import interceptors, without
 from opcount.interceptor.steps import Autocast, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from opcount.interceptor.mode import Interceptor
-    from opcount.interceptor.plan import Handler, Plan
-    from opcount.interceptor.recorder import Recorder
+    from opcount.interceptor.plan import Handler, Mode
+    from opcount.interceptor.steps import StepRecorder
 
 _ATTENTION = nn.MultiheadAttention.forward.__code__
 _LAYER = nn.TransformerEncoderLayer.forward.__code__
@@ -44,13 +44,17 @@ class _FastPath:
     def __init__(self, read: Callable[[list[Any]], Steps | None]) -> None:
         self._read = read
 
-    def __call__(self, mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def __call__(self, mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         rest = schema_of(func).arguments[len(args) :]
         arguments = [*args, *(kwargs.get(argument.name, argument.default_value) for argument in rest)]
         steps = None if in_transform() else self._read(arguments)
         if steps is None or not mode.counts_steps:
             return open_up(mode, plan, func, args, kwargs)
         return charge_as_steps(mode, plan, func, args, kwargs, steps._replace(autocast=_autocast_of(steps.device)))
+
+    @staticmethod
+    def plan_of_finished(plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
+        return plan.chosen(out, args, kwargs)
 
 
 def _autocast_of(device: str) -> Autocast | None:
@@ -72,7 +76,7 @@ def _attention(arguments: list[Any]) -> Steps | None:
     given = [local[name] for name in ("query", "key", "value")] if local else [q, k, v]  # autocast copies each
     k_is_q, v_is_k = given[1] is given[0], given[2] is given[1]
 
-    def run(recorder: Recorder) -> None:
+    def run(recorder: StepRecorder) -> None:
         first = recorder.like(q)
         second = first if k_is_q else recorder.like(k)
         attention.run(recorder, first, second, second if v_is_k else recorder.like(v))
@@ -163,7 +167,8 @@ def _masks_by_type(mask: Tensor | None, kind: int | None) -> Masks:
     return Masks((shape[0] * shape[1], *shape[2:]) if len(shape) > 3 else shape)
 
 
-def _from_padding(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+@handler
+def _from_padding(mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run what an encoder asks for on its fast path alone; the negated mask is made for nothing else."""
     out = func(*args, **kwargs)
     mode.charge(plan, out, args, kwargs)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from opcount.interceptor.mode import Interceptor
-    from opcount.interceptor.plan import Planner
+    from opcount.interceptor.planner import Planner
 
 
 def name_of(function: type) -> str:
@@ -64,7 +64,7 @@ class _Way(NamedTuple):
 
 
 def _counts(cost: Cost) -> bool:
-    """Tell whether a cost is one: of whole numbers from 0 on."""
+    """Return whether a cost is one: of whole numbers from 0 on."""
     return all(isinstance(n, torch.SymInt) or (type(n) is int and n >= 0) for n in cost)
 
 
@@ -246,7 +246,7 @@ class FunctionCalls:
 
 
 def _runs_programs(function: type) -> bool:
-    """Tell whether a function is PyTorch's own: it calls no kernel past the dispatcher, but may call a program."""
+    """Return whether a function is PyTorch's own: it calls no kernel past the dispatcher, but may call a program."""
     return function.__module__.startswith("torch.") and function.__module__ != FUNCTORCH_FUNCTIONS
 
 

@@ -13,13 +13,13 @@ from opcount._torch.slow import triton_kernels
 from opcount.coverage import UNCOUNTED
 from opcount.interceptor.calls import is_fake, tensors
 from opcount.interceptor.opening import charge_opaque, charge_unopened
+from opcount.interceptor.plan import Plan, handler
 from opcount.interceptor.stack import dry_runs, modes_below
 from opcount.scope.global_hooks import has_hook_of_others
 
 if TYPE_CHECKING:
     from opcount._torch.dispatch import HigherOrderOperator
-    from opcount.interceptor.mode import Interceptor, Watch
-    from opcount.interceptor.plan import Plan
+    from opcount.interceptor.plan import Mode, Watch
 
 _DENSE = DispatchKey.CompositeExplicitAutograd
 
@@ -35,33 +35,20 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 _LAUNCHERS = {"triton_kernel_wrapper_mutation", "triton_kernel_wrapper_functional"}
 
 
-def plan(func: HigherOrderOperator, name: str) -> Plan:
-    """Decide how to count a higher-order operator for which there is no formula."""
-    from opcount.interceptor.plan import Plan  # noqa: PLC0415  (plan imports this file)
-
-    if func.name() in _LAUNCHERS:
-        return Plan(name, UNCOUNTED, handle=_triton)
-    kernel = func.py_kernels.get(_DENSE)
-    if kernel is None:
-        return Plan(name, UNCOUNTED, handle=_bodies if func.name() in _RUNNERS else None)
-    return Plan(name, UNCOUNTED, handle=_bodies_of_kernel if _refuses_modes(kernel) else _kernel)
-
-
 def _refuses_modes(kernel: Any) -> bool:
-    """Tell whether a kernel asserts that no mode is active: that of ``cond``, ``scan`` and some others does."""
+    """Return whether a kernel asserts that no mode is active: that of ``cond``, ``scan`` and some others does."""
     return "_get_current_dispatch_mode" in getattr(getattr(kernel, "__code__", None), "co_names", ())
 
 
-def _kernel(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+@handler
+def _kernel(mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run the dense kernel under the mode; nothing inside means that nothing was computed, or nothing is known."""
     if func.name() in _DECIDERS and _has_no_values(func, args):
         return _undecided(mode, plan, func, args, kwargs)
     return _watch_kernel(mode, plan, func, func.py_kernels[_DENSE], args, kwargs)
 
 
-def _watch_kernel(
-    mode: Interceptor, plan: Plan, func: Any, kernel: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+def _watch_kernel(mode: Mode, plan: Plan, func: Any, kernel: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     with mode.looking_into(args, kwargs, lenient=True) as watching:
         with mode.watched() as watch:
             out = kernel(*map(_unhooked, args), **{name: _unhooked(value) for name, value in kwargs.items()})
@@ -72,7 +59,8 @@ def _watch_kernel(
     return out
 
 
-def _bodies_of_kernel(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+@handler
+def _bodies_of_kernel(mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run the dense kernel without any mode, and the functions that it is given under this one.
 
     A mode below gets the operator, with functions that run under this mode as well: another counter does the same.
@@ -92,17 +80,18 @@ def _scan(kernel: Any, combine_fn: Any, init: Any, xs: Any, additional_inputs: A
 
 
 def _has_no_values(func: Any, args: tuple[Any, ...]) -> bool:
-    """Tell whether fake tensors decide, which PyTorch answers without running a body as it would be run."""
+    """Return whether fake tensors decide, which PyTorch answers without running a body as it would be run."""
     deciding = args[:1] if func.name() == "cond" else args
     return any(is_fake(type(tensor)) for tensor in tensors(deciding))
 
 
-def _bodies(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+@handler
+def _bodies(mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run the operator, and the functions that it is given under the mode."""
     return _run_bodies(mode, plan, func, args, kwargs)
 
 
-def _run_bodies(mode: Interceptor, plan: Plan, run: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _run_bodies(mode: Mode, plan: Plan, run: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     watch = mode.watch()
     ran: list[object] = []
     seen_args = (_seen(value, watch, ran) for value in args)
@@ -136,25 +125,36 @@ def _unhooked(body: Any) -> Any:
     return body
 
 
-def _undecided(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _undecided(mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Count the course that a dry run takes by the values that it knows; name the operator where nobody decides."""
     if dry_runs():
         return _run_bodies(mode, plan, func, args, kwargs)
     return _report(mode, plan, func, args, kwargs)
 
 
-def _report(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _report(mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run the operator unseen, and name it."""
     out = func(*args, **kwargs)
     mode.charge(plan, out, args, kwargs)
     return out
 
 
-def _triton(mode: Interceptor, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+@handler
+def _triton(mode: Mode, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Launch a Triton kernel, and charge it by the formula of that kernel."""
     kernels = triton_kernels()
     out = func(*args, **kwargs)
     kernel = kernels.get_kernel(kwargs["kernel_idx"])
     constants = kernels.get_constant_args(kwargs["constant_args_idx"])
-    mode.charge(mode.planner.kernel_plan(kernel), out, (), {**constants, **kwargs["kwargs"]})
+    mode.charge(mode.kernel_plan(kernel), out, (), {**constants, **kwargs["kwargs"]})
     return out
+
+
+def plan(func: HigherOrderOperator, name: str) -> Plan:
+    """Decide how to count a higher-order operator for which there is no formula."""
+    if func.name() in _LAUNCHERS:
+        return Plan(name, UNCOUNTED, handle=_triton)
+    kernel = func.py_kernels.get(_DENSE)
+    if kernel is None:
+        return Plan(name, UNCOUNTED, handle=_bodies if func.name() in _RUNNERS else None)
+    return Plan(name, UNCOUNTED, handle=_bodies_of_kernel if _refuses_modes(kernel) else _kernel)

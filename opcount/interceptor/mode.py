@@ -17,7 +17,7 @@ from opcount.interceptor.calls import is_fake, takes, tensors
 from opcount.interceptor.composites import see_composites
 from opcount.interceptor.fast_calls import BOUND
 from opcount.interceptor.origins import Origins
-from opcount.interceptor.plan import PassThrough, Plan, Planner
+from opcount.interceptor.plan import PassThrough, Plan
 from opcount.interceptor.stack import modes_below, replace_modes, without
 from opcount.interceptor.steps import take_back
 from opcount.interceptor.symbolic import has_symbolic_sizes, unguarded
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from opcount._torch.dispatch import OpOverload
     from opcount.interceptor.deferring import Deferring
     from opcount.interceptor.function_calls import FunctionCalls
+    from opcount.interceptor.planner import Planner
     from opcount.interceptor.steps import Steps
     from opcount.scope import Frame, Scope
     from opcount.scope.frame import Shapes
@@ -71,7 +72,7 @@ class Interceptor(TorchDispatchMode):
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
-        """Tell dynamo that this mode changes nothing that it compiles."""
+        """Let dynamo know that this mode changes nothing that it compiles."""
         return True
 
     def __init__(
@@ -134,9 +135,9 @@ class Interceptor(TorchDispatchMode):
     def charge_whole(self, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Charge an operator that has run without us."""
         try:
-            plan = self.plans[id(func)].settled(out, args, kwargs)
+            plan = self.plans[id(func)].of_finished(out, args, kwargs)
         except KeyError:
-            plan = self.planner.plan(func).settled(out, args, kwargs)
+            plan = self.planner.plan(func).of_finished(out, args, kwargs)
         if plan is not None:
             self.charge(self.plans.setdefault((plan.operator, plan.family), plan), out, args, kwargs)
 
@@ -166,7 +167,7 @@ class Interceptor(TorchDispatchMode):
         try:
             while plan.when is not None:
                 meets = plan.when(out, *args, **kwargs) if kwargs else plan.when(out, *args)
-                plan = plan.special if meets else plan.otherwise
+                plan = plan.special if meets else plan.otherwise  # type: ignore[assignment]
             price = plan.price
             if price is not None:
                 macs, arith, activations = price(out, *args, **kwargs) if kwargs else price(out, *args)
@@ -248,10 +249,14 @@ class Interceptor(TorchDispatchMode):
         return found
 
     def asks(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Tell whether a composite operator is charged whole; a tensor subclass says more by what it runs."""
+        """Return whether a composite operator is charged whole; a tensor subclass says more by what it runs."""
         if isinstance(self.plans, PassThrough) or self.planner.composite_plan(func) is None:
             return False
         return not self._has_handler(tuple({type(t) for t in tensors((*args, *kwargs.values()))}))
+
+    def kernel_plan(self, kernel: Any) -> Plan:
+        """Return the plan of a Triton kernel."""
+        return self.planner.kernel_plan(kernel)
 
     def look_away(self) -> Callable[[], None]:
         """Charge nothing until what is returned is called."""
@@ -320,7 +325,7 @@ class Interceptor(TorchDispatchMode):
         self, args: tuple[Any, ...], kwargs: dict[str, Any], *, lenient: bool = False
     ) -> AbstractContextManager[Watching]:
         """Look for what makes the results of a call while the block runs; leniently where that is a program's."""
-        return looking_into(self, (*args, *kwargs.values()), lenient=lenient)
+        return looking_into(self.origins, self.root, (*args, *kwargs.values()), lenient=lenient)
 
     @contextmanager
     def watched(self, kind: type[Watch] | None = None) -> Iterator[Watch]:
@@ -399,7 +404,7 @@ class _Deferring(Watch):
 
 
 def _handles_dispatch(kind: type) -> bool:
-    """Tell whether a subclass runs operators itself; a parameter that a lazy module has not made yet does not.
+    """Return whether a subclass runs operators itself; a parameter that a lazy module has not made yet does not.
 
     Fake and functional tensors stand for one tensor each: what they are asked is what is computed.
     """

@@ -7,7 +7,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from opcount._torch.dispatch import (
     BELOW_MODES,
@@ -21,13 +20,13 @@ from opcount._torch.dispatch import (
     has_kernel,
     keys_of,
     run_kernel,
-    schema_of,
     state_before_modes,
     without_keys,
 )
 from opcount._torch.functorch import in_transform
 from opcount._torch.names import FAKE_TENSORS
-from opcount.interceptor.calls import is_fake, takes, tensors
+from opcount.interceptor.calls import is_fake, mutated, takes, tensors
+from opcount.interceptor.plan import handler
 from opcount.interceptor.stack import interceptors, modes_below
 from opcount.interceptor.symbolic import decompose_symbolically, has_symbolic_sizes
 
@@ -35,8 +34,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from opcount._torch.dispatch import OpOverload
-    from opcount.interceptor.mode import Interceptor
-    from opcount.interceptor.plan import Plan
+    from opcount.interceptor.plan import Mode, Plan
     from opcount.interceptor.steps import Steps
 
 
@@ -91,7 +89,7 @@ class Composite:
         self._is_view = _has_kernel(func, DispatchKey.ADInplaceOrView)
         self._differentiated: set[DispatchKey] = set()
 
-    def __call__(self, mode: Interceptor, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def __call__(self, mode: Mode, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one call."""
         key = _keys(args, kwargs).highestPriorityTypeId()
         if key not in self._kernels:
@@ -107,11 +105,11 @@ class Composite:
         with before_modes(), switched_off(func, self._hidden(mode, key)), mode.reentered():
             return run_kernel(func, kernel, args, kwargs)
 
-    def settled(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
+    def plan_of_finished(self, _plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
         """Return the plan that charges a call as a whole."""
-        return self._whole.settled(out, args, kwargs)
+        return self._whole.of_finished(out, args, kwargs)
 
-    def _hidden(self, mode: Interceptor, backend: DispatchKey) -> DispatchKeySet:
+    def _hidden(self, mode: Mode, backend: DispatchKey) -> DispatchKeySet:
         """Return the keys that the operator has passed: with a kernel of its own for one, what it calls passes none.
 
         Otherwise whoever called it has switched autograd off, and views are still tracked: whether a weight's view
@@ -135,7 +133,8 @@ class Composite:
         return _COMPOSITE
 
 
-def open_up(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+@handler
+def open_up(mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run the operator's own kernel once, under the mode: whatever it calls inside is priced.
 
     If nothing inside is, the operator is charged by the plan; so it is under fake or meta tensors, where the kernel
@@ -151,19 +150,12 @@ def open_up(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwa
             out = func.redispatch(keys, *args, **kwargs)
         if not watch.priced:
             charge_unopened(mode, plan, func, out, args, kwargs)
-        elif watching.finds_opaque(out, _mutated(func, args, kwargs)):
+        elif watching.finds_opaque(out, mutated(func, args, kwargs)):
             charge_opaque(mode, plan.operator, out, args, kwargs)
     return out
 
 
-def _mutated(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-    """Return the tensors that an operator writes into, by its schema."""
-    arguments = schema_of(func).arguments
-    given = [*zip(arguments, args, strict=False), *((a, kwargs[a.name]) for a in arguments if a.name in kwargs)]
-    return list(tensors(value for a, value in given if a.alias_info is not None and a.alias_info.is_write))
-
-
-def charge_opaque(mode: Interceptor, operator: str, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def charge_opaque(mode: Mode, operator: str, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Name an operator of which something was seen, but not what made its results; in the counters around it too."""
     for counter in (mode, *interceptors()):
         counter.charge(counter.unpriced(operator), out, args, kwargs)
@@ -184,7 +176,7 @@ def run_unseen(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
 
 
 def charge_as_steps(
-    mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], steps: Steps
+    mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], steps: Steps
 ) -> Any:
     """Run an operator as it runs without us, and charge the steps that it stands for."""
     out, unaware = run_unseen(func, args, kwargs)
@@ -197,7 +189,8 @@ def charge_as_steps(
     return out
 
 
-def run_with_autocast(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+@handler
+def run_with_autocast(mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run an operator whose kernel calls others, to which autocast applies; a dispatch mode would keep it from them."""
     out, unaware = run_unseen(func, args, kwargs)
     mode.charge(plan, out, args, kwargs)
@@ -206,9 +199,7 @@ def run_with_autocast(mode: Interceptor, plan: Plan, func: Any, args: tuple[Any,
     return out
 
 
-def charge_unopened(
-    mode: Interceptor, plan: Plan, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> None:
+def charge_unopened(mode: Mode, plan: Plan, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Charge an operator in which nothing was seen, in the counters around this one too: they saw no more."""
     mode.charge(plan, out, args, kwargs)
     for other in interceptors():
@@ -216,7 +207,7 @@ def charge_unopened(
 
 
 def can_run_unseen(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Tell whether nobody else is to see an operator that runs under no mode."""
+    """Return whether nobody else is to see an operator that runs under no mode."""
     return _can_be_opened(func, _keys(args, kwargs), args, kwargs)
 
 
@@ -229,12 +220,12 @@ def _can_be_opened(func: OpOverload, keys: DispatchKeySet, args: tuple[Any, ...]
 
 
 def _is_last_mode() -> bool:
-    """Tell whether nobody else waits to see the operator itself: a tracer, a fake tensor mode, ..."""
+    """Return whether nobody else waits to see the operator itself: a tracer, a fake tensor mode, ..."""
     return all(getattr(mode, "is_interceptor", False) for mode in modes_below())
 
 
 def _is_transparent(mode: Any) -> bool:
-    """Tell whether a mode does with a composite operator what it does with its parts: counters and fake tensors do.
+    """Return whether a mode does with a composite operator what it does with its parts: counters and fake tensors do.
 
     Anybody else's mode is to see the operator that it would see without us.
     """

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor
 
 from opcount._torch.tensors import storage_key
+from opcount.coverage import FREE
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.effects import Kind, effect_of
 from opcount.interceptor.storages import (
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from opcount.interceptor.effects import Effect
-    from opcount.interceptor.plan import Plan
 
 
 class Origin(Enum):
@@ -81,7 +81,7 @@ class Watched(Protocol):
     known: set[int]
 
     def may_be_in_arrays(self) -> bool:
-        """Tell whether an array may hold what was computed from tensors of the call."""
+        """Return whether an array may hold what was computed from tensors of the call."""
 
 
 class State:
@@ -196,13 +196,13 @@ class Origins:
             is_read = any(call.may_be_in_arrays() for call in self._calls)
             self.states.put(storage, State(Origin.FOREIGN if is_read else Origin.TABLE, self.tick))
 
-    def note(self, mode: Any, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def note(self, mode: Any, plan: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take note of an operator that has run."""
         self.tick += 1
         if not self._calls and self.tick % _SWEEP == 0:
             self.states.drop_dead()
             self._rest(mode)
-        effect = effect_of(plan)
+        effect = effect_of(plan.operator, plan.family == FREE)
         if effect.kind is Kind.BLANK or (self._calls and effect.views):
             return
         if not self._doubts and effect.computes and self._calls and type(out) is Tensor:
@@ -354,7 +354,7 @@ def _noting(mode: Any, origins: Origins) -> Callable[..., None]:
     charge = mode.charge
 
     def charge_and_note(
-        plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, at: Any = None
+        plan: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, at: Any = None
     ) -> None:
         charge(plan, out, args, kwargs, at)
         origins.note(mode, plan, out, args, kwargs or {})

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from opcount.interceptor.function_calls import FunctionCalls
 from opcount.interceptor.mode import Interceptor
-from opcount.interceptor.plan import PassThrough, Plan, Planner
+from opcount.interceptor.plan import PassThrough, Plan
 from opcount.interceptor.scripts import hidden_kernels
 
 if TYPE_CHECKING:
+    from opcount.interceptor.planner import Planner
     from opcount.scope import Frame, Scope
     from opcount.undo import Undo
 

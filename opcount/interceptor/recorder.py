@@ -12,7 +12,7 @@ from opcount._torch.autograd import saved_tensor_hooks_disabled
 from opcount._torch.dispatch import aten, below_autograd, functions_disabled, schema_of
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.mode import Interceptor
-from opcount.interceptor.plan import Planner
+from opcount.interceptor.planner import Planner
 from opcount.interceptor.stack import modes_below, without
 from opcount.scope import Frame
 
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from opcount.interceptor.mode import Place
     from opcount.interceptor.plan import Plan
-    from opcount.interceptor.steps import Autocast
-    from opcount.scope import Row
+    from opcount.interceptor.steps import Autocast, Recorded
 
 _ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 _CPU_ATTENTION = aten("_scaled_dot_product_flash_attention_for_cpu.default")
@@ -51,9 +50,6 @@ _SHAPES: dict[Any, Callable[..., Sequence[int]]] = {
 """What operators return whose meta kernels are Python, as those of elementwise ones are: they import dynamo."""
 
 _PLANS: weakref.WeakKeyDictionary[Planner, tuple[Planner, dict[Any, Plan]]] = weakref.WeakKeyDictionary()
-
-Recorded = list[tuple[str, dict[Any, "Row"]]]
-"""Rows by ``(plan, phase, dtype)``, for each submodule by its name; ``""`` for the module itself."""
 
 
 class Recorder(Interceptor):

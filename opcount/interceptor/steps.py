@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from opcount.scope import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     import torch
     from torch import Tensor
 
-    from opcount.interceptor.recorder import Recorded
     from opcount.scope import Frame
+
+Recorded = list[tuple[str, dict[Any, Row]]]
+"""Rows by ``(plan, phase, dtype)``, for each submodule by its name; ``""`` for the module itself."""
+
+
+class StepRecorder(Protocol):
+    """Makes the meta tensors that steps are computed on, and knows which submodule runs them."""
+
+    def inside(self, name: str) -> AbstractContextManager[None]:
+        """Charge a submodule while the block runs."""
+
+    def like(self, tensor: Tensor | None) -> Any:
+        """Return a meta tensor of a tensor's shape; None for none."""
+
+    def empty(self, shape: Sequence[int] | None, dtype: torch.dtype) -> Any:
+        """Return a meta tensor; None for no shape."""
 
 
 class Autocast(NamedTuple):
@@ -34,7 +50,7 @@ class Steps(NamedTuple):
     Attributes:
         signature: Equal for calls that are charged the same.
         device: Of its tensors.
-        run: Computes it step by step, on meta tensors that a `Recorder` makes.
+        run: Computes it step by step, on meta tensors that a `StepRecorder` makes.
         called: The submodules that would have been called; none: all is the running module's.
         moved: What ``aten.add`` has returned right before, if a step returns the same.
         autocast: What autocast makes of the operands of its products.

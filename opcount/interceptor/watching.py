@@ -22,7 +22,6 @@ from opcount.interceptor.symbolic import size_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from opcount.interceptor.mode import Interceptor
     from opcount.interceptor.origins import Origins, State
 
 _PLAIN = (int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, type, ModuleType, type(None))
@@ -36,18 +35,19 @@ _MOST = 512
 
 
 @contextmanager
-def looking_into(mode: Interceptor, given: tuple[Any, ...], *, lenient: bool = False) -> Iterator[Watching]:
+def looking_into(
+    origins: Origins | None, root: Any, given: tuple[Any, ...], *, lenient: bool = False
+) -> Iterator[Watching]:
     """Look at every operator of a call while the block runs."""
-    origins = mode.origins
     watching = Watching(origins, given, lenient=lenient)
     if origins is None:
         yield watching
         return
     try:
-        origins.begin(mode.root, watching)
+        origins.begin(root, watching)
         yield watching
     finally:
-        origins.end(mode.root, watching)
+        origins.end(root, watching)
 
 
 class Watching:
@@ -78,7 +78,7 @@ class Watching:
         self.known.update(storage_key(storage) for tensor in _reachable(values) for storage in storages_of(tensor))
 
     def leaves_unexplained(self, out: Any, *, constants: bool = False, strangers: bool = False) -> bool:
-        """Tell whether a result holds what no operator wrote that was seen.
+        """Return whether a result holds what no operator wrote that was seen.
 
         Args:
             out: What the call returned.
@@ -96,7 +96,7 @@ class Watching:
             )
 
     def may_be_in_arrays(self) -> bool:
-        """Tell whether an array may hold what was computed from tensors of the call.
+        """Return whether an array may hold what was computed from tensors of the call.
 
         PyTorch does not resize memory that it has ever shared with an array. Of memory that is gone nobody knows.
         """
@@ -106,7 +106,7 @@ class Watching:
         return any(storage is None or not storage.resizable() for storage in (*(g.storage for g in self._given), *made))
 
     def _are_computed(self, out: Any) -> bool:
-        """Tell whether results are plain tensors that operators computed: so it is with nearly all."""
+        """Return whether results are plain tensors that operators computed: so it is with nearly all."""
         for tensor in (out,) if type(out) is Tensor else tensors((out,)):
             key = getattr(storage_of(tensor), "_cdata", 0) if type(tensor) is Tensor else 0
             state = self._states.get(key)
@@ -115,7 +115,7 @@ class Watching:
         return True
 
     def _changes_given(self) -> bool:
-        """Tell whether other bytes stand in an argument, and no operator has put them there."""
+        """Return whether other bytes stand in an argument, and no operator has put them there."""
         if not self._lenient:
             for given in self._given:
                 if given.reads_otherwise() and not self._was_touched(given.key):
@@ -127,7 +127,7 @@ class Watching:
         return state is not None and state.tick > self._start
 
     def finds_opaque(self, out: Any, mutated: Sequence[Tensor] = ()) -> bool:
-        """Tell whether an operator is opaque: a result is not explained, or nothing wrote what it was to write.
+        """Return whether an operator is opaque: a result is not explained, or nothing wrote what it was to write.
 
         Args:
             out: What it returned.
@@ -161,14 +161,14 @@ class Watching:
         return state.origin is Origin.WORK or self._is_as_put(tensor, state, constants=constants)
 
     def _was_dirtied(self, storage: Any) -> bool:
-        """Tell whether a tensor that was given was changed, and by no operator that was seen."""
+        """Return whether a tensor that was given was changed, and by no operator that was seen."""
         state = self._states.get(storage_key(storage))
         if state is not None and state.tick > self._start:
             return state.origin in _DOUBTFUL and not self._lenient
         return any(given.key == storage_key(storage) and given.has_changed() for given in self._given)
 
     def _is_as_put(self, tensor: Tensor, state: State, *, constants: bool) -> bool:
-        """Tell whether results are the numbers that were put there, and such may be returned."""
+        """Return whether results are the numbers that were put there, and such may be returned."""
         if state.origin is Origin.COPY:
             return self._is_still_a_copy(tensor, state)
         if not constants and size_of(tensor.numel()) > 1:
@@ -214,16 +214,16 @@ class Given(NamedTuple):
         return cls(tensor, storage, storage_key(storage), version, print_of(storage) if has_values(tensor) else None)
 
     def reads_otherwise(self) -> bool:
-        """Tell whether other bytes stand in it."""
+        """Return whether other bytes stand in it."""
         return self.print is not None and self.print != print_of(self.storage)
 
     def has_changed(self) -> bool:
-        """Tell whether it was changed."""
+        """Return whether it was changed."""
         return (self.version is not None and self.version != version_of(self.tensor)) or self.reads_otherwise()
 
 
 def _is_filled_with(tensor: Tensor, value: Any) -> bool:
-    """Tell whether a tensor still holds the number that it was filled with, wherever that may be asked."""
+    """Return whether a tensor still holds the number that it was filled with, wherever that may be asked."""
     if not _may_be_read(tensor):
         return True
     return bool((tensor.isnan() if isnan(value) else tensor == value).all())

@@ -20,7 +20,7 @@ from opcount.interceptor.function_calls import FunctionCalls
 from opcount.interceptor.mode import Interceptor
 from opcount.interceptor.observe import observe
 from opcount.interceptor.origins import Origins
-from opcount.interceptor.plan import Planner
+from opcount.interceptor.planner import Planner
 from opcount.interceptor.scripts import hidden_kernels
 from opcount.scope import Frame, Scopes
 from opcount.undo import Undo

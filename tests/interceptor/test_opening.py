@@ -141,9 +141,9 @@ def test_autocast_reaches_into_a_custom_operator(name):
 
 
 def test_a_kernel_of_pytorchs_that_is_opened_finds_views_as_untracked_as_it_does_bare(monkeypatch):
-    from opcount.interceptor import plan  # how ``matmul`` computes depends on them
+    from opcount.interceptor import planner  # how ``matmul`` computes depends on them
 
-    monkeypatch.setattr(plan, "handler_of", lambda name: open_up if "_native_multi_head" in name else None)
+    monkeypatch.setattr(planner, "handler_of", lambda name: open_up if "_native_multi_head" in name else None)
     model = torch.nn.MultiheadAttention(4, 2, batch_first=True).eval()
     for _ in range(10):
         x = torch.randn(3, 4, 4).transpose(1, 2)

@@ -1,0 +1,49 @@
+"""Checks of what a user's formula does and returns."""
+
+from __future__ import annotations
+
+from operator import index
+from typing import TYPE_CHECKING, Any
+
+from torch import SymInt
+
+from opcount.cost import Cost
+from opcount.errors import FormulaError
+
+if TYPE_CHECKING:
+    from opcount.registry import Pricing
+
+
+def checked(name: str, price: Pricing) -> Pricing:
+    """Return a user's formula, which names the operator when it fails or returns anything but a cost."""
+
+    def price_checked(out: Any, /, *args: Any, **kwargs: Any) -> Cost:
+        try:
+            cost = price(out, *args, **kwargs)
+        except Exception as error:
+            raise FormulaError(
+                f"formula: {name}: its formula failed with {type(error).__name__}: {error}. "
+                f"A formula takes (out, *args, **kwargs) of the operator and returns an opcount.Cost."
+            ) from error
+        if not isinstance(cost, Cost):
+            raise FormulaError(
+                f"formula: {name}: expected its formula to return an opcount.Cost, got {cost!r} of type "
+                f"{type(cost).__name__}. Return Cost(macs=..., arith=..., activations=...)."
+            )
+        return cost if all(type(count) is int and count >= 0 for count in cost) else _in_whole_numbers(name, cost)
+
+    return price_checked
+
+
+def _in_whole_numbers(name: str, cost: Cost) -> Cost:
+    """Return a cost of NumPy's or PyTorch's integers as plain ones; a profile is to be stored and added up."""
+    try:
+        counts = [count if isinstance(count, SymInt) else index(count) for count in cost]
+    except TypeError:
+        counts = []
+    if not counts or any(type(count) is int and count < 0 for count in counts):
+        raise FormulaError(
+            f"formula: {name}: expected its formula to count in whole numbers from 0 on, got {cost!r}. "
+            f"Round with int(...) or divide with //."
+        )
+    return Cost(*counts)
