@@ -69,16 +69,9 @@ def _fail(message: str, options: argparse.Namespace) -> int:
 
 
 def _load(options: argparse.Namespace) -> Loaded:
-    from opcount.loaders import load  # noqa: PLC0415
+    from opcount.loaders import Request, load  # noqa: PLC0415
 
-    return load(
-        options.config,
-        sizes=tuple(options.shape),
-        batch_size=options.batch_size,
-        device=options.device,
-        train=options.train,
-        options=tuple(options.cfg_options),
-    )
+    return load(options.target, Request.of(options, hollow=False))
 
 
 def _report(loaded: Loaded, options: argparse.Namespace) -> str:
@@ -137,7 +130,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "get_flops.py", description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("config", metavar="CONFIG", help="FILE.py, FILE.py:factory, a config file of OpenMMLab, or the name of one")
+    add("target", metavar="TARGET", help="FILE.py, FILE.py:factory, a config file of OpenMMLab, or the name of one")
     add("--shape", nargs="+", type=_size, default=[], metavar="N", help="S, or H W; for a Python file any shape")
     add("--batch-size", type=_size, metavar="N", help="samples in the input (default: 1)")
     add("--device", type=_device, default="cpu", help="cpu (default), cuda, cuda:N, or meta: shapes only, no values")

@@ -15,6 +15,7 @@ from opcount.counter import OpCounter
 from opcount.errors import DryRunError, InputError, OpcountError
 from opcount.loaders import blame, load
 from opcount.loaders.blame import brief, line_of
+from opcount.loaders.request import Request
 from opcount.loaders.step import forward, training_step
 
 if TYPE_CHECKING:
@@ -103,19 +104,7 @@ class _Attempt:
 
     def _load(self) -> Loaded:
         options = self._options
-        return load(
-            options.target,
-            sizes=tuple(options.shape),
-            batch_size=options.batch_size,
-            device=options.device,
-            train=options.train,
-            options=tuple(options.cfg_options),
-            sequence=options.seq,
-            inputs=tuple(options.input),
-            arguments=tuple(options.kwargs),
-            dtype=options.dtype,
-            hollow=self._dry and options.device == "cpu",
-        )
+        return load(options.target, Request.of(options, hollow=self._dry and options.device == "cpu"))
 
     def _profile(self, loaded: Loaded) -> Profile:
         options = self._options

@@ -7,7 +7,7 @@ are imported when a config asks for them, never before.
 from __future__ import annotations
 
 from opcount.loaders.blame import blame
-from opcount.loaders.loaded import Loaded
+from opcount.loaders.request import Loaded, Request
 from opcount.loaders.target import load
 
-__all__ = ["Loaded", "blame", "load"]
+__all__ = ["Loaded", "Request", "blame", "load"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from opcount.errors import LoadError
 from opcount.loaders.build import near
-from opcount.loaders.given import shown
+from opcount.loaders.cli_values import shown
 
 _GENERATES = (
     "AutoModelForSeq2SeqLM",

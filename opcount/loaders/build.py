@@ -10,7 +10,7 @@ import torch
 
 from opcount.errors import InputError, LoadError
 from opcount.loaders.blame import blame
-from opcount.loaders.given import dtype_of
+from opcount.loaders.cli_values import dtype_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from opcount.loaders.loaded import Request
+    from opcount.loaders.request import Request
 
 
 def made(make: Callable[[], Any], request: Request) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from opcount.errors import InputError, LoadError
 from opcount.loaders.blame import blame
 from opcount.loaders.build import unknown
-from opcount.loaders.given import read_settings, shown
+from opcount.loaders.cli_values import read_settings, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

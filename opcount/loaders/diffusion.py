@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from opcount.errors import InputError, LoadError
 from opcount.loaders.build import build, library, unknown
-from opcount.loaders.given import arguments, called_with, read_settings
-from opcount.loaders.loaded import Loaded
-from opcount.loaders.shapes import described, ones, random_input
+from opcount.loaders.cli_values import arguments, called_with, read_settings
+from opcount.loaders.input_tensors import described, ones, random_input
+from opcount.loaders.request import Loaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor, nn
 
-    from opcount.loaders.loaded import Request
+    from opcount.loaders.request import Request
 
 _WORDS = 77
 """Of the text that an image is made from, as CLIP counts them."""
@@ -37,7 +37,7 @@ def load(name: str, request: Request) -> Loaded:
     """
     diffusers = library("diffusers")
     kind, settings = _settings(name)
-    settings.update(arguments(request.use("arguments")))
+    settings.update(arguments(request.use("kwargs")))
     if not isinstance(getattr(diffusers, kind, None), type) or not hasattr(getattr(diffusers, kind), "from_config"):
         raise unknown("diffusers", kind, [each for each in dir(diffusers) if each.endswith(("Model", "ModelV2"))])
     model = build(f"diffusers/{name}", partial(getattr(diffusers, kind).from_config, settings), request)
@@ -78,7 +78,7 @@ def _makers(model: nn.Module, request: Request) -> dict[str, Callable[[], object
     if getattr(config, "num_embeds_ada_norm", None):
         known["class_labels"] = known["timestep"]
     if text:
-        known["encoder_hidden_states"] = lambda: floats(request.use("sequence") or _WORDS, text)
+        known["encoder_hidden_states"] = lambda: floats(request.use("seq") or _WORDS, text)
     if pooled:
         known["pooled_projections"] = lambda: floats(pooled)
     parameters = inspect.signature(model.forward).parameters
@@ -98,7 +98,7 @@ def _refuse(model: nn.Module, needed: list[str], name: str) -> NoReturn:
 def _image(config: Any, request: Request) -> tuple[int, int]:
     size = getattr(config, "sample_size", None) or 64
     height, width = (size, size) if isinstance(size, int) else size
-    if sizes := request.use("sizes"):
+    if sizes := request.use("shape"):
         height, width = sizes[-2:] if len(sizes) > 1 else sizes * 2
     return height, width
 

@@ -1,72 +1,84 @@
-"""Which name in a plain Python file builds the model."""
+"""The name in a Python module that builds the model."""
 
 from __future__ import annotations
 
+import copy
 import inspect
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from torch import nn
 
 from opcount.errors import LoadError
+from opcount.loaders.build import build, near, prepared
+from opcount.loaders.cli_values import arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
     from types import ModuleType
     from typing import TypeAlias
 
-    Maker: TypeAlias = "nn.Module | Callable[[], object]"
+    from opcount.loaders.request import Request
+
+    Maker: TypeAlias = "nn.Module | Callable[..., object]"
 
 USUAL_NAMES = ("build_model", "get_model", "create_model", "make_model", "model")
-"""Where a model is looked for first, after the name of the file itself."""
+"""Names that are preferred to all others."""
 
 INPUTS = "inputs"
-"""The name of what a file's model is called with: never a model."""
+"""Name of the inputs that a file makes: never a model."""
+
+_SHOWN = 8
+"""Names of factories in a message."""
 
 
-def choose(module: ModuleType, factory: str, path: Path) -> Maker:
-    """Return what builds the model: the name that was given, or else the one that is obvious.
+def build_from(module: ModuleType, factory: str, source: object, request: Request) -> nn.Module:
+    """Build the model that a name in a module stands for; without a name, the one that is obvious.
 
     Args:
-        module: The file, imported.
+        module: The module, imported.
         factory: A name in it, dots allowed; empty: one of `USUAL_NAMES`, or the only object, function or class that can
             be a model.
-        path: For messages.
+        source: The module's path or name, for messages.
+        request: Arguments of the factory, device, dtype, mode.
 
     Raises:
-        LoadError: There is no such name, none or more than one is obvious, or what it names needs arguments.
+        LoadError: There is no such name, none or more than one is obvious, it needs other arguments, or it fails.
     """
-    maker = _look_up(module, factory, path) if factory else _find(module, path)
-    needed = [] if isinstance(maker, nn.Module) else _required(maker)
-    if needed:
-        name = getattr(maker, "__name__", repr(maker))
+    maker = _look_up(module, factory, source) if factory else _find(module, source)
+    if isinstance(maker, nn.Module):  # the module keeps it for the next who loads it
+        return prepared(copy.deepcopy(maker) if request.device == "meta" else maker, request)
+    given = arguments(request.use("kwargs"))
+    name = getattr(maker, "__name__", repr(maker))
+    if needed := [each for each in _required(maker) if each not in given]:
         raise LoadError(
-            f"load: expected a factory without required arguments, got {name}({', '.join(needed)}) in {str(path)!r}. "
-            "Add a function that gives them, and pass FILE.py:function."
+            f"load: expected a factory without required arguments, got {name}({', '.join(needed)}) in "
+            f"{str(source)!r}. Add a function that gives them, and pass FILE.py:function."
         )
-    return maker
+    return build(f"{source}:{factory or name}", partial(maker, **given), request)
 
 
-def _look_up(module: ModuleType, factory: str, path: Path) -> Maker:
-    made: Any = module
+def _look_up(module: ModuleType, factory: str, source: object) -> Maker:
+    found: Any = module
     for part in factory.split("."):
-        if not hasattr(made, part):
-            _refuse(path, f"a name in the file, got {factory!r}", module)
-        made = getattr(made, part)
-    if not (isinstance(made, nn.Module) or callable(made)):
-        _refuse(path, f"a function, an nn.Module class or an nn.Module, got {factory} = {made!r}", module)
-    maker: Maker = made
+        if not hasattr(found, part):
+            known = near(part, [name for name in dir(found) if not name.startswith("_")])
+            raise LoadError(f"load: expected a name in {source}, got {factory!r}. {known or _advice(source, module)}")
+        found = getattr(found, part)
+    if not callable(found):
+        _refuse(source, f"a function, an nn.Module class or an nn.Module, got {factory} = {found!r}", module)
+    maker: Maker = found
     return maker
 
 
-def _find(module: ModuleType, path: Path) -> Maker:
+def _find(module: ModuleType, source: object) -> Maker:
     makers = _makers(module)
     for name in USUAL_NAMES:
         if name in makers:
             return makers[name]
     found = next((group for group in _candidates(makers) if group), {})
     if len(found) != 1:
-        _refuse(path, f"one obvious model, got {len(found)}", module)
+        _refuse(source, f"one obvious model, got {len(found)}", module)
     return next(iter(found.values()))
 
 
@@ -119,9 +131,13 @@ def _returns_module(function: Callable[..., object]) -> bool:
     return isinstance(hint, type) and issubclass(hint, nn.Module)
 
 
-def _refuse(path: Path, expected: str, module: ModuleType) -> NoReturn:
-    names = sorted({name for group in _candidates(_makers(module)) for name in group})
-    advice = f"Pass one of {', '.join(f'{path}:{name}' for name in names)}" if names else "Add a function build_model()"
-    raise LoadError(
-        f"load: expected {expected} in {str(path)!r}. {advice}; it must return the model and need no arguments."
+def _refuse(source: object, expected: str, module: ModuleType) -> NoReturn:
+    raise LoadError(f"load: expected {expected} in {str(source)!r}. {_advice(source, module)}")
+
+
+def _advice(source: object, module: ModuleType) -> str:
+    names = sorted({name for group in _candidates(_makers(module)) for name in group})[:_SHOWN]
+    advice = (
+        f"Pass one of {', '.join(f'{source}:{name}' for name in names)}" if names else "Add a function build_model()"
     )
+    return f"{advice}; it must return the model and need no arguments."

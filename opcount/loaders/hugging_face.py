@@ -11,17 +11,17 @@ from torch import nn
 from opcount.errors import InputError
 from opcount.loaders.architecture import architecture
 from opcount.loaders.build import build, library
+from opcount.loaders.cli_values import arguments, called_with
 from opcount.loaders.configuration import check_length, configuration, look, positions
-from opcount.loaders.given import arguments, called_with
-from opcount.loaders.loaded import Loaded
-from opcount.loaders.shapes import described, ones, random_input
+from opcount.loaders.input_tensors import described, ones, random_input
+from opcount.loaders.request import Loaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-    from opcount.loaders.loaded import Request
+    from opcount.loaders.request import Request
 
 _TOKENS = 128
 _SAMPLES = 16_000
@@ -47,7 +47,7 @@ def load(name: str, request: Request) -> Loaded:
     """
     transformers = library("transformers")
     name, _, wanted = name.partition(":")
-    config = configuration(transformers, name, arguments(request.use("arguments")))
+    config = configuration(transformers, name, arguments(request.use("kwargs")))
     kind, note = architecture(transformers, config, name, wanted)
     model = build(f"transformers/{name}", partial(kind._from_config, config), request)  # noqa: SLF001  (from_config's)
     _look_at_no_values(model)
@@ -130,7 +130,7 @@ class _Inputs:
 
     def _tokens(self) -> Tensor:
         limit = positions(self._config)
-        length = self._request.use("sequence") or min(_TOKENS, limit or _TOKENS)
+        length = self._request.use("seq") or min(_TOKENS, limit or _TOKENS)
         words = look(self._config, "vocab_size", default=2)
         if isinstance(words, int) and words < 1:
             raise InputError(
@@ -142,7 +142,7 @@ class _Inputs:
     def _image(self) -> tuple[int, int]:
         size = look(self._config, "image_size", "img_size", default=224)
         height, width = (size, size) if isinstance(size, int) else (size[0], size[-1])
-        sizes = self._request.use("sizes")
+        sizes = self._request.use("shape")
         return (sizes[-2:] if len(sizes) > 1 else (sizes[0], sizes[0])) if sizes else (height, width)
 
     def _random(self, *shape: int) -> Tensor:
@@ -162,7 +162,7 @@ class _Inputs:
         spots = look(self._config, "max_source_positions", default=1500)
         convolved = any(isinstance(m, nn.Conv1d) and m.in_channels == bins for m in self._model.modules())
         if hasattr(self._config, "input_feat_per_channel") or not convolved:
-            return self._random(self._request.use("sequence") or 4 * _TOKENS, bins)
+            return self._random(self._request.use("seq") or 4 * _TOKENS, bins)
         return self._random(bins, 2 * spots)
 
     def _waveform(self) -> Tensor:
@@ -171,4 +171,4 @@ class _Inputs:
             return self._random(getattr(self._config, "max_length", 1024), bins)
         codec = hasattr(self._config, "codebook_size")
         channels = [getattr(self._config, "audio_channels", 1)] if codec else []
-        return self._random(*channels, self._request.use("sequence") or _SAMPLES)
+        return self._random(*channels, self._request.use("seq") or _SAMPLES)

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import pkgutil
 import sys
-from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from opcount.errors import LoadError
 from opcount.loaders.blame import blame
-from opcount.loaders.build import build, near
-from opcount.loaders.given import arguments
+from opcount.loaders.build import near
+from opcount.loaders.factory import build_from
 from opcount.loaders.pyfile import with_inputs
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from opcount.loaders.loaded import Loaded, Request
+    from opcount.loaders.request import Loaded, Request
 
 
 def load(target: str, request: Request) -> Loaded:
@@ -31,17 +28,7 @@ def load(target: str, request: Request) -> Loaded:
     """
     module_name, _, factory = target.partition(":")
     module = _import(module_name)
-    found: Any = module
-    for part in factory.split("."):
-        if not hasattr(found, part):
-            advice = near(part, [name for name in dir(found) if not name.startswith("_")])
-            raise LoadError(
-                f"load: expected a name in {module_name}, got {factory!r}. {advice or 'Name a function or a class.'}"
-            )
-        found = getattr(found, part)
-    make = (lambda: found) if isinstance(found, nn.Module) else partial(found, **arguments(request.use("arguments")))
-    model = build(target, make, request)
-    return with_inputs(model, module, request, module_name)
+    return with_inputs(build_from(module, factory, module_name, request), module, request, module_name)
 
 
 def _import(name: str) -> ModuleType:

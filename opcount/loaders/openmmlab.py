@@ -19,8 +19,8 @@ from torch.nn.functional import pad
 from opcount.errors import InputError, LoadError
 from opcount.loaders.blame import blame
 from opcount.loaders.hub import INSTALL, find_config
-from opcount.loaders.loaded import Loaded
-from opcount.loaders.shapes import image_shape, random_inputs, suited
+from opcount.loaders.input_tensors import image_shape, random_inputs, suited
+from opcount.loaders.request import Loaded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from opcount.loaders.loaded import Request
+    from opcount.loaders.request import Request
 
 _CLASSIFIERS = {"mmpretrain", "mmcls"}
 _DETECTORS = {"mmdet", "mmyolo"}
@@ -45,7 +45,7 @@ def load(target: str, request: Request) -> Loaded:
     """
     path = find_config(target)
     _require("mmengine", target)
-    config = _read(path, request.use("options"))
+    config = _read(path, request.use("cfg_options"))
     scope = config.get("default_scope") or "mmengine"
     if scope not in _CLASSIFIERS | _DETECTORS:
         raise LoadError(
@@ -125,7 +125,7 @@ def _classifier(model: nn.Module, scope: str, request: Request) -> Loaded:
         )
     model = model.to(request.device).train(request.train)
     model.forward = model.extract_feat  # type: ignore[assignment]
-    shape = image_shape(request.use("sizes"))
+    shape = image_shape(request.use("shape"))
     return Loaded(model, random_inputs(model, [shape], request), "classifier", shape)
 
 
@@ -134,10 +134,10 @@ def _detector(model: nn.Module, scope: str, request: Request) -> Loaded:
     if not request.train:
         _switch_to_deploy(model)
     model = model.to(request.device)
-    shape = image_shape(request.use("sizes"), (3, 640, 640))
+    shape = image_shape(request.use("shape"), (3, 640, 640))
     asked = shape[1:]
     if len(shape) != 3:
-        raise InputError(f"load: expected one size, or height and width, got {request.sizes!r}. Pass --shape H W.")
+        raise InputError(f"load: expected one size, or height and width, got {request.shape!r}. Pass --shape H W.")
     stride = _stride(model) if scope == "mmyolo" else 1
     image = pad(torch.rand(shape), [0, -shape[2] % stride, 0, -shape[1] % stride])
     inputs = _preprocessed(model, image, asked, request)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from contextlib import contextmanager
 from functools import partial
@@ -15,20 +14,17 @@ from torch import nn
 
 from opcount.errors import InputError, LoadError
 from opcount.loaders.blame import blame
-from opcount.loaders.build import made, near, prepared
-from opcount.loaders.factory import choose
-from opcount.loaders.given import arguments, called_with
-from opcount.loaders.loaded import Loaded
-from opcount.loaders.shapes import IMAGE, check_shape, described, image_shape, random_inputs
+from opcount.loaders.build import near
+from opcount.loaders.cli_values import called_with
+from opcount.loaders.factory import build_from
+from opcount.loaders.input_tensors import IMAGE, check_shape, described, image_shape, random_inputs
+from opcount.loaders.request import Loaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-    from typing import TypeAlias
 
-    from opcount.loaders.loaded import Inputs, Request
-
-    Maker: TypeAlias = "nn.Module | Callable[[], object]"
+    from opcount.loaders.request import Inputs, Request
 
 _VERSION = "__opcount_version__"
 """Attribute of an imported file: what it was when it was read, so that a second attempt does not run it again."""
@@ -46,13 +42,14 @@ def load(path: Path, factory: str, request: Request) -> Loaded:
         LoadError: There is no such file or name, it raises, or it returns no module.
         InputError: The file's ``input_shape`` or ``inputs`` are unusable.
     """
-    if request.options:
+    if request.cfg_options:
         raise LoadError(
-            f"load: expected --cfg-options with a config only, got {request.options[0]!r} for the plain Python file "
-            f"{str(path)!r}. Set it in the file."
+            f"load: expected --cfg-options with a config only, got {request.cfg_options[0]!r} for the plain Python "
+            f"file {str(path)!r}. Set it in the file."
         )
     module = _import(path)
-    model = prepared(_build(choose(module, factory, path), path, request), request)
+    with _first_on_path(path.resolve().parent):
+        model = build_from(module, factory, path, request)
     return with_inputs(model, module, request, path)
 
 
@@ -62,7 +59,7 @@ def with_inputs(model: nn.Module, module: ModuleType, request: Request, name: ob
     Raises:
         InputError: The module's ``input_shape`` or ``inputs`` are unusable.
     """
-    if not request.inputs and not isinstance(getattr(module, "inputs", None), (ModuleType, NoneType)):
+    if not request.input and not isinstance(getattr(module, "inputs", None), (ModuleType, NoneType)):
         inputs = _own_inputs(module, request, name)
         return Loaded(model, inputs, "file", described(inputs))
     shapes: list[tuple[int, ...]] = []
@@ -72,7 +69,7 @@ def with_inputs(model: nn.Module, module: ModuleType, request: Request, name: ob
         return random_inputs(model, shapes[-1:], request)
 
     inputs = called_with(model, request, [partial(make, of) for of in _shapes(module, request, name)])
-    return Loaded(model, inputs, "file", shapes[0] if len(shapes) == 1 else shapes or ", ".join(request.inputs))
+    return Loaded(model, inputs, "file", shapes[0] if len(shapes) == 1 else shapes or ", ".join(request.input))
 
 
 def _import(path: Path) -> ModuleType:
@@ -108,41 +105,23 @@ def _first_on_path(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
 
 
-def _build(maker: Maker, path: Path, request: Request) -> nn.Module:
-    if isinstance(maker, nn.Module):  # it stays in its file, for who loads it again
-        return copy.deepcopy(maker) if request.device == "meta" else maker
-    name = getattr(maker, "__name__", repr(maker))
-    given = arguments(request.use("arguments"))
-    try:
-        with _first_on_path(path.resolve().parent):
-            model = made(partial(maker, **given), request)
-    except (Exception, SystemExit) as error:
-        raise LoadError(f"load: {path}:{name} raised when it was called: {blame(error)}") from error
-    if not isinstance(model, nn.Module):
-        raise LoadError(
-            f"load: expected {path}:{name} to return an nn.Module, got {model!r} of type {type(model).__name__}. "
-            "Return the model."
-        )
-    return model
-
-
 def _shapes(module: ModuleType, request: Request, path: object) -> list[Callable[[], tuple[int, ...]]]:
     """Return what tells the shape of each input, when it is made."""
     given = getattr(module, "input_shape", IMAGE)
     who = f"load: input_shape of {path}"
     several = isinstance(given, (tuple, list)) and bool(given) and all(isinstance(s, (tuple, list)) for s in given)
     if not several:
-        return [lambda: image_shape(request.use("sizes"), check_shape(given, who))]
-    if request.sizes:
+        return [lambda: image_shape(request.use("shape"), check_shape(given, who))]
+    if request.shape:
         raise InputError(
-            f"load: expected no --shape, got {request.sizes!r}: {path} declares several inputs, {given!r}. "
+            f"load: expected no --shape, got {request.shape!r}: {path} declares several inputs, {given!r}. "
             "Edit its input_shape."
         )
     return [partial(check_shape, shape, who) for shape in given]
 
 
 def _own_inputs(module: ModuleType, request: Request, path: object) -> Inputs:
-    if request.sizes or request.batch_size:
+    if request.shape or request.batch_size:
         raise InputError(
             f"load: expected neither --shape nor --batch-size, got them for {str(path)!r}, "
             "which makes its own `inputs`. Edit these."

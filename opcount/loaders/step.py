@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from opcount.loaders.loaded import Loaded
+    from opcount.loaders.request import Loaded
 
 
 _RATE = sys.float_info.min

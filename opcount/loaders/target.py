@@ -1,4 +1,4 @@
-"""What a target names: a plain Python file, something to import, a library's model, or an OpenMMLab config."""
+"""Loading a target: a plain Python file, something to import, a library's model, or an OpenMMLab config."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from opcount.errors import InputError, LoadError, OpcountError
-from opcount.loaders import diffusion, hugging_face, importable, openmmlab, pyfile, vision
+from opcount.loaders import diffusion, hugging_face, image_models, importable, openmmlab, pyfile
 from opcount.loaders.blame import blame
-from opcount.loaders.loaded import SIZES, Request
+from opcount.loaders.request import Request
 
 if TYPE_CHECKING:
-    from opcount.loaders.loaded import Loaded
+    from opcount.loaders.request import Loaded
 
 _LIBRARIES = {
-    "torchvision": vision.load_torchvision,
-    "timm": vision.load_timm,
+    "torchvision": image_models.load_torchvision,
+    "timm": image_models.load_timm,
     "transformers": hugging_face.load,
     "diffusers": diffusion.load,
 }
@@ -27,59 +27,34 @@ _IMPORTABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_][\w.]*")
 _CONFIG_SUFFIXES = {".py", ".json", ".yaml", ".yml"}
 
 
-def load(  # noqa: PLR0913  (one for each option of the command line)
-    target: str,
-    *,
-    sizes: tuple[int, ...] = (),
-    batch_size: int | None = None,
-    device: str = "cpu",
-    train: bool = False,
-    options: tuple[str, ...] = (),
-    sequence: int | None = None,
-    inputs: tuple[str, ...] = (),
-    arguments: tuple[str, ...] = (),
-    dtype: str = "",
-    hollow: bool = False,
-) -> Loaded:
+def load(target: str, request: Request | None = None) -> Loaded:
     """Build the model that ``target`` names, and inputs for it.
 
     Args:
         target: ``FILE.py`` or ``FILE.py:factory``; ``package.module:factory``; ``torchvision/NAME``, ``timm/NAME``;
             ``transformers/`` with a folder, a ``config.json`` or a model type behind it, and ``diffusers/`` with one of
-            these or a class; the path of an OpenMMLab
-            config, or a model name of mmpretrain, mmdet or mmyolo, with ``package::`` before it where two packages
-            know it.
-        sizes: One size for a square image, two for height and width, or a whole shape without the batch. Default: what
-            the file says; 224 x 224 for mmpretrain, 640 x 640 for mmdet and mmyolo.
-        batch_size: The number of samples; None: 1.
-        device: Where the model and its inputs are put.
-        train: Train mode instead of eval mode.
-        options: ``key=value`` settings that override those of a config.
-        sequence: Tokens in a text.
-        inputs: ``name=1x3x224x224:float32``: the model's inputs, where the default ones do not suit it.
-        arguments: ``key=value`` arguments of what builds the model.
-        dtype: Of the parameters and the floating-point inputs.
-        hollow: For a dry run: the model is built without its weights where its builder bears that.
+            these or a class; the path of an OpenMMLab config, or a model name of mmpretrain, mmdet or mmyolo, with
+            ``package::`` before it where two packages know it.
+        request: Sizes of the inputs, arguments and settings of the model, device and mode.
 
     Raises:
         LoadError: The target names nothing, or what it names does not build a model.
         InputError: The shape does not suit the model, or an option has nothing to act on.
     """
+    request = request or Request()
     if not target:
         raise LoadError("load: expected a target, got ''. Name a file, a config or a model.")
-    _check_device(device)
-    request = Request(sizes, batch_size, device, train, options, sequence, inputs, arguments, dtype, hollow)
+    _check_device(request.device)
     try:
         loaded = _load(target, request)
     except OpcountError:
         raise
     except Exception as error:
         raise LoadError(f"load: {target} cannot be made a model and its inputs of: {blame(error)}") from error
-    if ignored := request.ignored():
-        beside = " beside --input" if inputs and ignored[0] in SIZES else ""
+    if option := request.unused():
         raise InputError(
-            f"load: expected no {ignored[0]}{beside} for {target!r}: nothing of the model or of what it is called with "
-            "depends on it. Leave it out."
+            f"load: expected no {option} for {target!r}: nothing of the model or of what it is called with depends on "
+            "it. Leave it out."
         )
     return loaded
 
@@ -103,9 +78,9 @@ def _load(target: str, request: Request) -> Loaded:
 
 
 def is_config(path: Path) -> bool:
-    """Tell whether a Python file is an OpenMMLab config: it inherits one, or assigns a dict to ``model``.
+    """Return whether a Python file is an OpenMMLab config: it inherits one, or assigns a dict to ``model``.
 
-    A file that does not parse is none: importing it then says why.
+    A file that does not parse is none: its import then raises the error.
     """
     try:
         body = ast.parse(path.read_bytes()).body

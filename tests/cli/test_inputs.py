@@ -35,7 +35,7 @@ def test_a_file_may_say_inputs_beside_what_builds_its_model(opcount, write):
     status, _, err = opcount("count", f"{write(text)}:inputs")
     assert status == 2
     assert "expected" in err
-    assert "to return an nn.Module" in err
+    assert "to build an nn.Module" in err
 
 
 @pytest.mark.parametrize(

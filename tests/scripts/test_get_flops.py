@@ -238,7 +238,7 @@ def test_a_wrong_argument_is_a_usage_error(get_flops, arguments, message):
     [
         ("x = 1", "expected one obvious model, got 0"),
         ("1 / 0", "raised when it was imported: ZeroDivisionError at "),
-        ("def build_model(): raise ValueError('no')", "raised when it was called: ValueError at "),
+        ("def build_model(): raise ValueError('no')", "cannot be built: ValueError at "),
         ("model = nn.ReLU()\ninput_shape = (3, 0)", "expected an input shape of positive whole numbers"),
     ],
 )

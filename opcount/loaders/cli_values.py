@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opcount.errors import InputError, LoadError
-from opcount.loaders.shapes import home, ones
+from opcount.loaders.input_tensors import home, ones
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from opcount.loaders.loaded import Inputs, Request
+    from opcount.loaders.request import Inputs, Request
 
     Makers: TypeAlias = Mapping[str, Callable[[], object]] | Sequence[Callable[[], object]]
 
@@ -98,10 +98,10 @@ def called_with(model: nn.Module, request: Request, makers: Makers) -> Inputs:
     Raises:
         InputError: An input is not of the form ``name=1x3x224x224:float32``, or only some have names.
     """
-    if not request.inputs:
+    if not request.input:
         return _made(makers)
     named, unnamed = _given(request)
-    if not (request.sizes or request.batch_size or request.sequence):
+    if not (request.shape or request.batch_size or request.seq):
         return dict(named) if named else tuple(unnamed)
     if not isinstance(makers, Mapping) and unnamed:
         return (*unnamed, *(make() for make in makers[len(unnamed) :]))
@@ -131,7 +131,7 @@ def _positions(model: nn.Module) -> list[str]:
 def _given(request: Request) -> tuple[dict[str, object], list[object]]:
     named: dict[str, object] = {}
     unnamed: list[object] = []
-    for text in request.use("inputs"):
+    for text in request.use("input"):
         match = _INPUT.fullmatch(text)
         if match is None:
             raise InputError(
@@ -146,7 +146,7 @@ def _given(request: Request) -> tuple[dict[str, object], list[object]]:
         else:
             unnamed.append(tensor)
     if named and unnamed:
-        raise InputError(f"load: expected a name for every input or for none, got {', '.join(request.inputs)}.")
+        raise InputError(f"load: expected a name for every input or for none, got {', '.join(request.input)}.")
     return named, unnamed
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from opcount.loaders.loaded import Inputs, Request
+    from opcount.loaders.request import Inputs, Request
 
 IMAGE = (3, 224, 224)
 """The input of a model that says nothing of its own."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from opcount.loaders.build import build, library, unknown
-from opcount.loaders.given import arguments, called_with
-from opcount.loaders.loaded import Loaded
-from opcount.loaders.shapes import image_shape, random_input, random_inputs
+from opcount.loaders.cli_values import arguments, called_with
+from opcount.loaders.input_tensors import image_shape, random_input, random_inputs
+from opcount.loaders.request import Loaded
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from opcount.loaders.loaded import Request
+    from opcount.loaders.request import Request
 
 _FRAMES = 16
 _FLOW = (3, 368, 768)
@@ -31,7 +31,7 @@ def load_timm(name: str, request: Request) -> Loaded:
     timm = library("timm")
     if not timm.is_model(name.partition(".")[0]):
         raise unknown("timm", name, timm.list_models())
-    given = arguments(request.use("arguments"))
+    given = arguments(request.use("kwargs"))
     model = build(f"timm/{name}", lambda: timm.create_model(name, pretrained=False, **given), request)
     config: Any = getattr(model, "default_cfg", {})
     return _with_images(model, tuple(config.get("input_size", (3, 224, 224))), request)
@@ -47,7 +47,7 @@ def load_torchvision(name: str, request: Request) -> Loaded:
     if name not in models.list_models():
         raise unknown("torchvision", name, models.list_models())
     backbone = {"weights_backbone": None} if _home(models, name) in {"detection", "segmentation"} else {}
-    options = {**backbone, **arguments(request.use("arguments"))}
+    options = {**backbone, **arguments(request.use("kwargs"))}
     model = build(f"torchvision/{name}", lambda: models.get_model(name, weights=None, **options), request)
     if _home(models, name) == "detection":
         return _with_list_of_images(model, request)
@@ -78,12 +78,12 @@ def _with_images(model: nn.Module, default: tuple[int, ...], request: Request, c
     shapes: list[tuple[int, ...]] = []
 
     def make() -> object:
-        shapes.append(image_shape(request.use("sizes"), default))
+        shapes.append(image_shape(request.use("shape"), default))
         return random_inputs(model, shapes[-1:], request)
 
     inputs = called_with(model, request, [make] * count)
     return Loaded(
-        model, inputs, "library", shapes[0] if len(shapes) == 1 else tuple(shapes) or ", ".join(request.inputs)
+        model, inputs, "library", shapes[0] if len(shapes) == 1 else tuple(shapes) or ", ".join(request.input)
     )
 
 
@@ -91,8 +91,8 @@ def _with_list_of_images(model: nn.Module, request: Request) -> Loaded:
     shapes: list[tuple[int, ...]] = []
 
     def make() -> object:
-        shapes.append(image_shape(request.use("sizes"), (3, _DETECTED, _DETECTED)))
+        shapes.append(image_shape(request.use("shape"), (3, _DETECTED, _DETECTED)))
         return [random_input(model, shapes[-1], request) for _ in range(request.samples)]
 
     inputs = called_with(model, request, [make])
-    return Loaded(model, inputs, "library", shapes[0] if shapes else ", ".join(request.inputs))
+    return Loaded(model, inputs, "library", shapes[0] if shapes else ", ".join(request.input))

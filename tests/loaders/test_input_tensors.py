@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from opcount.errors import InputError
-from opcount.loaders.loaded import Request
-from opcount.loaders.shapes import check_shape, image_shape, random_inputs
+from opcount.loaders.input_tensors import check_shape, image_shape, random_inputs
+from opcount.loaders.request import Request
 
 
 @pytest.mark.parametrize(
