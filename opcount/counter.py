@@ -16,7 +16,8 @@ from torch import nn
 from opcount.convention import Convention, find_convention
 from opcount.coverage import UNCOUNTED
 from opcount.errors import CounterStateError, UncountedOperatorError, UncountedOperatorWarning
-from opcount.interceptor import Answers, Planner, ThreadInterceptors, observe
+from opcount.interceptor import Planner, Recall, ThreadInterceptors, observe
+from opcount.interceptor.stack import dry_runs
 from opcount.overrides import registry_with
 from opcount.provenance import describe
 from opcount.sampling import Sampling
@@ -111,9 +112,10 @@ class OpCounter:
 
     def _begin(self) -> None:
         """Set what changes while it counts, and what decides how."""
-        self._answers = Answers() if self._dry_run else None
-        self._planner = Planner(registry_with(self._formulas), self._answers)
-        self._interceptors = ThreadInterceptors(self._planner)
+        registry = registry_with(self._formulas)
+        self._recall = Recall() if self._dry_run else None
+        self._planner = Planner(registry) if self._recall is None else Planner(registry, self._recall)
+        self._interceptors = ThreadInterceptors(self._planner, self._recall)
         self._undo = Undo()
         self._skipped = False
         self._ran = False
@@ -170,25 +172,28 @@ class OpCounter:
                 self._scopes.hold_thread(undo)
                 return
             self._sampling.unfinished = True
-        self._provenance = describe(self._model, self._provenance, dry_run=self._answers is not None)
+        self._provenance = describe(self._model, self._provenance, dry_run=self._dry_run)
         follow: Callable[[], None] | None = None
-        if self._answers is not None and not self._answers.share(undo):
-            follow = self._begin_dry_run(self._answers, undo)
+        if self._recall is not None:
+            follow = self._begin_dry_run(self._recall, undo)
         observe(self._scopes, self._interceptors.enlist, undo)
         if follow is not None:
             follow()
         self._ran = True
 
-    def _begin_dry_run(self, answers: Answers, undo: Undo) -> Callable[[], None]:
-        """Begin a dry run; return what is to be called when the hooks are registered."""
+    def _begin_dry_run(self, recall: Recall, undo: Undo) -> Callable[[], None] | None:
+        """Begin a dry run, or share the one that this thread is in; return what is to be called after the hooks."""
+        for memo in dry_runs()[:1]:
+            memo.share(undo)
+            recall.begin(memo, undo)
+            return None
         from opcount.dryrun import Lasting, dry_run  # noqa: PLC0415  (fake tensors take a second to import)
 
         lasting = Lasting()
         undo.add(partial(lasting.leave, undo))
         dry = lasting.undo.enter(dry_run(self._model, self._scopes.running_path))
         dry.memo.share = lasting.join  # type: ignore[method-assign]
-        undo.add(answers.end)
-        answers.begin(dry.memo)
+        recall.begin(dry.memo, undo)
         return partial(dry.follow, lasting.undo)
 
     @noted

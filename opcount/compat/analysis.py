@@ -20,7 +20,7 @@ from opcount.compat.structure import canonical_names, is_meant_to_be_called
 from opcount.compat.subject import left_alone, reported, runs_dry, skeleton_of, without_computing
 from opcount.compat.tally import Entry, Layout, Tally
 from opcount.compat.warning_filter import hidden_warnings
-from opcount.interceptor import Answers, fused_attention_disabled, whole_calls
+from opcount.interceptor import fused_attention_disabled, whole_calls
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
@@ -327,13 +327,10 @@ def _telling(
             yield
         return
     scopes: list[Scopes] = []
-    answers = Answers()
     with without_computing(model, lambda: scopes[0].running_path() if scopes else None) as run, Undo() as undo:
-        undo.add(answers.end)
-        answers.begin(run.memo)
         scopes.append(
             undo.enter(
-                whole_calls(model, tell, TRACED_IN_PARTS, functions, answers=answers, with_autograd=with_autograd)
+                whole_calls(model, tell, TRACED_IN_PARTS, functions, dry_run=run.memo, with_autograd=with_autograd)
             )
         )
         run.follow(undo)

@@ -22,8 +22,8 @@ from opcount.dryrun.patterns import LAYOUTS, Patterns
 from opcount.dryrun.refusals import made_by_a_library
 from opcount.dryrun.sized_by_values import SIZED_BY_VALUES
 from opcount.dryrun.tensors import DryTensor, stands_for_data
+from opcount.dryrun.unknown import UNKNOWN
 from opcount.dryrun.values import LIMIT, LIMIT_OF_INTEGERS, Values
-from opcount.interceptor import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -23,8 +23,8 @@ from opcount.dryrun.fakes import CPU, PLAIN, can_be_faked
 from opcount.dryrun.operators import Kind, facts_of
 from opcount.dryrun.shapes import corrected
 from opcount.dryrun.tensors import DryTensor, run_operators, stands_for_data, without_classes
+from opcount.dryrun.unknown import UNKNOWN
 from opcount.dryrun.values import LIMIT
-from opcount.interceptor import UNKNOWN
 from opcount.interceptor.symbolic import has_symbolic_sizes
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from opcount._torch.dispatch import aten
 from opcount.dryrun.checks import asking, called_function, instruction_at, truth_that_passes, truth_to_go_on
-from opcount.interceptor import UNKNOWN
+from opcount.dryrun.unknown import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable

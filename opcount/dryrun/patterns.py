@@ -15,8 +15,8 @@ from opcount._torch.dispatch import dispatch_disabled
 from opcount._torch.tensors import storage_key
 from opcount.dryrun.fakes import CPU
 from opcount.dryrun.tensors import DryTensor, stands_for_data
+from opcount.dryrun.unknown import UNKNOWN
 from opcount.dryrun.values import stored_values
-from opcount.interceptor import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

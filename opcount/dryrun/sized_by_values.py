@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from opcount._torch.dispatch import dispatch_disabled
-from opcount.interceptor import UNKNOWN
+from opcount.dryrun.unknown import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

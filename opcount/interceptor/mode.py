@@ -18,7 +18,7 @@ from opcount.interceptor.composites import see_composites
 from opcount.interceptor.fast_calls import BOUND
 from opcount.interceptor.origins import Origins
 from opcount.interceptor.plan import PassThrough, Plan
-from opcount.interceptor.stack import modes_below, replace_modes, without
+from opcount.interceptor.stack import dry_runs, modes_below, replace_modes, without
 from opcount.interceptor.steps import take_back
 from opcount.interceptor.symbolic import has_symbolic_sizes, unguarded
 from opcount.interceptor.watching import Watching, looking_into
@@ -244,7 +244,7 @@ class Interceptor(TorchDispatchMode):
         found = self._handlers.get(types)
         if found is None:
             found = self._handlers[types] = any(map(_handles_dispatch, types))
-            if any(map(is_fake, types)) and not self.planner.is_dry:
+            if any(map(is_fake, types)) and not dry_runs():
                 self.root.sees_fakes = self.sees_fakes = True
         return found
 

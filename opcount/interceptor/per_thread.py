@@ -12,6 +12,7 @@ from opcount.interceptor.scripts import hidden_kernels
 
 if TYPE_CHECKING:
     from opcount.interceptor.planner import Planner
+    from opcount.interceptor.recall import Recall
     from opcount.scope import Frame, Scope
     from opcount.undo import Undo
 
@@ -23,10 +24,12 @@ class ThreadInterceptors:
 
     Args:
         planner: Decides how operators are priced, once for all threads.
+        recall: Asks the dry run that the count is in; None: it never is.
     """
 
-    def __init__(self, planner: Planner) -> None:
+    def __init__(self, planner: Planner, recall: Recall | None = None) -> None:
         self._planner = planner
+        self._recall = recall
         self._functions = FunctionCalls(planner)
         self._plans: dict[Any, Plan] = {}
         self._paused: dict[Any, Plan] | None = None
@@ -41,7 +44,8 @@ class ThreadInterceptors:
 
     def adopt(self, scope: Scope, undo: Undo) -> None:
         """Count on this thread, charging to a scope, until the steps have run; compute nothing there in a dry run."""
-        self._planner.join(undo)
+        if self._recall is not None:
+            self._recall.join(undo)
         self.enlist(scope).push_here(undo)
 
     def pause(self) -> None:

@@ -21,11 +21,11 @@ from opcount.interceptor.plan import Plan, Unseen
 from opcount.registry import BUILTIN, USER, ByClass, Formula, Registry, operator_keys, suits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opcount._torch.dispatch import OpOverload
-    from opcount.interceptor.answers import Answers
     from opcount.interceptor.plan import Mode
     from opcount.interceptor.steps import Recorded
-    from opcount.undo import Undo
 
 _METADATA_NAMESPACES = {"prim", "profiler"}
 _METADATA = {
@@ -56,7 +56,7 @@ class Planner:
 
     Args:
         overrides: Formulas for this count alone; None in place of one declares an operator free.
-        answers: May know what operators return; None: they run.
+        runner_of: Returns what is to be called in place of an operator.
         asks_composites: Whether a user's formula for a composite operator is asked where that arrives whole, and only
             there: below autograd.
 
@@ -66,11 +66,14 @@ class Planner:
     """
 
     def __init__(
-        self, overrides: Registry | None = None, answers: Answers | None = None, *, asks_composites: bool = False
+        self,
+        overrides: Registry | None = None,
+        runner_of: Callable[[Any], Callable[..., Any]] = fast_call_of,
+        *,
+        asks_composites: bool = False,
     ) -> None:
-        self._answers = answers
+        self._runner_of = runner_of
         self._asks_composites = asks_composites
-        self.is_dry = answers is not None
         self.registry = USER if overrides is None else overrides
         self.composites = [] if asks_composites else composites_among(self.registry.users_targets())
         self._composites: dict[OpOverload, Plan] = {}
@@ -78,15 +81,10 @@ class Planner:
         self._kernels: dict[Any, Plan] = {}
         self.recorded: dict[object, Recorded] = {}
 
-    def join(self, undo: Undo) -> None:
-        """Let this thread be answered, too, until the steps have run."""
-        if self._answers is not None:
-            self._answers.join(undo)
-
     def plan(self, func: OpOverload | HigherOrderOperator) -> Plan:
         """Decide how to price an operator, and how to run it."""
         plan = self._plan(func)
-        return plan if self._answers is None else replace(plan, run=self._answers.runner(func))
+        return plan if self._runner_of is fast_call_of else replace(plan, run=self._runner_of(func))
 
     def _plan(self, func: OpOverload | HigherOrderOperator) -> Plan:
         if isinstance(func, HigherOrderOperator):

@@ -16,11 +16,13 @@ from opcount.convention import FVCORE
 from opcount.cost import Cost
 from opcount.coverage import UNCOUNTED
 from opcount.interceptor.calls import tensors
+from opcount.interceptor.fast_calls import fast_call_of
 from opcount.interceptor.function_calls import FunctionCalls
 from opcount.interceptor.mode import Interceptor
 from opcount.interceptor.observe import observe
 from opcount.interceptor.origins import Origins
 from opcount.interceptor.planner import Planner
+from opcount.interceptor.recall import Recall
 from opcount.interceptor.scripts import hidden_kernels
 from opcount.scope import Frame, Scopes
 from opcount.undo import Undo
@@ -30,9 +32,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from opcount.interceptor.answers import Answers
     from opcount.interceptor.mode import Place
     from opcount.interceptor.plan import Plan
+    from opcount.interceptor.recall import DryRun
     from opcount.scope import Scope
 
 
@@ -71,7 +73,7 @@ def whole_calls(
     parts_of: Collection[str],
     functions: Collection[str] = (),
     *,
-    answers: Answers | None = None,
+    dry_run: DryRun | None = None,
     with_autograd: bool = False,
 ) -> Iterator[Scopes]:
     """Tell of every operator that returns a tensor, whole, while the block runs.
@@ -82,10 +84,11 @@ def whole_calls(
         parts_of: Packets, ``"aten.conv2d"``, whose parts are told of in their place.
         functions: Names of classes of ``autograd.Function`` that are told of whole. Others are told of by what they
             run, and by themselves where they have a formula or their results come from no operator that was seen.
-        answers: Those of the dry run that this thread is in; None: it is in none.
+        dry_run: That this thread is in; None: it is in none.
         with_autograd: Let autograd record, and so take composite operators apart: their parts are told of.
     """
-    planner = Planner(answers=answers, asks_composites=True)
+    recall = Recall()
+    planner = Planner(runner_of=fast_call_of if dry_run is None else recall, asks_composites=True)
     plans: dict[Any, Plan] = {}
     modes: list[_Whole] = []
     calls = FunctionCalls(planner)
@@ -95,6 +98,7 @@ def whole_calls(
         return modes[-1]
 
     def adopt(scope: Scope, undo: Undo) -> None:
+        recall.join(undo)
         mode_for(scope).push_here(undo)
 
     def charge_module(
@@ -108,6 +112,8 @@ def whole_calls(
 
     scopes = Scopes(model, adopt, planner.priced_modules(), charge_module, charge_script)
     with Undo() as undo:
+        if dry_run is not None:
+            recall.begin(dry_run, undo)
         observe(scopes, mode_for, undo)
         if not with_autograd:
             undo.enter(_below_autograd())
