@@ -104,46 +104,78 @@ def compare(before: Profile, after: Profile) -> Diff:
             f"diff: expected two profiles of one convention, got {before.convention.name!r} and "
             f"{after.convention.name!r}. Call with_convention() on one of them first."
         )
-    old, new = _Side(before), _Side(after)
-    was = _match(old, new)
-    gone = [path for path in old.totals if path not in set(was.values())]
-    pairs = [(was.get(path), path) for path in new.totals] + [(path, None) for path in gone]
-    changes = tuple(_change(old, new, path, now) for path, now in pairs)
     verdicts = before.coverage.verdict(), after.coverage.verdict()
     steps = _steps(before), _steps(after)
-    return Diff(changes, after.convention.name, verdicts, steps)
+    return Diff(compare_sides(Side.of(before), Side.of(after)), after.convention.name, verdicts, steps)
+
+
+def compare_sides(old: Side, new: Side) -> tuple[Change, ...]:
+    """Return all modules of both counts, the second's in its order, then those that are gone."""
+    was = _match(old, new)
+    known = set(was.values())
+    gone = [path for path in old.totals if path not in known]
+    pairs = [(was.get(path), path) for path in new.totals] + [(path, None) for path in gone]
+    return tuple(_change(old, new, path, now) for path, now in pairs)
 
 
 def _steps(profile: Profile) -> str:
     return "" if profile.steps is None else profile.steps.verdict()
 
 
-class _Side:
-    """One of the two counts, by module."""
+class Side:
+    """One of two counts, by module.
 
-    def __init__(self, profile: Profile) -> None:
-        self.totals = {ROOT: Total(), **profile.by_module()}
-        self.modules = profile.modules
-        self.phases = {
-            phase: profile.select(lambda r, p=phase: r.phase == p).by_module()  # type: ignore[misc]
-            for phase in profile.by_phase()
-        }
+    Args:
+        totals: By path, children included.
+        params: By path, children included.
+        types: The names of the modules' classes by path; empty where nobody knows them.
+        phases: The totals of each phase.
+    """
+
+    def __init__(
+        self,
+        totals: Mapping[str, Total],
+        params: Mapping[str, int],
+        types: Mapping[str, str] | None = None,
+        phases: Mapping[str, Mapping[str, Total]] | None = None,
+    ) -> None:
+        self.totals = {ROOT: Total(), **totals}
+        self.phases = phases or {}
+        self._params = params
+        self._types = types or {}
         self._inside: dict[str, list[str]] = {path: [] for path in self.totals}
         for path in self.totals:
             if path:
                 self._inside.setdefault(path.rpartition(".")[0], []).append(path)
 
+    @classmethod
+    def of(cls, profile: Profile) -> Side:
+        """Return a profile's modules."""
+        return cls(
+            profile.by_module(),
+            {path: module.params for path, module in profile.modules.items()},
+            {path: module.type for path, module in profile.modules.items()},
+            {
+                phase: profile.select(lambda r, p=phase: r.phase == p).by_module()  # type: ignore[misc]
+                for phase in profile.by_phase()
+            },
+        )
+
     def type(self, path: str) -> str:
-        return self.modules[path].type if path in self.modules else ""
+        """Return the name of a module's class; empty where it is not known."""
+        return self._types.get(path, "")
 
     def params(self, path: str | None) -> int:
-        return self.modules[path].params if path is not None and path in self.modules else 0
+        """Return the parameters of a module; 0 for None."""
+        return 0 if path is None else self._params.get(path, 0)
 
     def total(self, path: str | None, phase: str | None = None) -> Total:
+        """Return what a module counted, in one phase or in all; nothing for None."""
         totals = self.totals if phase is None else self.phases.get(phase, {})
         return totals.get(path, Total()) if path is not None else Total()
 
     def children(self, path: str) -> list[str]:
+        """Return the paths one name below a module's."""
         return self._inside.get(path, [])
 
     def below(self, path: str) -> list[str]:
@@ -154,18 +186,25 @@ class _Side:
         return found
 
     def signature(self, path: str) -> tuple[object, ...]:
+        """Return all that is equal in a module that was only renamed."""
         return self.type(path), self.params(path), self.totals[path]
 
-    def plan(self, path: str) -> tuple[str, frozenset[tuple[str, str]]]:
-        """Return what a module is made of, whatever the sizes: the classes of all below it, and its own."""
-        parts = frozenset((each[len(path) :], self.type(each)) for each in self.below(path)[1:])
-        return self.type(path), parts
+    def parts(self, path: str) -> frozenset[tuple[str, str]]:
+        """Return what a module is made of, whatever the sizes: the path below it and the class of each module inside.
+
+        Where no class is known, modules that cost nothing are left out: whoever stores counts may do without them.
+        """
+        return frozenset(
+            (each[len(path) :], self.type(each))
+            for each in self.below(path)[1:]
+            if self._types or self.params(each) or any(self.total(each))
+        )
 
 
 class _Lost:
-    """Modules of the first count that a module of the second may have been: those whose path is free."""
+    """Candidates: modules of the first count whose path is free, each of which may have been renamed."""
 
-    def __init__(self, old: _Side, new: _Side, replaced: Iterable[str]) -> None:
+    def __init__(self, old: Side, new: Side, replaced: Iterable[str]) -> None:
         gone = [path for path in old.totals if path not in new.totals]
         tops = set(_tops(gone))
         self._old = old
@@ -176,10 +215,10 @@ class _Lost:
             for key in self._keys(old, path):
                 self._by[key].append(path)
 
-    def twin(self, new: _Side, path: str) -> str | None:
-        """Return the module that a new one was before.
+    def twin(self, new: Side, path: str) -> str | None:
+        """Return the candidate that a new module was before: one that is equal in type and numbers.
 
-        It is equal in type and numbers; else the only one made of the same parts; else the one that left its place.
+        Else the only one that is made of the same parts; else the only one of its class that left the same parent.
         """
         equal, *others = self._keys(new, path)
         for other in self._free(equal):
@@ -192,7 +231,10 @@ class _Lost:
         return None
 
     def take(self, twin: str) -> bool:
-        """Offer a module, what is inside it and what it is in no more; tell whether another one has its place."""
+        """Remove a matched module, its descendants and its ancestors from the candidates.
+
+        Return whether a new module has its path.
+        """
         moved = twin in self._replaced
         parts = twin.split(".")
         for path in (*self._old.below(twin), *(".".join(parts[:i]) for i in range(1, len(parts)))):
@@ -204,14 +246,15 @@ class _Lost:
         return (path for path in self._by.get(key, ()) if path in self._gone or path in self._replaced)
 
     @staticmethod
-    def _keys(side: _Side, path: str) -> Iterator[object]:
+    def _keys(side: Side, path: str) -> Iterator[object]:
         yield "equal", side.signature(path)
-        if side.children(path):
-            yield "parts", side.plan(path)
-        yield "place", side.type(path), path.rpartition(".")[0]
+        if parts := side.parts(path):
+            yield "parts", side.type(path), parts
+        if side.type(path):
+            yield "place", side.type(path), path.rpartition(".")[0]
 
 
-def _match(old: _Side, new: _Side) -> dict[str, str]:
+def _match(old: Side, new: Side) -> dict[str, str]:
     """Return the old path of each new module that was there before, under that name or another."""
     was = {path: path for path in new.totals if path in old.totals}
     other = [path for path in was if old.type(path) != new.type(path) and old.signature(path) != new.signature(path)]
@@ -242,7 +285,7 @@ def _tops(paths: Iterable[str]) -> list[str]:
     return list(tops)
 
 
-def _change(old: _Side, new: _Side, before: str | None, after: str | None) -> Change:
+def _change(old: Side, new: Side, before: str | None, after: str | None) -> Change:
     phases = {
         phase: (old.total(before, phase), new.total(after, phase)) for phase in in_order([*old.phases, *new.phases])
     }

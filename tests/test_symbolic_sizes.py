@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from opcount import OpCounter, Profile
 from opcount.budget import Budget, baseline
-from opcount.budget.snapshot import take
+from opcount.budget.baseline import take
 from opcount.cost import Cost
 from opcount.reporter import csv, diff, folded, html, markdown, operators, speedscope, tree
 from opcount.reporter.table import render

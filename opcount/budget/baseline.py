@@ -1,53 +1,132 @@
-"""Counts in a text file beside the test: one module a line, sorted, so that a review shows what changed."""
+"""The counts of every module, compared with older ones, and kept in a text file: one module a line, for reviews."""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from opcount import files
-from opcount.budget.places import natural
-from opcount.budget.snapshot import Change, Snapshot, changes
+from opcount.diff import Side, compare_sides
 from opcount.errors import BaselineError
 from opcount.escapes import visible
-from opcount.profile import ROOT
+from opcount.profile import ROOT, Total
 from opcount.selectors import UNITS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from fractions import Fraction
     from pathlib import Path
 
-    from opcount.budget.snapshot import Counts
+    from opcount.diff import Change
+    from opcount.profile import Profile
 
 FORMAT = 1
 """Raised when older versions could misread a file."""
+
+Counts = dict[str, int]
+"""A count for every metric."""
 
 _HEADER = re.compile(r"# opcount baseline (\d+), convention (.+), depth (\d+|all)")
 _COUNT = re.compile(r"[0-9]{1,100}(?:_[0-9]{3}){0,40}")
 _ROOT = "(model)"
 
 
-def dump(snapshot: Snapshot) -> str:
-    """Return a snapshot as text.
+class ModuleCounts(NamedTuple):
+    """The counts of every module, its children included, without the operators behind them.
+
+    Attributes:
+        convention: The name of the one that read the FLOPs.
+        rows: Counts by path; the root is ``""``.
+        depth: How many names the paths have at most; None: any number.
+    """
+
+    convention: str
+    rows: Mapping[str, Counts]
+    depth: int | None = None
+
+
+def take(profile: Profile, depth: int | None = None) -> ModuleCounts:
+    """Return the counts of the modules of a profile, down to ``depth`` names.
+
+    The root has the parameters of all that ran, without a model too.
 
     Example:
-        >>> counts = {"macs": 1200, "flops": 1200, "activations": 4, "params": 7}
-        >>> print(dump(Snapshot("fvcore", {"": counts}, 2)), end="")
+        >>> from opcount.profile import Profile
+        >>> take(Profile()).rows
+        {'': {'macs': 0, 'flops': 0, 'activations': 0, 'params': 0}}
+    """
+    params = {path: module.params for path, module in profile.modules.items()}
+    params.setdefault(ROOT, sum(count for path, count in params.items() if "." not in path))
+    totals = {ROOT: Total(), **profile.by_module()}
+    rows = {
+        path: {m: params.get(path, 0) if m == "params" else getattr(total, m) for m in UNITS}
+        for path, total in totals.items()
+        if depth is None or _depth(path) <= depth
+    }
+    return ModuleCounts(profile.convention.name, rows, depth)
+
+
+def compare(before: ModuleCounts, after: ModuleCounts) -> tuple[Change, ...]:
+    """Return all modules of both, as far down as both go; a renamed one is recognised.
+
+    FLOPs are 0 where the two read them under different conventions.
+    """
+    depth = min((counts.depth for counts in (before, after) if counts.depth is not None), default=None)
+    flops = visible(before.convention) == visible(after.convention)
+    return compare_sides(_side(before, depth, flops=flops), _side(after, depth, flops=flops))
+
+
+def beyond(before: ModuleCounts, after: ModuleCounts, rtol: Fraction | int = 0) -> list[tuple[Change, str]]:
+    """Return the modules and metrics that differ by more than ``rtol`` of the older count.
+
+    A module that came or went always does.
+    """
+    found = [(change, metric, *change.values(metric)) for change in compare(before, after) for metric in UNITS]
+    return [
+        (change, metric)
+        for change, metric, old, new in found
+        if old != new and (None in (change.before, change.after) or abs(new - old) > rtol * old)
+    ]
+
+
+def own(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return for every path what its children among the paths do not explain, the largest first.
+
+    Example:
+        >>> own({"": 10, "a": 7, "a.b": 7, "c": 2})
+        {'a.b': 7, 'c': 2, '': 1, 'a': 0}
+    """
+    rest = dict(counts)
+    for path, count in counts.items():
+        above = path
+        while above:
+            above = above.rpartition(".")[0]
+            if above in counts:
+                rest[above] -= count
+                break
+    return dict(sorted(rest.items(), key=lambda row: -abs(row[1])))
+
+
+def dump(counts: ModuleCounts) -> str:
+    """Return counts as text.
+
+    Example:
+        >>> row = {"macs": 1200, "flops": 1200, "activations": 4, "params": 7}
+        >>> print(dump(ModuleCounts("fvcore", {"": row}, 2)), end="")
         # opcount baseline 1, convention fvcore, depth 2
         (model): macs=1_200 flops=1_200 activations=4 params=7
     """
-    depth = "all" if snapshot.depth is None else snapshot.depth
-    lines = [f"# opcount baseline {FORMAT}, convention {visible(snapshot.convention)}, depth {depth}"]
-    for path in sorted(snapshot.modules, key=natural):
-        if path and not any(snapshot.modules[path].values()):
-            continue  # a module that costs nothing may come and go
-        counts = " ".join(f"{metric}={snapshot.modules[path][metric]:_}" for metric in UNITS)
-        lines.append(f"{_written(path)}: {counts}")
+    depth = "all" if counts.depth is None else counts.depth
+    lines = [f"# opcount baseline {FORMAT}, convention {visible(counts.convention)}, depth {depth}"]
+    for path in sorted(counts.rows, key=natural):
+        row = counts.rows[path]
+        if not path or any(row.values()):  # a module that costs nothing may come and go
+            lines.append(f"{_written(path)}: {' '.join(f'{metric}={row[metric]:_}' for metric in UNITS)}")
     return "\n".join(lines) + "\n"
 
 
-def load(text: str, source: str) -> Snapshot:
+def load(text: str, source: str) -> ModuleCounts:
     """Read what `dump` wrote.
 
     Args:
@@ -66,16 +145,16 @@ def load(text: str, source: str) -> Snapshot:
             f"{source}: expected a baseline of format 1 to {FORMAT}, got {header[1]}. "
             f"Read it with the opcount that wrote it, or a newer one; it is left as it is."
         )
-    modules: dict[str, Counts] = {}
+    rows: dict[str, Counts] = {}
     for number, line in enumerate(lines[1:], start=2):
         path, counts = _read_line(line, number, source)
-        if path in modules:
+        if path in rows:
             raise _corrupt(source, number, line)
-        modules[path] = counts
-    return Snapshot(header[2], modules, None if header[3] == "all" else int(header[3]))
+        rows[path] = counts
+    return ModuleCounts(header[2], rows, None if header[3] == "all" else int(header[3]))
 
 
-def read(path: Path) -> Snapshot | None:
+def read(path: Path) -> ModuleCounts | None:
     """Read a baseline file; None if there is none.
 
     Raises:
@@ -107,14 +186,28 @@ def write(path: Path, text: str) -> None:
         ) from error
 
 
-def beyond(before: Snapshot, after: Snapshot, rtol: Fraction | int = 0) -> list[Change]:
-    """Return what differs by more than ``rtol`` of its older count; a module that came or went always does."""
-    return [
-        change
-        for change in changes(before, after)
-        if (change.path in before.modules) != (change.path in after.modules)
-        or abs(change.after - change.before) > rtol * change.before
-    ]
+def natural(path: str) -> list[tuple[bool, int, str]]:
+    """Return a key that sorts ``layers.2`` before ``layers.10``.
+
+    Example:
+        >>> sorted(["layers.10", "layers.2", "head"], key=natural)
+        ['head', 'layers.2', 'layers.10']
+    """
+    parts = re.split(r"(\d{1,18})", path)
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
+
+
+def _depth(path: str) -> int:
+    return path.count(".") + 1 if path else 0
+
+
+def _side(counts: ModuleCounts, depth: int | None, *, flops: bool) -> Side:
+    rows = {path: row for path, row in counts.rows.items() if depth is None or _depth(path) <= depth}
+    totals = {
+        path: Total(macs=row["macs"], flops=row["flops"] if flops else 0, activations=row["activations"])
+        for path, row in rows.items()
+    }
+    return Side(totals, {path: row["params"] for path, row in rows.items()})
 
 
 def _read_line(line: str, number: int, source: str) -> tuple[str, Counts]:

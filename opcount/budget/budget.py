@@ -4,37 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from opcount.budget.limit import Limit, read_limits, read_module_limits, read_writing
-from opcount.budget.places import below, find_modules, label, need_all_steps, params_of
-from opcount.budget.units import count_of
+from opcount.budget.baseline import take
+from opcount.budget.limit import Limit, label, naming, read_defaults, read_limits, read_module_limits
+from opcount.budget.verdict import Failure, Verdict, below
 from opcount.convention import Convention, find_convention
 from opcount.coverage import plural
 from opcount.errors import BudgetError
 from opcount.escapes import printable
+from opcount.profile import ROOT, parents
+from opcount.selectors import ModulePattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from opcount.budget.baseline import Counts
     from opcount.profile import Profile
 
 TRAINING = "training"
 """The phase that stands for all: a training step, of which a backward is part."""
-
-
-class Failure(NamedTuple):
-    """One way in which a profile is not within a budget.
-
-    Attributes:
-        text: The sentence, without the name of the test.
-        metric: What it is about.
-        path: The module; None for the whole count.
-    """
-
-    text: str
-    metric: str = "macs"
-    path: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +67,7 @@ class Budget:
             rtol: How far a count may be beyond its bound, as a share of the bound.
             convention: How FLOPs are read.
             allow_uncounted: Whether operators without a formula may run; or patterns of the names of those that may.
-            who: Whom an error names.
+            who: The name at the beginning of an error.
             bounds: ``min``, ``max``, ``exact`` with a unit; or integers as ``max_macs``, ``min_flops``, ...
 
         Raises:
@@ -89,36 +78,35 @@ class Budget:
             >>> [str(limit) for limit in Budget.of("4.2 GMAC", exact_params=25_557_032).limits]
             ['4.200 GMAC', 'exactly 25.557 Mparam']
         """
-        writing = read_writing(who, metric, rtol)
-        found = read_limits(limits, bounds, writing)
-        found += [] if modules is None else read_module_limits(modules, writing)
-        if not found:
-            raise BudgetError(f"{who}: expected at least one limit, got none. Write one, such as '4.2 GMAC'.")
-        return cls(
-            tuple(found),
-            _phase(phase, who),
-            None if convention is None else find_convention(convention),
-            _allowed(allow_uncounted, who),
-        )
+        with naming(who):
+            defaults = read_defaults(metric, rtol)
+            found = read_limits(limits, bounds, defaults)
+            found += [] if modules is None else read_module_limits(modules, defaults)
+            if not found:
+                raise BudgetError("expected at least one limit, got none. Write one, such as '4.2 GMAC'.")
+            reads = None if convention is None else find_convention(convention)
+            return cls(tuple(found), _phase(phase), reads, _allowed(allow_uncounted))
 
-    def check(self, profile: Profile) -> list[Failure]:
+    def __str__(self) -> str:
+        """Return all limits in one line."""
+        words = [f"{limit.modules} {limit}" if limit.modules is not None else str(limit) for limit in self.limits]
+        return ", ".join(words) + (f" in {self.phase}" if self.phase else "")
+
+    def check(self, profile: Profile) -> Verdict:
         """Return all ways in which a profile is not within the budget; none if it is.
 
         Raises:
             BudgetError: A pattern matches no module of the profile, or the profile is of some steps of a loop.
         """
-        need_all_steps(profile, "Budget.check")
-        profile = profile if self.convention is None else profile.with_convention(self.convention)
-        selected = self.select(profile)
-        if not selected.records and any(limit.metric != "params" for limit in self.limits):
-            return [Failure(self._nothing(profile))]
-        failures = list(self._no_backward(profile))
-        for limit in self.limits:
-            failures += self._check_modules(limit, selected) if limit.modules is not None else _check(limit, selected)
-        return failures + list(self._uncounted(selected))
+        with naming("Budget.check"):
+            need_all_steps(profile)
+            part = self.select(profile)
+            return Verdict(self._failures(profile, part), part)
 
     def select(self, profile: Profile) -> Profile:
-        """Return the part of a profile that the budget is about."""
+        """Return the part of a profile that the budget is about, read under its convention."""
+        if self.convention is not None:
+            profile = profile.with_convention(self.convention)
         if self.phase in (None, TRAINING):
             return profile
         return profile.select(lambda record: record.phase == self.phase)
@@ -129,36 +117,32 @@ class Budget:
             return self.allow_uncounted
         return any(fnmatchcase(operator, pattern) for pattern in self.allow_uncounted)
 
+    def _failures(self, profile: Profile, part: Profile) -> Iterator[Failure]:
+        if not part.records and any(limit.metric != "params" for limit in self.limits):
+            yield Failure(self._nothing(profile))
+            return
+        if self.phase == TRAINING and not any(record.phase == "backward" for record in part.records):
+            yield Failure("0 operators seen in the phase 'backward': does the test call backward()?")
+        rows = take(part).rows
+        places = {limit.modules: _places(limit.modules, part) for limit in self.limits}
+        for limit in self.limits:
+            yield from _check(limit, part, places[limit.modules], rows)
+        yield from self._uncounted(part, places)
+
     def _nothing(self, profile: Profile) -> str:
         if not profile.records:
             return "0 operators seen: was the model run inside the test?"
         phases = ", ".join(dict.fromkeys(printable(record.phase) for record in profile.records))
         return f"0 operators seen in the phase {self.phase!r}, only in {phases}: does the test run it?"
 
-    def _no_backward(self, profile: Profile) -> Iterator[Failure]:
-        if self.phase == TRAINING and not any(record.phase == "backward" for record in profile.records):
-            yield Failure("0 operators seen in the phase 'backward': does the test call backward()?")
-
-    def _check_modules(self, limit: Limit, profile: Profile) -> Iterator[Failure]:
-        paths = find_modules(profile, limit.modules or "")
-        totals = profile.by_module()
-        if limit.metric != "params" and not any(totals[path].calls for path in paths):
-            shown = f"{limit.modules!r} matches {plural(len(paths), 'module')}"
-            yield Failure(f"{shown}, 0 operators seen in any: did they run inside the test?")
-        for path in paths:
-            count = count_of(totals[path], params_of(profile, path), limit.metric)
-            if not limit.allows(count):
-                yield Failure(f"{label(path)} {limit.explain(count, profile.convention.name)}", limit.metric, path)
-
-    def _uncounted(self, profile: Profile) -> Iterator[Failure]:
+    def _uncounted(self, part: Profile, places: Mapping[str | None, Sequence[str | None]]) -> Iterator[Failure]:
         """Fail an upper bound over what nobody can price; the parameters are known all the same."""
         upper = [limit for limit in self.limits if limit.highest is not None and limit.metric != "params"]
-        for path in dict.fromkeys(path for limit in upper for path in _places(limit, profile)):
-            part = profile if path is None else below(profile, path)
-            names = [name for name in part.coverage.uncounted if not self.permits(name)]
+        for path in dict.fromkeys(path for limit in upper for path in places[limit.modules]):
+            shares = (part if path is None else below(part, path)).coverage.uncounted
+            names = sorted(name for name in shares if not self.permits(name))
             if names:
-                shares = part.coverage.uncounted
-                calls = ", ".join(f"{printable(n)} ({plural(shares[n].calls, 'call')})" for n in sorted(names))
+                calls = ", ".join(f"{printable(name)} ({plural(shares[name].calls, 'call')})" for name in names)
                 yield Failure(
                     f"{plural(len(names), 'operator')} without a formula, so the count is a lower bound and no upper "
                     f"limit can hold: {calls}. Register a formula with @opcount.formula, or pass allow_uncounted=True",
@@ -167,33 +151,60 @@ class Budget:
                 return
 
 
-def _check(limit: Limit, profile: Profile) -> Iterator[Failure]:
-    count = count_of(profile.total, params_of(profile), limit.metric)
-    if limit.metric == "params" and not profile.modules:
+def need_all_steps(profile: Profile) -> None:
+    """Refuse a count of some steps of a loop: what it measured is too little, and what it extrapolates is not exact.
+
+    Raises:
+        BudgetError: Some steps were not counted.
+    """
+    if profile.steps is not None and profile.steps.partial:
+        raise BudgetError(
+            f"expected a count of all that ran, got one {profile.steps.verdict()}. "
+            f"Count a step without every=, or all of them with every=1."
+        )
+
+
+def _places(pattern: str | None, part: Profile) -> Sequence[str | None]:
+    """Return the paths of the modules that a limit is about; None stands for the whole count."""
+    if pattern is None:
+        return [None]
+    found = ModulePattern(pattern).find(part)
+    if not found:
+        raise BudgetError(ModulePattern(pattern).explain_no_match(part))
+    return found
+
+
+def _check(limit: Limit, part: Profile, paths: Sequence[str | None], rows: Mapping[str, Counts]) -> Iterator[Failure]:
+    if limit.metric == "params" and limit.modules is None and not part.modules:
         yield Failure("parameters are limited, and the count saw no model: pass model=", "params")
-    elif not limit.allows(count):
-        yield Failure(limit.explain(count, profile.convention.name), limit.metric)
+        return
+    if limit.metric != "params" and limit.modules is not None:
+        ran = {path for record in part.records for path in parents(record.path)}
+        if ran.isdisjoint(paths):
+            shown = f"{limit.modules!r} matches {plural(len(paths), 'module')}"
+            yield Failure(f"{shown}, 0 operators seen in any: did they run inside the test?")
+    for path in paths:
+        count = rows[path or ROOT][limit.metric]
+        if not limit.allows(count):
+            sentence = limit.explain(count, part.convention.name)
+            yield Failure(sentence if path is None else f"{label(path)} {sentence}", limit.metric, path)
 
 
-def _places(limit: Limit, profile: Profile) -> list[str] | list[None]:
-    return [None] if limit.modules is None else find_modules(profile, limit.modules)
-
-
-def _phase(phase: object, who: str) -> str | None:
+def _phase(phase: object) -> str | None:
     if phase is None or (isinstance(phase, str) and phase):
         return phase
     raise BudgetError(
-        f"{who}: expected a phase such as 'forward' or 'training', got {phase!r} of type {type(phase).__name__}. "
+        f"expected a phase such as 'forward' or 'training', got {phase!r} of type {type(phase).__name__}. "
         f"Pass its name, or leave it out to count everything."
     )
 
 
-def _allowed(allow: object, who: str) -> bool | tuple[str, ...]:
+def _allowed(allow: object) -> bool | tuple[str, ...]:
     if isinstance(allow, bool):
         return allow
     if isinstance(allow, (list, tuple, set, frozenset)) and all(isinstance(name, str) for name in allow):
         return tuple(sorted(allow))
     raise BudgetError(
-        f"{who}: expected allow_uncounted to be True, False or patterns of operators, got {allow!r} "
+        f"expected allow_uncounted to be True, False or patterns of operators, got {allow!r} "
         f"of type {type(allow).__name__}. Pass a list such as ['mylib.*']."
     )

@@ -1,25 +1,31 @@
-"""One bound on one metric, of the whole count or of the modules that a pattern names."""
+"""Limits as people write them, ``"4.2 GMAC"``: one bound on one metric, of the whole count or of some modules."""
 
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
+from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
-from opcount.budget.units import check_metric, read_quantity, read_rtol, show, show_apart, show_change
-from opcount.errors import BudgetError
-from opcount.selectors import UNITS
+from opcount.errors import BudgetError, BudgetExceededError, InputError
+from opcount.escapes import printable
+from opcount.reporter.numbers import si
+from opcount.selectors import PREFIXES, UNITS, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from fractions import Fraction
+    from collections.abc import Iterable, Iterator, Mapping
 
 BOUNDS = ("min", "max", "exact")
+
+_METRICS = {**{unit: metric for metric, unit in UNITS.items()}, **{f"{unit}s": m for m, unit in UNITS.items()}}
+_SPELLINGS = f"{', '.join(UNITS.values())}, with a prefix {' '.join(PREFIXES[1:])} or none"
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What a count may be.
+    """A bound on a count.
 
     Attributes:
         metric: What is counted: ``"macs"``, ``"flops"``, ``"activations"`` or ``"params"``.
@@ -46,7 +52,7 @@ class Limit:
         return None if self.bound == "min" else math.floor(self.count * (1 + self.rtol))
 
     def allows(self, count: int) -> bool:
-        """Tell whether a count is within the limit."""
+        """Return whether a count is within the limit."""
         return self.lowest <= count and (self.highest is None or count <= self.highest)
 
     def __str__(self) -> str:
@@ -75,18 +81,41 @@ class Limit:
         return f"{prefix}{count}{tolerance}"
 
 
-class Writing(NamedTuple):
-    """How limits were written, for their errors and their defaults."""
+class LimitDefaults(NamedTuple):
+    """Defaults shared by the limits of one budget.
 
-    who: str
+    Attributes:
+        metric: What a plain integer counts; None: it is refused.
+        rtol: How far beyond its bound a count may be.
+    """
+
     metric: str | None
     rtol: Fraction | int
+
+
+@contextmanager
+def naming(who: str) -> Iterator[None]:
+    """Put a name before the message of an error about a budget that the block raises."""
+    try:
+        yield
+    except (BudgetError, BudgetExceededError) as error:
+        error.args = (f"{who}: {error}",)
+        raise
+
+
+def read_defaults(metric: object, rtol: object) -> LimitDefaults:
+    """Return the defaults that limits are written under.
+
+    Raises:
+        BudgetError: There is no such metric, or the tolerance is no number from 0 up.
+    """
+    return LimitDefaults(None if metric is None else check_metric(metric), read_rtol(rtol))
 
 
 def read_limits(
     positional: Iterable[object],
     named: Mapping[str, object],
-    writing: Writing,
+    defaults: LimitDefaults,
     modules: str | None = None,
 ) -> list[Limit]:
     """Return the limits that arguments stand for: ``("4.2 GMAC",)``, ``{"min": "1 GMAC"}``, ``{"max_flops": 400}``.
@@ -94,21 +123,31 @@ def read_limits(
     Raises:
         BudgetError: One of them is no quantity, there is no such argument, or no count can satisfy all.
     """
-    limits = [_limit("max", given, writing.metric, writing, modules) for given in positional]
+
+    def limit(bound: str, given: object, metric: str | None) -> Limit:
+        metric, count = read_quantity(given, metric)
+        return Limit(metric, bound, count, modules, defaults.rtol)
+
+    limits = [limit("max", given, defaults.metric) for given in positional]
     for name, given in named.items():
         bound, _, metric = name.partition("_")
         if bound not in BOUNDS or (metric and metric not in UNITS):
             raise BudgetError(
-                f"{writing.who}: expected min, max, exact, or one of them with a metric, such as max_macs, "
+                f"expected min, max, exact, or one of them with a metric, such as max_macs, "
                 f"got the argument {name!r}. The metrics are {', '.join(UNITS)}."
             )
         if given is not None:
-            limits.append(_limit(bound, given, metric or writing.metric, writing, modules))
-    _check_satisfiable(limits, writing.who)
+            limits.append(limit(bound, given, metric or defaults.metric))
+    for low in limits:
+        for high in limits:
+            if low.metric == high.metric and high.highest is not None and low.lowest > high.highest:
+                raise BudgetError(
+                    f"expected limits that a count can satisfy, got {low} and {high}. Change one of them."
+                )
     return limits
 
 
-def read_module_limits(modules: object, writing: Writing) -> list[Limit]:
+def read_module_limits(modules: object, defaults: LimitDefaults) -> list[Limit]:
     """Return the limits of ``{pattern: "0.9 GMAC"}``; a value may also be ``{"min": ..., "max_flops": ...}``.
 
     Raises:
@@ -116,34 +155,128 @@ def read_module_limits(modules: object, writing: Writing) -> list[Limit]:
     """
     if not isinstance(modules, dict) or not all(isinstance(pattern, str) for pattern in modules):
         raise BudgetError(
-            f"{writing.who}: expected limits by module, such as {{'layer4.*': '0.9 GMAC'}}, got {modules!r} "
-            f"of type {type(modules).__name__}. Pass a dict from pattern to limit."
+            f"expected limits by module, such as {{'layer4.*': '0.9 GMAC'}}, got {_shown(modules)}. "
+            f"Pass a dict from pattern to limit."
         )
     limits: list[Limit] = []
     for pattern, given in modules.items():
         named, positional = (given, ()) if isinstance(given, dict) else ({}, (given,))
-        limits += read_limits(positional, named, writing, pattern)
+        limits += read_limits(positional, named, defaults, pattern)
     return limits
 
 
-def read_writing(who: str, metric: object, rtol: object) -> Writing:
-    """Return the defaults that limits are written under.
+def read_quantity(text: object, metric: str | None = None) -> tuple[str, int]:
+    """Return the metric and the count that a text such as ``"4.2 GMAC"`` stands for.
+
+    Args:
+        text: A number, an SI prefix or none, and a unit: MAC, FLOP, ACT (activations) or param. A plain integer
+            only where ``metric`` tells its unit.
+        metric: What the text has to be about; None: its unit decides.
 
     Raises:
-        BudgetError: The metric or the tolerance is none.
+        BudgetError: The text has no unit, an unknown one, that of another metric, or no number above or equal to 0.
+
+    Example:
+        >>> read_quantity("4.2 GMAC"), read_quantity("11 MACT"), read_quantity(400, "flops")
+        (('macs', 4200000000), ('activations', 11000000), ('flops', 400))
     """
-    return Writing(who, None if metric is None else check_metric(metric, who), read_rtol(rtol, who))
+    wanted = f"expected a quantity such as '4.2 G{UNITS[metric or 'macs']}', got {_shown(text)}"
+    if isinstance(text, str):
+        try:
+            count, unit = parse(text, tuple(_METRICS))
+        except InputError:
+            raise BudgetError(f"{wanted}. {_remedy(text)}") from None
+        if metric not in (None, _METRICS[unit]):
+            raise BudgetError(f"{wanted}, which counts {_METRICS[unit]}.")
+        metric = _METRICS[unit]
+    elif isinstance(text, bool) or not isinstance(text, int):
+        raise BudgetError(f"{wanted}. {_remedy(text)}")
+    elif metric is None:
+        raise BudgetError(
+            f"expected a quantity with its unit, got {_shown(text)}. "
+            f"Write '{text} MAC', or pass max_macs={text}: a bare number is of no unit."
+        )
+    else:
+        count = text
+    if count < 0:
+        raise BudgetError(f"expected a count from 0 up, got {_shown(text)}. A limit is not a difference.")
+    return metric, count
 
 
-def _limit(bound: str, given: object, metric: str | None, writing: Writing, modules: str | None) -> Limit:
-    metric, count = read_quantity(given, metric, writing.who)
-    return Limit(metric, bound, count, modules, writing.rtol)
+def check_metric(metric: object) -> str:
+    """Return the name of a metric.
+
+    Raises:
+        BudgetError: There is no such metric.
+    """
+    if isinstance(metric, str) and metric in UNITS:
+        return metric
+    raise BudgetError(f"expected a metric out of {', '.join(UNITS)}, got {_shown(metric)}. Pass one of these.")
 
 
-def _check_satisfiable(limits: list[Limit], who: str) -> None:
-    for low in limits:
-        for high in limits:
-            if low.metric == high.metric and high.highest is not None and low.lowest > high.highest:
-                raise BudgetError(
-                    f"{who}: expected limits that a count can satisfy, got {low} and {high}. Change one of them."
-                )
+def read_rtol(rtol: object) -> Fraction:
+    """Return a relative tolerance, exactly: 0.1 is one tenth.
+
+    Raises:
+        BudgetError: It is negative, infinite or no number.
+    """
+    valid = isinstance(rtol, (int, float)) and not isinstance(rtol, bool) and math.isfinite(rtol) and rtol >= 0
+    if not valid:
+        raise BudgetError(f"expected an rtol such as 0.01, got {_shown(rtol)}. Pass a number from 0 up.")
+    return Fraction(str(rtol))
+
+
+def show(count: int, metric: str) -> str:
+    """Return a count with its unit, to three decimals.
+
+    Example:
+        >>> show(4_200_000_000, "macs"), show(7, "params")
+        ('4.200 GMAC', '7 param')
+    """
+    return si(count, UNITS[metric])
+
+
+def show_apart(left: int, right: int, metric: str) -> tuple[str, str]:
+    """Return two counts in full where three decimals do not tell them apart.
+
+    Example:
+        >>> show_apart(4_200_000_000, 4_200_000_001, "macs")
+        ('4,200,000,000 MAC', '4,200,000,001 MAC')
+    """
+    if left != right and show(left, metric) == show(right, metric):
+        return f"{left:,} {UNITS[metric]}", f"{right:,} {UNITS[metric]}"
+    return show(left, metric), show(right, metric)
+
+
+def show_change(before: int, after: int) -> str:
+    """Return how far ``after`` is from ``before``: never 0 where they differ.
+
+    Example:
+        >>> show_change(400, 450), show_change(450, 400), show_change(0, 5), show_change(10**9, 10**9 + 1)
+        ('+12.5 %', '-11.1 %', '+5', '+1')
+    """
+    change = after - before
+    share = 100 * abs(change) / before if before else 0.0
+    sign = "-" if change < 0 else "+"
+    return f"{sign}{share:.1f} %" if share >= 0.05 or not change else f"{change:+,}"
+
+
+def label(path: str) -> str:
+    """Return how a module's path is printed: the root has none, and what is called like its label stands in quotes."""
+    return "'(model)'" if path == "(model)" else printable(path) or "(model)"
+
+
+def _remedy(given: object) -> str:
+    """Say what is wrong with a quantity that cannot be read."""
+    word = "".join(c for c in given if c.isalpha()) if isinstance(given, str) else ""
+    if not word or word in PREFIXES:
+        return f"Write a whole number and its unit: {_SPELLINGS}."
+    known = [prefix + unit for unit in _METRICS for prefix in ("", *PREFIXES)]
+    folded = {name.lower(): name for name in known}
+    near = get_close_matches(word.lower(), folded, n=1)
+    hint = f"Did you mean {folded[near[0]]!r}? " if near and word not in known else ""
+    return f"{hint}The units are {_SPELLINGS}; counts are whole."
+
+
+def _shown(value: object) -> str:
+    return f"{value!r} of type {type(value).__name__}"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from functools import partial, wraps
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from opcount.budget.budget import Budget
-from opcount.budget.counting import is_counting, quiet_counter, stop
-from opcount.budget.enforce import enforce, report
 from opcount.budget.scaling import scaling
-from opcount.budget.watch import current
+from opcount.budget.verdict import enforce
+from opcount.budget.watch import current, quiet_counter
 from opcount.errors import BudgetError
 from opcount.undo import noted, when_dropped
 
@@ -72,7 +71,8 @@ spenders: Linear: 500 MAC (100.0 %).
                 )
         self.budget = Budget.of(*limits, **options)
         self._model = model
-        self._name = name
+        self._name = name or ""
+        self._function = ""
         self._running: list[tuple[OpCounter, object]] = []
 
     def __call__(self, function: F) -> F:
@@ -99,8 +99,9 @@ spenders: Linear: 500 MAC (100.0 %).
 
     def __enter__(self) -> OpCounter:
         counter = quiet_counter(self._model)
-        guard = when_dropped(self, partial(stop, counter))
-        self._running = [*(entry for entry in self._running if is_counting(entry[0])), (counter, guard)]
+        guard = when_dropped(self, counter._abandon)  # noqa: SLF001  (the package's own way out)
+        counting = [entry for entry in self._running if entry[0]._undo]  # noqa: SLF001
+        self._running = [*counting, (counter, guard)]
         return counter.__enter__()
 
     @noted
@@ -112,27 +113,18 @@ spenders: Linear: 500 MAC (100.0 %).
         counter.__exit__(kind, error, trace)
         self._running = self._running[:-1]
         if error is None:
-            report(counter.profile, self.budget, name=self._label())
-            enforce(self.budget, counter.profile, who=self._who(), name=self._label())
+            watcher, profile = current(), counter.profile
+            name = self._name or (self._function if self._function != watcher.function else "")
+            who = ", ".join(filter(None, (watcher.name, name))) or "flop_budget"
+            watcher.note(name, profile, self.budget)
+            enforce(self.budget, profile, watcher, who=who, name=name)
 
     def _again(self, function: Callable[..., Any]) -> flop_budget:
         """Return the same budget for one call, so that calls may overlap."""
-        watcher = current()
-        own = getattr(function, "__name__", "flop_budget")
-        is_test = watcher is not None and own == watcher.function
         twin = object.__new__(type(self))
-        twin.budget, twin._model, twin._running = self.budget, self._model, []
-        twin._name = self._name or (None if is_test else own)
+        twin.budget, twin._model, twin._name, twin._running = self.budget, self._model, self._name, []
+        twin._function = getattr(function, "__name__", "flop_budget")
         return twin
-
-    def _label(self) -> str:
-        return self._name or ""
-
-    def _who(self) -> str:
-        """Return the test, and the name that tells this budget from the test's others."""
-        watcher = current()
-        names = [watcher.name if watcher else "", self._name or ""]
-        return ", ".join(filter(None, names)) or "flop_budget"
 
 
 def _check_function(function: object) -> None:

@@ -6,13 +6,12 @@ import math
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from opcount.budget.counting import quiet_counter
-from opcount.budget.enforce import report
-from opcount.budget.places import label, params_of
-from opcount.budget.units import check_metric, count_of, show
-from opcount.budget.watch import current
+from opcount.budget.baseline import own, take
+from opcount.budget.limit import check_metric, label, naming, show
+from opcount.budget.watch import current, quiet_counter
 from opcount.coverage import plural
 from opcount.errors import BudgetError, BudgetExceededError
+from opcount.profile import ROOT
 from opcount.selectors import UNITS
 
 if TYPE_CHECKING:
@@ -77,31 +76,38 @@ def scaling(
         {2: 128, 4: 256, 8: 512}
     """
     __tracebackhide__ = True
-    who = _who()
-    metric = check_metric(metric, who)
-    lengths = _check_sizes(sizes, who)
-    allowed = _read_curve(at_most, lengths, who)
-    profiles = {size: _count(run, size, model) for size in lengths}
-    for size, profile in profiles.items():
-        report(profile, name=f"n = {size}")
-        _check_counted(profile, size, who, metric, allow_uncounted=allow_uncounted)
-    growth = measure(profiles, metric)
-    if growth.exponent > allowed + _SLACK:
-        raise BudgetExceededError(_sentence(who, at_most, growth, metric), _curves(profiles, growth, metric))
+    watcher = current()
+    who = watcher.name or "scaling"
+    with naming(who):
+        check_metric(metric)
+        lengths = _check_sizes(sizes)
+        allowed = _read_curve(at_most, lengths)
+    profiles: dict[int, Profile] = {}
+    for size in lengths:
+        with quiet_counter(model) as counter:
+            run(size)
+        profiles[size] = counter.profile
+    with naming(who):
+        for size, profile in profiles.items():
+            watcher.note(f"n = {size}", profile)
+            _check_counted(profile, size, metric, allow_uncounted=allow_uncounted)
+        growth = measure(profiles, metric)
+        if growth.exponent > allowed + _SLACK:
+            raise BudgetExceededError(_sentence(at_most, growth, metric), _curves(profiles, growth, metric))
     return growth
 
 
 def measure(profiles: dict[int, Profile], metric: str) -> Growth:
     """Fit the growth of profiles by size."""
-    counts = {size: count_of(p.total, params_of(p), metric) for size, p in profiles.items()}
-    own = {size: _own(profile, metric) for size, profile in profiles.items()}
+    counts = {size: _counts(profile, metric)[ROOT] for size, profile in profiles.items()}
+    spent = {size: own(_counts(profile, metric)) for size, profile in profiles.items()}
     largest = max(profiles)
     modules = {
-        path: _fit({size: own[size].get(path, 0) for size in profiles})
-        for path, count in own[largest].items()
+        path: _fit({size: spent[size].get(path, 0) for size in profiles})
+        for path, count in spent[largest].items()
         if count >= _NEGLIGIBLE * counts[largest] and count
     }
-    ranked = sorted(modules, key=lambda path: (-round(modules[path], 6), -own[largest][path]))
+    ranked = sorted(modules, key=lambda path: (-round(modules[path], 6), -spent[largest][path]))
     return Growth(_fit(counts), counts, {path: modules[path] for path in ranked})
 
 
@@ -115,38 +121,27 @@ def _fit(counts: Mapping[int, float]) -> float:
     return float(np.polyfit(sizes, found, 1)[0])
 
 
-def _own(profile: Profile, metric: str) -> dict[str, int]:
-    """Return what each module computes itself."""
-    counts: dict[str, int] = {}
-    for path in dict.fromkeys(record.path for record in profile.records):
-        total = profile.select(lambda record, path=path: record.path == path).total  # type: ignore[misc]
-        counts[path] = count_of(total, 0, metric)
-    return counts
+def _counts(profile: Profile, metric: str) -> dict[str, int]:
+    return {path: row[metric] for path, row in take(profile).rows.items()}
 
 
-def _count(run: Callable[[int], object], size: int, model: nn.Module | None) -> Profile:
-    with quiet_counter(model) as counter:
-        run(size)
-    return counter.profile
-
-
-def _check_sizes(sizes: Iterable[int], who: str) -> list[int]:
+def _check_sizes(sizes: Iterable[int]) -> list[int]:
     lengths = list(sizes)
     valid = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in lengths)
     if not valid or len(set(lengths)) < 2:
         raise BudgetError(
-            f"{who}: expected at least two different sizes, integers above 0, got {lengths!r} "
+            f"expected at least two different sizes, integers above 0, got {lengths!r} "
             f"of type {type(sizes).__name__}. Pass sizes such as (128, 256, 512)."
         )
     return sorted(set(lengths))
 
 
-def _read_curve(at_most: str, sizes: list[int], who: str) -> float:
+def _read_curve(at_most: str, sizes: list[int]) -> float:
     """Return the exponent that the curve itself has over these sizes."""
     match = _CURVE.fullmatch(at_most.strip()) if isinstance(at_most, str) else None
     if match is None:
         raise BudgetError(
-            f"{who}: expected a curve such as 'n', 'n log n' or 'n^2', got {at_most!r} of type "
+            f"expected a curve such as 'n', 'n log n' or 'n^2', got {at_most!r} of type "
             f"{type(at_most).__name__}. Write a power of n."
         )
     if match["one"]:
@@ -155,43 +150,36 @@ def _read_curve(at_most: str, sizes: list[int], who: str) -> float:
     if not match["log"]:
         return power
     if sizes[0] == 1:
-        raise BudgetError(f"{who}: expected sizes above 1 for {at_most!r}, got 1, whose logarithm is 0. Leave it out.")
+        raise BudgetError(f"expected sizes above 1 for {at_most!r}, got 1, whose logarithm is 0. Leave it out.")
     return power + _fit({size: math.log(size) for size in sizes})
 
 
-def _check_counted(profile: Profile, size: int, who: str, metric: str, *, allow_uncounted: bool) -> None:
+def _check_counted(profile: Profile, size: int, metric: str, *, allow_uncounted: bool) -> None:
     if not profile.records:
-        raise BudgetExceededError(f"{who}: 0 operators seen at n = {size}: does the function run the model?")
-    if not count_of(profile.total, params_of(profile), metric):
-        raise BudgetExceededError(
-            f"{who}: 0 {UNITS[metric]} counted at n = {size}, so nothing can grow. Choose a metric."
-        )
+        raise BudgetExceededError(f"0 operators seen at n = {size}: does the function run the model?")
+    if not _counts(profile, metric)[ROOT]:
+        raise BudgetExceededError(f"0 {UNITS[metric]} counted at n = {size}, so nothing can grow. Choose a metric.")
     names = profile.coverage.uncounted
     if names and not allow_uncounted:
         raise BudgetExceededError(
-            f"{who}: {plural(len(names), 'operator')} without a formula at n = {size}, so the growth is unknown: "
+            f"{plural(len(names), 'operator')} without a formula at n = {size}, so the growth is unknown: "
             f"{', '.join(sorted(names))}. Register a formula with @opcount.formula, or pass allow_uncounted=True."
         )
 
 
-def _sentence(who: str, at_most: str, growth: Growth, metric: str) -> str:
+def _sentence(at_most: str, growth: Growth, metric: str) -> str:
     curve = ", ".join(f"{size}: {show(count, metric)}" for size, count in growth.counts.items())
     fastest = [f"{label(path)} n^{exponent:.2f}" for path, exponent in growth.modules.items()][:1]
     named = f" Grows fastest: {fastest[0]}." if fastest else ""
-    return f"{who}: limited to {at_most}, grew as n^{growth.exponent:.2f} (n = {curve}).{named}"
+    return f"limited to {at_most}, grew as n^{growth.exponent:.2f} (n = {curve}).{named}"
 
 
 def _curves(profiles: dict[int, Profile], growth: Growth, metric: str) -> str:
     """Return a line for each module: its exponent and its counts."""
-    own = {size: _own(profile, metric) for size, profile in profiles.items()}
+    spent = [own(_counts(profile, metric)) for profile in profiles.values()]
     lines = [f"{UNITS[metric]} of each module by n = {', '.join(map(str, profiles))}, without its children:"]
     width = max((len(label(path)) for path in growth.modules), default=0)
     for path, exponent in growth.modules.items():
-        counts = ", ".join(show(row.get(path, 0), metric) for row in own.values())
+        counts = ", ".join(show(row.get(path, 0), metric) for row in spent)
         lines.append(f"  {label(path):{width}}  n^{exponent:.2f}  {counts}")
     return "\n".join(lines)
-
-
-def _who() -> str:
-    watcher = current()
-    return watcher.name if watcher else "scaling"

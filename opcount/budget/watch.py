@@ -1,4 +1,4 @@
-"""Who is told what was counted: a test run collects the counts of each of its tests."""
+"""The counts of a test: the test run collects what every budget inside it counted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from opcount.budget.snapshot import Snapshot
+    from torch import nn
+
+    from opcount.budget.baseline import ModuleCounts
+    from opcount.budget.budget import Budget
+    from opcount.counter import OpCounter
     from opcount.profile import Profile
 
 
@@ -17,7 +21,7 @@ class Measurement(NamedTuple):
     """One count of a test.
 
     Attributes:
-        name: Of the budget; ``""`` if it has none.
+        name: The budget's; ``""`` if it has none.
         profile: What was counted.
         limits: What it was held to, for people.
     """
@@ -27,27 +31,27 @@ class Measurement(NamedTuple):
     limits: tuple[str, ...] = ()
 
 
-def _nothing(_name: str) -> None:
-    """Know no older count."""
-
-
 @dataclass
 class Watcher:
     """Collects the counts of one test.
 
     Attributes:
-        name: Of the test, for failures.
+        name: The test's, for failures.
         function: The name of the test's function.
         before: Returns an older count of this test by the name of its budget, to show what changed.
         verbosity: How much evidence to show.
         measurements: What was counted.
     """
 
-    name: str
+    name: str = ""
     function: str = ""
-    before: Callable[[str], Snapshot | None] = _nothing
+    before: Callable[[str], ModuleCounts | None] = lambda _name: None
     verbosity: int = 0
     measurements: list[Measurement] = field(default_factory=list)
+
+    def note(self, name: str, profile: Profile, *budgets: Budget) -> None:
+        """Add a count, and what it is held to."""
+        self.measurements.append(Measurement(name, profile, tuple(map(str, budgets))))
 
 
 _WATCHERS: list[Watcher] = []
@@ -55,7 +59,7 @@ _WATCHERS: list[Watcher] = []
 
 @contextmanager
 def watching(watcher: Watcher) -> Iterator[Watcher]:
-    """Tell this watcher of all counts in the block, on whatever thread."""
+    """Collect all counts in the block, on whatever thread."""
     _WATCHERS.append(watcher)
     try:
         yield watcher
@@ -63,6 +67,15 @@ def watching(watcher: Watcher) -> Iterator[Watcher]:
         _WATCHERS.remove(watcher)
 
 
-def current() -> Watcher | None:
-    """Return the innermost watcher, if there is one."""
-    return _WATCHERS[-1] if _WATCHERS else None
+def current() -> Watcher:
+    """Return the innermost watcher; outside a test run, a new one without a name, which nobody reads."""
+    return _WATCHERS[-1] if _WATCHERS else Watcher()
+
+
+def quiet_counter(model: nn.Module | None) -> OpCounter:
+    """Return a counter without a warning about uncounted operators: a budget judges them afterwards."""
+    from opcount.counter import OpCounter  # noqa: PLC0415  (torch is imported when something is counted)
+
+    counter = OpCounter(model)
+    counter._warns = False  # noqa: SLF001  (no choice that users have)
+    return counter

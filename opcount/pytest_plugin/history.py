@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from opcount.budget.evidence import changed_most
-from opcount.budget.units import show_apart, show_change
+from opcount.budget.limit import show_apart, show_change
+from opcount.budget.verdict import changed_most
 from opcount.errors import BaselineError
 from opcount.json_reader import MismatchError
 from opcount.pytest_plugin.measured import Measured, from_data, read, to_data
@@ -115,7 +115,7 @@ def _increases(
         old = before.get(measured.key)
         if old is None:
             continue
-        same = old.snapshot.convention == measured.snapshot.convention
+        same = old.modules.convention == measured.modules.convention
         for metric, tolerance in allowed:
             counts = old.counts[metric], measured.counts[metric]
             if (same or metric != "flops") and not tolerance.allows(*counts):
@@ -126,5 +126,5 @@ def _increases(
 def _sentence(measured: Measured, old: Measured, metric: str, than: str) -> str:
     before, after = old.counts[metric], measured.counts[metric]
     left, right = show_apart(before, after, metric)
-    most = changed_most(old.snapshot, measured.snapshot, metric)
+    most = changed_most(old.modules, measured.modules, metric)
     return f"{measured.key}: {right}, {show_change(before, after).lstrip('+')} more {than} ({left}). {most}"

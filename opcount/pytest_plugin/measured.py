@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opcount import json_reader as reader
-from opcount.budget.snapshot import Counts, Snapshot, take
+from opcount.budget.baseline import Counts, ModuleCounts, take
 from opcount.errors import BaselineError
 from opcount.json_reader import MismatchError, parse, structure
 from opcount.selectors import UNITS
@@ -30,7 +30,7 @@ class Measured(NamedTuple):
         limits: What it was held to, for people.
         uncounted: Operators that nothing explains.
         counts: Of the whole, by metric.
-        snapshot: Of the modules.
+        modules: Of each module.
     """
 
     test: str
@@ -38,7 +38,7 @@ class Measured(NamedTuple):
     limits: list[str]
     uncounted: list[str]
     counts: Mapping[str, int]
-    snapshot: Snapshot
+    modules: ModuleCounts
 
     @property
     def key(self) -> str:
@@ -54,23 +54,22 @@ def measure(test: str, measurements: Iterable[Measurement]) -> list[Measured]:
         while name in found:
             number += 1
             name = f"{one.name} #{number}".strip()
-        snapshot = take(one.profile)
+        modules = take(one.profile)
         uncounted = sorted(one.profile.coverage.uncounted)
-        found[name] = Measured(test, name, list(one.limits), uncounted, snapshot.modules[""], snapshot)
+        found[name] = Measured(test, name, list(one.limits), uncounted, modules.rows[""], modules)
     return list(found.values())
 
 
 def to_data(measured: Measured) -> dict[str, Any]:
     """Return a count as JSON has it."""
-    snapshot = measured.snapshot
     return {
         "test": measured.test,
         "name": measured.name,
-        "convention": snapshot.convention,
+        "convention": measured.modules.convention,
         **measured.counts,
         "limits": measured.limits,
         "uncounted": measured.uncounted,
-        "modules": {path: list(counts.values()) for path, counts in snapshot.modules.items()},
+        "modules": {path: list(counts.values()) for path, counts in measured.modules.rows.items()},
     }
 
 
@@ -126,7 +125,7 @@ def _measured(
     uncounted: tuple[str, ...],
     modules: Mapping[str, Counts],
 ) -> Measured:
-    return Measured(test, name, list(limits), list(uncounted), modules[""], Snapshot(convention, modules))
+    return Measured(test, name, list(limits), list(uncounted), modules[""], ModuleCounts(convention, modules))
 
 
 def _modules(value: object) -> dict[str, Counts]:

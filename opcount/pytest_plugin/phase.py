@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from opcount.budget.counting import quiet_counter, stop
-from opcount.budget.enforce import enforce, report
-from opcount.budget.watch import Watcher
+from opcount.budget.verdict import enforce
+from opcount.budget.watch import Watcher, current, quiet_counter
 from opcount.pytest_plugin.marker import Marked, read_markers
 from opcount.pytest_plugin.measured import measure, to_data
 
@@ -66,10 +65,11 @@ def counted(item: pytest.Item, run: Run) -> Iterator[None]:
 
 def _judge(item: pytest.Item, counter: OpCounter, markers: list[Marked], run: Run) -> None:
     __tracebackhide__ = True
-    report(counter.profile, *(marked.budget for marked in markers))
+    watcher, counted = current(), counter.profile
+    watcher.note("", counted, *(marked.budget for marked in markers))
     for marked in markers:
-        who, profile = run.sums.add(item, marked, counter.profile)
-        enforce(marked.budget, profile, who=who, name=marked.name)
+        who, profile = run.sums.add(item, marked, counted)
+        enforce(marked.budget, profile, watcher, who=who, name=marked.name)
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def timed_apart(item: pytest.Item, counter: OpCounter) -> Iterator[None]:
         runner = make(*args)
 
         def run_uncounted(*rounds: Any) -> Any:
-            stop(counter)
+            counter._abandon()  # noqa: SLF001  (the package's own way out)
             try:
                 return runner(*rounds)
             finally:

@@ -7,23 +7,23 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from opcount.budget import baseline
-from opcount.budget.enforce import report
-from opcount.budget.evidence import explain, summarize
-from opcount.budget.places import label, need_all_steps
-from opcount.budget.snapshot import take
-from opcount.budget.units import read_rtol, show_apart, show_change
+from opcount.budget.budget import need_all_steps
+from opcount.budget.limit import naming, read_rtol, show_apart, show_change
+from opcount.budget.verdict import explain, named, summarize
+from opcount.budget.watch import current
 from opcount.coverage import plural
 from opcount.errors import BudgetError, BudgetExceededError
 from opcount.escapes import visible
 from opcount.profile import Profile
 
 if TYPE_CHECKING:
+    from fractions import Fraction
     from pathlib import Path
 
     import pytest
 
-    from opcount.budget.snapshot import Change, Snapshot
     from opcount.counter import OpCounter
+    from opcount.diff import Change
 
 _UNSAFE = re.compile(r"[^\w.\-\[\]=,]")
 
@@ -45,6 +45,8 @@ class FlopRegression:
     def check(self, counter: OpCounter | Profile, *, depth: int | None = 2, rtol: float = 0, name: str = "") -> None:
         """Compare a count with its baseline; with ``--flops-update``, write the baseline instead.
 
+        A module that has another path than in the baseline, and the same counts, was renamed: that is no change.
+
         Args:
             counter: What counted, or a profile.
             depth: How many names the paths of the compared modules have at most; None: any number.
@@ -58,45 +60,46 @@ class FlopRegression:
         """
         __tracebackhide__ = True
         who = ", ".join(filter(None, (self._item.name, name)))
-        tolerance = read_rtol(rtol, f"{who}: flop_regression.check")
-        profile = _profile(counter, who)
-        self._claim(name, who)
-        if not profile.records:
-            raise BudgetExceededError(f"{who}: 0 operators seen: was the model run inside the test?")
-        report(profile, name=name)
-        _check_depth(depth, who)
-        path = baseline_path(self._item, name)
-        before, now = baseline.read(path), take(profile, depth)
-        if self._update:
-            _update(path, now, before)
-        elif before is None:
-            raise BudgetExceededError(
-                f"{who}: expected a baseline, got no file {path}. Run pytest with --flops-update."
-            )
-        else:
-            self._compare(profile, before, tolerance, who, path)
+        with naming(f"{who}: flop_regression.check"):
+            tolerance = read_rtol(rtol)
+            profile = _profile(counter)
+            _check_depth(depth)
+            self._claim(name)
+        with naming(who):
+            if not profile.records:
+                raise BudgetExceededError("0 operators seen: was the model run inside the test?")
+            current().note(name, profile)
+            self._hold(profile, baseline_path(self._item, name), depth, tolerance)
 
-    def _claim(self, name: str, who: str) -> None:
+    def _claim(self, name: str) -> None:
         if name in self._names:
             raise BudgetError(
-                f"{who}: expected a name for each baseline of a test, got {name!r} twice. "
+                f"expected a name for each baseline of a test, got {name!r} twice. "
                 f"Pass check(..., name=...) to tell them apart."
             )
         self._names.add(name)
 
-    def _compare(self, profile: Profile, before: Snapshot, rtol: object, who: str, path: Path) -> None:
+    def _hold(self, profile: Profile, path: Path, depth: int | None, rtol: Fraction) -> None:
         __tracebackhide__ = True
+        before, now = baseline.read(path), baseline.take(profile, depth)
+        if self._update:
+            if before is None or baseline.dump(before) != baseline.dump(now):
+                baseline.write(path, baseline.dump(now))
+            return
+        if before is None:
+            raise BudgetExceededError(f"expected a baseline, got no file {path}. Run pytest with --flops-update.")
         if before.convention != visible(profile.convention.name):
             profile = profile.with_convention(before.convention)
-        found = baseline.beyond(before, take(profile, before.depth), rtol)  # type: ignore[arg-type]
+        found = baseline.beyond(before, baseline.take(profile, before.depth), rtol)
         if not found:
             return
-        worst = min(found, key=lambda change: (bool(change.path), -abs(change.after - change.before)))
-        sentence = f"{who}: {_sentence(worst)}; {plural(_modules(found), 'module')} changed"
-        spent = summarize(profile, worst.metric, None, before)
+        worst, metric = min(found, key=_rank)
+        modules = len({change.path for change, _ in found})
+        spent = summarize(profile, metric, None, before)
         raise BudgetExceededError(
-            f"{sentence}. {spent} If this is meant, run pytest with --flops-update.",
-            f"baseline {path}\n{explain(profile, worst.metric, None, before, self._verbosity)}",
+            f"{_sentence(worst, metric)}; {plural(modules, 'module')} changed. {spent} "
+            f"If this is meant, run pytest with --flops-update.",
+            f"baseline {path}\n{explain(profile, metric, None, before, self._verbosity)}",
         )
 
 
@@ -110,35 +113,34 @@ def baseline_path(item: pytest.Item, name: str = "") -> Path:
     return item.path.with_suffix(".flops") / f"{safe}.txt"
 
 
-def _update(path: Path, now: Snapshot, before: Snapshot | None) -> None:
-    if before is None or baseline.dump(before) != baseline.dump(now):
-        baseline.write(path, baseline.dump(now))
-
-
-def _profile(counter: object, who: str) -> Profile:
+def _profile(counter: object) -> Profile:
     profile = counter if isinstance(counter, Profile) else getattr(counter, "profile", None)
     if not isinstance(profile, Profile):
         raise BudgetError(
-            f"{who}: flop_regression.check: expected an OpCounter or a Profile, got {counter!r} "
+            f"expected an OpCounter or a Profile, got {counter!r} "
             f"of type {type(counter).__name__}. Pass the `c` of `with OpCounter(model) as c`."
         )
-    need_all_steps(profile, f"{who}: flop_regression.check")
+    need_all_steps(profile)
     return profile
 
 
-def _check_depth(depth: object, who: str) -> None:
+def _check_depth(depth: object) -> None:
     if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int) or depth < 0):
         raise BudgetError(
-            f"{who}: flop_regression.check: expected a depth from 0 up, or None for all modules, got {depth!r} "
+            f"expected a depth from 0 up, or None for all modules, got {depth!r} "
             f"of type {type(depth).__name__}. Pass the number of names that a path has at most."
         )
 
 
-def _sentence(change: Change) -> str:
-    before, after = show_apart(change.before, change.after, change.metric)
-    place = f"{label(change.path)} " if change.path else ""
-    return f"{place}baseline {before}, counted {after} ({show_change(change.before, change.after)})"
+def _rank(row: tuple[Change, str]) -> tuple[bool, int]:
+    """Return a key that sorts the whole count before its modules, and the largest change first."""
+    change, metric = row
+    before, after = change.values(metric)
+    return bool(change.path), -abs(after - before)
 
 
-def _modules(found: list[Change]) -> int:
-    return len({change.path for change in found})
+def _sentence(change: Change, metric: str) -> str:
+    before, after = change.values(metric)
+    shown, counted = show_apart(before, after, metric)
+    place = f"{named(change)} " if change.path else ""
+    return f"{place}baseline {shown}, counted {counted} ({show_change(before, after)})"

@@ -18,7 +18,7 @@ from opcount.pytest_plugin.regression import baseline_path
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from opcount.budget.snapshot import Snapshot
+    from opcount.budget.baseline import ModuleCounts
     from opcount.pytest_plugin.history import Increase
     from opcount.pytest_plugin.options import Settings
 
@@ -50,7 +50,7 @@ class Run:
         """Tell whether this is the process that reports: an xdist worker leaves that to its controller."""
         return not hasattr(self.config, "workerinput")
 
-    def before(self, item: pytest.Item, name: str) -> Snapshot | None:
+    def before(self, item: pytest.Item, name: str) -> ModuleCounts | None:
         """Return an older count of a test: its baseline file, else a file to compare with, else its last run."""
         try:
             stored = baseline.read(baseline_path(item, name))
@@ -59,7 +59,7 @@ class Run:
         if stored is not None:
             return stored
         older = self.history.before(f"{item.nodeid} {name}".rstrip())
-        return older.snapshot if older is not None else None
+        return older.modules if older is not None else None
 
     def collect(self, report: pytest.TestReport) -> None:
         """Take the counts out of a test's report; a rerun takes the place of the run before."""

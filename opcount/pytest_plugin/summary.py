@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from opcount.budget.evidence import changed_most
-from opcount.budget.units import show, show_apart, show_change
+from opcount.budget.limit import show, show_apart, show_change
+from opcount.budget.verdict import changed_most
 from opcount.coverage import plural
 from opcount.escapes import printable, visible
 from opcount.reporter.markdown import code
@@ -31,7 +31,7 @@ def terminal(found: Sequence[Measured], top: int | None = None) -> list[str]:
 
 def title(found: Sequence[Measured]) -> str:
     """Return the heading of what `terminal` shows."""
-    conventions = sorted({measured.snapshot.convention for measured in found})
+    conventions = sorted({measured.modules.convention for measured in found})
     tests = len({measured.test for measured in found})
     return f"FLOPs of {plural(tests, 'test')}" + (f", convention {', '.join(conventions)}" if conventions else "")
 
@@ -59,7 +59,7 @@ def markdown(found: Sequence[Measured], history: History, increases: Sequence[In
 
 def _changed(measured: Measured, old: Measured | None) -> Iterator[str]:
     """Yield a line for a test whose count changed."""
-    text = changed_most(old.snapshot, measured.snapshot, "macs") if old is not None else ""
+    text = changed_most(old.modules, measured.modules, "macs") if old is not None else ""
     if old is not None and text:
         before, after = show_apart(old.counts["macs"], measured.counts["macs"], "macs")
         yield f"- {_code(measured.key)}: {before} -> {after}. {_cell(text)}"

@@ -7,12 +7,15 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from opcount import Cost
 from opcount.budget import baseline
-from opcount.budget.evidence import explain
-from opcount.budget.snapshot import take
+from opcount.budget.baseline import own, take
+from opcount.budget.verdict import changed_most, explain
 from opcount.errors import BaselineError
-from tests.budget.profiles import profile
+from tests.budget.profiles import profile, row
 
 NET = profile(("layers.10", 100), ("layers.2", 300), ("head", 0), params={"": 70})
 TEXT = """\
@@ -31,23 +34,85 @@ def test_a_baseline_has_one_module_a_line_in_natural_order_and_reads_back():
 
 
 def test_only_modules_near_the_root_are_kept():
-    assert list(take(NET, 1).modules) == ["", "layers", "head"]
-    assert list(take(NET, 0).modules) == [""]
+    assert list(take(NET, 1).rows) == ["", "layers", "head"]
+    assert list(take(NET, 0).rows) == [""]
 
 
 def test_a_tolerance_is_a_share_of_the_older_count():
     now = take(profile(("layers.10", 110), ("layers.2", 300), ("head", 0), params={"": 70}))
     changed = baseline.beyond(take(NET), now)
-    assert {(c.path, c.metric) for c in changed} == {
+    assert {(c.path, metric) for c, metric in changed} == {
         (path, metric) for path in ("", "layers", "layers.10") for metric in ("macs", "flops")
     }
-    assert {c.path for c in baseline.beyond(take(NET), now, Fraction("0.025"))} == {"layers.10"}  # 10 / 400 = 0.025
+    assert {c.path for c, _ in baseline.beyond(take(NET), now, Fraction("0.025"))} == {"layers.10"}  # 10 / 400 = 0.025
     assert baseline.beyond(take(NET), now, Fraction("0.1")) == []  # 10 / 100
 
 
 def test_a_module_that_came_is_a_change_whatever_the_tolerance():
     now = take(profile(("layers.10", 100), ("layers.2", 300), ("head", 0), ("neck", 1), params={"": 70}))
-    assert "neck" in {c.path for c in baseline.beyond(take(NET), now, 10)}
+    assert "neck" in {c.path for c, _ in baseline.beyond(take(NET), now, 10)}
+
+
+def free(path):
+    return row(path, 0)._replace(cost=Cost())
+
+
+def through_a_file(counts):
+    return baseline.load(baseline.dump(counts), "file")
+
+
+@pytest.mark.parametrize("stored", [lambda counts: counts, through_a_file], ids=["cache", "file"])
+def test_a_module_that_was_only_renamed_is_no_change(stored):
+    before = profile(("blocks.0.fc", 100), free("blocks.0.act"), ("blocks.1.fc", 300), ("head", 7))
+    after = profile(("layers.0.fc", 100), free("layers.0.act"), ("layers.1.fc", 300), ("head", 7))
+    assert baseline.beyond(stored(take(before)), take(after)) == []
+
+
+@pytest.mark.parametrize("stored", [lambda counts: counts, through_a_file], ids=["cache", "file"])
+def test_a_module_that_was_renamed_and_changed_is_named_with_both_paths(stored):
+    before = stored(take(profile(("blocks.0.fc", 100), free("blocks.0.act"), ("blocks.1.fc", 300), ("head", 7))))
+    after = profile(("layers.0.fc", 100), free("layers.0.act"), ("layers.1.fc", 330), ("head", 7))
+    assert {c.before for c, _ in baseline.beyond(before, take(after))} == {"", "blocks", "blocks.1", "blocks.1.fc"}
+    assert baseline.beyond(before, take(after), Fraction("0.1")) == []  # 30 / 300
+    text = "layers.1.fc (was blocks.1.fc): 300 MAC -> 330 MAC"
+    assert changed_most(before, take(after), "macs") == f"Changed most: {text}."
+    assert "\n  layers.1.fc (was blocks.1.fc) (Linear)  300 MAC -> 330 MAC" in explain(after, "macs", None, before)
+
+
+def test_a_module_that_is_still_there_was_not_renamed():
+    before = profile(("a", 100))
+    after = profile(("a", 0), ("b", 100))
+    for stored in (take(before), through_a_file(take(before))):
+        changed = {c.path for c, metric in baseline.beyond(stored, take(after)) if metric == "macs"}
+        assert changed == {"a", "b"}
+
+
+def test_modules_of_unknown_classes_in_one_place_are_not_taken_for_each_other():
+    before = take(profile(("stem", 100), ("head", 7)))
+    after = take(profile(("stem", 100), ("neck", 8)))
+    assert {(c.before, c.after) for c, _ in baseline.beyond(before, after)} == {
+        ("", ""),
+        ("head", None),
+        (None, "neck"),
+    }
+
+
+COSTS = st.dictionaries(st.lists(st.sampled_from("abc01"), min_size=1, max_size=3).map(".".join), st.integers(0, 3))
+
+
+def spent(counts):
+    """Return what single modules cost, whatever their names."""
+    return sorted(filter(None, own({path: row["macs"] for path, row in counts.rows.items()}).values()))
+
+
+@given(COSTS, COSTS)
+def test_no_change_means_that_every_cost_is_there_still(old, new):
+    before, after = take(profile(*old.items())), take(profile(*new.items()))
+    for stored in (before, through_a_file(before)):
+        assert baseline.beyond(stored, stored) == []
+        if not baseline.beyond(stored, after):
+            assert stored.rows[""] == after.rows[""]
+            assert spent(stored) == spent(after)
 
 
 @pytest.mark.parametrize(

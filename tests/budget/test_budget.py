@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from opcount import Budget, Profile
-from opcount.budget.enforce import enforce
-from opcount.budget.watch import Watcher, watching
+from opcount.budget.verdict import enforce
+from opcount.budget.watch import Watcher
 from opcount.errors import BudgetError, BudgetExceededError, ConventionError, UncountedOperatorWarning
 from tests.budget.profiles import profile, row, texts
 
@@ -57,8 +57,8 @@ def test_what_depends_on_a_convention_names_it():
 
 
 def test_the_sentence_of_the_error_names_the_test_and_the_biggest_spenders():
-    with watching(Watcher("test_x", verbosity=0)), pytest.raises(BudgetExceededError) as caught:
-        enforce(Budget.of("600 MAC"), NET, who="test_x")
+    with pytest.raises(BudgetExceededError) as caught:
+        enforce(Budget.of("600 MAC"), NET, Watcher("test_x"), who="test_x")
     assert str(caught.value) == (
         "test_x: limited to 600 MAC, counted 750 MAC (+25.0 %). "
         "Biggest spenders: layer1.1: 350 MAC (46.7 %), layer1.0: 300 MAC (40.0 %), stem: 100 MAC (13.3 %)."
@@ -126,7 +126,7 @@ def test_an_uncounted_operator_fails_an_upper_bound_and_no_lower_one():
     assert len(Budget.of(modules={"b": "100 MAC"}).check(odd)) == 1
     assert texts(Budget.of("1 param"), odd) == []
     with pytest.warns(UncountedOperatorWarning, match="mylib.odd.default"):
-        enforce(Budget.of(min="100 MAC"), odd, who="test_x")
+        enforce(Budget.of(min="100 MAC"), odd, Watcher(), who="test_x")
 
 
 @pytest.mark.parametrize(
@@ -152,8 +152,9 @@ def test_an_uncounted_operator_fails_an_upper_bound_and_no_lower_one():
 )
 def test_a_budget_that_cannot_be_read_is_refused(args, kwargs, message):
     with pytest.raises(BudgetError) as caught:
-        Budget.of(*args, **kwargs)
+        Budget.of(*args, **kwargs, who="test_it: mine")
     assert message in str(caught.value)
+    assert str(caught.value).startswith("test_it: mine: expected ")
 
 
 def test_an_unknown_convention_is_refused():

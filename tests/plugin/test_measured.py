@@ -6,7 +6,7 @@ import json
 import pytest
 
 from opcount.budget import baseline
-from opcount.budget.snapshot import take
+from opcount.budget.baseline import take
 from opcount.convention import Convention
 from opcount.errors import BaselineError
 from opcount.pytest_plugin.measured import Measured, dump, read
@@ -14,7 +14,7 @@ from tests.test_serialize import PLAIN, WRONG, damaged
 
 SNAPSHOT = take(PLAIN)
 COUNTS = [
-    Measured(test, name, ["at most 4 MAC"], ["x.y"], SNAPSHOT.modules[""], SNAPSHOT)
+    Measured(test, name, ["at most 4 MAC"], ["x.y"], SNAPSHOT.rows[""], SNAPSHOT)
     for test, name in (("t.py::test_a", ""), ("t.py::test_b", "second"))
 ]
 
@@ -46,7 +46,7 @@ def test_a_wrong_value_anywhere_is_refused_or_means_nothing(stored):
             assert "counts.json" in str(error)  # noqa: PT017
             continue
         for one in found:
-            counts = [count for row in one.snapshot.modules.values() for count in row.values()]
+            counts = [count for row in one.modules.rows.values() for count in row.values()]
             assert all(type(count) is int and count >= 0 for count in counts), (path, wrong)
             assert all(type(word) is str for word in (one.test, one.name, *one.limits, *one.uncounted))
     assert refused > 500
@@ -79,4 +79,4 @@ def test_a_baseline_of_an_own_convention_comes_back(tmp_path):
     baseline.write(tmp_path / "x.txt", baseline.dump(snapshot))
     found = baseline.read(tmp_path / "x.txt")
     assert found.convention == "house rules,\\n second"
-    assert found.modules == {"": snapshot.modules[""], **{p: m for p, m in snapshot.modules.items() if any(m.values())}}
+    assert found.rows == {"": snapshot.rows[""], **{p: row for p, row in snapshot.rows.items() if any(row.values())}}

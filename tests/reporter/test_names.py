@@ -13,9 +13,9 @@ from torch import nn
 
 from opcount import OpCounter, get_model_complexity_info
 from opcount.budget import Budget, baseline
-from opcount.budget.enforce import enforce
-from opcount.budget.evidence import explain
-from opcount.budget.snapshot import take
+from opcount.budget.baseline import take
+from opcount.budget.verdict import enforce, explain
+from opcount.budget.watch import Watcher
 from opcount.cost import Cost
 from opcount.errors import BudgetExceededError
 from opcount.escapes import printable, visible
@@ -194,7 +194,7 @@ def test_phases_may_have_the_names_of_columns():
 
 def test_an_error_of_a_budget_is_one_line():
     with pytest.raises(BudgetExceededError) as caught:
-        enforce(Budget.of("1 MAC"), profile(*HOSTILE[:20]), who="test")
+        enforce(Budget.of("1 MAC"), profile(*HOSTILE[:20]), Watcher(), who="test")
     assert len(str(caught.value).splitlines()) == 1
     assert visible(str(caught.value)) == str(caught.value)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from opcount.budget.units import read_quantity, read_rtol, show_apart, show_change
+from opcount.budget.limit import read_quantity, read_rtol, show_apart, show_change
 from opcount.errors import BudgetError
 
 
@@ -52,7 +52,7 @@ def test_what_is_no_quantity_is_refused_with_its_value_and_the_remedy(given, mes
     with pytest.raises(BudgetError) as caught:
         read_quantity(given)
     assert message in str(caught.value)
-    assert str(caught.value).startswith("flop_budget: expected ")
+    assert str(caught.value).startswith("expected ")
 
 
 def test_an_integer_needs_a_metric_and_may_not_be_negative_nor_nan():
@@ -70,7 +70,7 @@ def test_the_unit_has_to_be_the_metrics():
 @pytest.mark.parametrize("rtol", [-0.1, float("nan"), float("inf"), "1 %", True, None])
 def test_a_tolerance_is_a_number_from_0_up(rtol):
     with pytest.raises(BudgetError, match=r"expected an rtol such as 0.01"):
-        read_rtol(rtol, "flop_budget")
+        read_rtol(rtol)
 
 
 def test_counts_that_differ_never_print_the_same():
