@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from opcount._torch.dispatch import dispatch_disabled
 from opcount.cost import Cost
 from opcount.registry import BUILTIN, Formula
 
@@ -35,11 +36,12 @@ def scalars(value: Any) -> int:
 
 def stored(tensor: Tensor) -> int:
     """Return the stored values of a tensor of any layout."""
-    if tensor.layout is torch.sparse_coo:
-        return tensor._nnz() * math.prod(tensor.shape[tensor.sparse_dim() :])
-    if tensor.layout in _COMPRESSED:
-        return tensor.values().numel()
-    return tensor.numel()
+    with dispatch_disabled():  # other counters are not to see what this asks
+        if tensor.layout is torch.sparse_coo:
+            return tensor._nnz() * math.prod(tensor.shape[tensor.sparse_dim() :])
+        if tensor.layout in _COMPRESSED:
+            return tensor.values().numel()
+        return tensor.numel()
 
 
 _COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from opcount._torch.dispatch import dispatch_disabled
 from opcount._torch.tensors import sparse_indices
 from opcount.cost import Cost
 from opcount.formulas.sizes import is_sparse, per_output, register, scalars, stored
@@ -122,9 +123,10 @@ def _product(a: Tensor, b: Tensor) -> int:
 
 def _meetings(a: Tensor, b: Tensor) -> int:
     """Count the pairs ``a[i, k], b[k, j]`` of two sparse matrices that are both stored."""
-    columns = torch.bincount(_indices(a, 1), minlength=a.shape[1])
-    rows = torch.bincount(_indices(b, 0), minlength=b.shape[0])
-    return int((columns * rows).sum())
+    with dispatch_disabled():  # other counters are not to see what this computes
+        columns = torch.bincount(_indices(a, 1), minlength=a.shape[1])
+        rows = torch.bincount(_indices(b, 0), minlength=b.shape[0])
+        return int((columns * rows).sum())
 
 
 def _indices(x: Tensor, dim: int) -> Tensor:

@@ -9,6 +9,7 @@ from torch import SymInt
 
 from opcount.cost import Cost
 from opcount.errors import FormulaError
+from opcount.interceptor.stack import unwatched
 
 if TYPE_CHECKING:
     from opcount.registry import Pricing
@@ -19,7 +20,8 @@ def checked(name: str, price: Pricing) -> Pricing:
 
     def price_checked(out: Any, /, *args: Any, **kwargs: Any) -> Cost:
         try:
-            cost = price(out, *args, **kwargs)
+            with unwatched():
+                cost = price(out, *args, **kwargs)
         except Exception as error:
             raise FormulaError(
                 f"formula: {name}: its formula failed with {type(error).__name__}: {error}. "
