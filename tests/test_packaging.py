@@ -13,12 +13,16 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+import yaml
 
 import opcount
 from opcount import Cost, Profile
+from opcount._torch.lookup import SUPPORTED
 from opcount.profile import Module, Record
 
 ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+WORKFLOW = ROOT / ".github/workflows/tests.yml"
 
 WITHOUT_TORCH = """
 import sys
@@ -126,11 +130,49 @@ def test_the_version_of_the_package_is_the_one_in_its_source(metadata):
 def test_the_top_level_holds_what_it_should_and_nothing_else():
     ignored = [".git", *(line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines())]
     names = {path.name for path in ROOT.iterdir() if not any(fnmatch(path.name, pattern) for pattern in ignored)}
-    files = {".gitignore", "LICENSE", "README.md", "pyproject.toml", "tox.ini"}
-    assert names - {"scripts"} == files | {".ci", "docs", "opcount", "tests"}
+    files = {".gitignore", ".pre-commit-config.yaml", "LICENSE", "README.md", "pyproject.toml", "tox.ini"}
+    assert names - {"scripts"} == files | {".ci", ".github", "docs", "opcount", "tests"}
 
 
 def test_everything_runs_with_the_pytorch_that_the_readme_names():
-    pinned = {name: set(re.findall(r"torch==([\d.]+)", (ROOT / name).read_text())) for name in ("README.md", "tox.ini")}
-    assert pinned["README.md"] <= pinned["tox.ini"]
-    assert len(pinned["tox.ini"]) == 1
+    (pinned,) = re.findall(r"torch==([\d.]+)", README)
+    assert re.findall(r"^deps = torch==\{env:TORCH:([\d.]+)\}$", (ROOT / "tox.ini").read_text(), re.MULTILINE) == [
+        pinned
+    ]
+
+
+def test_the_versions_that_are_said_to_be_supported_are_those_that_are_installed_and_tested(metadata):
+    first, last = re.search(r"PyTorch 2\.(\d+) to 2\.(\d+)", README).groups()
+    supported = [f"2.{minor}" for minor in range(int(first), int(last) + 1)]
+    assert f"{supported[0]} to {supported[-1]}" == SUPPORTED
+    needs = next(line for line in metadata.get_all("Requires-Dist") if line.startswith("torch") and ";" not in line)
+    assert set(needs.removeprefix("torch").split(",")) == {f">=2.{first}", f"<2.{int(last) + 1}"}
+    matrix = yaml.safe_load(WORKFLOW.read_text())["jobs"]["versions"]["strategy"]["matrix"]
+    assert [version.rpartition(".")[0] for version in matrix["torch"]] == supported
+    classifier = "Programming Language :: Python :: 3."
+    pythons = [line for line in metadata.get_all("Classifier") if line.startswith(classifier)]
+    assert matrix["python"] == [line.rpartition(" ")[2] for line in pythons]
+    assert metadata["Requires-Python"] == f">={matrix['python'][0]}"
+
+
+def test_the_workflow_runs_the_readmes_test_command_and_an_environment_of_tox():
+    jobs = yaml.safe_load(WORKFLOW.read_text())["jobs"]
+    commands = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in jobs.items()}
+    assert commands == {"readme": [".ci/run"], "versions": ["pip install tox", "tox -e test"]}
+    assert "^## Test" in (ROOT / ".ci/run").read_text()
+
+
+def test_hooks_before_a_commit_take_the_versions_of_the_extra_dev(metadata):
+    dev = [line.partition(";")[0].strip() for line in metadata.get_all("Requires-Dist") if 'extra == "dev"' in line]
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    pins = [pin for hook in repository["hooks"] for pin in hook.get("additional_dependencies", [])]
+    assert pins
+    assert set(pins) <= set(dev)
+
+
+def test_the_readme_of_the_tests_names_every_folder_and_every_file_beside_it():
+    tests = ROOT / "tests"
+    folders = {f"{path.parent.relative_to(tests)}/" for path in tests.rglob("*") if path.is_file()} - {"./"}
+    files = {path.name for path in tests.iterdir() if path.is_file()} - {"__init__.py", "README.md"}
+    named = re.findall(r"^\| `([\w./]+)` \|", (tests / "README.md").read_text(), re.MULTILINE)
+    assert sorted(named) == sorted(files | {folder for folder in folders if "__pycache__" not in folder})

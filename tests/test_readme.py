@@ -1,4 +1,4 @@
-"""The README is true: its examples print what it shows, and what it names exists."""
+"""README.md and docs/ are true: examples print what the pages show, and what the pages name exists."""
 
 from __future__ import annotations
 
@@ -16,28 +16,45 @@ from opcount.convention import _ALIASES, CONVENTIONS
 from tests.shims import STARTUP, child_environment
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "tests/README.md"]
 PYTHON = ".venv/bin/python"
 
 
-def output_after(number):
-    language, text = BLOCKS[number + 1] if number + 1 < len(BLOCKS) else ("", "")
-    return text if language == "text" else ""
+def name_of(page):
+    return str(page.relative_to(ROOT))
 
 
-def our_commands():
-    """Return each command that the README runs with the Python of its environment, and what it shows of the output."""
-    for number, (language, block) in enumerate(BLOCKS):
+pages = pytest.mark.parametrize("page", PAGES, ids=name_of)
+
+
+def blocks_of(page):
+    """Return each block of a page: its language, its text, and the output that the page shows after it."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    after = [*found, ("", "")][1:]
+    return [(*block, text if language == "text" else "") for block, (language, text) in zip(found, after, strict=True)]
+
+
+def commands_of(page):
+    """Return each command of a page that needs nothing but this environment, and what the page shows of its output."""
+    for language, block, shown in blocks_of(page):
         if language == "sh":
             for command in re.split(r"&&|\n", block):
                 words = shlex.split(command)
                 if words and words[0] == PYTHON:
-                    yield words[1:], output_after(number)
+                    yield words[1:], shown
+                elif words and words[0] == "opcount" and shown:
+                    yield ["-m", *words], shown
 
 
 def section(title):
-    return re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", README, re.DOTALL | re.MULTILINE).group(1)
+    return re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", README.read_text(), re.DOTALL | re.MULTILINE).group(1)
+
+
+def anchors_of(page):
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def run(*words, **kwargs):
@@ -47,43 +64,62 @@ def run(*words, **kwargs):
     )
 
 
-def test_the_python_examples_run_in_order_and_print_what_follows_them():
-    examples = [
-        (block, output_after(number)) for number, (language, block) in enumerate(BLOCKS) if language == "python"
-    ]
+@pytest.mark.parametrize("page", [page for page in PAGES if "\n```python\n" in page.read_text()], ids=name_of)
+def test_the_python_examples_of_a_page_run_in_order_and_print_what_follows_them(page):
+    examples = [(block, shown) for language, block, shown in blocks_of(page) if language == "python"]
     cut = "-- next example --\n"
     done = run("-W", "error", "-", input=f"print({cut!r}, end='')\n".join(block for block, _ in examples))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split(cut) == [shown for _, shown in examples]
 
 
-def test_every_block_says_what_it_is_and_no_output_stands_alone():
-    languages = [language for language, _ in BLOCKS]
-    assert set(languages) <= {"python", "sh", "text"}
-    assert all(before != "text" for before, after in pairwise(languages) if after == "text")
-    assert languages[0] != "text"
+@pages
+def test_every_block_says_what_it_is_and_no_output_stands_alone(page):
+    languages = ["", *(language for language, _, _ in blocks_of(page))]
+    assert set(languages[1:]) <= {"python", "sh", "text"}
+    assert all(before in {"python", "sh"} for before, after in pairwise(languages) if after == "text")
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\b(?:opcount|scripts|tests|\.ci)/[\w./]*", README))))
-def test_every_path_that_the_readme_names_exists(path):
-    assert (ROOT / path).exists()
+@pages
+def test_every_path_that_a_page_names_exists(page):
+    path = r"(?:\b(?:opcount|scripts|tests|docs)|(?<!\w)\.(?:ci|github))/(?:[\w./-]*[\w/])?"
+    named = re.findall(path, page.read_text())
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
-def test_our_commands_print_what_follows_them():
-    for words, shown in our_commands():
+@pages
+def test_every_link_of_a_page_leads_to_a_file_or_a_heading(page):
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if not link.startswith("https://"):
+            path, _, anchor = link.partition("#")
+            target = page.parent / path if path else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors_of(target), link
+
+
+@pages
+def test_commands_of_a_page_print_what_follows_them(page):
+    for words, shown in commands_of(page):
         done = run(*words)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert done.returncode == 0, done.stderr
         assert shown in done.stdout
 
 
-def test_the_environments_that_the_readme_names_are_toxs():
-    named = set(re.findall(r"`(?:-e )?(\w+)`", re.search(r"`tox` with(.*?) at a time", README, re.DOTALL).group(1)))
+def test_the_readme_leads_to_every_page():
+    linked = set(re.findall(r"\]\((docs/\w[\w-]*\.md)", README.read_text()))
+    assert linked == {name_of(page) for page in PAGES if page.parent.name == "docs"}
+
+
+def test_the_environments_that_the_pages_name_are_toxs():
+    named = {name for page in PAGES for name in re.findall(r"\btox -e (\w+)", page.read_text())}
+    assert named
     assert named <= set(re.findall(r"^\[testenv:(\w+)\]", (ROOT / "tox.ini").read_text(), re.MULTILINE))
 
 
-def test_one_command_alone_runs_the_tests():
-    assert len(re.findall(r"^```sh$", section("Test"), re.MULTILINE)) == 1
-    assert len(re.search(r"```sh\n(.*?)```", section("Test"), re.DOTALL).group(1).splitlines()) == 1
+@pytest.mark.parametrize("title", ["Run", "Test"])
+def test_one_command_alone_does_the_main_job_and_one_runs_the_tests(title):
+    (command,) = re.findall(r"^```sh\n(.*?)^```$", section(title), re.DOTALL | re.MULTILINE)
+    assert len(command.splitlines()) == 1
 
 
 def test_the_table_of_conventions_lists_them_all():
