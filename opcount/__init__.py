@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from opcount._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from opcount.budget import Budget, flop_budget
     from opcount.compat.mmengine import get_model_complexity_info
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from opcount.errors import BudgetExceededError
     from opcount.profile import Profile
     from opcount.registry import formula
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Budget": "opcount.budget",

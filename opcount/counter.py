@@ -15,10 +15,12 @@ from torch import nn
 
 from opcount.convention import Convention, find_convention
 from opcount.coverage import UNCOUNTED
+from opcount.delegate import delegate
 from opcount.errors import CounterStateError, UncountedOperatorError, UncountedOperatorWarning
 from opcount.interceptor import Planner, Recall, ThreadInterceptors, observe
 from opcount.interceptor.stack import dry_runs
 from opcount.overrides import registry_with
+from opcount.profile import Profile
 from opcount.provenance import describe
 from opcount.sampling import Sampling
 from opcount.scope import Scopes
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from opcount.coverage import Coverage
-    from opcount.profile import Ancestors, Profile, Total
+    from opcount.records import Total
     from opcount.registry import Pricing
 
 _SETTINGS = ("_model", "_convention", "_strict", "_dry_run", "_formulas", "_warns")
@@ -286,13 +288,20 @@ class OpCounter:
         profile = self._measured()
         return profile if self._sampling is None else replace(profile, steps=self._sampling.steps())
 
-    def extrapolated(self) -> Profile:
-        """See `Profile.extrapolated`."""
-        return self.profile.extrapolated()
+    @property
+    def total(self) -> Total:
+        """The sum of all that was counted so far."""
+        return self._total()
 
     def __str__(self) -> str:
         """Return the table of what was counted so far."""
         return str(self.profile) if self._ran else "OpCounter: nothing was counted yet"
+
+    def _repr_html_(self) -> str | None:
+        """Return the page that explores the count, for notebooks; None before anything was counted."""
+        from opcount.reporter.html import frame  # noqa: PLC0415  (a notebook alone needs it)
+
+        return frame(self.profile) if self._ran else None
 
     @property
     def flops(self) -> int:
@@ -324,25 +333,20 @@ class OpCounter:
         """Which operators were counted, declared free, or explained by nothing."""
         return self.profile.coverage
 
-    def by_module(self, ancestors: Ancestors = "owner") -> dict[str, Total]:
-        """See `Profile.by_module`."""
-        return self.profile.by_module(ancestors)
-
-    def by_operator(self) -> dict[str, Total]:
-        """See `Profile.by_operator`."""
-        return self.profile.by_operator()
-
-    def by_module_and_operator(self, ancestors: Ancestors = "owner") -> dict[str, dict[str, Total]]:
-        """See `Profile.by_module_and_operator`."""
-        return self.profile.by_module_and_operator(ancestors)
-
-    def by_phase(self) -> dict[str, Total]:
-        """See `Profile.by_phase`."""
-        return self.profile.by_phase()
-
-    def by_dtype(self) -> dict[str, Total]:
-        """See `Profile.by_dtype`."""
-        return self.profile.by_dtype()
+    by_module = delegate(Profile.by_module)
+    by_operator = delegate(Profile.by_operator)
+    by_module_and_operator = delegate(Profile.by_module_and_operator)
+    by_family = delegate(Profile.by_family)
+    by_phase = delegate(Profile.by_phase)
+    by_dtype = delegate(Profile.by_dtype)
+    select = delegate(Profile.select)
+    with_convention = delegate(Profile.with_convention)
+    extrapolated = delegate(Profile.extrapolated)
+    explain = delegate(Profile.explain)
+    diff = delegate(Profile.diff)
+    to_rows = delegate(Profile.to_rows)
+    to_dataframe = delegate(Profile.to_dataframe)
+    to_json = delegate(Profile.to_json)
 
     def _measured(self) -> Profile:
         profile = profile_of(self._scopes, self._convention, self._provenance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
+from warnings import warn
 
 from opcount.escapes import printable, visible
 
@@ -66,14 +67,24 @@ class Coverage(NamedTuple):
         return not (self.counted or self.free or self.uncounted or self.unattributed)
 
     @property
-    def calls(self) -> float:
+    def calls_share(self) -> float:
         """The share of calls that is explained, from 0 to 1."""
         return _explained(self, 0)
 
     @property
-    def bytes(self) -> float:
+    def bytes_share(self) -> float:
         """The share of bytes written by explained operators, from 0 to 1."""
         return _explained(self, 1)
+
+    @property
+    def calls(self) -> float:
+        """Deprecated: the old name of `calls_share`."""
+        return _renamed("calls", self.calls_share)
+
+    @property
+    def bytes(self) -> float:
+        """Deprecated: the old name of `bytes_share`."""
+        return _renamed("bytes", self.bytes_share)
 
     def verdict(self) -> str:
         """Return one line: that every operator is accounted for, or which are not; or that nothing ran.
@@ -105,6 +116,11 @@ class Coverage(NamedTuple):
 def _explained(coverage: Coverage, column: int) -> float:
     sums = [sum(share[column] for share in group.values()) for group in coverage[:3]]
     return 1 - sums[2] / sum(sums) if sum(sums) else 1.0
+
+
+def _renamed(old: str, share: float) -> float:
+    warn(f"Coverage.{old}: a share, not a count. Use Coverage.{old}_share.", DeprecationWarning, stacklevel=3)
+    return share
 
 
 def plural(count: int, noun: str) -> str:

@@ -8,7 +8,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from opcount.errors import ConventionError
-from opcount.profile import ROOT, Total, in_order
+from opcount.paths import ROOT
+from opcount.records import Total, phases_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -287,6 +288,7 @@ def _tops(paths: Iterable[str]) -> list[str]:
 
 def _change(old: Side, new: Side, before: str | None, after: str | None) -> Change:
     phases = {
-        phase: (old.total(before, phase), new.total(after, phase)) for phase in in_order([*old.phases, *new.phases])
+        phase: (old.total(before, phase), new.total(after, phase))
+        for phase in phases_in_order([*old.phases, *new.phases])
     }
     return Change(before, after, old.total(before), new.total(after), old.params(before), new.params(after), phases)

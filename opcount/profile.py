@@ -12,16 +12,15 @@ from opcount.convention import FVCORE, Convention, find_convention
 from opcount.cost import Cost
 from opcount.coverage import FREE, UNCOUNTED, Coverage
 from opcount.errors import ConventionError, SamplingError
-from opcount.records import Module, Record, Total, merge
+from opcount.paths import ROOT, ancestors_of, parents
+from opcount.records import CALLED, Module, Record, Total, merge, phases_in_order
 from opcount.steps import Amount, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Literal
 
     from opcount.diff import Diff
-
-    Ancestors = Literal["owner", "caller"]
+    from opcount.paths import Ancestors
 
 K = TypeVar("K")
 
@@ -32,24 +31,6 @@ ROW_COLUMNS = (
     "macs", "arith", "flops", "activations", "calls", "bytes", "shapes",
 )  # fmt: skip
 """Of `Profile.to_rows`."""
-
-ROOT = ""
-"""The path of the model itself, and of operators outside any of its modules."""
-
-SYMBOLIC_SIZES, SYMBOLIC_MACS = "symbolic sizes", "symbolic MACs"
-"""Names in the provenance of a count with symbolic sizes: of the values taken, and of its MACs as an expression."""
-
-CALLED = "called"
-"""Name in the provenance of a count whose model was given and not called while other work was done: never, and what was
-called."""
-
-_PHASE_ORDER = {"forward": 0, "backward": 2, "recompute": 3, "optimizer": 4}
-"""The user's own phases come second."""
-
-
-def in_order(phases: Iterable[str]) -> list[str]:
-    """Return phases once each, in the order in which a training step goes through them."""
-    return sorted(dict.fromkeys(phases), key=lambda phase: _PHASE_ORDER.get(phase, 1))
 
 
 @dataclass(frozen=True)
@@ -123,7 +104,7 @@ class Profile:
             _add(own, record.stack, self.read(record))
         totals = {path: list(Total()) for path in self.modules}
         for stack, numbers in own.items():
-            for path in _ancestors(stack, ancestors):
+            for path in ancestors_of(stack, ancestors):
                 _add(totals, path, numbers)
         return _as_totals(totals)
 
@@ -138,7 +119,7 @@ class Profile:
     def by_phase(self) -> dict[str, Total]:
         """Return the total of every phase: forward, the user's own, backward, recompute, optimizer."""
         phases = self._group(lambda r: r.phase)
-        return {phase: phases[phase] for phase in in_order(phases)}
+        return {phase: phases[phase] for phase in phases_in_order(phases)}
 
     def by_dtype(self) -> dict[str, Total]:
         """Return the total of every dtype that computes."""
@@ -149,7 +130,7 @@ class Profile:
         totals: dict[str, dict[str, list[int]]] = {path: {} for path in self.modules}
         for record in self._counted():
             read = self.read(record)
-            for path in _ancestors(record.stack, ancestors):
+            for path in ancestors_of(record.stack, ancestors):
                 _add(totals.setdefault(path, {}), record.operator, read)
         return {path: _as_totals(row) for path, row in totals.items()}
 
@@ -306,6 +287,11 @@ class Profile:
 
         return load(text)
 
+    def amount(self) -> Amount:
+        """Return the part of the count that adds up over the steps of a loop."""
+        calls = {path: module.calls for path, module in self.modules.items() if module.calls}
+        return Amount(self.records, calls, self.unattributed)
+
     def read(self, record: Record) -> Total:
         """Return the numbers of one record, its cost read under the profile's convention."""
         macs, arith, activations = record.cost
@@ -320,27 +306,6 @@ class Profile:
         for record in self._counted():
             _add(totals, key(record), self.read(record))
         return _as_totals(totals)
-
-
-def parents(path: str) -> list[str]:
-    """Return the path, its dotted parents, and the root.
-
-    Example:
-        >>> parents("layer1.0.conv")
-        ['', 'layer1', 'layer1.0', 'layer1.0.conv']
-    """
-    if path == ROOT:
-        return [ROOT]
-    parts = path.split(".")
-    return [ROOT, *(".".join(parts[: i + 1]) for i in range(len(parts)))]
-
-
-def _ancestors(stack: tuple[str, ...], mode: Ancestors) -> Iterable[str]:
-    if mode == "owner":
-        return parents(stack[-1])
-    if mode == "caller":
-        return dict.fromkeys((ROOT, *stack))
-    raise ValueError(f"by_module: expected 'owner' or 'caller', got {mode!r} of type {type(mode).__name__}.")
 
 
 def _add(sums: dict[K, list[int]], key: K, numbers: Iterable[int]) -> None:
@@ -381,7 +346,7 @@ def _add_steps(left: Profile, right: Profile) -> Steps | None:
     if left.steps is None and right.steps is None:
         return None
     first, second = (
-        Steps(whole=Amount.of(side), error=Cost()) if side.steps is None else side.steps for side in (left, right)
+        Steps(whole=side.amount(), error=Cost()) if side.steps is None else side.steps for side in (left, right)
     )
     if first.extrapolated != second.extrapolated:
         estimate = first if first.extrapolated else second

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-import opcount
 from opcount._torch.modules import parameters_of
+from opcount._version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def describe(model: nn.Module | None, before: Mapping[str, str], *, dry_run: bool = False) -> dict[str, str]:
     """Return versions, device and modes as they are now, joined with what was noted before."""
-    now = {"opcount": opcount.__version__, "torch": str(torch.__version__), "grad": _grad_mode()}
+    now = {"opcount": __version__, "torch": str(torch.__version__), "grad": _grad_mode()}
     now["run"] = "dry" if dry_run else "real"
     if model is not None:
         now["model"] = type(model).__name__

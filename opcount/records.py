@@ -9,6 +9,21 @@ if TYPE_CHECKING:
 
     from opcount.cost import Cost
 
+SYMBOLIC_SIZES, SYMBOLIC_MACS = "symbolic sizes", "symbolic MACs"
+"""Keys in the provenance of a count with symbolic sizes: the values taken, and its MACs as an expression."""
+
+CALLED = "called"
+"""Key in the provenance of a count whose model was never called while other work was done: ``"never"``, and the modules
+that were called instead."""
+
+_PHASE_ORDER = {"forward": 0, "backward": 2, "recompute": 3, "optimizer": 4}
+"""The user's own phases come second."""
+
+
+def phases_in_order(phases: Iterable[str]) -> list[str]:
+    """Return phases once each, in the order in which a training step goes through them."""
+    return sorted(dict.fromkeys(phases), key=lambda phase: _PHASE_ORDER.get(phase, 1))
+
 
 class Record(NamedTuple):
     """All calls of one operator in one place.

@@ -67,7 +67,7 @@ class Sampling:
             complete: Whether the step ran to its end.
         """
         self.unfinished = False
-        now = Amount.of(profile)
+        now = profile.amount()
         before, self._seen = self._seen, now
         if not complete:
             self._interrupted += 1

@@ -10,7 +10,8 @@ from opcount.convention import CONVENTIONS, Convention, find_convention
 from opcount.cost import Cost
 from opcount.errors import ConventionError, ProfileFormatError
 from opcount.json_reader import MismatchError, parse, structure
-from opcount.profile import Module, Profile, Record
+from opcount.profile import Profile
+from opcount.records import Module, Record
 from opcount.steps import Amount, Spread, Steps
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from opcount.records import merge
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from opcount.profile import Profile
     from opcount.records import Record
 
 
@@ -29,12 +28,6 @@ class Amount(NamedTuple):
     records: tuple[Record, ...] = ()
     calls: Mapping[str, int] = {}
     unattributed: Mapping[str, int] = {}
-
-    @classmethod
-    def of(cls, profile: Profile) -> Amount:
-        """Return what adds up in a profile."""
-        calls = {path: module.calls for path, module in profile.modules.items() if module.calls}
-        return cls(profile.records, calls, profile.unattributed)
 
     def plus(self, other: Amount) -> Amount:
         """Add another amount to this one."""

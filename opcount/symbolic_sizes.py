@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from opcount.cost import Cost
 from opcount.coverage import UNCOUNTED
 from opcount.interceptor.symbolic import least_of, sizes_in, value_of
-from opcount.profile import SYMBOLIC_MACS, SYMBOLIC_SIZES
+from opcount.records import SYMBOLIC_MACS, SYMBOLIC_SIZES
 
 if TYPE_CHECKING:
     from opcount.records import Module, Record

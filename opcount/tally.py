@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from opcount.cost import Cost
 from opcount.coverage import FREE
-from opcount.profile import CALLED, Profile, Record, Total, merge
+from opcount.profile import Profile
+from opcount.records import CALLED, Record, Total, merge
 from opcount.scope import BACKWARD, OPTIMIZER, RECOMPUTE
 from opcount.symbolic_sizes import SymbolicSizes, dimensions
 

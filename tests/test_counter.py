@@ -3,12 +3,13 @@
 import gc
 import pickle
 import weakref
+from dataclasses import fields
 
 import pytest
 import torch
 from torch import nn
 
-from opcount import OpCounter
+from opcount import OpCounter, Profile
 from opcount.errors import ConventionError, CounterStateError
 
 MODES = {"grad": torch.enable_grad, "no_grad": torch.no_grad, "inference_mode": torch.inference_mode}
@@ -203,6 +204,8 @@ def test_misuse_is_told():
         _ = c.flops
     with pytest.raises(CounterStateError, match="Call it inside the `with` block"):
         c.pause()
+    with pytest.raises(CounterStateError, match="Enter it with"):
+        c.__exit__(None, None, None)
     with c, pytest.raises(CounterStateError, match="is counting already"):
         c.__enter__()
     with pytest.raises(TypeError, match=r"expected an nn\.Module or None, got <built-in"):
@@ -211,6 +214,25 @@ def test_misuse_is_told():
         OpCounter(convention="fvcor")
     with c, pytest.raises(ValueError, match="expected a name, got ''"), c.phase(""):
         pass
+
+
+def test_it_offers_what_its_profile_offers():
+    model = Net()
+    with OpCounter(model) as c:
+        model(torch.ones(1, 10))
+    constructors, data = {"from_json"}, {field.name for field in fields(Profile)}
+    offered = {name for name in vars(Profile) if not name.startswith("_")} - constructors - data
+    internal = {"amount", "columns", "read"}
+    assert offered - internal <= set(dir(c))
+    p = c.profile
+    assert c.total == p.total
+    assert c.by_family() == p.by_family()
+    assert c.explain("inner.fc1") == p.explain("inner.fc1")
+    assert c.diff(p).changed == ()
+    assert Profile.from_json(c.to_json(indent=1)).total == p.total
+    assert c.with_convention("torch").flops == 800  # two FLOPs for each of the 400 MACs
+    assert c.select(lambda record: record.path == "fc1").macs == 100  # of ten by ten
+    assert c.by_module.__doc__ == Profile.by_module.__doc__
 
 
 def test_it_prints_as_its_table():

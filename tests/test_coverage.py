@@ -54,8 +54,15 @@ def test_every_operator_is_in_one_group_with_its_calls_and_bytes(coverage):
 
 
 def test_the_shares_are_those_of_what_is_explained(coverage):
-    assert coverage.calls == pytest.approx(2 / 5)  # mm and t, of five calls
-    assert coverage.bytes == pytest.approx(64 / 256)  # mm's, of four results
+    assert coverage.calls_share == pytest.approx(2 / 5)  # mm and t, of five calls
+    assert coverage.bytes_share == pytest.approx(64 / 256)  # mm's, of four results
+
+
+def test_the_old_names_of_the_shares_are_deprecated(coverage):
+    with pytest.warns(DeprecationWarning, match=r"Use Coverage\.calls_share"):
+        assert coverage.calls == coverage.calls_share
+    with pytest.warns(DeprecationWarning, match=r"Use Coverage\.bytes_share"):
+        assert coverage.bytes == coverage.bytes_share
 
 
 def test_the_verdict_is_one_line(coverage):
@@ -70,7 +77,7 @@ def test_the_verdict_is_one_line(coverage):
 def test_of_nothing_at_all_it_is_said_that_nothing_ran():
     nothing = Profile().coverage
     assert nothing.complete
-    assert (nothing.calls, nothing.bytes) == (1.0, 1.0)
+    assert (nothing.calls_share, nothing.bytes_share) == (1.0, 1.0)
     assert nothing.empty
     assert nothing.verdict() == "nothing ran: no operator was seen"
 

@@ -212,7 +212,7 @@ def test_a_budget_holds_for_all_of_the_steps():
 
 
 def test_a_selection_keeps_the_convention_and_an_amount_its_parts():
-    amount = Amount.of(SAMPLE)
+    amount = SAMPLE.amount()
     assert amount.minus(amount) == Amount()
     assert amount.plus(amount).minus(amount) == amount
     assert amount.times(3, 2).cost == Cost(900, 15, 30)

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opcount import __version__
+from opcount._version import __version__
 from opcount.cli.formats import FORMATS
 from opcount.convention import CONVENTIONS
 from opcount.errors import InputError

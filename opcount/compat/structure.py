@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from opcount._torch.modules import class_name_of, submodules_of
-from opcount.profile import ROOT, parents
 from opcount.reporter.structure import Node, Structure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 _NEVER_CALLED = (nn.ModuleList.forward, nn.ModuleDict.forward, nn.Module.forward, nn.Identity.forward)
 
@@ -73,18 +72,6 @@ def canonical_names(model: nn.Module) -> dict[str, str]:
         ]
         pending += ((name, child, below) for name, child in reversed(children))
     return names
-
-
-def ancestors_of(stack: tuple[str, ...], mode: str) -> Iterable[str]:
-    """Return the paths of the modules that an operator counts for, by the paths of those that were running.
-
-    Example:
-        >>> list(ancestors_of(("", "head", "stem.conv"), "owner"))
-        ['', 'stem', 'stem.conv']
-        >>> list(ancestors_of(("", "head", "stem.conv"), "caller"))
-        ['', 'head', 'stem.conv']
-    """
-    return parents(stack[-1]) if mode == "owner" else dict.fromkeys((ROOT, *stack))
 
 
 class _Reader:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from opcount.compat.structure import ancestors_of, walk
+from opcount.compat.structure import walk
+from opcount.paths import ancestors_of
 from opcount.scope.names import Names
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from opcount.escapes import printable
-from opcount.profile import ROOT, Total
+from opcount.paths import ROOT
+from opcount.records import Total
 from opcount.reporter.structure import follows
 
 if TYPE_CHECKING:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from opcount.coverage import FREE, UNCOUNTED, plural
 from opcount.errors import InputError
 from opcount.escapes import printable, visible
-from opcount.profile import ROOT, Total
+from opcount.paths import ROOT
+from opcount.records import Total
 from opcount.reporter.steps import heading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from opcount.profile import Module, Profile, Record
+    from opcount.profile import Profile
+    from opcount.records import Module, Record
 
 _INDENT = "    "
 

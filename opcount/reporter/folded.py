@@ -6,12 +6,13 @@ import re
 from typing import TYPE_CHECKING
 
 from opcount.escapes import printable
-from opcount.profile import ROOT
+from opcount.paths import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from opcount.profile import Profile, Record
+    from opcount.profile import Profile
+    from opcount.records import Record
 
 METRICS = ("flops", "macs", "arith", "activations", "calls", "bytes")
 _SEPARATORS = re.compile(r"[ \n]")

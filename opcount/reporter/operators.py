@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from opcount.coverage import FREE, UNCOUNTED
 from opcount.escapes import printable
-from opcount.profile import Total
+from opcount.records import Total
 from opcount.reporter.numbers import percent, si
 from opcount.reporter.table import plain, summary
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opcount.escapes import printable
-from opcount.profile import ROOT, Total
+from opcount.paths import ROOT, parents_first, unknown_parents
+from opcount.records import Total
 from opcount.reporter.structure import children_of, follows
 from opcount.selectors import ModulePattern
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     from opcount.profile import Profile
 
@@ -71,7 +72,7 @@ class _Outline:
         self._known = profile.modules
         self._totals = profile.by_module()
         self._totals.setdefault(ROOT, Total())
-        paths = in_order(self._totals)
+        paths = parents_first(self._totals)
         kept = self._kept(paths if modules is None else ModulePattern(modules).find(profile))
         self._children = children_of({path: None for path in paths if path in kept})
         if sort is not None:
@@ -133,7 +134,7 @@ class _Outline:
         for path in paths:
             known = self._known.get(path)
             if any(self._totals.get(path, Total())[:4]) or (known is not None and known.params):
-                kept.update(_with_parents(path, kept))
+                kept.update(unknown_parents(path, kept))
         return kept
 
     def _sort_key(self, sort: str) -> Callable[[str], int]:
@@ -144,18 +145,3 @@ class _Outline:
 
 def _leaf(path: str) -> str:
     return path.rpartition(".")[2]
-
-
-def _with_parents(path: str, known: set[str] | Mapping[str, None]) -> Iterator[str]:
-    """Yield a path and its parents, up to one that is known."""
-    while path not in known:
-        yield path
-        path = path.rpartition(".")[0]
-
-
-def in_order(totals: Mapping[str, Total]) -> dict[str, None]:
-    """Return all paths, the root first, and before each its parents, those too of which a count knows nothing."""
-    paths: dict[str, None] = {ROOT: None}
-    for path in totals:
-        paths.update(dict.fromkeys(reversed(list(_with_parents(path, paths)))))
-    return paths

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from prettytable import PrettyTable
 
 from opcount.escapes import printable, visible
-from opcount.profile import SYMBOLIC_MACS, SYMBOLIC_SIZES
+from opcount.records import SYMBOLIC_MACS, SYMBOLIC_SIZES
 from opcount.reporter.numbers import percent, si
 from opcount.reporter.outline import outline
 from opcount.reporter.steps import facts, heading

@@ -17,7 +17,7 @@ _ORDER = count()
 
 
 class Row:
-    """The running sum of one operator in one frame; the mutable twin of `opcount.profile.Record`.
+    """The running sum of one operator in one frame; the mutable twin of `opcount.records.Record`.
 
     Attributes:
         order: Grows from each row to the next that is made, in whatever frame.

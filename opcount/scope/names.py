@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import fx, jit, nn
 
 from opcount._torch.modules import forward_hooks_of, parameters_of, submodules_of
-from opcount.profile import ROOT, Module
+from opcount.paths import ROOT
+from opcount.records import Module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

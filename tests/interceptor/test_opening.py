@@ -179,7 +179,7 @@ def test_an_opaque_operator_is_named_also_inside_another():
         "1 operator has no formula, so the total is a lower bound: opening.opaque.default (1 call)"
     )
     # opaque writes 4 x 4 floats, and so do the product and the sum
-    assert counter.coverage.bytes == pytest.approx(2 / 3)
+    assert counter.coverage.bytes_share == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("make", [lambda: (W.to("meta"), W.to("meta")), None], ids=["meta", "fake"])

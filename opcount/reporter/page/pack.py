@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from opcount.coverage import FREE
 from opcount.diff import compare
-from opcount.profile import ROOT, Module, Total
-from opcount.reporter.outline import in_order
+from opcount.paths import ROOT, parents_first
+from opcount.records import Module, Total
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ _COLUMNS = ("side", "module", "operator", "phase", "dtype", "shapes", "calls", *
 
 def pack(profile: Profile) -> dict[str, Any]:
     """Return one count."""
-    paths = list(in_order({ROOT: Total(), **profile.by_module()}))
+    paths = list(parents_first(profile.by_module()))
     places = {path: place for place, path in enumerate(paths)}
     modules = [_module([profile], [path], _parent(path, places)) for path in paths]
     return _page([profile], modules, [places])
