@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from opcount.cost import Cost
 from opcount.formulas._operands import host_ints
@@ -69,176 +69,106 @@ def heads_second(
     return rows, heads * sum(a * b for a, b in zip(_lengths(ends), keys_of, strict=False)), e, ev
 
 
-def _lengths(ends: list[int]) -> list[int]:
-    return [end - start for start, end in pairwise(ends)]
-
-
-@formula(aten._scaled_dot_product_flash_attention_for_cpu)
-def cpu(
-    _out: object,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    _dropout: float = 0.0,
-    causal: bool = False,
-    /,
-    *,
-    attn_mask: Tensor | None = None,
-    **_: object,
-) -> Cost:
-    """``out = softmax(q @ k.T * scale + mask) @ v``: ``b h l s (e + ev)`` MACs."""
-    return forward_cost(*_heads_first(q, k, v), causal or attn_mask is not None)
-
-
-@formula(aten._scaled_dot_product_flash_attention, aten._triton_scaled_dot_attention)
-def flash(
-    _out: object,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    _dropout: float = 0.0,
-    causal: bool = False,
-    /,
-    *_: object,
-    **__: object,
-) -> Cost:
-    """``out = softmax(q @ k.T * scale + mask) @ v``: ``b h l s (e + ev)`` MACs."""
-    return forward_cost(*_heads_first(q, k, v), causal)
-
-
-@formula(aten._scaled_dot_product_flash_attention + ".quantized")
-def flash_quantized(
-    _out: object,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    _q_scale: object,
-    _k_scale: object,
-    _v_scale: object,
-    _dropout: float = 0.0,
-    causal: bool = False,
-    /,
-    *_: object,
-    **__: object,
-) -> Cost:
-    """``out = softmax(q @ k.T * scale + mask) @ v``; the operands' scales are folded into ``scale``."""
-    return forward_cost(*_heads_first(q, k, v), causal)
-
-
-@formula(aten._scaled_dot_product_efficient_attention, aten._scaled_dot_product_cudnn_attention)
-def efficient(
-    _out: object,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    bias: Tensor | None,
-    _log_sum: bool,
-    _dropout: float = 0.0,
-    causal: bool = False,
-    /,
-    *_: object,
-    **__: object,
-) -> Cost:
-    """``out = softmax(q @ k.T * scale + bias) @ v``: ``b h l s (e + ev)`` MACs."""
-    return forward_cost(*_heads_first(q, k, v), causal or bias is not None)
-
-
-@formula(aten._scaled_dot_product_fused_attention_overrideable)
-@formula(aten._scaled_dot_product_attention_math, aten._scaled_dot_product_attention_math_for_mps)
-@formula(aten.scaled_dot_product_attention)
-def overrideable(
-    _out: object,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    bias: Tensor | None = None,
-    _dropout: float = 0.0,
-    causal: bool = False,
-    /,
-    *_: object,
-    **__: object,
-) -> Cost:
-    """``out = softmax(q @ k.T * scale + bias) @ v``: ``b h l s (e + ev)`` MACs."""
-    return forward_cost(*_heads_first(q, k, v), causal or bias is not None)
-
-
-@formula(aten._flash_attention_forward)
-def flash_forward(
-    _out: object,
+def _forms(
     q: Tensor,
     k: Tensor,
     v: Tensor,
     q_ends: Tensor | None,
     k_ends: Tensor | None,
-    _max_q: int,
+    max_k: int | None,
+    k_used: Tensor | None = None,
+) -> tuple[int, int, int, int]:
+    """Return the sizes of cuDNN's operators, whose dense form has its heads first; it passes no ends, or empty ones."""
+    if q_ends is None or q_ends.numel() == 0:
+        return _heads_first(q, k, v)
+    return heads_second(q, k, v, q_ends, k_ends, max_k, k_used)
+
+
+def _lengths(ends: list[int]) -> list[int]:
+    return [end - start for start, end in pairwise(ends)]
+
+
+@formula(aten._scaled_dot_product_flash_attention_for_cpu, aten.scaled_dot_product_attention)
+@formula(aten._scaled_dot_product_attention_math, aten._scaled_dot_product_attention_math_for_mps)
+def masked(query: Tensor, key: Tensor, value: Tensor, is_causal: bool, attn_mask: Tensor | None) -> Cost:
+    """``out = softmax(q @ k.T * scale + mask) @ v``: ``b h l s (e + ev)`` MACs."""
+    return forward_cost(*_heads_first(query, key, value), is_causal or attn_mask is not None)
+
+
+@formula(aten._scaled_dot_product_flash_attention)
+def flash(query: Tensor, key: Tensor, value: Tensor, is_causal: bool) -> Cost:
+    """``out = softmax(q @ k.T * scale + mask) @ v``: ``b h l s (e + ev)`` MACs; scales of operands are folded in."""
+    return forward_cost(*_heads_first(query, key, value), is_causal)
+
+
+@formula(aten._triton_scaled_dot_attention)
+def triton(q: Tensor, k: Tensor, v: Tensor) -> Cost:
+    """``out = softmax(q @ k.T * scale) @ v``: ``b h l s (e + ev)`` MACs."""
+    return forward_cost(*_heads_first(q, k, v), masked=False)
+
+
+@formula(aten._scaled_dot_product_efficient_attention, aten._scaled_dot_product_cudnn_attention)
+@formula(aten._scaled_dot_product_fused_attention_overrideable)
+def efficient(query: Tensor, key: Tensor, value: Tensor, attn_bias: Tensor | None, is_causal: bool) -> Cost:
+    """``out = softmax(q @ k.T * scale + bias) @ v``: ``b h l s (e + ev)`` MACs."""
+    return forward_cost(*_heads_first(query, key, value), is_causal or attn_bias is not None)
+
+
+@formula(aten._flash_attention_forward, aten._flash_attention_forward_no_dropout_inplace)
+def flash_forward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cum_seq_q: Tensor | None,
+    cum_seq_k: Tensor | None,
     max_k: int,
-    _dropout: float,
-    causal: bool,
-    /,
-    *_: object,
+    is_causal: bool,
     seqused_k: Tensor | None = None,
-    **__: object,
 ) -> Cost:
     """``out = softmax(q @ k.T * scale + mask) @ v`` for each sequence: the sum of its ``h l s (e + ev)``.
 
     Of a cache the keys in use count, where they are told.
     """
-    return forward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k, seqused_k), causal)
-
-
-@formula(aten._flash_attention_forward_no_dropout_inplace)
-def flash_forward_inplace(log_sum: object, _written: Tensor, /, *args: Any, **options: Any) -> Cost:
-    """As `flash_forward`, into a tensor that is given."""
-    return flash_forward(log_sum, *args, **options)
+    return forward_cost(*heads_second(query, key, value, cum_seq_q, cum_seq_k, max_k, seqused_k), is_causal)
 
 
 @formula(aten._efficient_attention_forward)
 def efficient_forward(
-    _out: object,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
     bias: Tensor | None,
-    q_ends: Tensor | None,
-    k_ends: Tensor | None,
-    _max_q: int | None,
-    max_k: int | None,
-    _dropout: float,
-    mask_type: int,
-    /,
-    *_: object,
-    seqlen_k: Tensor | None = None,
-    **__: object,
+    cu_seqlens_q: Tensor | None,
+    cu_seqlens_k: Tensor | None,
+    max_seqlen_k: int | None,
+    custom_mask_type: int,
+    seqlen_k: Tensor | None,
 ) -> Cost:
     """``out = softmax(q @ k.T * scale + bias) @ v`` for each sequence: the sum of its ``h l s (e + ev)``."""
-    return forward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k, seqlen_k), bias is not None or mask_type != 0)
+    return forward_cost(
+        *heads_second(query, key, value, cu_seqlens_q, cu_seqlens_k, max_seqlen_k, seqlen_k),
+        bias is not None or custom_mask_type != 0,
+    )
 
 
 @formula(aten._cudnn_attention_forward)
 def cudnn_forward(
-    _out: object,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    bias: Tensor | None,
-    q_ends: Tensor | None,
-    k_ends: Tensor | None,
-    _max_q: int,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cum_seq_q: Tensor | None,
+    cum_seq_k: Tensor | None,
     max_k: int,
-    _log_sum: bool,
-    _dropout: float = 0.0,
-    causal: bool = False,
-    /,
-    *_: object,
+    is_causal: bool,
+    attn_bias: Tensor | None = None,
     seqused_k: Tensor | None = None,
-    **__: object,
 ) -> Cost:
     """``out = softmax(q @ k.T * scale + bias) @ v``, dense as ``(b, h, l, e)`` or for each sequence.
 
     Of a cache the keys in use count, where they are told.
     """
-    sizes = _heads_first(q, k, v) if q_ends is None else heads_second(q, k, v, q_ends, k_ends, max_k, seqused_k)
-    return forward_cost(*sizes, causal or bias is not None)
+    sizes = _forms(query, key, value, cum_seq_q, cum_seq_k, max_k, seqused_k)
+    return forward_cost(*sizes, is_causal or attn_bias is not None)
 
 
 @formula(aten._cudnn_attention_forward_no_dropout_inplace)
@@ -268,83 +198,44 @@ def cudnn_forward_inplace(
 @formula(aten._scaled_dot_product_flash_attention_backward, aten._scaled_dot_product_flash_attention_for_cpu_backward)
 @formula(aten._scaled_dot_product_efficient_attention_backward, aten._scaled_dot_product_cudnn_attention_backward)
 @formula(aten._scaled_dot_product_fused_attention_overrideable_backward)
-def backward(_out: object, _grad: Tensor, q: Tensor, k: Tensor, v: Tensor, /, *_: object, **__: object) -> Cost:
+def backward(query: Tensor, key: Tensor, value: Tensor) -> Cost:
     """``p = softmax(q @ k.T)`` anew, ``dv = p.T @ do``, ``dp = do @ v.T``, ``dq = ds @ k``, ``dk = ds.T @ q``."""
-    return backward_cost(*_heads_first(q, k, v))
+    return backward_cost(*_heads_first(query, key, value))
 
 
 @formula(aten._flash_attention_backward)
 def flash_backward(
-    _out: object,
-    _grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    _o: Tensor,
-    _log_sum: Tensor,
-    q_ends: Tensor | None,
-    k_ends: Tensor | None,
-    _max_q: int,
-    max_k: int,
-    /,
-    *_: object,
-    **__: object,
+    query: Tensor, key: Tensor, value: Tensor, cum_seq_q: Tensor | None, cum_seq_k: Tensor | None, max_k: int
 ) -> Cost:
     """The five products of `backward`, for each sequence."""
     # Dense attention passes empty ends.
-    bounded = q_ends is not None and q_ends.numel() > 0
-    return backward_cost(*heads_second(q, k, v, q_ends if bounded else None, k_ends, max_k))
+    bounded = cum_seq_q is not None and cum_seq_q.numel() > 0
+    return backward_cost(*heads_second(query, key, value, cum_seq_q if bounded else None, cum_seq_k, max_k))
 
 
 @formula(aten._efficient_attention_backward)
 def efficient_backward(
-    _out: object,
-    _grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    _bias: Tensor | None,
-    _o: Tensor,
-    q_ends: Tensor | None,
-    k_ends: Tensor | None,
-    _max_q: int,
-    max_k: int,
-    /,
-    *_: object,
-    **__: object,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cu_seqlens_q: Tensor | None,
+    cu_seqlens_k: Tensor | None,
+    max_seqlen_k: int,
 ) -> Cost:
     """The five products of `backward`, for each sequence."""
-    return backward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k))
+    return backward_cost(*heads_second(query, key, value, cu_seqlens_q, cu_seqlens_k, max_seqlen_k))
 
 
 @formula(aten._cudnn_attention_backward)
 def cudnn_backward(
-    _out: object,
-    _grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    _o: Tensor,
-    _log_sum: Tensor,
-    _seed: Tensor,
-    _offset: Tensor,
-    _bias: Tensor | None,
-    q_ends: Tensor | None,
-    k_ends: Tensor | None,
-    _max_q: int,
-    max_k: int,
-    /,
-    *_: object,
-    **__: object,
+    query: Tensor, key: Tensor, value: Tensor, cum_seq_q: Tensor | None, cum_seq_k: Tensor | None, max_k: int
 ) -> Cost:
-    """The five products of `backward`, for each sequence."""
-    if q_ends is None or q_ends.numel() == 0:
-        return backward_cost(*_heads_first(q, k, v))
-    return backward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k))
+    """The five products of `backward`, dense as ``(b, h, l, e)`` or for each sequence."""
+    return backward_cost(*_forms(query, key, value, cum_seq_q, cum_seq_k, max_k))
 
 
 @formula(aten._transform_bias_rescale_qkv)
-def transform_bias_rescale_qkv(_out: object, qkv: Tensor, /, *_: object, **__: object) -> Cost:
+def transform_bias_rescale_qkv(qkv: Tensor) -> Cost:
     """``q = (q + bias) * scale``, ``k + bias``, ``v + bias``: the opening of PyTorch's fused multi-head attention."""
     n = qkv.numel()
     return Cost(0, n + n // 3)
@@ -360,58 +251,19 @@ def _multi_head(q: Tensor, k: Tensor, heads: int, extra: int) -> Cost:
 
 
 @formula(aten._native_multi_head_attention, aten._triton_multi_head_attention, sealed=True)
-def multi_head(
-    _out: object,
-    q: Tensor,
-    k: Tensor,
-    _v: Tensor,
-    _d: int,
-    heads: int,
-    _qkv_weight: Tensor,
-    _qkv_bias: Tensor,
-    _out_weight: Tensor,
-    _out_bias: Tensor,
-    mask: Tensor | None = None,
-    /,
-    *_: object,
-    **__: object,
-) -> Cost:
+def multi_head(query: Tensor, key: Tensor, num_head: int, mask: Tensor | None) -> Cost:
     """``out = attention(q @ wq, k @ wk, v @ wv) @ wo``, with biases: 4 projections and two products."""
-    return _multi_head(q, k, heads, 6 if mask is None else 7)
+    return _multi_head(query, key, num_head, 6 if mask is None else 7)
 
 
 @formula(aten._transformer_encoder_layer_fwd, sealed=True)
-def encoder_layer(
-    _out: Tensor,
-    x: Tensor,
-    d: int,
-    heads: int,
-    _qkv_weight: Tensor,
-    _qkv_bias: Tensor,
-    _out_weight: Tensor,
-    _out_bias: Tensor,
-    _gelu: bool,
-    _norm_first: bool,
-    _eps: float,
-    _norm_weight_1: Tensor,
-    _norm_bias_1: Tensor,
-    _norm_weight_2: Tensor,
-    _norm_bias_2: Tensor,
-    ffn_weight: Tensor,
-    _ffn_bias_1: Tensor,
-    _ffn_weight_2: Tensor,
-    _ffn_bias_2: Tensor,
-    mask: Tensor | None = None,
-    /,
-    *_: object,
-    **__: object,
-) -> Cost:
+def encoder_layer(src: Tensor, embed_dim: int, num_heads: int, ffn_weight_1: Tensor, mask: Tensor | None) -> Cost:
     """``x += attention(norm(x))``, ``x += activation(norm(x) @ w1) @ w2``, or the norms behind the sums.
 
     Two norms of 5 and two sums for each element, a bias and an activation for each hidden one, and a bias for each
     output. A convention that counts norms alone cannot tell these from the rest.
     """
-    n = x.numel()
-    hidden = n // (d or 1) * ffn_weight.shape[0]
-    rest = Cost(2 * hidden * d, 2 * hidden + n + 2 * 5 * n + 2 * n, hidden + n)
-    return _multi_head(x, x, heads, 6 if mask is None else 7) + rest
+    n = src.numel()
+    hidden = n // (embed_dim or 1) * ffn_weight_1.shape[0]
+    rest = Cost(2 * hidden * embed_dim, 2 * hidden + n + 2 * 5 * n + 2 * n, hidden + n)
+    return _multi_head(src, src, num_heads, 6 if mask is None else 7) + rest

@@ -39,157 +39,82 @@ def _cost(out: Tensor, driver: Tensor, weight: Tensor, epilogue: int) -> Cost:
 
 
 @formula(aten.convolution, aten._convolution, aten.convolution_overrideable)
-def convolution(
-    out: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    _stride: object,
-    _padding: object,
-    _dilation: object,
-    transposed: bool,
-    /,
-    *_: object,
-    **__: object,
-) -> Cost:
+def convolution(out: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool) -> Cost:
     """``out[n, o, p] = bias[o] + sum(weight[o, c, q] * x[n, c, p + q] for c, q)``; transposed, each ``x`` is spread."""
-    return _cost(out, x if transposed else out, weight, bias is not None)
+    return _cost(out, input if transposed else out, weight, bias is not None)
 
 
 @formula(aten.cudnn_convolution, aten._nnpack_spatial_convolution, aten._mps_convolution, aten.mkldnn_convolution)
 @formula(aten.miopen_convolution, aten.miopen_depthwise_convolution)
-def biased(out: Tensor, _x: Tensor, weight: Tensor, bias: object = None, /, *_: object, **__: object) -> Cost:
-    """``out[n, o, p] = bias[o] + sum(weight[o, c, q] * x[n, c, p + q] for c, q)``.
-
-    In the place of the bias ``cudnn_convolution`` takes a list, the padding: it has none.
-    """
-    return _cost(out, out, weight, hasattr(bias, "numel"))
+def biased(out: Tensor, weight: Tensor, bias: Tensor | None = None) -> Cost:
+    """``out[n, o, p] = bias[o] + sum(weight[o, c, q] * x[n, c, p + q] for c, q)``; ``cudnn`` takes no bias."""
+    return _cost(out, out, weight, bias is not None)
 
 
 @formula(aten.cudnn_convolution_relu, aten.miopen_convolution_relu)
-def biased_relu(out: Tensor, _x: Tensor, weight: Tensor, bias: Tensor | None, /, *_: object, **__: object) -> Cost:
+def biased_relu(out: Tensor, weight: Tensor, bias: Tensor | None) -> Cost:
     """``out = relu(bias + convolution(x, weight))``."""
     return _cost(out, out, weight, (bias is not None) + 1)
 
 
 @formula(aten.cudnn_convolution_add_relu, aten.miopen_convolution_add_relu)
-def add_relu(
-    out: Tensor,
-    _x: Tensor,
-    weight: Tensor,
-    _z: Tensor,
-    _alpha: object,
-    bias: Tensor | None,
-    /,
-    *_: object,
-    **__: object,
-) -> Cost:
+def add_relu(out: Tensor, weight: Tensor, bias: Tensor | None) -> Cost:
     """``out = relu(bias + convolution(x, weight) + alpha * z)``; ``alpha`` is taken as folded into the sum."""
     return _cost(out, out, weight, (bias is not None) + 2)
 
 
 @formula(aten._slow_conv2d_forward, aten.thnn_conv2d, aten.slow_conv3d, aten.slow_conv3d_forward)
 @formula(aten.slow_conv_dilated2d, aten.slow_conv_dilated3d, aten._conv_depthwise2d, aten.conv_depthwise3d)
-def sized(
-    out: Tensor, _x: Tensor, weight: Tensor, _kernel: object, bias: Tensor | None = None, /, *_: object, **__: object
-) -> Cost:
+def sized(out: Tensor, weight: Tensor, bias: Tensor | None) -> Cost:
     """``out[n, o, p] = bias[o] + sum(weight[o, c, q] * x[n, c, p + q] for c, q)``."""
     return _cost(out, out, weight, bias is not None)
 
 
 @formula(aten.slow_conv_transpose2d, aten.slow_conv_transpose3d)
-def sized_transposed(
-    out: Tensor, x: Tensor, weight: Tensor, _kernel: object, bias: Tensor | None = None, /, *_: object, **__: object
-) -> Cost:
+def sized_transposed(out: Tensor, self: Tensor, weight: Tensor, bias: Tensor | None) -> Cost:
     """``out[n, o, p + q] += weight[c, o, q] * x[n, c, p]``, and the bias."""
-    return _cost(out, x, weight, bias is not None)
+    return _cost(out, self, weight, bias is not None)
 
 
 @formula(aten.cudnn_convolution_transpose, aten._mps_convolution_transpose, aten.miopen_convolution_transpose)
-def transposed(out: Tensor, x: Tensor, weight: Tensor, bias: object = None, /, *_: object, **__: object) -> Cost:
+def transposed(out: Tensor, self: Tensor, weight: Tensor, bias: Tensor | None = None) -> Cost:
     """``out[n, o, p + q] += weight[c, o, q] * x[n, c, p]``, and the bias, which only ``miopen`` takes."""
-    return _cost(out, x, weight, hasattr(bias, "numel"))
+    return _cost(out, self, weight, bias is not None)
 
 
 @formula(mkldnn._convolution_pointwise)
-def pointwise(
-    out: Tensor,
-    _x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    _padding: object,
-    _stride: object,
-    _dilation: object,
-    _groups: int,
-    activation: str = "none",
-    /,
-    *_: object,
-) -> Cost:
+def pointwise(out: Tensor, W: Tensor, B: Tensor | None, attr: str) -> Cost:
     """``out = activation(bias + convolution(x, weight))``; one operation for each activation."""
-    return _cost(out, out, weight, (bias is not None) + (activation != "none"))
+    return _cost(out, out, W, (B is not None) + (attr != "none"))
 
 
-@formula(mkldnn._convolution_pointwise + ".binary")
-def pointwise_binary(
-    out: Tensor,
-    _x: Tensor,
-    _other: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    _padding: object,
-    _stride: object,
-    _dilation: object,
-    _groups: int,
-    _binary: str,
-    _alpha: object = None,
-    activation: str | None = None,
-    /,
-    *_: object,
-) -> Cost:
+@formula(mkldnn._convolution_pointwise + ".binary", mkldnn._convolution_pointwise_ + ".binary")
+def pointwise_binary(out: Tensor, W: Tensor, B: Tensor | None, unary_attr: str | None) -> Cost:
     """``out = activation((bias + convolution(x, weight)) + other)``; ``alpha`` is taken as folded into the sum."""
-    return _cost(out, out, weight, 1 + (bias is not None) + (activation not in (None, "none")))
-
-
-@formula(mkldnn._convolution_pointwise_ + ".binary")
-def pointwise_binary_(out: Tensor, other: Tensor, x: Tensor, /, *args: object) -> Cost:
-    """``other = activation((bias + convolution(x, weight)) + other)``."""
-    return pointwise_binary(out, x, other, *args)  # type: ignore[arg-type]
+    return _cost(out, out, W, 1 + (B is not None) + (unary_attr not in (None, "none")))
 
 
 @formula(mkldnn._convolution_transpose_pointwise)
-def transpose_pointwise(
-    out: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    _padding: object,
-    _output_padding: object,
-    _stride: object,
-    _dilation: object,
-    _groups: int,
-    activation: str = "none",
-    /,
-    *_: object,
-) -> Cost:
+def transpose_pointwise(out: Tensor, X: Tensor, W: Tensor, B: Tensor | None, attr: str) -> Cost:
     """``out[n, o, p + q] += weight[c, o, q] * x[n, c, p]``, the bias, and one operation for each activation.
 
     The weight may be packed with its channels in another order, so that they are read from ``x``.
     """
-    outputs, epilogue = out.numel(), (bias is not None) + (activation != "none")
-    return Cost(x.numel() * (weight.numel() // (x.shape[1] or 1)), outputs * epilogue, outputs)
+    outputs, epilogue = out.numel(), (B is not None) + (attr != "none")
+    return Cost(X.numel() * (W.numel() // (X.shape[1] or 1)), outputs * epilogue, outputs)
 
 
 @formula(aten.conv_tbc)
-def conv_tbc(out: Tensor, _x: Tensor, weight: Tensor, /, *_: object, **__: object) -> Cost:
+def conv_tbc(out: Tensor, weight: Tensor) -> Cost:
     """``out[t, b, o] = bias[o] + sum(weight[q, c, o] * x[t + q, b, c] for q, c)``."""
     outputs = out.numel()
     return Cost(outputs * weight.shape[0] * weight.shape[1], outputs, outputs)
 
 
 @formula(aten.conv_tbc_backward)
-def conv_tbc_backward(_out: object, grad: Tensor, _x: Tensor, weight: Tensor, /, *_: object, **__: object) -> Cost:
+def conv_tbc_backward(self: Tensor, weight: Tensor) -> Cost:
     """The forward's products once for the input's gradient and once for the weight's; the bias's is a sum."""
-    grads = grad.numel()
+    grads = self.numel()
     return Cost(2 * grads * weight.shape[0] * weight.shape[1], grads)
 
 
@@ -198,56 +123,38 @@ def _backward(grad: Tensor, driver: Tensor, weight: Tensor, mask: Sequence[bool]
     return Cost(real_macs(macs, grad), grad.numel() if len(mask) == 3 and mask[2] else 0)
 
 
-@formula(aten.convolution_backward)
+@formula(aten.convolution_backward, aten.convolution_backward_overrideable)
 def convolution_backward(
-    _out: object,
-    grad: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    _bias_sizes: object,
-    _stride: object,
-    _padding: object,
-    _dilation: object,
-    transposed: bool,
-    _output_padding: object,
-    _groups: int,
-    mask: Sequence[bool],
-    /,
-    **_: object,
+    grad_output: Tensor, input: Tensor, weight: Tensor, transposed: bool, output_mask: Sequence[bool]
 ) -> Cost:
     """``grad_x += weight * grad``, ``grad_weight += x * grad``, ``grad_bias += grad``: those that are asked for.
 
     Each of the first two multiplies the same pairs as the forward does, once.
     """
-    return _backward(grad, x if transposed else grad, weight, mask)
-
-
-@formula(aten.convolution_backward_overrideable)
-def convolution_backward_overrideable(
-    out: object, grad: Tensor, x: Tensor, weight: Tensor, /, *options: object, **_: object
-) -> Cost:
-    """As `convolution_backward`, whose ``bias_sizes`` it lacks."""
-    return convolution_backward(out, grad, x, weight, None, *options)  # type: ignore[arg-type]
+    return _backward(grad_output, input if transposed else grad_output, weight, output_mask)
 
 
 @formula(aten.mps_convolution_backward)
-def backward(_out: object, _x: Tensor, grad: Tensor, weight: Tensor, /, *options: Sequence[bool], **_: object) -> Cost:
+def backward(grad_output: Tensor, weight: Tensor, output_mask: Sequence[bool]) -> Cost:
     """The forward's products once for each gradient that is asked for; the bias's is a sum."""
-    return _backward(grad, grad, weight, options[-1])
+    return _backward(grad_output, grad_output, weight, output_mask)
 
 
 @formula(aten.mps_convolution_transpose_backward)
-def transpose_backward(
-    _out: object, x: Tensor, grad: Tensor, weight: Tensor, /, *options: Sequence[bool], **_: object
-) -> Cost:
+def transpose_backward(self: Tensor, grad_output: Tensor, weight: Tensor, output_mask: Sequence[bool]) -> Cost:
     """The forward's products once for each gradient that is asked for."""
-    return _backward(grad, x, weight, options[-1])
+    return _backward(grad_output, self, weight, output_mask)
 
 
 @formula(aten._slow_conv2d_backward)
 def slow_conv2d_backward(
-    _out: object, grad: Tensor, _x: Tensor, weight: Tensor, /, *options: Sequence[bool], **outs: Tensor | None
+    grad_output: Tensor,
+    weight: Tensor,
+    output_mask: Sequence[bool] = (),
+    grad_input: Tensor | None = None,
+    grad_weight: Tensor | None = None,
+    grad_bias: Tensor | None = None,
 ) -> Cost:
     """The forward's products once for each gradient that is asked for, by a mask or by a tensor to write it to."""
-    asked = [outs.get(f"grad_{what}") is not None for what in ("input", "weight", "bias")] if outs else options[-1]
-    return _backward(grad, grad, weight, asked)
+    asked = output_mask or [grad is not None for grad in (grad_input, grad_weight, grad_bias)]
+    return _backward(grad_output, grad_output, weight, asked)

@@ -7,7 +7,7 @@ Scaling by 1 is not counted: ``add`` is one operation, ``add`` with ``alpha`` tw
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -30,40 +30,40 @@ def add(out: Tensor, _a: object, _b: object, /, alpha: object = 1, **_: object) 
 
 
 @formula(aten._foreach_add, aten._foreach_sub)
-def foreach_add(out: object, members: list[Tensor], _other: object, /, alpha: object = 1, **_: object) -> Cost:
+def foreach_add(out: object, self: list[Tensor], alpha: object = 1) -> Cost:
     """``out[i] = a[i] + alpha * b[i]``: one operation for each element, two with an ``alpha``."""
-    outputs = scalars(members if out is None else out)
+    outputs = scalars(self if out is None else out)
     return Cost(0, outputs if alpha == 1 else 2 * outputs, 0)
 
 
 @formula(aten.addcmul, aten.addcdiv)
-def addcmul(out: Tensor, _a: object, _b: object, _c: object, /, value: object = 1, **_: object) -> Cost:
+def addcmul(out: Tensor, value: object) -> Cost:
     """``out = a + value * b * c``, or ``b / c``: two operations for each output element, three with a ``value``."""
     outputs = out.numel() if out.layout is _STRIDED else scalars(out)
     return Cost(0, 2 * outputs if value == 1 else 3 * outputs, 0)
 
 
 @formula(aten._foreach_addcmul, aten._foreach_addcdiv)
-def foreach_addcmul(out: object, members: list[Tensor], _b: object, _c: object, /, value: object = 1, **_: Any) -> Cost:
+def foreach_addcmul(out: object, self: list[Tensor], value: object = None) -> Cost:
     """``out[i] = a[i] + value * b[i] * c[i]``, or ``b[i] / c[i]``: two operations each, three with a ``value``."""
-    outputs = scalars(members if out is None else out)
-    return Cost(0, 2 * outputs if isinstance(value, (int, float)) and value == 1 else 3 * outputs, 0)
+    outputs = scalars(self if out is None else out)
+    return Cost(0, 2 * outputs if value == 1 else 3 * outputs, 0)
 
 
 @formula(aten.native_dropout)
-def native_dropout(out: tuple[Tensor, Tensor], _x: Tensor, _p: float, train: bool | None, /, **_: object) -> Cost:
+def native_dropout(out: tuple[Tensor, Tensor], train: bool | None) -> Cost:
     """``out = x * mask * scale``: two operations for each element in training; drawing the mask is free."""
     return Cost(0, 2 * out[0].numel() if train is not False else 0, 0)
 
 
 @formula(aten.glu_backward)
-def glu_backward(_out: Tensor, grad: Tensor, /, *_: object, **__: object) -> Cost:
+def glu_backward(grad_output: Tensor) -> Cost:
     """``s = sigmoid(b); da = grad * s; db = da * a * (1 - s)``: five operations for each incoming gradient."""
-    return Cost(0, 5 * grad.numel(), 0)
+    return Cost(0, 5 * grad_output.numel(), 0)
 
 
 @formula(aten._prelu_kernel_backward)
-def prelu_backward(out: tuple[Tensor, Tensor], /, *_: object, **__: object) -> Cost:
+def prelu_backward(out: tuple[Tensor, Tensor]) -> Cost:
     """``dx = grad * (x > 0 ? 1 : w)`` and ``dw = grad * (x > 0 ? 0 : x)``: a comparison and a product, twice."""
     return Cost(0, 4 * out[0].numel(), 0)
 

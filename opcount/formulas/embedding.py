@@ -17,16 +17,7 @@ _MEAN = 1
 
 @formula(aten._embedding_bag, aten._embedding_bag_forward_only)
 def embedding_bag(
-    out: tuple[Tensor, ...],
-    weight: Tensor,
-    indices: Tensor,
-    _offsets: Tensor,
-    _scale_grad_by_freq: bool = False,
-    mode: int = 0,
-    _sparse: bool = False,
-    per_sample_weights: Tensor | None = None,
-    *_: object,
-    **__: object,
+    out: tuple[Tensor, ...], weight: Tensor, indices: Tensor, mode: int, per_sample_weights: Tensor | None
 ) -> Cost:
     """``out[bag] = sum(weight[i] for i in bag)``: one operation for each element of each row that is looked up.
 
@@ -38,21 +29,21 @@ def embedding_bag(
 
 
 @formula(aten._embedding_bag_backward, aten._embedding_bag_dense_backward, aten._embedding_bag_sparse_backward)
-def embedding_bag_backward(_out: Tensor, grad: Tensor, indices: Tensor, /, *_: object, **__: object) -> Cost:
+def embedding_bag_backward(grad: Tensor, indices: Tensor) -> Cost:
     """The gradient of a bag is added to each row of it: one operation for each element of each row."""
     return Cost(0, indices.numel() * grad.shape[-1], 0)
 
 
 @formula(aten._embedding_bag_per_sample_weights_backward)
-def per_sample_weights_backward(_out: Tensor, _grad: Tensor, weight: Tensor, indices: Tensor, /, *_: object) -> Cost:
+def per_sample_weights_backward(weight: Tensor, indices: Tensor) -> Cost:
     """``out[i] = sum(grad[bag of i] * weight[i])``: a product and an addition for each element of each row."""
     return Cost(0, 2 * indices.numel() * weight.shape[-1], 0)
 
 
 @formula(aten.embedding_renorm)
-def embedding_renorm(_out: Tensor, weight: Tensor, indices: Tensor, /, *_: object, **__: object) -> Cost:
+def embedding_renorm(self: Tensor, indices: Tensor) -> Cost:
     """Rows that are looked up are normed and scaled: two operations for each element."""
-    return Cost(0, 2 * indices.numel() * weight.shape[-1], 0)
+    return Cost(0, 2 * indices.numel() * self.shape[-1], 0)
 
 
 register("embedding", per_input(1), ["aten.embedding_dense_backward"])

@@ -23,19 +23,19 @@ prims = Names("prims")
 
 
 @formula(aten._fft_c2c, prims.fft_c2c)
-def c2c(out: Tensor, x: Tensor, /, dim: Sequence[int], *_: object, **__: object) -> Cost:
+def c2c(out: Tensor, self: Tensor, dim: Sequence[int]) -> Cost:
     """``5 N log2 n``: N complex points, transformed along ``n``, the product of the lengths of ``dim``."""
-    return Cost(0, _complex(out.numel(), x, dim), 0)
+    return Cost(0, _complex(out.numel(), self, dim), 0)
 
 
 @formula(aten._fft_r2c, prims.fft_r2c)
-def r2c(_out: Tensor, x: Tensor, /, dim: Sequence[int], *_: object, **__: object) -> Cost:
+def r2c(self: Tensor, dim: Sequence[int]) -> Cost:
     """``2.5 N log2 n`` along the last of ``dim``; the others transform the ``n / 2 + 1`` points that are left."""
-    return Cost(0, _real(x, dim), 0)
+    return Cost(0, _real(self, dim), 0)
 
 
 @formula(aten._fft_c2r, prims.fft_c2r)
-def c2r(out: Tensor, _x: Tensor, /, dim: Sequence[int], *_: object, **__: object) -> Cost:
+def c2r(out: Tensor, dim: Sequence[int]) -> Cost:
     """The reverse of a real transform: as many operations."""
     return Cost(0, _real(out, dim), 0)
 

@@ -17,77 +17,59 @@ _MEAN = 1
 
 
 @formula(aten.mse_loss)
-def mse_loss(_out: Tensor, x: Tensor, _target: Tensor, /, reduction: int = _MEAN, **_: object) -> Cost:
+def mse_loss(self: Tensor, reduction: int) -> Cost:
     """``(x - target) ** 2``: two operations for each element, one more to reduce."""
-    return Cost(0, x.numel() * (2 + (reduction != _NONE)), 0)
+    return Cost(0, self.numel() * (2 + (reduction != _NONE)), 0)
 
 
 @formula(aten.smooth_l1_loss, aten.huber_loss)
-def huber_loss(_out: Tensor, x: Tensor, _target: Tensor, /, reduction: int = _MEAN, *_: object, **__: object) -> Cost:
+def huber_loss(self: Tensor, reduction: int) -> Cost:
     """``d = abs(x - target); d < beta ? d * d / (2 * beta) : d - beta / 2``: five operations, one more to reduce."""
-    return Cost(0, x.numel() * (5 + (reduction != _NONE)), 0)
+    return Cost(0, self.numel() * (5 + (reduction != _NONE)), 0)
 
 
 @formula(aten.soft_margin_loss)
-def soft_margin_loss(_out: Tensor, x: Tensor, _target: Tensor, /, reduction: int = _MEAN, **_: object) -> Cost:
+def soft_margin_loss(self: Tensor, reduction: int) -> Cost:
     """``log1p(exp(-x * target))``: a negation, a product, two transcendentals, one more to reduce."""
-    return Cost(0, x.numel() * (4 + (reduction != _NONE)), 0)
+    return Cost(0, self.numel() * (4 + (reduction != _NONE)), 0)
 
 
 @formula(aten.binary_cross_entropy)
-def binary_cross_entropy(
-    _out: Tensor, x: Tensor, _target: Tensor, /, weight: Tensor | None = None, reduction: int = _MEAN, **_: object
-) -> Cost:
+def binary_cross_entropy(self: Tensor, weight: Tensor | None, reduction: int) -> Cost:
     """``-(t * log(x) + (1 - t) * log(1 - x))``: eight operations, one more for a weight, one more to reduce."""
-    return Cost(0, x.numel() * (8 + (weight is not None) + (reduction != _NONE)), 0)
+    return Cost(0, self.numel() * (8 + (weight is not None) + (reduction != _NONE)), 0)
 
 
 @formula(aten.binary_cross_entropy_with_logits)
 def binary_cross_entropy_with_logits(
-    _out: Tensor,
-    x: Tensor,
-    _target: Tensor,
-    /,
-    weight: Tensor | None = None,
-    pos_weight: Tensor | None = None,
-    reduction: int = _MEAN,
-    **_: object,
+    self: Tensor, weight: Tensor | None, pos_weight: Tensor | None, reduction: int
 ) -> Cost:
     """``(1 - t) * x - log_sigmoid(x)``: four operations, one more for a weight, one more to reduce.
 
     A weight of the positives makes it ``(1 - t) * x - (1 + (p - 1) * t) * log_sigmoid(x)``: four more.
     """
-    return Cost(0, x.numel() * (4 + 4 * (pos_weight is not None) + (weight is not None) + (reduction != _NONE)), 0)
+    return Cost(0, self.numel() * (4 + 4 * (pos_weight is not None) + (weight is not None) + (reduction != _NONE)), 0)
 
 
 @formula(aten.nll_loss_forward, aten.nll_loss2d_forward)
-def nll_loss(
-    _out: tuple[Tensor, Tensor],
-    _x: Tensor,
-    target: Tensor,
-    weight: Tensor | None,
-    reduction: int,
-    /,
-    *_: object,
-    **__: object,
-) -> Cost:
+def nll_loss(target: Tensor, weight: Tensor | None, reduction: int) -> Cost:
     """``-w[target] * x[target]``: a negation for each target, a product for a weight, one more to reduce."""
     return Cost(0, target.numel() * (1 + (weight is not None) + (reduction != _NONE)), 0)
 
 
 @formula(aten.nll_loss_backward, aten.nll_loss2d_backward)
-def nll_loss_backward(_out: Tensor, _grad: Tensor, _x: Tensor, target: Tensor, /, *_: object, **__: object) -> Cost:
+def nll_loss_backward(target: Tensor) -> Cost:
     """``-w[target] * grad``, divided by the total weight: three operations for each target."""
     return Cost(0, 3 * target.numel(), 0)
 
 
 @formula(aten.multi_margin_loss, aten.multilabel_margin_loss_forward)
-def margin_loss(_out: object, x: Tensor, /, *_: object, **__: object) -> Cost:
+def margin_loss(self: Tensor) -> Cost:
     """``sum(max(0, margin - x[target] + x[i]) for i)``: four operations for each class.
 
     The targets of a multi-label row are known to the data alone: one is counted, which is a lower bound.
     """
-    return Cost(0, 4 * x.numel(), 0)
+    return Cost(0, 4 * self.numel(), 0)
 
 
 _FORWARD_STATE = 13
@@ -95,7 +77,7 @@ _BACKWARD_STATE = 15
 
 
 @formula(aten._ctc_loss)
-def ctc_loss(out: tuple[Tensor, Tensor], /, *_: object, **__: object) -> Cost:
+def ctc_loss(out: tuple[Tensor, Tensor]) -> Cost:
     """Each state of each step is the logarithm of a sum of three exponentials, plus a log-probability: 13 operations.
 
     Two comparisons, three subtractions, three exponentials, two additions, a logarithm, and two additions.
@@ -104,14 +86,13 @@ def ctc_loss(out: tuple[Tensor, Tensor], /, *_: object, **__: object) -> Cost:
 
 
 @formula(aten._ctc_loss_backward)
-def ctc_loss_backward(_out: Tensor, _grad: Tensor, log_probs: Tensor, /, *args: Tensor, **_: object) -> Cost:
+def ctc_loss_backward(log_probs: Tensor, log_alpha: Tensor) -> Cost:
     """The forward's recursion from the other end, merged with it state by state; then a softmax's gradient."""
-    states = args[4].numel()
-    return Cost(0, _BACKWARD_STATE * states + 3 * log_probs.numel(), 0)
+    return Cost(0, _BACKWARD_STATE * log_alpha.numel() + 3 * log_probs.numel(), 0)
 
 
 @formula(aten._cudnn_ctc_loss, aten.miopen_ctc_loss)
-def cudnn_ctc_loss(_out: object, log_probs: Tensor, targets: Tensor, /, *_: object, **__: object) -> Cost:
+def cudnn_ctc_loss(log_probs: Tensor, targets: Tensor) -> Cost:
     """Forward and backward at once: at each step, ``2 l + 1`` states for a target of length ``l``."""
     steps, batch = log_probs.shape[0], log_probs.shape[1] if log_probs.dim() == 3 else 1
     states = steps * (2 * targets.numel() + batch)

@@ -28,76 +28,58 @@ def _evaluation(x: Tensor, weight: Tensor | None) -> Cost:
 
 
 @formula(aten.native_batch_norm, aten._native_batch_norm_legit, aten._native_batch_norm_legit_functional)
+@formula(aten._native_batch_norm_legit + ".no_stats", aten._native_batch_norm_legit + ".no_stats_out")
 @formula(aten.cudnn_batch_norm, aten.miopen_batch_norm)
-def batch_norm(
-    _out: object,
-    x: Tensor,
-    weight: Tensor | None,
-    _bias: Tensor | None,
-    _mean: Tensor | None,
-    _var: Tensor | None,
-    training: bool,
-    /,
-    *_: object,
-    **__: object,
-) -> Cost:
+def batch_norm(input: Tensor, weight: Tensor | None, training: bool) -> Cost:
     """``out = (x - mean) * rstd * weight + bias``: training 5 for each element, 4 without weight; evaluation 2 or 1.
 
     Training is what the call says. An instance norm is a batch norm in training.
     """
-    return _training(x, weight) if training else _evaluation(x, weight)
-
-
-@formula(aten._native_batch_norm_legit + ".no_stats", aten._native_batch_norm_legit + ".no_stats_out")
-def batch_norm_no_stats(
-    _out: object, x: Tensor, weight: Tensor | None, _bias: object, training: bool, /, *_: object, **__: object
-) -> Cost:
-    """``out = (x - mean) * rstd * weight + bias``, without running statistics."""
-    return _training(x, weight) if training else _evaluation(x, weight)
+    return _training(input, weight) if training else _evaluation(input, weight)
 
 
 @formula(aten._batch_norm_with_update, aten._batch_norm_with_update_functional)
 @formula(aten.native_group_norm)
-def normalize(_out: object, x: Tensor, weight: Tensor | None, /, *_: object, **__: object) -> Cost:
+def normalize(input: Tensor, weight: Tensor | None) -> Cost:
     """``out = (x - mean) * rstd * weight + bias``: 5 for each element, 4 without weight."""
-    return _training(x, weight)
+    return _training(input, weight)
 
 
 @formula(aten._batch_norm_no_update, aten._native_batch_norm_legit_no_training)
-def batch_norm_evaluation(_out: object, x: Tensor, weight: Tensor | None, /, *_: object, **__: object) -> Cost:
+def batch_norm_evaluation(input: Tensor, weight: Tensor | None) -> Cost:
     """``out = (x - mean) * rstd * weight + bias``, with known statistics: 2 for each element, 1 without weight."""
-    return _evaluation(x, weight)
+    return _evaluation(input, weight)
 
 
 @formula(aten.native_layer_norm)
-def layer_norm(_out: object, x: Tensor, _shape: object, weight: Tensor | None, /, *_: object, **__: object) -> Cost:
+def layer_norm(input: Tensor, weight: Tensor | None) -> Cost:
     """``out = (x - mean) * rstd * weight + bias``: 5 for each element, 4 without weight."""
-    return _training(x, weight)
+    return _training(input, weight)
 
 
 @formula(aten._fused_rms_norm)
-def rms_norm(_out: object, x: Tensor, _shape: object, weight: Tensor | None, /, *_: object, **__: object) -> Cost:
+def rms_norm(input: Tensor, weight: Tensor | None) -> Cost:
     """``out = x * rsqrt(mean(x * x)) * weight``: 4 for each element, 3 without weight."""
-    return Cost(0, x.numel() * (3 if weight is None else 4))
+    return Cost(0, input.numel() * (3 if weight is None else 4))
 
 
 @formula(aten.batch_norm_stats, aten.batch_norm_update_stats)
-def batch_norm_stats(_out: object, x: Tensor, /, *_: object, **__: object) -> Cost:
+def batch_norm_stats(input: Tensor) -> Cost:
     """``mean = sum(x) / n``, ``var = sum((x - mean) ** 2) / n``: 3 for each element.
 
     With `batch_norm_elemt` that is what a batch norm in training costs.
     """
-    return Cost(0, 3 * x.numel())
+    return Cost(0, 3 * input.numel())
 
 
 @formula(aten.batch_norm_elemt)
-def batch_norm_elemt(_out: Tensor, x: Tensor, weight: Tensor | None = None, /, *_: object, **__: object) -> Cost:
+def batch_norm_elemt(input: Tensor, weight: Tensor | None) -> Cost:
     """``out = (x - mean) * rstd * weight + bias``: as in evaluation, 2 for each element, 1 without weight."""
-    return _evaluation(x, weight)
+    return _evaluation(input, weight)
 
 
 @formula(aten.batch_norm_gather_stats, aten.batch_norm_gather_stats_with_counts)
-def batch_norm_gather_stats(_out: object, _x: Tensor, mean: Tensor, /, *_: object, **__: object) -> Cost:
+def batch_norm_gather_stats(mean: Tensor) -> Cost:
     """``n += m``, ``delta = mean[i] - mean``, ``mean += delta * m / n``, ``m2 += delta ** 2 * ...`` for each replica.
 
     About 10 for each mean that is gathered, whatever the size of ``x``.
@@ -115,92 +97,66 @@ def _backward(numel: int, mask: Sequence[bool], training: bool = True) -> Cost:
     return Cost(0, numel * each)
 
 
-@formula(aten.native_batch_norm_backward, aten.batch_norm_backward)
-def batch_norm_backward(
-    _out: object,
-    grad: Tensor,
-    _x: Tensor,
-    _weight: object,
-    _mean: object,
-    _var: object,
-    _save_mean: object,
-    _save_rstd: object,
-    training: bool,
-    _eps: float,
-    mask: Sequence[bool],
-    /,
-    *_: object,
-    **__: object,
-) -> Cost:
+@formula(aten.native_batch_norm_backward)
+def batch_norm_backward(grad_out: Tensor, train: bool, output_mask: Sequence[bool]) -> Cost:
     """``dbias = sum(dy)``, ``dweight = sum(dy * xhat)``, ``dx = scale * (dy - mean(dy) - xhat * mean(dy * xhat))``.
 
     ``xhat = (x - mean) * rstd``. For each element 9 in training, 6 in evaluation, where ``dx = scale * dy``; less when
     the mask asks for less.
     """
-    return _backward(grad.numel(), mask, training)
+    return _backward(grad_out.numel(), output_mask, train)
+
+
+@formula(aten.batch_norm_backward)
+def updated_batch_norm_backward(grad_out: Tensor, update: bool, output_mask: Sequence[bool]) -> Cost:
+    """As `native_batch_norm_backward`, where ``update`` says that the forward was one in training."""
+    return _backward(grad_out.numel(), output_mask, update)
 
 
 @formula(aten.cudnn_batch_norm_backward, aten.miopen_batch_norm_backward)
-def batch_norm_backward_whole(_out: object, x: Tensor, /, *_: object, **__: object) -> Cost:
+def batch_norm_backward_whole(input: Tensor) -> Cost:
     """All three gradients of a batch norm in training: 9 for each element."""
-    return Cost(0, 9 * x.numel())
+    return Cost(0, 9 * input.numel())
 
 
 @formula(aten.batch_norm_backward_reduce)
-def batch_norm_backward_reduce(_out: object, grad: Tensor, /, *_: object, **__: object) -> Cost:
+def batch_norm_backward_reduce(grad_out: Tensor) -> Cost:
     """``sum(dy)`` and ``sum(dy * (x - mean))``, with ``rstd``: 5 for each element."""
-    return Cost(0, 5 * grad.numel())
+    return Cost(0, 5 * grad_out.numel())
 
 
 @formula(aten.batch_norm_backward_elemt)
-def batch_norm_backward_elemt(_out: Tensor, grad: Tensor, /, *_: object, **__: object) -> Cost:
+def batch_norm_backward_elemt(grad_out: Tensor) -> Cost:
     """``dx = scale * (dy - mean(dy) - xhat * mean(dy * xhat))`` with the means known: 4 for each element."""
-    return Cost(0, 4 * grad.numel())
+    return Cost(0, 4 * grad_out.numel())
 
 
 @formula(aten.native_group_norm_backward)
-def group_norm_backward(_out: object, grad: Tensor, /, *args: Sequence[bool], **_: object) -> Cost:
+def group_norm_backward(grad_out: Tensor, output_mask: Sequence[bool]) -> Cost:
     """As a batch norm's: sums over a channel (5 for each element) serve weight, bias and input; ``dx`` is 4 more."""
-    return _backward(grad.numel(), args[-1])
+    return _backward(grad_out.numel(), output_mask)
 
 
 @formula(aten.native_layer_norm_backward)
-def layer_norm_backward(
-    _out: object,
-    grad: Tensor,
-    _x: Tensor,
-    _shape: object,
-    _mean: Tensor,
-    _rstd: Tensor,
-    weight: Tensor | None,
-    _bias: Tensor | None,
-    mask: Sequence[bool],
-    /,
-    **_: object,
-) -> Cost:
+def layer_norm_backward(grad_out: Tensor, weight: Tensor | None, output_mask: Sequence[bool]) -> Cost:
     """``dx = rstd * (g - mean(g) - xhat * mean(g * xhat))`` with ``g = dy * weight``; ``sum(dy * xhat)``; ``sum(dy)``.
 
     For each element: ``xhat`` 2, ``dx`` 7 and 1 for the weight, ``dweight`` 2, ``dbias`` 1.
     """
-    each = 2 * (mask[0] or mask[1]) + 2 * mask[1] + mask[2] + mask[0] * (7 if weight is None else 8)
-    return Cost(0, grad.numel() * each)
+    each = (
+        2 * (output_mask[0] or output_mask[1])
+        + 2 * output_mask[1]
+        + output_mask[2]
+        + output_mask[0] * (7 if weight is None else 8)
+    )
+    return Cost(0, grad_out.numel() * each)
 
 
 @formula(aten._fused_rms_norm_backward)
-def rms_norm_backward(
-    _out: object,
-    grad: Tensor,
-    _x: Tensor,
-    _shape: object,
-    _rstd: Tensor,
-    weight: Tensor | None,
-    mask: Sequence[bool],
-    /,
-    **_: object,
-) -> Cost:
+def rms_norm_backward(grad_out: Tensor, weight: Tensor | None, output_mask: Sequence[bool]) -> Cost:
     """``dx = rstd * (g - xhat * mean(g * xhat))`` with ``g = dy * weight``; ``dweight = sum(dy * xhat)``.
 
     For each element: ``xhat`` 1, ``dx`` 5 and 1 for the weight, ``dweight`` 2.
     """
-    each = (mask[0] or mask[1]) + 2 * mask[1] + mask[0] * (5 if weight is None else 6)
-    return Cost(0, grad.numel() * each)
+    each = (output_mask[0] or output_mask[1]) + 2 * output_mask[1] + output_mask[0] * (5 if weight is None else 6)
+    return Cost(0, grad_out.numel() * each)

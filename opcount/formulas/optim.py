@@ -18,52 +18,54 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    Tensors = Sequence[Tensor]
+
 _ADAM = 3 + 1 + 3 + 1 + 1 + 1 + 3
 """lerp of the mean; scaling and addcmul of the variance; its root, divided, plus eps; addcdiv of the parameter."""
 
 
 @formula(aten._fused_adam)
-def adam(_out: object, params: Sequence[Tensor], /, *_: object, **options: object) -> Cost:
+def adam(self: Tensors, weight_decay: float, amsgrad: bool, maximize: bool, grad_scale: Tensor | None) -> Cost:
     """``m += (1 - b1) * (g - m); v = b2 * v + (1 - b2) * g * g; p -= lr * m / (sqrt(v) / c + eps)``: 13 operations.
 
     Weight decay ``g + d * p`` takes two more, amsgrad's maximum one, maximizing one, unscaling one.
     """
-    return _each(params, _ADAM + _options(options, decay=2))
+    return _each(self, _ADAM + 2 * bool(weight_decay), amsgrad, maximize, grad_scale)
 
 
 @formula(aten._fused_adamw)
-def adamw(_out: object, params: Sequence[Tensor], /, *_: object, **options: object) -> Cost:
+def adamw(self: Tensors, weight_decay: float, amsgrad: bool, maximize: bool, grad_scale: Tensor | None) -> Cost:
     """As Adam, 13 operations; weight decay ``p * (1 - lr * d)`` takes one more."""
-    return _each(params, _ADAM + _options(options, decay=1))
+    return _each(self, _ADAM + bool(weight_decay), amsgrad, maximize, grad_scale)
 
 
 @formula(aten._fused_sgd)
-def sgd(_out: object, params: Sequence[Tensor], /, *_: object, **options: object) -> Cost:
+def sgd(
+    self: Tensors,
+    weight_decay: float,
+    momentum: float,
+    dampening: float,
+    nesterov: bool,
+    maximize: bool,
+    is_first_step: bool,
+    grad_scale: Tensor | None,
+) -> Cost:
     """``p -= lr * g``: two operations; with momentum, ``b = m * b + (1 - d) * g`` takes three more.
 
     Two without dampening, none in the first step; Nesterov's ``g + m * b`` takes two, weight decay two.
     """
-    momentum = 0
-    if options.get("momentum"):
-        first = options.get("is_first_step")
-        momentum = (0 if first else 3 if options.get("dampening") else 2) + (2 if options.get("nesterov") else 0)
-    return _each(params, 2 + momentum + _options(options, decay=2))
+    moved = 0
+    if momentum:
+        moved = (0 if is_first_step else 3 if dampening else 2) + 2 * nesterov
+    return _each(self, 2 + moved + 2 * bool(weight_decay), maximize, grad_scale)
 
 
 @formula(aten._fused_adagrad)
-def adagrad(_out: object, params: Sequence[Tensor], /, *_: object, **options: object) -> Cost:
+def adagrad(self: Tensors, weight_decay: float, maximize: bool, grad_scale: Tensor | None) -> Cost:
     """``s += g * g; p -= lr * g / (sqrt(s) + eps)``: seven operations; weight decay takes two more."""
-    return _each(params, 7 + _options(options, decay=2))
+    return _each(self, 7 + 2 * bool(weight_decay), maximize, grad_scale)
 
 
-def _options(options: dict[str, object], *, decay: int) -> int:
-    return (
-        (decay if options.get("weight_decay") else 0)
-        + bool(options.get("amsgrad"))
-        + bool(options.get("maximize"))
-        + (options.get("grad_scale") is not None)
-    )
-
-
-def _each(params: Sequence[Tensor], times: int) -> Cost:
-    return Cost(0, times * scalars(params), 0)
+def _each(params: Tensors, times: int, *more: Tensor | bool | None) -> Cost:
+    """Price so many operations for each element, and one for each option that is on."""
+    return Cost(0, (times + sum(option is not None and option is not False for option in more)) * scalars(params))

@@ -127,7 +127,7 @@ def voxelize(_out: object, points: Tensor, /, *_: object) -> Cost:
 @formula(autograd._DynamicScatter)
 def scatter_to_voxels(out: tuple[Tensor, Tensor], x: Tensor, cells: Tensor, kind: str = "max", /) -> Cost:
     """The cells in use, as `unique` finds them; then one operation for each feature, and a division for each mean."""
-    return unique(out, cells) + Cost(0, x.numel() + (out[0].numel() if kind == "mean" else 0))
+    return unique(cells) + Cost(0, x.numel() + (out[0].numel() if kind == "mean" else 0))
 
 
 @formula(autograd._DynamicScatterBackward)

@@ -59,10 +59,10 @@ def linear(out: Tensor, x: Tensor, /, *_: object, **__: object) -> Cost:
 
 
 @formula(sparse.qlinear, sparse.qlinear_relu, sparse.qlinear_dynamic, sparse.qlinear_relu_dynamic)
-def block_sparse_linear(out: Tensor, x: Tensor, packed: Any, /, *_: object, **__: object) -> Cost:
+def block_sparse_linear(out: Tensor, X: Tensor, W_prepack: Any) -> Cost:
     """``out[..., n] = sum(x[..., k] * weight[n, k] for stored weight[n, k])``."""
-    weight = torch.ops.sparse.qlinear_unpack(packed)[0]
-    return Cost(int(weight.count_nonzero()) * (x.numel() // x.shape[-1]), 0, out.numel())
+    weight = torch.ops.sparse.qlinear_unpack(W_prepack)[0]
+    return Cost(int(weight.count_nonzero()) * (X.numel() // X.shape[-1]), 0, out.numel())
 
 
 @formula(
@@ -80,10 +80,10 @@ def conv(out: Tensor, _x: Tensor, packed: Any, /, *_: object, **__: object) -> C
 
 
 @formula(quantized.conv2d_add, quantized.conv2d_add_relu)
-def conv_add(out: Tensor, _x: Tensor, _sum: Tensor, packed: Any, /, *_: object, **__: object) -> Cost:
+def conv_add(out: Tensor, packed_weight: Any) -> Cost:
     """A convolution on 8-bit numbers, added to what is there."""
     outputs = out.numel()
-    return Cost(outputs * prod(packed.unpack()[0].shape[1:]), outputs, outputs)
+    return Cost(outputs * prod(packed_weight.unpack()[0].shape[1:]), outputs, outputs)
 
 
 @formula(
@@ -100,10 +100,10 @@ def conv_transpose(out: Tensor, x: Tensor, packed: Any, /, *_: object, **__: obj
 
 
 @formula(onednn.qconv_pointwise, onednn.qconv1d_pointwise, onednn.qconv2d_pointwise, onednn.qconv3d_pointwise)
-def onednn_conv(out: Tensor, _x: Tensor, _scale: Any, _zero: Any, weight: Tensor, /, *_: object, **__: object) -> Cost:
+def onednn_conv(out: Tensor, qw: Tensor) -> Cost:
     """A convolution on 8-bit numbers: the products of one window for each output element."""
     outputs = out.numel()
-    return Cost(outputs * prod(weight.shape[-(out.dim() - 1) :]), 0, outputs)
+    return Cost(outputs * prod(qw.shape[-(out.dim() - 1) :]), 0, outputs)
 
 
 @formula(bitsandbytes.gemv_4bit)
@@ -163,21 +163,16 @@ def embedding_bag(out: Tensor, _packed: Any, indices: Tensor, /, *_: object, **_
     quantized.embedding_bag_4bit_rowwise_offsets,
     quantized.embedding_bag_2bit_rowwise_offsets,
 )
-def embedding_bag_rowwise(out: Tensor, _weight: Tensor, indices: Tensor, /, *_: object, **__: object) -> Cost:
+def embedding_bag_rowwise(out: Tensor, indices: Tensor) -> Cost:
     """``out[bag] = sum(scale[i] * weight[i] + bias[i] for i in bag)``: three operations for each element of a row."""
     return Cost(0, 3 * indices.numel() * out.shape[-1], 0)
 
 
-@formula(quantized.max_pool1d, quantized.max_pool2d, aten.quantized_max_pool1d, aten.quantized_max_pool2d)
-def max_pool(out: Tensor, _x: Tensor, kernel: list[int], /, *_: object, **__: object) -> Cost:
+@formula(quantized.max_pool1d, quantized.max_pool2d)
+@formula(aten.quantized_max_pool1d, aten.quantized_max_pool2d, aten.quantized_max_pool3d)
+def max_pool(out: Tensor, kernel_size: list[int]) -> Cost:
     """The largest number of each window: one comparison for each of its elements."""
-    return Cost(0, out.numel() * prod(kernel), 0)
-
-
-@formula(aten.quantized_max_pool3d)
-def max_pool3d(out: Tensor, x: Tensor, kernel: list[int], /, *_: object, **__: object) -> Cost:
-    """The largest number of each window: one comparison for each of its elements."""
-    return max_pool(out, x, kernel)
+    return Cost(0, out.numel() * prod(kernel_size), 0)
 
 
 def _spelled(namespace: str, names: str) -> list[str]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     aten._sparse_log_softmax,
     aten._nested_tensor_softmax_with_shape,
 )
-def softmax(out: Tensor, /, *_: object, **__: object) -> Cost:
+def softmax(out: Tensor) -> Cost:
     """``exp(x - max(x)) / sum(exp(x - max(x)))``: five operations for each element.
 
     A comparison, a subtraction, an exponential, an addition and a division; the logarithm takes as many.
@@ -46,7 +46,7 @@ def softmax(out: Tensor, /, *_: object, **__: object) -> Cost:
     aten._sparse_softmax_backward_data,
     aten._sparse_log_softmax_backward_data,
 )
-def softmax_backward(out: Tensor, /, *_: object, **__: object) -> Cost:
+def softmax_backward(out: Tensor) -> Cost:
     """``y * (g - sum(g * y))``, or ``g - exp(y) * sum(g)`` for the logarithm: four operations for each element."""
     return Cost(0, 4 * scalars(out), 0)
 
@@ -56,74 +56,67 @@ def _pools_rows(_out: Tensor, x: Tensor, /, *_: object, **__: object) -> bool:
 
 
 @formula(aten._adaptive_avg_pool2d, when=_pools_rows)
-def adaptive_avg_pool1d(_out: Tensor, x: Tensor, /, *_: object, **__: object) -> Cost:
+def adaptive_avg_pool1d(self: Tensor) -> Cost:
     """``out[p] = mean(x[window p])`` along one dimension: one operation for each element of the input."""
-    return Cost(0, x.numel())
+    return Cost(0, self.numel())
 
 
 @formula(aten.logsumexp, aten.logcumsumexp, aten._logcumsumexp)
-def logsumexp(_out: Tensor, x: Tensor, /, *_: object, **__: object) -> Cost:
+def logsumexp(self: Tensor) -> Cost:
     """``max(x) + log(sum(exp(x - max(x))))``: a comparison, subtraction, exponential and addition for each element."""
-    return Cost(0, 4 * x.numel(), 0)
+    return Cost(0, 4 * self.numel(), 0)
 
 
 @formula(aten.sort, aten.argsort)
-def sort(_out: object, x: Tensor, /, *args: Any, dim: int = -1, **_: object) -> Cost:
+def sort(self: Tensor, dim: int) -> Cost:
     """``n log2 n`` comparisons for each row of ``n``, rounded up."""
-    given = [arg for arg in args if type(arg) is int]
-    length = x.shape[given[0] if given else dim] if x.dim() else 1
-    return Cost(0, x.numel() * log2_ceil(length), 0)
+    return Cost(0, self.numel() * log2_ceil(self.shape[dim] if self.dim() else 1), 0)
 
 
 @formula(aten._unique, aten._unique2, aten.unique_dim)
-def unique(_out: object, x: Tensor, /, *_: object, **__: object) -> Cost:
+def unique(self: Tensor) -> Cost:
     """Sort, ``n log2 n`` comparisons, then compare neighbours."""
-    return Cost(0, x.numel() * (log2_ceil(x.numel()) + 1), 0)
+    return Cost(0, self.numel() * (log2_ceil(self.numel()) + 1), 0)
 
 
 @formula(aten.searchsorted)
-def searchsorted(out: Tensor, row: Tensor, /, *_: object, **__: object) -> Cost:
+def searchsorted(out: Tensor, sorted_sequence: Tensor) -> Cost:
     """A binary search in a row of ``n``, ``log2(n + 1)`` comparisons, for each output element."""
-    return Cost(0, out.numel() * log2_ceil(row.shape[-1] + 1), 0)
+    return Cost(0, out.numel() * log2_ceil(sorted_sequence.shape[-1] + 1), 0)
 
 
 @formula(aten.bucketize)
-def bucketize(out: Tensor, _x: object, boundaries: Tensor, /, **_: object) -> Cost:
+def bucketize(out: Tensor, boundaries: Tensor) -> Cost:
     """A binary search among ``n`` boundaries, ``log2(n + 1)`` comparisons, for each output element."""
     return Cost(0, out.numel() * log2_ceil(boundaries.numel() + 1), 0)
 
 
 @formula(aten.isin)
-def isin(out: Tensor, _elements: object, among: object, /, **_: object) -> Cost:
-    """A search among ``n`` values, ``log2(n + 1)`` comparisons, for each output element."""
-    return Cost(0, out.numel() * log2_ceil(scalars(among) + 1), 0)
+def isin(out: Tensor, test_elements: Tensor | None = None) -> Cost:
+    """A search among ``n`` values, ``log2(n + 1)`` comparisons, for each output element; a number is one value."""
+    return Cost(0, out.numel() * log2_ceil(1 + (1 if test_elements is None else scalars(test_elements))), 0)
 
 
-@formula(aten.scatter_add, aten.scatter_reduce, "aten.scatter.reduce", "aten.scatter.value_reduce")
-def scatter_add(_out: Tensor, _x: Tensor, _dim: int, index: Tensor, /, *_: object, **__: object) -> Cost:
+@formula(aten.scatter_add, aten.scatter_reduce)
+@formula(*(aten.scatter + kind for kind in (".reduce", ".value_reduce", ".reduce_out", ".value_reduce_out")))
+def scatter_add(index: Tensor) -> Cost:
     """``out[index[i]] += source[i]``: one operation for each index."""
     return Cost(0, index.numel(), 0)
 
 
-@formula("aten.scatter.reduce_out", "aten.scatter.value_reduce_out")
-def scatter_reduce_out(out: Tensor, x: Tensor, dim: int, index: Tensor, /, *_: object, **__: object) -> Cost:
-    """``out[index[i]] += source[i]``: one operation for each index."""
-    return scatter_add(out, x, dim, index)
-
-
 @formula(aten.index_add)
-def index_add(_o: Tensor, _x: Tensor, _dim: int, _i: Tensor, source: Tensor, /, alpha: object = 1, **_: object) -> Cost:
+def index_add(source: Tensor, alpha: object) -> Cost:
     """``out[index[i]] += alpha * source[i]``: one operation for each source element, two with an ``alpha``."""
     return Cost(0, source.numel() * (1 if alpha == 1 else 2), 0)
 
 
 @formula(aten.index_reduce)
-def index_reduce(_o: Tensor, _x: Tensor, _dim: int, _i: Tensor, source: Tensor, /, *_: object, **__: object) -> Cost:
+def index_reduce(source: Tensor) -> Cost:
     """``out[index[i]] = max(out[index[i]], source[i])``, or a product, ...: one operation for each source element."""
     return Cost(0, source.numel(), 0)
 
 
-def _adds_up(_out: Any, _x: Tensor, _i: Any, _values: Tensor, accumulate: bool = False, *_: Any, **__: Any) -> bool:
+def _adds_up(accumulate: bool) -> bool:
     return accumulate
 
 
@@ -134,33 +127,33 @@ def index_put(_out: Tensor, _x: Tensor, _indices: Any, values: Tensor, /, *_: ob
 
 
 @formula(aten._unsafe_masked_index_put_accumulate)
-def masked_index_put(_o: Tensor, _x: Tensor, _mask: Tensor, _i: Any, values: Tensor, /, **_: object) -> Cost:
+def masked_index_put(values: Tensor) -> Cost:
     """``out[indices[i]] += values[i]`` where the mask is set: a selection and an addition for each value."""
     return Cost(0, 2 * values.numel(), 0)
 
 
 @formula(aten.trace)
-def trace(_out: Tensor, x: Tensor, /, **_: object) -> Cost:
+def trace(self: Tensor) -> Cost:
     """``sum(x[i, i])``: one operation for each element of the diagonal."""
-    return Cost(0, min(x.shape), 0)
+    return Cost(0, min(self.shape), 0)
 
 
 @formula(aten.dist)
-def dist(_out: Tensor, a: Tensor, b: Tensor, /, *_: object, **__: object) -> Cost:
+def dist(self: Tensor, other: Tensor) -> Cost:
     """``norm(a - b)``: a subtraction and a reduction of the broadcast difference."""
-    return Cost(0, 2 * prod(broadcast_shape(a.shape, b.shape)), 0)
+    return Cost(0, 2 * prod(broadcast_shape(self.shape, other.shape)), 0)
 
 
 @formula(aten._pdist_forward)
-def pdist(out: Tensor, x: Tensor, /, *_: object, **__: object) -> Cost:
+def pdist(out: Tensor, self: Tensor) -> Cost:
     """``out[i, j] = norm(x[i] - x[j])``: two operations for each element of a row, for each pair."""
-    return Cost(0, 2 * out.numel() * x.shape[-1], 0)
+    return Cost(0, 2 * out.numel() * self.shape[-1], 0)
 
 
 @formula(aten._pdist_backward)
-def pdist_backward(_out: Tensor, grad: Tensor, x: Tensor, /, *_: object, **__: object) -> Cost:
+def pdist_backward(grad: Tensor, self: Tensor) -> Cost:
     """Each pair's difference, times its gradient, is added to one row and taken from the other: four operations."""
-    return Cost(0, 4 * grad.numel() * x.shape[-1], 0)
+    return Cost(0, 4 * grad.numel() * self.shape[-1], 0)
 
 
 _EACH_INPUT = {

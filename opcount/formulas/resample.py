@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 @formula(aten.upsample_nearest1d, aten.upsample_nearest2d, aten.upsample_nearest3d)
 @formula(aten._upsample_nearest_exact1d, aten._upsample_nearest_exact2d, aten._upsample_nearest_exact3d)
-def nearest(out: Tensor, /, *_: object, **__: object) -> Cost:
+def nearest(out: Tensor) -> Cost:
     """``out[p] = x[nearest p]``: the published figure is 1 for each output element, though it only copies."""
     return Cost(0, out.numel())
 
 
 @formula(aten.upsample_linear1d)
-def linear(out: Tensor, /, *_: object, **__: object) -> Cost:
+def linear(out: Tensor) -> Cost:
     """``out[p] = sum(weight[q] * x[q] for the 2 neighbours q of p)``."""
     return Cost(0, 2 * out.numel())
 
 
 @formula(aten.upsample_bilinear2d, aten.grid_sampler_2d, aten.grid_sampler_3d)
 @formula(aten._grid_sampler_2d_cpu_fallback, aten.cudnn_grid_sampler)
-def bilinear(out: Tensor, /, *_: object, **__: object) -> Cost:
+def bilinear(out: Tensor) -> Cost:
     """``out[p] = sum(weight[q] * x[q] for the 4 neighbours q of p)``.
 
     A grid sampler counts 4 in every mode and rank: the figure that fvcore and mmengine publish.
@@ -42,13 +42,13 @@ def bilinear(out: Tensor, /, *_: object, **__: object) -> Cost:
 
 
 @formula(aten.upsample_trilinear3d)
-def trilinear(out: Tensor, /, *_: object, **__: object) -> Cost:
+def trilinear(out: Tensor) -> Cost:
     """``out[p] = sum(weight[q] * x[q] for the 8 neighbours q of p)``."""
     return Cost(0, 8 * out.numel())
 
 
 @formula(aten.upsample_bicubic2d)
-def bicubic(out: Tensor, /, *_: object, **__: object) -> Cost:
+def bicubic(out: Tensor) -> Cost:
     """``out[p] = sum(weight[q] * x[q] for the 16 neighbours q of p)``."""
     return Cost(0, 16 * out.numel())
 
@@ -56,33 +56,33 @@ def bicubic(out: Tensor, /, *_: object, **__: object) -> Cost:
 @formula(aten.upsample_nearest1d_backward, aten.upsample_nearest2d_backward, aten.upsample_nearest3d_backward)
 @formula(aten._upsample_nearest_exact1d_backward, aten._upsample_nearest_exact2d_backward)
 @formula(aten._upsample_nearest_exact3d_backward)
-def nearest_backward(_out: Tensor, grad: Tensor, /, *_: object, **__: object) -> Cost:
+def nearest_backward(grad_output: Tensor) -> Cost:
     """``dx[nearest p] += dy[p]``."""
-    return Cost(0, grad.numel())
+    return Cost(0, grad_output.numel())
 
 
 @formula(aten.upsample_linear1d_backward)
-def linear_backward(_out: Tensor, grad: Tensor, /, *_: object, **__: object) -> Cost:
+def linear_backward(grad_output: Tensor) -> Cost:
     """``dx[q] += weight[q] * dy[p]`` for 2 neighbours."""
-    return Cost(0, 2 * grad.numel())
+    return Cost(0, 2 * grad_output.numel())
 
 
 @formula(aten.upsample_bilinear2d_backward)
-def bilinear_backward(_out: Tensor, grad: Tensor, /, *_: object, **__: object) -> Cost:
+def bilinear_backward(grad_output: Tensor) -> Cost:
     """``dx[q] += weight[q] * dy[p]`` for 4 neighbours."""
-    return Cost(0, 4 * grad.numel())
+    return Cost(0, 4 * grad_output.numel())
 
 
 @formula(aten.upsample_trilinear3d_backward)
-def trilinear_backward(_out: Tensor, grad: Tensor, /, *_: object, **__: object) -> Cost:
+def trilinear_backward(grad_output: Tensor) -> Cost:
     """``dx[q] += weight[q] * dy[p]`` for 8 neighbours."""
-    return Cost(0, 8 * grad.numel())
+    return Cost(0, 8 * grad_output.numel())
 
 
 @formula(aten.upsample_bicubic2d_backward)
-def bicubic_backward(_out: Tensor, grad: Tensor, /, *_: object, **__: object) -> Cost:
+def bicubic_backward(grad_output: Tensor) -> Cost:
     """``dx[q] += weight[q] * dy[p]`` for 16 neighbours."""
-    return Cost(0, 16 * grad.numel())
+    return Cost(0, 16 * grad_output.numel())
 
 
 def _antialiased(numel: int, from_size: Sequence[int], to_size: Sequence[int], radius: int) -> Cost:
@@ -116,64 +116,51 @@ def lanczos_aa(out: Tensor, x: Tensor, /, *_: object, **__: object) -> Cost:
 
 
 @formula(aten._upsample_bilinear2d_aa_backward)
-def bilinear_aa_backward(out: Tensor, grad: Tensor, /, *_: object, **__: object) -> Cost:
+def bilinear_aa_backward(out: Tensor, grad_output: Tensor) -> Cost:
     """``dx[q] += weight[q] * dy[p]``, along one dimension after the other."""
-    return _antialiased(grad.numel(), out.shape, grad.shape, 1)
+    return _antialiased(grad_output.numel(), out.shape, grad_output.shape, 1)
 
 
 @formula(aten._upsample_bicubic2d_aa_backward)
-def bicubic_aa_backward(out: Tensor, grad: Tensor, /, *_: object, **__: object) -> Cost:
+def bicubic_aa_backward(out: Tensor, grad_output: Tensor) -> Cost:
     """``dx[q] += weight[q] * dy[p]``, along one dimension after the other."""
-    return _antialiased(grad.numel(), out.shape, grad.shape, 2)
+    return _antialiased(grad_output.numel(), out.shape, grad_output.shape, 2)
 
 
 @formula(aten._upsample_lanczos2d_aa_backward)
-def lanczos_aa_backward(out: Tensor, grad: Tensor, /, *_: object, **__: object) -> Cost:
+def lanczos_aa_backward(out: Tensor, grad_output: Tensor) -> Cost:
     """``dx[q] += weight[q] * dy[p]``, along one dimension after the other."""
-    return _antialiased(grad.numel(), out.shape, grad.shape, 3)
+    return _antialiased(grad_output.numel(), out.shape, grad_output.shape, 3)
 
 
 @formula(aten.grid_sampler_2d_backward, aten.grid_sampler_3d_backward)
-def grid_sampler_backward(
-    _out: object,
-    grad: Tensor,
-    _x: Tensor,
-    grid: Tensor,
-    _mode: int,
-    _padding: int,
-    _align: bool,
-    mask: Sequence[bool] = (True, True),
-    /,
-    **_: object,
-) -> Cost:
+def grid_sampler_backward(grad_output: Tensor, grid: Tensor, output_mask: Sequence[bool]) -> Cost:
     """``dx[q] += weight[q] * dy[p]``; ``dgrid[p, axis] = sum(dy[p] * x[q] * slope[q, axis])``.
 
     As forward 4 for each element of ``dy``, and 4 more for each axis of the grid.
     """
-    return Cost(0, 4 * grad.numel() * (mask[0] + mask[1] * grid.shape[-1]))
+    return Cost(0, 4 * grad_output.numel() * (output_mask[0] + output_mask[1] * grid.shape[-1]))
 
 
 @formula(aten._grid_sampler_2d_cpu_fallback_backward)
-def grid_sampler_fallback_backward(_out: object, grad: Tensor, /, *_: object, **__: object) -> Cost:
+def grid_sampler_fallback_backward(grad_output: Tensor) -> Cost:
     """As `grid_sampler_backward`: 4 for each element of ``dy``, and 4 more for each of two axes."""
-    return Cost(0, 12 * grad.numel())
+    return Cost(0, 12 * grad_output.numel())
 
 
 @formula(aten.cudnn_grid_sampler_backward)
-def cudnn_grid_sampler_backward(
-    _out: object, _x: Tensor, _grid: Tensor, grad: Tensor, /, *_: object, **__: object
-) -> Cost:
+def cudnn_grid_sampler_backward(grad_output: Tensor) -> Cost:
     """As `grid_sampler_backward`: 4 for each element of ``dy``, and 4 more for each of two axes."""
-    return Cost(0, 12 * grad.numel())
+    return Cost(0, 12 * grad_output.numel())
 
 
 @formula(aten.affine_grid_generator, aten.cudnn_affine_grid_generator)
-def affine_grid(out: Tensor, theta: Tensor, /, *_: object, **__: object) -> Cost:
+def affine_grid(out: Tensor, theta: Tensor) -> Cost:
     """``out[n, p, i] = sum(theta[n, i, j] * base[p, j] for j)``: a matrix product."""
     return Cost(out.numel() * theta.shape[-1], 0, out.numel())
 
 
 @formula(aten.affine_grid_generator_backward, aten.cudnn_affine_grid_generator_backward)
-def affine_grid_backward(_out: Tensor, grad: Tensor, /, *_: object, **__: object) -> Cost:
+def affine_grid_backward(grad: Tensor) -> Cost:
     """``dtheta[n, i, j] = sum(dgrid[n, p, i] * base[p, j] for p)``; ``base`` has one coordinate more than ``dgrid``."""
     return Cost(grad.numel() * (grad.shape[-1] + 1))

@@ -101,89 +101,19 @@ class Layers(NamedTuple):
         return self.rows * state * (self.layers - 1) if self.dropout else 0
 
 
-@formula(aten.mkldnn_rnn_layer)
-def mkldnn_layer(_out: object, x: Tensor, /, *args: Any, **_: object) -> Cost:
-    """One layer, one direction: ``g h (i + h)`` MACs for each row."""
-    # args: four weights, hx, cx, reverse, batch_sizes, mode, hidden_size, num_layers, has_biases, ...
-    return _one_layer(x, args[8], args[9], biased=args[11]).forward()
-
-
-@formula(aten.mkldnn_rnn_layer_backward)
-def mkldnn_layer_backward(_out: object, x: Tensor, /, *args: Any, **_: object) -> Cost:
-    """One layer, one direction, data and weights: ``2 g h (i + h)`` MACs for each row."""
-    # args: four weights, hx, cx, output, hy, cy, three gradients, reverse, mode, hidden_size, num_layers, has_biases
-    return _one_layer(x, args[13], args[14], biased=args[16]).backward()
-
-
-def _one_layer(x: Tensor, mode: int, hidden: int, *, biased: bool) -> Layers:
-    return Layers(_CELLS[mode], x.numel() // x.shape[-1], x.shape[-1], hidden, biased=biased)
-
-
-@formula(aten._cudnn_rnn)
-def cudnn_rnn(_out: object, x: Tensor, _weights: Any, stride: int, /, *args: Any, **_: object) -> Cost:
-    """All layers and directions: each gate's products at every valid step."""
-    _buffer, _hx, _cx, mode, hidden, projected, layers, _batch_first, *switches = args[:11]
-    return _stack(x, stride, (mode, hidden, projected, layers), switches).forward()
-
-
-@formula(aten._cudnn_rnn_backward)
-def cudnn_rnn_backward(_out: object, x: Tensor, _weights: Any, stride: int, /, *args: Any, **_: object) -> Cost:
-    """All layers and directions: each product of the forward for the data, and once more for weights if asked for."""
-    # args: weight_buf, hx, cx, output and three gradients come first, output_mask last
-    mode, hidden, projected, layers, _batch_first, *switches = args[7:15]
-    return _stack(x, stride, (mode, hidden, projected, layers), switches).backward(weights=args[-1][3])
-
-
-@formula(aten.miopen_rnn)
-def miopen_rnn(_out: object, x: Tensor, _weights: Any, stride: int, /, *args: Any, **_: object) -> Cost:
-    """All layers and directions: each gate's products at every valid step."""
-    _hx, _cx, mode, hidden, layers, _batch_first, *switches = args[:9]
-    return _stack(x, stride, (mode, hidden, 0, layers), switches).forward()
-
-
-@formula(aten.miopen_rnn_backward)
-def miopen_rnn_backward(_out: object, x: Tensor, _weights: Any, stride: int, /, *args: Any, **_: object) -> Cost:
-    """All layers and directions: each product of the forward for the data, and once more for weights if asked for."""
-    # args: weight_buf, hx, cx, output and three gradients come first, output_mask last
-    mode, hidden, layers, _batch_first, *switches = args[7:14]
-    return _stack(x, stride, (mode, hidden, 0, layers), switches).backward(weights=args[-1][3])
-
-
-def _stack(x: Tensor, stride: int, sizes: Sequence[int], switches: Sequence[Any]) -> Layers:
-    """Read the arguments of the GPU kernels; each layer has ``stride`` weights, biases and projection included."""
-    mode, hidden, projected, layers = sizes
-    dropout, train, bidirectional = switches
+def _stack(
+    cell: Cell,
+    x: Tensor,
+    sizes: tuple[int, int, int],
+    *,
+    biased: bool,
+    bidirectional: bool = False,
+    dropout: float = 0.0,
+) -> Layers:
+    """Describe layers of ``(hidden, projected, how many)``; a projection to the hidden size is none."""
+    hidden, projected, layers = sizes
     return Layers(
-        cell=_CELLS[mode],
-        rows=x.numel() // x.shape[-1],
-        inputs=x.shape[-1],
-        hidden=hidden,
-        projected=0 if projected in (0, hidden) else projected,
-        layers=layers,
-        directions=1 + bool(bidirectional),
-        biased=stride >= 4,
-        dropout=bool(train and dropout),
-    )
-
-
-@formula(aten._lstm_mps)
-def lstm_mps(_out: object, x: Tensor, hx: Sequence[Tensor], _params: Any, /, *args: Any, **_: object) -> Cost:
-    """All layers and directions of an LSTM: each gate's products at every step."""
-    return _mps(x, hx, args).forward()
-
-
-@formula(aten.lstm_mps_backward)
-def lstm_mps_backward(_out: object, /, *args: Any, **_: object) -> Cost:
-    """All layers and directions of an LSTM, data and weights: each product of the forward twice."""
-    # args: three gradients, z_state, cell_state, input, layersOutputs, hx, params, has_biases, num_layers, ...
-    return _mps(args[5], args[7], args[9:]).backward()
-
-
-def _mps(x: Tensor, hx: Sequence[Tensor], args: Sequence[Any]) -> Layers:
-    biased, layers, dropout, train, bidirectional = args[:5]
-    projected, hidden = hx[0].shape[-1], hx[1].shape[-1]
-    return Layers(
-        cell=_LSTM,
+        cell=cell,
         rows=x.numel() // x.shape[-1],
         inputs=x.shape[-1],
         hidden=hidden,
@@ -191,67 +121,157 @@ def _mps(x: Tensor, hx: Sequence[Tensor], args: Sequence[Any]) -> Layers:
         layers=layers,
         directions=1 + bool(bidirectional),
         biased=bool(biased),
-        dropout=bool(train and dropout),
+        dropout=bool(dropout),
     )
 
 
+@formula(aten.mkldnn_rnn_layer)
+def mkldnn_layer(input: Tensor, mode: int, hidden_size: int, has_biases: bool) -> Cost:
+    """One layer, one direction: ``g h (i + h)`` MACs for each row."""
+    return _stack(_CELLS[mode], input, (hidden_size, 0, 1), biased=has_biases).forward()
+
+
+@formula(aten.mkldnn_rnn_layer_backward)
+def mkldnn_layer_backward(input: Tensor, mode: int, hidden_size: int, has_biases: bool) -> Cost:
+    """One layer, one direction, data and weights: ``2 g h (i + h)`` MACs for each row."""
+    return _stack(_CELLS[mode], input, (hidden_size, 0, 1), biased=has_biases).backward()
+
+
+@formula(aten._cudnn_rnn, aten.miopen_rnn)
+def gpu_rnn(
+    input: Tensor,
+    weight_stride0: int,
+    mode: int,
+    hidden_size: int,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    proj_size: int = 0,
+) -> Cost:
+    """All layers and directions: each gate's products at every valid step."""
+    sizes = (hidden_size, proj_size, num_layers)
+    return _gpu_stack(input, weight_stride0, mode, sizes, bidirectional, train and dropout).forward()
+
+
+@formula(aten._cudnn_rnn_backward, aten.miopen_rnn_backward)
+def gpu_rnn_backward(
+    input: Tensor,
+    weight_stride0: int,
+    mode: int,
+    hidden_size: int,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    output_mask: Sequence[bool],
+    proj_size: int = 0,
+) -> Cost:
+    """All layers and directions: each product of the forward for the data, and once more for weights if asked for."""
+    sizes = (hidden_size, proj_size, num_layers)
+    stack = _gpu_stack(input, weight_stride0, mode, sizes, bidirectional, train and dropout)
+    return stack.backward(weights=output_mask[3])
+
+
+def _gpu_stack(
+    x: Tensor, stride: int, mode: int, sizes: tuple[int, int, int], bidirectional: bool, dropout: float
+) -> Layers:
+    """Describe the layers of a GPU kernel; each has ``stride`` weights, biases and projection included."""
+    return _stack(_CELLS[mode], x, sizes, biased=stride >= 4, bidirectional=bidirectional, dropout=dropout)
+
+
+@formula(aten._lstm_mps)
+def lstm_mps(
+    input: Tensor,
+    hx: Sequence[Tensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+) -> Cost:
+    """All layers and directions of an LSTM: each gate's products at every step."""
+    return _lstm(input, hx, num_layers, has_biases, bidirectional, train and dropout).forward()
+
+
+@formula(aten.lstm_mps_backward)
+def lstm_mps_backward(
+    input: Tensor,
+    hx: Sequence[Tensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+) -> Cost:
+    """All layers and directions of an LSTM, data and weights: each product of the forward twice."""
+    return _lstm(input, hx, num_layers, has_biases, bidirectional, train and dropout).backward()
+
+
+def _lstm(x: Tensor, hx: Sequence[Tensor], layers: int, biased: bool, bidirectional: bool, dropout: float) -> Layers:
+    sizes = (hx[1].shape[-1], hx[0].shape[-1], layers)
+    return _stack(_LSTM, x, sizes, biased=biased, bidirectional=bidirectional, dropout=dropout)
+
+
 @formula(aten._thnn_fused_lstm_cell)
-def lstm_cell(_out: object, _x: Tensor, _h: Tensor, cx: Tensor, /, bias: Tensor | None = None, *_: object) -> Cost:
+def lstm_cell(cx: Tensor, input_bias: Tensor | None) -> Cost:
     """What follows the two products of a step: 13 operations for each state, 8 more to add the biases."""
-    return Cost(0, cx.numel() * (_LSTM.forward + (8 if bias is not None else 0)), 0)
+    return Cost(0, cx.numel() * (_LSTM.forward + (8 if input_bias is not None else 0)), 0)
 
 
 @formula(aten._thnn_fused_lstm_cell_backward_impl)
-def lstm_cell_backward(
-    _out: object, _dh: Any, _dc: Any, cx: Tensor, _cy: Any, _w: Any, biased: bool, /, **_: Any
-) -> Cost:
+def lstm_cell_backward(cx: Tensor, has_bias: bool) -> Cost:
     """The gates' gradients: 22 operations for each state, 4 more to sum the bias's."""
-    return Cost(0, cx.numel() * (_LSTM.backward + 4 * biased), 0)
+    return Cost(0, cx.numel() * (_LSTM.backward + 4 * has_bias), 0)
 
 
 @formula(aten._thnn_fused_gru_cell)
-def gru_cell(_out: object, _x: Tensor, _h: Tensor, hx: Tensor, /, bias: Tensor | None = None, *_: object) -> Cost:
+def gru_cell(hx: Tensor, input_bias: Tensor | None) -> Cost:
     """What follows the two products of a step: 10 operations for each state, 6 more to add the biases."""
-    return Cost(0, hx.numel() * (_GRU.forward + (6 if bias is not None else 0)), 0)
+    return Cost(0, hx.numel() * (_GRU.forward + (6 if input_bias is not None else 0)), 0)
 
 
 @formula(aten._thnn_fused_gru_cell_backward)
-def gru_cell_backward(_out: object, grad: Tensor, _workspace: Tensor, biased: bool, /, **_: object) -> Cost:
+def gru_cell_backward(grad_hy: Tensor, has_bias: bool) -> Cost:
     """The gates' gradients: 16 operations for each state, 6 more to sum the biases'."""
-    return Cost(0, grad.numel() * (_GRU.backward + 6 * biased), 0)
+    return Cost(0, grad_hy.numel() * (_GRU.backward + 6 * has_bias), 0)
 
 
 @formula(aten.quantized_lstm, aten.quantized_gru)
-def quantized_rnn(out: tuple[Tensor, ...], x: Tensor, /, *args: Any, **_: object) -> Cost:
-    """All layers and directions with 8-bit or half weights: each gate's products at every valid step."""
-    # args: [batch_sizes,] hx, params, has_biases, num_layers, dropout, train, bidirectional, ...
-    args = args if isinstance(args[2], bool) else args[1:]
-    _hx, _params, biased, layers, dropout, train, bidirectional = args[:7]
-    return Layers(
-        cell=_LSTM if len(out) == 3 else _GRU,
-        rows=x.numel() // x.shape[-1],
-        inputs=x.shape[-1],
-        hidden=out[1].shape[-1],
-        layers=layers,
-        directions=1 + bool(bidirectional),
-        biased=biased,
-        dropout=bool(train and dropout),
-    ).forward()
+def quantized_rnn(
+    out: tuple[Tensor, ...],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    input: Tensor | None = None,
+    data: Tensor | None = None,
+) -> Cost:
+    """All layers and directions with 8-bit or half weights: each gate's products at every valid step.
+
+    The input is called ``data`` where it is a packed sequence.
+    """
+    x: Any = data if input is None else input
+    sizes = (out[1].shape[-1], 0, num_layers)
+    cell = _LSTM if len(out) == 3 else _GRU
+    dropped = train and dropout
+    return _stack(cell, x, sizes, biased=has_biases, bidirectional=bidirectional, dropout=dropped).forward()
 
 
 _quantized = Names("quantized")
 
 
 @formula(aten.quantized_lstm_cell, _quantized.quantized_lstm_cell_dynamic)
-def quantized_lstm_cell(_out: object, x: Tensor, hx: Sequence[Tensor], /, *_: object, **__: object) -> Cost:
+def quantized_lstm_cell(input: Tensor, hx: Sequence[Tensor]) -> Cost:
     """One step of an LSTM: ``4 h (i + h)`` MACs for each row."""
-    return _step(_LSTM, x, hx[0])
+    return _step(_LSTM, input, hx[0])
 
 
 @formula(aten.quantized_gru_cell, _quantized.quantized_gru_cell_dynamic)
-def quantized_gru_cell(_out: object, x: Tensor, hx: Tensor, /, *_: object, **__: object) -> Cost:
+def quantized_gru_cell(input: Tensor, hx: Tensor) -> Cost:
     """One step of a GRU: ``3 h (i + h)`` MACs for each row."""
-    return _step(_GRU, x, hx)
+    return _step(_GRU, input, hx)
 
 
 @formula(
@@ -260,9 +280,9 @@ def quantized_gru_cell(_out: object, x: Tensor, hx: Tensor, /, *_: object, **__:
     _quantized.quantized_rnn_relu_cell_dynamic,
     _quantized.quantized_rnn_tanh_cell_dynamic,
 )
-def quantized_rnn_cell(_out: object, x: Tensor, hx: Tensor, /, *_: object, **__: object) -> Cost:
+def quantized_rnn_cell(input: Tensor, hx: Tensor) -> Cost:
     """One step: ``h (i + h)`` MACs for each row."""
-    return _step(_CELLS[0], x, hx)
+    return _step(_CELLS[0], input, hx)
 
 
 def _step(cell: Cell, x: Tensor, hx: Tensor) -> Cost:

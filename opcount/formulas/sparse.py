@@ -54,60 +54,56 @@ def addmm(out: Tensor, _bias: Tensor, a: Tensor, b: Tensor, /, *_: object, **__:
 
 
 @formula(aten._sparse_addmm, aten.sspaddmm)
-def sparse_addmm(out: Tensor, bias: Tensor, a: Tensor, b: Tensor, /, **_: object) -> Cost:
+def sparse_addmm(out: Tensor, self: Tensor, mat1: Tensor, mat2: Tensor) -> Cost:
     """``out = bias + a @ b`` over the stored values; the bias is arithmetic."""
-    return addmm(out, bias, a, b)
+    return addmm(out, self, mat1, mat2)
 
 
 @formula(aten.sparse_sampled_addmm)
-def sampled_addmm(out: Tensor, pattern: Tensor, a: Tensor, b: Tensor, /, **_: object) -> Cost:
+def sampled_addmm(out: Tensor, self: Tensor, mat1: Tensor, mat2: Tensor) -> Cost:
     """``out[i, j] = pattern[i, j] + sum(a[i, k] * b[k, j] for k)`` where the pattern stores a value: nnz x k."""
-    del b
-    values = stored(pattern)
-    return Cost(_real(out) * values * a.shape[-1], values, values)
+    del mat2
+    values = stored(self)
+    return Cost(_real(out) * values * mat1.shape[-1], values, values)
 
 
 @formula(aten._sparse_mm_reduce_impl)
-def mm_reduce(out: tuple[Tensor, Tensor], a: Tensor, b: Tensor, /, *_: object, **__: object) -> Cost:
+def mm_reduce(out: tuple[Tensor, Tensor], self: Tensor, other: Tensor) -> Cost:
     """``out[i, j] = reduce(a[i, k] * b[k, j] for stored a[i, k])``: nnz x n, whatever reduces."""
-    return Cost(stored(a) * b.shape[-1], 0, out[0].numel())
+    return Cost(stored(self) * other.shape[-1], 0, out[0].numel())
 
 
 @formula(aten._sparse_mm_reduce_impl_backward)
-def mm_reduce_backward(
-    _out: object, a: Tensor, grad: Tensor, _b: Tensor, _reduce: str, _arg: Tensor, mask: list[bool], /, **_: object
-) -> Cost:
+def mm_reduce_backward(self: Tensor, grad_out: Tensor, output_mask: list[bool]) -> Cost:
     """For each gradient asked for, of the matrix's values and of the dense one: nnz x n."""
-    return Cost(sum(mask) * stored(a) * grad.shape[-1], 0, 0)
+    return Cost(sum(output_mask) * stored(self) * grad_out.shape[-1], 0, 0)
 
 
 @formula(aten._sparse_semi_structured_mm)
-def semi_structured_mm(out: Tensor, a: Tensor, _meta: Tensor, _b: Tensor, /, **_: object) -> Cost:
+def semi_structured_mm(out: Tensor, mat1: Tensor) -> Cost:
     """``out = a @ b`` where two of four values are stored: half of a dense product."""
-    return Cost(out.numel() * a.shape[-1], 0, out.numel())
+    return Cost(out.numel() * mat1.shape[-1], 0, out.numel())
 
 
 @formula(aten._sparse_semi_structured_addmm)
-def semi_structured_addmm(out: Tensor, _bias: Tensor, a: Tensor, _meta: Tensor, _b: Tensor, /, **_: object) -> Cost:
+def semi_structured_addmm(out: Tensor, mat1: Tensor) -> Cost:
     """``out = bias + a @ b`` where two of four values are stored: half of a dense product."""
     outputs = out.numel()
-    return Cost(outputs * a.shape[-1], outputs, outputs)
+    return Cost(outputs * mat1.shape[-1], outputs, outputs)
 
 
 @formula(aten._sparse_semi_structured_linear)
-def semi_structured_linear(
-    out: Tensor, _x: Tensor, weight: Tensor, _meta: Tensor, /, bias: Tensor | None = None, **_: object
-) -> Cost:
+def semi_structured_linear(out: Tensor, weight: Tensor, bias: Tensor | None) -> Cost:
     """``out = x @ weight.T`` where two of four weights are stored: half of a dense product."""
     outputs = out.numel()
     return Cost(outputs * weight.shape[-1], outputs if bias is not None else 0, outputs)
 
 
 @formula(aten._cslt_sparse_mm)
-def cslt_mm(out: Tensor, _a: Tensor, b: Tensor, /, bias: Tensor | None = None, *_: object, **__: object) -> Cost:
+def cslt_mm(out: Tensor, dense_B: Tensor, bias: Tensor | None) -> Cost:
     """``out = a @ b`` where two of four values are stored: half of a dense product."""
     outputs = out.numel()
-    return Cost(outputs * (b.shape[-2] // 2), outputs if bias is not None else 0, outputs)
+    return Cost(outputs * (dense_B.shape[-2] // 2), outputs if bias is not None else 0, outputs)
 
 
 register("sparse", per_output(1), ["aten._sparse_semi_structured_apply", "aten._sparse_semi_structured_apply_dense"])

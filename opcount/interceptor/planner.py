@@ -10,6 +10,7 @@ import torch
 from opcount._torch.dispatch import HigherOrderOperator, schema_of
 from opcount.coverage import FREE, UNCOUNTED
 from opcount.formulas import rule_for
+from opcount.formulas.binding import bind
 from opcount.interceptor import higher_order, opening
 from opcount.interceptor.asking import ASKING, Asking
 from opcount.interceptor.composites import composites_among, is_composite
@@ -103,7 +104,7 @@ class Planner:
         return plan
 
     def _plan_for(self, func: OpOverload, formulas: list[Formula]) -> Plan:
-        name = str(func)
+        name, formulas = str(func), [bind(formula, func) for formula in formulas]
         if func.namespace in _METADATA_NAMESPACES or name.rpartition(".")[0] in _METADATA:
             lifts = schema_of(func).name == "aten::lift_fresh"
             return Plan(name, FREE, handle=_LIFT if lifts else _METADATA_QUESTION)
@@ -137,7 +138,7 @@ class Planner:
         """Return the plan of a composite operator that is charged whole; None if it is charged by its parts."""
         plan = self._composites.get(func)
         if plan is None and func in self.composites:
-            plan = self._composites[func] = self._of(str(func), self.registry.find(operator_keys(func))[-1])
+            plan = self._composites[func] = self._of(str(func), bind(self.registry.find(operator_keys(func))[-1], func))
         return plan
 
     def kernel_plan(self, kernel: Any) -> Plan:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from opcount.formulas import rule_for
+from opcount.formulas.binding import bind
 from opcount.registry import BUILTIN, Formula, operator_keys
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def find(func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     """Return the formula or the rule that is meant for a call."""
     found = BUILTIN.find(operator_keys(func))
     rule = None if found else rule_for(func)
-    formulas = found or ([rule] if rule else [])
+    formulas = [bind(f, func) for f in found or ([rule] if rule else [])]
     return next((f for f in formulas if f.when is None or f.when(out, *args, **kwargs)), None)
 
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from opcount.formulas import rule_for
-from opcount.registry import BUILTIN, operator_keys
+from tests.formulas.seen import decide
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,9 +150,14 @@ def price(func, *args, **kwargs) -> Cost:
     return price_of(func, func(*args, **kwargs), *args, **kwargs)
 
 
-def price_of(func, out, *args, **kwargs) -> Cost:
+def price_of(func, out, /, *args, **kwargs) -> Cost:
     """Return what the formula of an overload says of a call that gave ``out``."""
-    for formula in BUILTIN.find(operator_keys(func)):
-        if formula.when is None or formula.when(out, *args, **kwargs):
-            return formula.price(out, *args, **kwargs)
-    return rule_for(func).price(out, *args, **kwargs)
+    formula = decide(func, out, args, kwargs)
+    return formula.price(out, *args, **kwargs)
+
+
+def price_by_name(func, out=None, **arguments) -> Cost:
+    """Return what the formula of an overload says of a call, whose other arguments are None or their defaults."""
+    schema = {argument.name: argument.default_value for argument in func._schema.arguments}
+    assert arguments.keys() <= schema.keys()
+    return price_of(func, out, **{**schema, **arguments})

@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from opcount.cost import Cost
 from opcount.formulas import rule_for
+from opcount.formulas.binding import bind
 from opcount.registry import BUILTIN, Formula, operator_keys
 
 
@@ -44,7 +45,7 @@ class Seen(TorchDispatchMode):
 
 def decide(func: Any, out: Any, args: Any, kwargs: Any) -> Formula | None:
     """Return what prices one call."""
-    for formula in BUILTIN.find(operator_keys(func)):
+    for formula in (bind(formula, func) for formula in BUILTIN.find(operator_keys(func))):
         if formula.when is None or formula.when(out, *args, **kwargs):
             return formula
     return rule_for(func)

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from opcount import OpCounter
 from opcount.cost import Cost
 from opcount.formulas import attention
-from tests.formulas.oracle import Meter, einsum, price, price_of, values
+from tests.formulas.oracle import Meter, einsum, price, price_by_name, price_of, values
 
 aten = torch.ops.aten
 small = settings(deadline=None, max_examples=12)
@@ -103,7 +103,7 @@ def test_the_backward_of_fused_attention_is_five_products(shape):
     einsum("bhls,bhse->bhle", read(p), read(k))  # dq
     einsum("bhls,bhle->bhse", read(p), read(q))  # dk
     operator = aten._scaled_dot_product_flash_attention_for_cpu_backward.default
-    cost = price_of(operator, None, grad, q, k, v)
+    cost = price_by_name(operator, grad_out=grad, query=q, key=k, value=v)
     assert (cost.macs, cost.activations) == (meter.products, 0)
     assert cost.arith == 6 * p.numel() + 2 * grad.numel()
 
@@ -142,9 +142,9 @@ def test_packed_sequences_meet_only_their_own_keys(name):
 
 
 BACKWARD = {
-    "_flash_attention_backward": (lambda q, ends: (q, q, *ends, 3, 3)),
-    "_efficient_attention_backward": (lambda q, ends: (None, q, *ends, 3, 3, q)),
-    "_cudnn_attention_backward": (lambda q, ends: (q, q, q, q, None, *ends, 3, 3)),
+    "_flash_attention_backward": {"cum_seq_q": ENDS, "cum_seq_k": ENDS, "max_k": 3},
+    "_efficient_attention_backward": {"cu_seqlens_q": ENDS, "cu_seqlens_k": ENDS, "max_seqlen_k": 3},
+    "_cudnn_attention_backward": {"cum_seq_q": ENDS, "cum_seq_k": ENDS, "max_k": 3},
 }
 
 
@@ -152,7 +152,7 @@ BACKWARD = {
 def test_the_backward_of_packed_sequences_is_five_products_for_each(name):
     q = torch.randn(5, HEADS, E)
     q = q[None] if "efficient" in name else q
-    cost = price_of(getattr(aten, name).default, None, q, q, q, q, *BACKWARD[name](q, (ENDS, ENDS)))
+    cost = price_by_name(getattr(aten, name).default, query=q, key=q, value=q, **BACKWARD[name])
     assert cost.macs == HEADS * (2 * 2 + 3 * 3) * 5 * E
 
 
@@ -284,7 +284,8 @@ def test_multi_head_attention_that_cannot_be_opened_counts_as_a_whole_what_its_p
 def test_cudnn_attention_into_a_given_tensor_is_that_of_packed_sequences():
     q, k = torch.randn(5, HEADS, E), torch.randn(7, HEADS, E)
     cost = attention.cudnn_forward_inplace(None, q, q, k, k, ENDS, KEY_ENDS, 3, 4)
-    assert cost == attention.cudnn_forward(None, q, k, k, None, ENDS, KEY_ENDS, 3, 4, False)
+    bounds = {"cum_seq_q": ENDS, "cum_seq_k": KEY_ENDS, "max_k": 4}
+    assert cost == price_by_name(aten._cudnn_attention_forward.default, query=q, key=k, value=k, **bounds)
     assert cost.macs == HEADS * PAIRS * 2 * E
 
 
@@ -292,7 +293,7 @@ def test_cudnn_attention_counts_the_keys_in_use():
     q, k = torch.randn(2, HEADS, E), torch.randn(200, HEADS, E)
     ends, key_ends = torch.tensor([0, 1, 2], dtype=torch.int32), torch.tensor([0, 100, 200], dtype=torch.int32)
     used = torch.tensor([10, 20], dtype=torch.int32)
-    whole = attention.cudnn_forward(None, q, k, k, None, ends, key_ends, 1, 100, False)
-    part = attention.cudnn_forward(None, q, k, k, None, ends, key_ends, 1, 100, False, seqused_k=used)
+    whole = attention.cudnn_forward(q, k, k, ends, key_ends, 100, is_causal=False)
+    part = attention.cudnn_forward(q, k, k, ends, key_ends, 100, is_causal=False, seqused_k=used)
     assert (whole.macs, part.macs) == (HEADS * 200 * 2 * E, HEADS * 30 * 2 * E)
     assert attention.cudnn_forward_inplace(None, q, q, k, k, ends, key_ends, 1, 100, seqused_k=used) == part

@@ -24,7 +24,7 @@ def reference(q, k, v, causal=False):
     """Price the same as PyTorch's operator; each head of keys serves several of queries."""
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
     k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
-    return attention.flash(None, q, k, v, 0.0, causal), attention.backward(None, None, q, k, v)
+    return attention.flash(q, k, v, causal), attention.backward(q, k, v)
 
 
 @pytest.mark.parametrize("causal", [False, True])

@@ -179,9 +179,9 @@ def test_a_grouped_product_counts_only_what_is_routed(kind, ends):
         left, right = part(a, b, slice(start, end), g)
         einsum("mk,kn->mn", meter.read(left), meter.read(right))
     out = torch.empty(5)
-    assert grouped_mm(out, a, b, torch.tensor(ends, dtype=torch.int32)) == Cost(meter.products, 0, 5)
+    assert grouped_mm(out, a, b, torch.tensor(ends, dtype=torch.int32), None) == Cost(meter.products, 0, 5)
     meta = torch.empty(3, dtype=torch.int32, device="meta")
-    assert grouped_mm(out, a, b, meta).macs == 7 * 3 * 4  # nobody can tell: all of it
+    assert grouped_mm(out, a, b, meta, None).macs == 7 * 3 * 4  # nobody can tell: all of it
 
 
 def test_grouped_mm_runs_under_the_counter():

@@ -7,19 +7,10 @@ import torch
 from torch import nn
 
 from opcount.cost import Cost
-from opcount.formulas.rnn import (
-    cudnn_rnn,
-    cudnn_rnn_backward,
-    gru_cell,
-    lstm_cell,
-    lstm_cell_backward,
-    lstm_mps,
-    lstm_mps_backward,
-    miopen_rnn,
-    miopen_rnn_backward,
-)
+from tests.formulas.oracle import price_by_name
 from tests.formulas.seen import seen
 
+aten = torch.ops.aten
 MODES = {"RNN_RELU": 0, "RNN_TANH": 1, "LSTM": 2, "GRU": 3}
 SHAPES = [
     {},
@@ -53,46 +44,47 @@ def decomposed(kind, options, steps=STEPS):
     return forward, seen(torch.autograd.backward, ends, [torch.ones_like(end) for end in ends]).total
 
 
-def cudnn_arguments(kind, options):
-    """Return the arguments that follow ``weight_stride0`` in the schema of ``_cudnn_rnn``, states left out."""
-    layers, both = options.get("num_layers", 1), options.get("bidirectional", False)
-    return MODES[kind], HIDDEN, options.get("proj_size", 0), layers, False, 0.0, True, both, [], None
+CUDNN, CUDNN_BACKWARD = aten._cudnn_rnn.default, aten._cudnn_rnn_backward.default
+MIOPEN, MIOPEN_BACKWARD = aten.miopen_rnn.default, aten.miopen_rnn_backward.default
 
 
-def stride(options):
-    return (4 if options.get("bias", True) else 2) + ("proj_size" in options)
+def gpu(kind, options, steps=STEPS):
+    """Return the arguments of a kernel of a GPU."""
+    return {
+        "input": torch.ones(steps, BATCH, INPUTS),
+        "weight_stride0": (4 if options.get("bias", True) else 2) + ("proj_size" in options),
+        "mode": MODES[kind],
+        "hidden_size": HIDDEN,
+        "num_layers": options.get("num_layers", 1),
+        "dropout": 0.0,
+        "train": True,
+        "bidirectional": options.get("bidirectional", False),
+    }
 
 
 @pytest.mark.parametrize("options", SHAPES, ids=str)
 @pytest.mark.parametrize("kind", MODES)
 def test_the_gpu_kernels_forward_counts_every_product_and_gate(kind, options):
     forward, _ = decomposed(kind, options)
-    x = torch.ones(STEPS, BATCH, INPUTS)
-    arguments = cudnn_arguments(kind, options)
-    assert cudnn_rnn(None, x, [], stride(options), None, None, None, *arguments) == forward
-    mode, hidden, _, *rest = arguments
-    assert miopen_rnn(None, x, [], stride(options), None, None, mode, hidden, *rest) == forward
+    assert price_by_name(CUDNN, proj_size=0, **gpu(kind, options)) == forward
+    assert price_by_name(MIOPEN, **gpu(kind, options)) == forward
 
 
 @pytest.mark.parametrize("options", SHAPES, ids=str)
 @pytest.mark.parametrize("kind", MODES)
 def test_the_gpu_kernels_backward_counts_every_product_twice(kind, options):
     _, backward = decomposed(kind, options)
-    x, arguments = torch.ones(STEPS, BATCH, INPUTS), cudnn_arguments(kind, options)
-    before = (None, None, None, None, None, None, None)  # buffer, states, output, gradients
-    cost = cudnn_rnn_backward(None, x, [], stride(options), *before, *arguments, None, [True] * 4)
+    arguments, all_of_them, data = gpu(kind, options), [True] * 4, [True, True, True, False]
+    cost = price_by_name(CUDNN_BACKWARD, proj_size=0, output_mask=all_of_them, **arguments)
     assert cost.macs == backward.macs
-    data = cudnn_rnn_backward(None, x, [], stride(options), *before, *arguments, None, [True, True, True, False])
-    assert 2 * data.macs == cost.macs
-    mode, hidden, _, *rest = arguments
-    assert miopen_rnn_backward(None, x, [], stride(options), *before, mode, hidden, *rest, None, [True] * 4) == cost
+    assert 2 * price_by_name(CUDNN_BACKWARD, proj_size=0, output_mask=data, **arguments).macs == cost.macs
+    assert price_by_name(MIOPEN_BACKWARD, output_mask=all_of_them, **arguments) == cost
 
 
 @pytest.mark.parametrize("kind", MODES)
 def test_in_one_step_a_fused_backward_computes_what_the_decomposed_one_does(kind):
     _, backward = decomposed(kind, {}, steps=1)  # in more, the decomposed one adds up the weights' gradients, too
-    x, before = torch.ones(1, BATCH, INPUTS), (None,) * 7
-    cost = cudnn_rnn_backward(None, x, [], 4, *before, *cudnn_arguments(kind, {}), None, [True] * 4)
+    cost = price_by_name(CUDNN_BACKWARD, proj_size=0, output_mask=[True] * 4, **gpu(kind, {}, steps=1))
     assert (cost.macs, cost.arith) == (backward.macs, backward.arith)
 
 
@@ -101,11 +93,9 @@ def test_in_one_step_a_fused_backward_computes_what_the_decomposed_one_does(kind
 )
 def test_a_projection_is_one_more_product(options):
     forward, backward = decomposed("LSTM", options)
-    x = torch.ones(STEPS, BATCH, INPUTS)
-    arguments = cudnn_arguments("LSTM", options)
-    assert cudnn_rnn(None, x, [], stride(options), None, None, None, *arguments) == forward
-    before = (None,) * 7
-    assert cudnn_rnn_backward(None, x, [], 5, *before, *arguments, None, [True] * 4).macs == backward.macs
+    arguments = gpu("LSTM", options)
+    assert price_by_name(CUDNN, proj_size=4, **arguments) == forward
+    assert price_by_name(CUDNN_BACKWARD, proj_size=4, output_mask=[True] * 4, **arguments).macs == backward.macs
 
 
 @pytest.mark.parametrize("options", SHAPES, ids=str)
@@ -124,9 +114,9 @@ def test_the_cpu_kernel_of_an_lstm_counts_what_its_steps_do(options):
 def test_the_metal_kernel_counts_the_same():
     forward, backward = decomposed("LSTM", {"num_layers": 2})
     x, hx = torch.ones(STEPS, BATCH, INPUTS), state("LSTM", "cpu", {"num_layers": 2})
-    flags = (True, 2, 0.0, True, False, False)
-    assert lstm_mps(None, x, hx, [], *flags) == forward
-    assert lstm_mps_backward(None, None, None, None, None, None, x, None, hx, [], *flags).macs == backward.macs
+    flags = {"has_biases": True, "num_layers": 2, "dropout": 0.0, "train": True, "bidirectional": False}
+    assert price_by_name(aten._lstm_mps.default, input=x, hx=hx, **flags) == forward
+    assert price_by_name(aten.lstm_mps_backward.default, input=x, hx=hx, **flags).macs == backward.macs
 
 
 def test_a_packed_sequence_counts_its_valid_steps_only():
@@ -142,12 +132,15 @@ def test_a_fused_cell_counts_what_surrounds_its_two_products():
     x, h, c = torch.ones(BATCH, INPUTS), torch.ones(BATCH, HIDDEN), torch.ones(BATCH, HIDDEN)
     bias = torch.ones(4 * HIDDEN)
     lstm = seen(nn.LSTMCell(INPUTS, HIDDEN), x, (h, c)).total
-    assert lstm_cell(None, None, None, c, bias, bias) == Cost(arith=lstm.arith)
+    fused = price_by_name(aten._thnn_fused_lstm_cell.default, cx=c, input_bias=bias, hidden_bias=bias)
+    assert fused == Cost(arith=lstm.arith)
     gru = seen(nn.GRUCell(INPUTS, HIDDEN), x, h).total
-    assert gru_cell(None, None, None, h, bias, bias) == Cost(arith=gru.arith)
+    fused = price_by_name(aten._thnn_fused_gru_cell.default, hx=h, input_bias=bias, hidden_bias=bias)
+    assert fused == Cost(arith=gru.arith)
     # six products, a sum, three derivatives of sigmoid and two of tanh at three operations each; a sum for the bias
-    assert lstm_cell_backward(None, None, None, c, None, None, True) == Cost(arith=(6 + 1 + 9 + 6 + 4) * c.numel())
-    assert lstm_cell_backward(None, None, None, c, None, None, False) == Cost(arith=(6 + 1 + 9 + 6) * c.numel())
+    backward = aten._thnn_fused_lstm_cell_backward_impl.default
+    assert price_by_name(backward, cx=c, has_bias=True) == Cost(arith=(6 + 1 + 9 + 6 + 4) * c.numel())
+    assert price_by_name(backward, cx=c, has_bias=False) == Cost(arith=(6 + 1 + 9 + 6) * c.numel())
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,0 +1,81 @@
+"""Formulas that name arguments of their operator: how these reach them.
+
+A formula of opcount's own without a ``/`` in its signature names what it needs in the words of the operator's schema,
+and ``out`` for what the call returned: ``def scaled_mm(out, self, bias)``. Where an argument stands, and what it
+defaults to, is read from the schema of each overload, once. A formula with a ``/`` takes ``(out, *args, **kwargs)`` as
+the call has them, as a user's formula does.
+"""
+
+from __future__ import annotations
+
+import inspect
+from functools import cache, update_wrapper
+from keyword import iskeyword
+from typing import TYPE_CHECKING, Any
+
+from opcount._torch.dispatch import schema_of
+from opcount.errors import FormulaError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opcount._torch.dispatch import OpOverload
+    from opcount.registry import Formula
+
+_OUT = "out"
+
+
+def bind(formula: Formula, func: OpOverload) -> Formula:
+    """Return a formula as ``(out, *args, **kwargs)`` of one overload; a user's formula is that already."""
+    if formula.from_user:
+        return formula
+    when = None if formula.when is None else _bound(formula.when, func)
+    return formula._replace(price=_bound(formula.price, func), when=when)
+
+
+def named(function: Callable[..., Any]) -> dict[str, bool] | None:
+    """Return what a function names, and whether it can do without; None: it takes the call as it is."""
+    parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
+    if any(p.kind is not p.POSITIONAL_OR_KEYWORD for p in parameters):
+        return None
+    return {p.name: p.default is not p.empty for p in parameters}
+
+
+@cache
+def _bound(function: Callable[..., Any], func: OpOverload) -> Callable[..., Any]:
+    """Make a function with the signature of an overload, which passes on what a formula names."""
+    names = named(function)
+    if names is None:
+        return function
+    schema = {argument.name: argument for argument in schema_of(func).arguments}
+    missing = [name for name, optional in names.items() if name not in schema and name != _OUT and not optional]
+    if missing:
+        return _refusing(func, missing)
+    signature, scope = ["_out", "/"], {"_function": function}
+    for i, argument in enumerate(schema.values()):
+        if argument.kwarg_only and "*" not in signature:
+            signature.append("*")
+        signature.append(_spelled(argument.name))
+        if argument.has_default_value():
+            signature[-1] += f"=_default_{i}"
+            scope[f"_default_{i}"] = argument.default_value
+    passed = [f"{n}={'_out' if n == _OUT else _spelled(n)}" for n in names if n == _OUT or n in schema]
+    if len(passed) == len(names):  # by position is faster
+        passed = [part.partition("=")[2] for part in passed]
+    # What a data class is made by, too: there is no faster way to pass a part of the arguments on.
+    made = eval(f"lambda {', '.join(signature)}: _function({', '.join(passed)})", scope)  # noqa: S307
+    return update_wrapper(made, function)
+
+
+def _spelled(name: str) -> str:
+    return f"{name}_" if iskeyword(name) else name
+
+
+def _refusing(func: OpOverload, missing: list[str]) -> Callable[..., Any]:
+    def refuse(_out: Any, /, *_: Any, **__: Any) -> Any:
+        raise FormulaError(
+            f"formula: expected {func} to have an argument {' and '.join(missing)}, got {schema_of(func)}. "
+            f"Register a formula of your own for this operator."
+        )
+
+    return refuse
