@@ -1,4 +1,4 @@
-"""Two counts compared, module by module; a module that was renamed is recognised by what it is and does."""
+"""Two counts compared, module by module; a renamed module is recognised by its class and its numbers."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Diff:
-    """What `Profile.diff` returns.
+    """All modules of two counts, compared.
 
     Attributes:
         changes: All modules of both counts, the second's in its order, then those that are gone.

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from opcount import Profile
 from opcount.errors import ConventionError
-from opcount.reporter import diff as report
+from opcount.reporter import diff_table as report
 from tests.reporter.test_outline import profile, record
 
 BEFORE = profile(record("stem", 10), record("blocks.0.fc", 100), record("blocks.1.fc", 100), record("head", 7))

@@ -15,7 +15,7 @@ from opcount.compat.fvcore import FlopCountAnalysis
 from opcount.compat.torch import FlopCounterMode
 from opcount.errors import CounterStateError, UncountedOperatorWarning
 from opcount.interceptor import Interceptor, observe
-from opcount.pytest_plugin import phase
+from opcount.pytest_plugin import call_phase
 from opcount.scope import Scopes
 from opcount.undo import Undo
 from tests.interrupts import Interruption, left
@@ -96,8 +96,8 @@ def as_mmengine_counts():
 def in_a_test():
     stash = pytest.Stash()
     item = SimpleNamespace(stash=stash, iter_markers=lambda *_: ())
-    stash[phase.COUNTER] = OpCounter(FROZEN)
-    with phase.counted(item, SimpleNamespace()):
+    stash[call_phase.COUNTER] = OpCounter(FROZEN)
+    with call_phase.counted(item, SimpleNamespace()):
         FROZEN(X)
 
 

@@ -13,7 +13,7 @@ from opcount.cost import Cost
 from opcount.errors import BudgetError, ProfileFormatError, SamplingError
 from opcount.profile import Module, Profile, Record
 from opcount.reporter import csv as csv_reporter
-from opcount.reporter import diff as diff_reporter
+from opcount.reporter import diff_table as diff_reporter
 from opcount.reporter import folded, html, markdown, operators, speedscope, tree
 from opcount.steps import Amount, Spread, Steps
 

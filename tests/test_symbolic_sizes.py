@@ -13,7 +13,7 @@ from opcount import OpCounter, Profile
 from opcount.budget import Budget, baseline
 from opcount.budget.baseline import take
 from opcount.cost import Cost
-from opcount.reporter import csv, diff, folded, html, markdown, operators, speedscope, tree
+from opcount.reporter import csv, diff_table, folded, html, markdown, operators, speedscope, tree
 from opcount.reporter.table import render
 
 PROGRAMS = {
@@ -86,7 +86,7 @@ def read_all(counter):
     for report in (csv, folded, html, markdown, operators, speedscope, tree):
         report.render(profile)
     assert Profile.from_json(profile.to_json()) == profile
-    assert diff.render(profile.diff(profile))
+    assert diff_table.render(profile.diff(profile))
     text = baseline.dump(take(profile))
     assert baseline.dump(baseline.load(text, "x")) == text
     Budget.of("1 GMAC").check(profile)

@@ -28,13 +28,13 @@ TRAINING = "training"
 
 @dataclass(frozen=True)
 class Budget:
-    """What a region of code may compute. Make one with `Budget.of`.
+    """The limits of a region of code. Make one with `Budget.of`.
 
     Attributes:
         limits: All have to hold.
-        phase: Only what ran in it is counted: ``"forward"``, ``"backward"``, ..., or the user's; ``"training"``:
+        phase: The phase that is counted: ``"forward"``, ``"backward"``, ..., or the user's; ``"training"``:
             everything, and there has to be a backward; None: everything.
-        convention: How FLOPs are read; None: as the profile reads them.
+        convention: Reads the FLOPs; None: the profile's does.
         allow_uncounted: Operators without a formula that may run all the same: all of them, or patterns of names.
     """
 
@@ -112,7 +112,7 @@ class Budget:
         return profile.select(lambda record: record.phase == self.phase)
 
     def permits(self, operator: str) -> bool:
-        """Tell whether an operator may run that has no formula."""
+        """Return whether an operator without a formula may run."""
         if isinstance(self.allow_uncounted, bool):
             return self.allow_uncounted
         return any(fnmatchcase(operator, pattern) for pattern in self.allow_uncounted)

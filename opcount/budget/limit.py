@@ -267,7 +267,7 @@ def label(path: str) -> str:
 
 
 def _remedy(given: object) -> str:
-    """Say what is wrong with a quantity that cannot be read."""
+    """Return the remedy for a quantity that cannot be read."""
     word = "".join(c for c in given if c.isalpha()) if isinstance(given, str) else ""
     if not word or word in PREFIXES:
         return f"Write a whole number and its unit: {_SPELLINGS}."

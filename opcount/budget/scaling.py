@@ -1,4 +1,4 @@
-"""How a count grows with a size: the exponent, fitted on exact counts."""
+"""The growth of a count with a size: the exponent, fitted on exact counts."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 _CURVE = re.compile(r"(?:(?P<one>1)|n(?:\^(?P<power>\d+(?:\.\d+)?))?(?P<log>\s*\*?\s*log\s*n)?)")
 _SLACK = 1e-6
-"""Of the fit: floating point is not exact, the counts are."""
+"""Error allowed in the fit: floating point is not exact, the counts are."""
 
 _NEGLIGIBLE = 0.01
 """A module below this share of the largest count grows too little to be named."""
 
 
 class Growth(NamedTuple):
-    """How a count grew.
+    """The growth of a count.
 
     Attributes:
-        exponent: Of ``n ** exponent``, fitted.
+        exponent: The power of n that fits best.
         counts: By size.
         modules: The exponent of what each module computes itself, the fastest first.
     """

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from opcount.profile import Profile
 
 _ROWS = {-1: 0, 0: 5, 1: 20}
-"""How many modules are shown at each verbosity; all beyond."""
+"""Modules shown by verbosity; all beyond."""
 
 
 class Failure(NamedTuple):

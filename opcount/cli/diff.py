@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from opcount.cli.formats import chosen
 from opcount.cli.output import read, warn, write
-from opcount.reporter import diff as reporter
+from opcount.reporter import diff_table as reporter
 from opcount.reporter import html
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from opcount._version import __version__
 from opcount.cli.formats import FORMATS
 from opcount.convention import CONVENTIONS
 from opcount.errors import InputError
-from opcount.reporter.diff import METRICS
+from opcount.reporter.diff_table import METRICS
 from opcount.reporter.outline import SORT_KEYS
 from opcount.selectors import Tolerance
 

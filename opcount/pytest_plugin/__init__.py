@@ -12,7 +12,7 @@ import pytest
 from opcount.budget import flop_budget as budget_of
 from opcount.budget.watch import watching
 from opcount.errors import BudgetError, BudgetExceededError, ConventionError
-from opcount.pytest_plugin import phase, summary
+from opcount.pytest_plugin import call_phase, summary
 from opcount.pytest_plugin.marker import MARKER
 from opcount.pytest_plugin.options import add_options, read_settings
 from opcount.pytest_plugin.regression import FlopRegression
@@ -70,7 +70,7 @@ class _Reporter:
 
 
 class _Workers:
-    """Tells xdist's workers how tests are spread over them."""
+    """Sends xdist's workers the mode in which tests are distributed."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -90,7 +90,7 @@ def flop_budget() -> type[budget_of]:
 @pytest.fixture
 def op_counter(request: pytest.FixtureRequest) -> OpCounter:
     """Return the counter of the test's call phase."""
-    return phase.counter_of(request.node, request.getfixturevalue)
+    return call_phase.counter_of(request.node, request.getfixturevalue)
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Read the markers of a test, after its fixtures are made."""
     problem = ""
     try:
-        phase.prepare(item)
+        call_phase.prepare(item)
     except (ConventionError, BudgetError, TypeError) as error:
         problem = str(error)
     if problem:
@@ -117,10 +117,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Watch a test; a method of unittest is counted here."""
     __tracebackhide__ = True
     run = item.config.stash[RUN]
-    watcher = item.stash[phase.WATCHER] = watcher_of(item, run)
+    watcher = item.stash[call_phase.WATCHER] = watcher_of(item, run)
     with watching(watcher):
         if _is_unittest(item):
-            with phase.unittest_counted(item, run):  # type: ignore[arg-type]
+            with call_phase.unittest_counted(item, run):  # type: ignore[arg-type]
                 return (yield)
         return (yield)
 
@@ -129,7 +129,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """Count a test function."""
     __tracebackhide__ = True
-    with phase.counted(pyfuncitem, pyfuncitem.config.stash[RUN]):
+    with call_phase.counted(pyfuncitem, pyfuncitem.config.stash[RUN]):
         return (yield)
 
 
@@ -152,8 +152,8 @@ def pytest_runtest_makereport(
 
 
 def _note(item: pytest.Item) -> list[dict[str, Any]]:
-    watcher = item.stash.get(phase.WATCHER, None)
-    return phase.note(item, watcher) if watcher is not None and watcher.measurements else []
+    watcher = item.stash.get(call_phase.WATCHER, None)
+    return call_phase.note(item, watcher) if watcher is not None and watcher.measurements else []
 
 
 def _is_unittest(item: pytest.Item) -> bool:
@@ -161,5 +161,5 @@ def _is_unittest(item: pytest.Item) -> bool:
 
 
 def _shows_test(excinfo: pytest.ExceptionInfo[BaseException], item: pytest.Item) -> bool:
-    """Tell whether a traceback leads through the test: that of a marker or a decorator does not."""
+    """Return whether a traceback has a frame of the test: that of a marker or a decorator has none."""
     return any(entry.path == item.path and not entry.ishidden(excinfo) for entry in excinfo.traceback)

@@ -10,7 +10,7 @@ from opcount.budget.limit import show_apart, show_change
 from opcount.budget.verdict import changed_most
 from opcount.errors import BaselineError
 from opcount.json_reader import MismatchError
-from opcount.pytest_plugin.measured import Measured, from_data, read, to_data
+from opcount.pytest_plugin.stored_counts import StoredCount, from_data, read, to_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -25,7 +25,7 @@ class Increase(NamedTuple):
     """A test that computes more than it did.
 
     Attributes:
-        key: Which test, and which of its counts.
+        key: The test, and the name of its count.
         text: The sentence.
     """
 
@@ -34,29 +34,29 @@ class Increase(NamedTuple):
 
 
 class History:
-    """What the tests counted before this run; read when it is first asked for.
+    """Counts of the tests before this run; read when they are first asked for.
 
     Attributes:
         config: pytest's.
-        settings: What the command line asks for.
+        settings: The command line's.
     """
 
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
         self.config = config
         self.settings = settings
-        self._last: dict[str, Measured] | None = None
-        self._file: dict[str, Measured] | None = None
+        self._last: dict[str, StoredCount] | None = None
+        self._file: dict[str, StoredCount] | None = None
 
     @property
-    def last(self) -> Mapping[str, Measured]:
+    def last(self) -> Mapping[str, StoredCount]:
         """The last run of each test that passed, by key."""
         if self._last is None:
             self._last = dict(_readable(self._cached()))
         return self._last
 
     @property
-    def file(self) -> Mapping[str, Measured]:
-        """What ``--flops-compare`` names; empty without it.
+    def file(self) -> Mapping[str, StoredCount]:
+        """Counts in the file of ``--flops-compare``; empty without it.
 
         Raises:
             pytest.UsageError: It cannot be read.
@@ -69,11 +69,11 @@ class History:
                 raise pytest.UsageError(str(error)) from error
         return self._file
 
-    def before(self, key: str) -> Measured | None:
+    def before(self, key: str) -> StoredCount | None:
         """Return an older count: of the file that was given, else of the last run."""
         return self.file.get(key) if self.settings.compare else self.last.get(key)
 
-    def increases(self, found: Iterable[Measured]) -> list[Increase]:
+    def increases(self, found: Iterable[StoredCount]) -> list[Increase]:
         """Return the tests that compute more than the command line allows."""
         rows = list(found)
         return [
@@ -81,7 +81,7 @@ class History:
             *(_increases(rows, self.last, self._on_increase(), "than in its last run")),
         ]
 
-    def keep(self, passed: Iterable[Measured]) -> None:
+    def keep(self, passed: Iterable[StoredCount]) -> None:
         """Store the counts of tests that passed, for the next run."""
         rows = {measured.key: to_data(measured) for measured in passed}
         cache = getattr(self.config, "cache", None)
@@ -98,7 +98,7 @@ class History:
         return found if isinstance(found, dict) else {}
 
 
-def _readable(data: Mapping[str, Any]) -> Iterator[tuple[str, Measured]]:
+def _readable(data: Mapping[str, Any]) -> Iterator[tuple[str, StoredCount]]:
     """Skip what an other version stored: a cache may be forgotten."""
     for key, row in data.items():
         try:
@@ -108,7 +108,7 @@ def _readable(data: Mapping[str, Any]) -> Iterator[tuple[str, Measured]]:
 
 
 def _increases(
-    found: Iterable[Measured], before: Mapping[str, Measured], tolerances: Iterable[Tolerance], than: str
+    found: Iterable[StoredCount], before: Mapping[str, StoredCount], tolerances: Iterable[Tolerance], than: str
 ) -> Iterator[Increase]:
     allowed = [(metric, tolerance) for tolerance in tolerances for metric in tolerance.metrics]
     for measured in found:
@@ -123,7 +123,7 @@ def _increases(
                 break
 
 
-def _sentence(measured: Measured, old: Measured, metric: str, than: str) -> str:
+def _sentence(measured: StoredCount, old: StoredCount, metric: str, than: str) -> str:
     before, after = old.counts[metric], measured.counts[metric]
     left, right = show_apart(before, after, metric)
     most = changed_most(old.modules, measured.modules, metric)

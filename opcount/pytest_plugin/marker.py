@@ -20,20 +20,20 @@ SCOPES: dict[str, type[Any]] = {
     "module": pytest.Module,
     "session": pytest.Session,
 }
-"""What a budget may be shared by."""
+"""Scopes of a budget, and the node whose tests share it."""
 
-_MARKED = pytest.StashKey["list[Marked]"]()
+_MARKED = pytest.StashKey["list[Marker]"]()
 
 
-class Marked(NamedTuple):
+class Marker(NamedTuple):
     """One marker.
 
     Attributes:
-        budget: What it says.
-        scope: Which tests share the budget.
+        budget: Its limits.
+        scope: The tests that share the budget: a key of `SCOPES`.
         model: A model, or the name of the fixture that makes it.
-        name: What a failure calls it besides the test.
-        text: What tells it from other markers.
+        name: Its name in a failure, after the test's.
+        text: Its identity among markers.
     """
 
     budget: Budget
@@ -55,7 +55,7 @@ class Marked(NamedTuple):
         return get(self.model)
 
 
-def read_markers(item: pytest.Item) -> list[Marked]:
+def read_markers(item: pytest.Item) -> list[Marker]:
     """Return what the markers of a test say, those of its class and module included.
 
     Raises:
@@ -66,7 +66,7 @@ def read_markers(item: pytest.Item) -> list[Marked]:
     return item.stash[_MARKED]
 
 
-def _read(mark: pytest.Mark, item: pytest.Item) -> Marked:
+def _read(mark: pytest.Mark, item: pytest.Item) -> Marker:
     options = dict(mark.kwargs)
     who = f"{item.name}: @pytest.mark.{MARKER}"
     scope = options.pop("scope", "function")
@@ -87,7 +87,7 @@ def _read(mark: pytest.Mark, item: pytest.Item) -> Marked:
             f"{who}: expected upper limits of the whole count for the scope {scope!r}, got {mark.args!r} and "
             f"{options!r}. A sum of several tests is checked after each: give other limits to each test."
         )
-    return Marked(budget, scope, model, name, repr(mark))
+    return Marker(budget, scope, model, name, repr(mark))
 
 
 def _distribution(config: pytest.Config) -> str:
@@ -98,23 +98,23 @@ def _is_scattered(config: pytest.Config) -> bool:
     return _distribution(config) not in ("no", "loadscope", "loadfile")
 
 
-class Sums:
-    """What the tests that share a budget have counted so far."""
+class SharedCounts:
+    """Counts so far of the tests that share a budget."""
 
     def __init__(self) -> None:
         self._profiles: dict[tuple[str, str], dict[str, Profile]] = {}
 
-    def add(self, item: pytest.Item, marked: Marked, profile: Profile) -> tuple[str, Profile]:
+    def add(self, item: pytest.Item, marker: Marker, profile: Profile) -> tuple[str, Profile]:
         """Add a test's count, in place of an earlier run of it; return who shares the budget, and the sum."""
-        if marked.scope == "function":
-            return ", ".join(filter(None, (item.name, marked.name))), profile
-        node = item.getparent(SCOPES[marked.scope])
+        if marker.scope == "function":
+            return ", ".join(filter(None, (item.name, marker.name))), profile
+        node = item.getparent(SCOPES[marker.scope])
         if node is None:
             raise BudgetError(
-                f"{item.name}: @pytest.mark.{MARKER}: expected a test of a {marked.scope}, got one without. "
-                f"Leave scope={marked.scope!r} out."
+                f"{item.name}: @pytest.mark.{MARKER}: expected a test of a {marker.scope}, got one without. "
+                f"Leave scope={marker.scope!r} out."
             )
-        shared = self._profiles.setdefault((node.nodeid, marked.text), {})
+        shared = self._profiles.setdefault((node.nodeid, marker.text), {})
         shared[item.nodeid] = profile
-        names = f"{marked.scope} {node.name}".rstrip(), marked.name, f"up to {item.name}"
+        names = f"{marker.scope} {node.name}".rstrip(), marker.name, f"up to {item.name}"
         return ", ".join(filter(None, names)), sum(shared.values(), Profile())

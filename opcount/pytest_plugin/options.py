@@ -1,4 +1,4 @@
-"""The command line's options, and their errors before the first test runs."""
+"""The plugin's command-line options, and their errors before the first test runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Settings(NamedTuple):
-    """What the command line asks for."""
+    """The values of the command line's options."""
 
     summary: bool
     top: int | None

@@ -11,9 +11,9 @@ from opcount.budget.watch import Watcher
 from opcount.errors import BaselineError
 from opcount.pytest_plugin import summary
 from opcount.pytest_plugin.history import History
-from opcount.pytest_plugin.marker import Sums
-from opcount.pytest_plugin.measured import Measured, dump, from_data
+from opcount.pytest_plugin.marker import SharedCounts
 from opcount.pytest_plugin.regression import baseline_path
+from opcount.pytest_plugin.stored_counts import StoredCount, dump, from_data
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """What all tests of a run share.
+    """State that all tests of a run share.
 
     Attributes:
         config: pytest's.
-        settings: What the command line asks for.
+        settings: The command line's.
         history: Older counts.
-        sums: What tests that share a budget have counted.
+        shared: Counts of tests that share a budget.
         found: The counts that were reported, by test.
         passed: The tests that passed.
     """
@@ -39,15 +39,15 @@ class Run:
         self.config = config
         self.settings = settings
         self.history = History(config, settings)
-        self.sums = Sums()
-        self.found: dict[str, list[Measured]] = {}
+        self.shared = SharedCounts()
+        self.found: dict[str, list[StoredCount]] = {}
         self.passed: set[str] = set()
         self.increases: list[Increase] = []
         self.problems: list[str] = []
 
     @property
     def reports(self) -> bool:
-        """Tell whether this is the process that reports: an xdist worker leaves that to its controller."""
+        """Whether this process reports: an xdist worker leaves that to its controller."""
         return not hasattr(self.config, "workerinput")
 
     def before(self, item: pytest.Item, name: str) -> ModuleCounts | None:
@@ -70,7 +70,7 @@ class Run:
                 self.passed.add(report.nodeid)
 
     @property
-    def measured(self) -> list[Measured]:
+    def measured(self) -> list[StoredCount]:
         """All counts, in the order of the tests."""
         return [measured for rows in self.found.values() for measured in rows]
 

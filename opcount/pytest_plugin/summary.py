@@ -1,4 +1,4 @@
-"""What a run shows at its end: in the terminal, and as a table for a pull request."""
+"""The report at the end of a run: in the terminal, and as a table for a pull request."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from opcount.pytest_plugin.history import History, Increase
-    from opcount.pytest_plugin.measured import Measured
+    from opcount.pytest_plugin.stored_counts import StoredCount
 
 
-def terminal(found: Sequence[Measured], top: int | None = None) -> list[str]:
+def terminal(found: Sequence[StoredCount], top: int | None = None) -> list[str]:
     """Return a line for each count, or for the ``top`` largest."""
     rows = sorted(found, key=lambda m: m.counts["macs"], reverse=True)[:top] if top is not None else found
     columns = [
@@ -29,14 +29,14 @@ def terminal(found: Sequence[Measured], top: int | None = None) -> list[str]:
     return lines + ([f"and {hidden} more (--flops)"] if hidden else [])
 
 
-def title(found: Sequence[Measured]) -> str:
+def title(found: Sequence[StoredCount]) -> str:
     """Return the heading of what `terminal` shows."""
     conventions = sorted({measured.modules.convention for measured in found})
     tests = len({measured.test for measured in found})
     return f"FLOPs of {plural(tests, 'test')}" + (f", convention {', '.join(conventions)}" if conventions else "")
 
 
-def markdown(found: Sequence[Measured], history: History, increases: Sequence[Increase]) -> str:
+def markdown(found: Sequence[StoredCount], history: History, increases: Sequence[Increase]) -> str:
     """Return a table of all counts and of what changed, as GitHub renders it."""
     lines = [f"### {title(found)}", ""]
     if increases:
@@ -57,7 +57,7 @@ def markdown(found: Sequence[Measured], history: History, increases: Sequence[In
     return "\n".join(lines) + "\n"
 
 
-def _changed(measured: Measured, old: Measured | None) -> Iterator[str]:
+def _changed(measured: StoredCount, old: StoredCount | None) -> Iterator[str]:
     """Yield a line for a test whose count changed."""
     text = changed_most(old.modules, measured.modules, "macs") if old is not None else ""
     if old is not None and text:
@@ -65,15 +65,15 @@ def _changed(measured: Measured, old: Measured | None) -> Iterator[str]:
         yield f"- {_code(measured.key)}: {before} -> {after}. {_cell(text)}"
 
 
-def _change(measured: Measured, old: Measured | None) -> str:
+def _change(measured: StoredCount, old: StoredCount | None) -> str:
     if old is None:
         return "new"
     before, after = old.counts["macs"], measured.counts["macs"]
     return "-" if before == after else show_change(before, after)
 
 
-def _remarks(measured: Measured) -> list[str]:
-    """Say what a count is held to, and whether it is one."""
+def _remarks(measured: StoredCount) -> list[str]:
+    """Return the limits of a count, and a remark if it is a lower bound."""
     limits = [f"limit {', '.join(measured.limits)}"] if measured.limits else []
     lower = (
         [f"lower bound, without a formula: {', '.join(map(printable, measured.uncounted))}"]
@@ -88,5 +88,5 @@ def _code(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """Keep a name from breaking the table it stands in."""
+    """Escape a text for a cell of a table."""
     return visible(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from opcount.cli.formats import FORMATS
-from opcount.reporter.diff import METRICS
+from opcount.reporter.diff_table import METRICS
 
 BASH = """
 COMP_WORDS=({words} '{last}'); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _opcount

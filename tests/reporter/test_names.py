@@ -21,7 +21,7 @@ from opcount.errors import BudgetExceededError
 from opcount.escapes import printable, visible
 from opcount.profile import Module, Profile, Record
 from opcount.reporter import csv as as_csv
-from opcount.reporter import diff, folded, html, markdown, operators, speedscope, table, tree
+from opcount.reporter import diff_table, folded, html, markdown, operators, speedscope, table, tree
 
 HOSTILE = [
     "a\nb", "a\\nb", "a\rb", "a\r\nb", "a\tb", "a\x00b", "a\x0bb", "a\x1cb", "a\x85b", "a\u2028b", "a\u2029b", "a\\b",
@@ -64,9 +64,9 @@ REPORTS = {
     "folded": folded.render,
     "speedscope": speedscope.render,
     "json": Profile.to_json,
-    "diff": lambda p: diff.render(profile("x").diff(p)),
-    "diff as markdown": lambda p: diff.render_markdown(profile("x").diff(p)),
-    "diff without folding": lambda p: diff.render(profile("x").diff(p), fold=False),
+    "diff": lambda p: diff_table.render(profile("x").diff(p)),
+    "diff as markdown": lambda p: diff_table.render_markdown(profile("x").diff(p)),
+    "diff without folding": lambda p: diff_table.render(profile("x").diff(p), fold=False),
     "explanation": lambda p: "\n".join(p.explain(path) for path in p.modules),
     "coverage": lambda p: p.coverage.verdict(),
     "html": html.render,
@@ -172,7 +172,7 @@ def test_a_baseline_of_plain_names_has_no_quotes():
 def test_the_whole_is_told_from_a_module_of_its_name():
     changed = profile("model", "fc").diff(profile("model", "fc", macs=30))
     for fold in (True, False):
-        names = [line.split()[0] for line in diff.render(changed, fold=fold).splitlines()[2:5]]
+        names = [line.split()[0] for line in diff_table.render(changed, fold=fold).splitlines()[2:5]]
         assert names == ["(model)", "model", "fc"]
     assert (
         "(model): 24 MAC -> 30 MAC"
@@ -184,10 +184,10 @@ def test_the_whole_is_told_from_a_module_of_its_name():
 def test_phases_may_have_the_names_of_columns():
     names = ["after", "change", "module", "macs before", "a|b\n"]
     one, two = (Profile(tuple(record("fc", phase=name, cost=Cost(n, 0, 0)) for name in names)) for n in (24, 30))
-    assert diff.render(one.diff(two)).splitlines()[0].split() == (
+    assert diff_table.render(one.diff(two)).splitlines()[0].split() == (
         "module macs before after change change % after change module macs before a|b\\n".split()
     )
-    header = diff.render_markdown(one.diff(two)).splitlines()[2]
+    header = diff_table.render_markdown(one.diff(two)).splitlines()[2]
     assert header.endswith("| change % | after | change | module | macs before | a\\|b\\\\n |")
     assert "phases: " in str(two)
 

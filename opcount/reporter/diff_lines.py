@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from opcount.diff import Change, Diff
 
 
-class Line(NamedTuple):
+class DiffLine(NamedTuple):
     """One changed module, or several in a row that changed alike.
 
     Attributes:
         name: What to print: the path, ``"blocks.0-5.mlp x6"`` for several, ``"old -> new"`` of a renamed one.
-        change: Of all of them together.
+        change: The sum of their changes.
     """
 
     name: str
@@ -52,16 +52,16 @@ class _Node:
         return (*(path is None for path in self.places()), self.change.renamed)
 
 
-def lines(diff: Diff, differs: Callable[[Change], bool], *, fold: bool) -> list[Line]:
-    """Return a line for the whole and for each module that differs, as `opcount.reporter.diff.render` explains.
+def lines(diff: Diff, differs: Callable[[Change], bool], *, fold: bool) -> list[DiffLine]:
+    """Return a line for the whole and for each module that differs, as `opcount.reporter.diff_table.render` explains.
 
     A module that is new or gone and only holds others, which were there before or are there still, has no line.
     """
     kept = _Kept(diff)
     changes = [c for c in diff.changed if c.path != ROOT and differs(c) and not kept.by_others(c)]
-    whole = Line(_label({c.path for c in changes}), diff.total)
+    whole = DiffLine(_label({c.path for c in changes}), diff.total)
     if not fold:
-        return [whole, *(Line(_name(c.before, c.after, 1), c) for c in changes)]
+        return [whole, *(DiffLine(_name(c.before, c.after, 1), c) for c in changes)]
     root = _tree(changes, diff.total, kept)
     return [whole, *_lines(root.inside, root, (ROOT, ROOT), 1)]
 
@@ -75,7 +75,7 @@ def _label(paths: set[str]) -> str:
 
 
 class _Kept:
-    """What modules that are new or gone hold of modules that are in both counts."""
+    """Modules of both counts that lie inside modules that are new or gone."""
 
     def __init__(self, diff: Diff) -> None:
         both = [c for c in diff.changes if c.before is not None and c.after is not None]
@@ -86,7 +86,7 @@ class _Kept:
         return change.path in (self._new if change.before is None else self._gone)
 
     def by_others(self, change: Change) -> bool:
-        """Tell whether a module that is new or gone costs nothing but what others in it cost."""
+        """Return whether a module that is new or gone costs nothing but the cost of others in it."""
         if change.before is None:
             return self._new.get(change.path) == (change.new, change.new_params)
         return change.after is None and self._gone.get(change.path) == (change.old, change.old_params)
@@ -129,7 +129,7 @@ def _above(nodes: dict[tuple[bool, str], _Node], node: _Node) -> _Node | None:
     return None
 
 
-def _lines(nodes: Sequence[_Node], around: _Node, shown: tuple[str, str], copies: int) -> Iterator[Line]:
+def _lines(nodes: Sequence[_Node], around: _Node, shown: tuple[str, str], copies: int) -> Iterator[DiffLine]:
     """Yield the lines of modules inside one that is shown under other names: ``blocks.0-5`` for ``blocks.0``."""
     start = 0
     while start < len(nodes):
@@ -143,7 +143,7 @@ def _lines(nodes: Sequence[_Node], around: _Node, shown: tuple[str, str], copies
                 first.places(), nodes[stop - 1].places(), around.places(), shown, strict=True
             )
         )
-        yield Line(_name(before, after, count), _times(first.change, count))
+        yield DiffLine(_name(before, after, count), _times(first.change, count))
         yield from _lines(first.inside, first, (before or "", after or ""), count)
         start = stop
 

@@ -9,12 +9,12 @@ from opcount.budget import baseline
 from opcount.budget.baseline import take
 from opcount.convention import Convention
 from opcount.errors import BaselineError
-from opcount.pytest_plugin.measured import Measured, dump, read
+from opcount.pytest_plugin.stored_counts import StoredCount, dump, read
 from tests.test_serialize import PLAIN, WRONG, damaged
 
-SNAPSHOT = take(PLAIN)
+MODULES = take(PLAIN)
 COUNTS = [
-    Measured(test, name, ["at most 4 MAC"], ["x.y"], SNAPSHOT.rows[""], SNAPSHOT)
+    StoredCount(test, name, ["at most 4 MAC"], ["x.y"], MODULES)
     for test, name in (("t.py::test_a", ""), ("t.py::test_b", "second"))
 ]
 

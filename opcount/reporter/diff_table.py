@@ -1,18 +1,18 @@
-"""What changed between two counts: a table for a terminal, and the comment that a pull request wants."""
+"""A diff of two counts as a table: for a terminal, and in Markdown for a pull request."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from opcount.escapes import printable, visible
-from opcount.reporter.changes import lines
+from opcount.reporter.diff_lines import lines
 from opcount.reporter.markdown import code, table, text
 from opcount.reporter.numbers import si
 from opcount.reporter.table import plain
 
 if TYPE_CHECKING:
     from opcount.diff import Change, Diff
-    from opcount.reporter.changes import Line
+    from opcount.reporter.diff_lines import DiffLine
 
 METRICS = ("macs", "flops", "arith", "activations", "params", "calls", "bytes")
 
@@ -76,7 +76,7 @@ def _headers(diff: Diff, metric: str) -> list[str]:
     return ["module", f"{metric} before", "after", "change", "change %", *map(printable, phases)]
 
 
-def _shown(diff: Diff, metric: str, *, fold: bool) -> list[Line]:
+def _shown(diff: Diff, metric: str, *, fold: bool) -> list[DiffLine]:
     """Return the whole, and the modules whose number is another."""
     return lines(diff, lambda change: len(set(change.values(metric))) > 1, fold=fold)
 

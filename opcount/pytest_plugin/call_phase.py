@@ -1,4 +1,4 @@
-"""The call phase of one test: who watches it, and what counts it."""
+"""The call phase of one test: its watcher and its counter."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 from opcount.budget.verdict import enforce
 from opcount.budget.watch import Watcher, current, quiet_counter
-from opcount.pytest_plugin.marker import Marked, read_markers
-from opcount.pytest_plugin.measured import measure, to_data
+from opcount.pytest_plugin.marker import Marker, read_markers
+from opcount.pytest_plugin.stored_counts import freeze, to_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ COUNTER = pytest.StashKey["OpCounter"]()
 """Counts the call phase; only a test that asks for it has one."""
 
 _PREFIX = "opcount."
-"""Of the names of junit properties."""
+"""Begins the names of junit properties."""
 
 
 def prepare(item: pytest.Item) -> None:
@@ -43,7 +43,7 @@ def counter_of(item: pytest.Item, get: Callable[[str], Any]) -> OpCounter:
     if COUNTER not in item.stash:
         from opcount.counter import OpCounter  # noqa: PLC0415  (torch is imported when something is counted)
 
-        models = [marked.find_model(item, get) for marked in read_markers(item)]
+        models = [marker.find_model(item, get) for marker in read_markers(item)]
         model = next((model for model in models if model is not None), None)
         item.stash[COUNTER] = quiet_counter(model) if models else OpCounter()
     return item.stash[COUNTER]
@@ -63,13 +63,13 @@ def counted(item: pytest.Item, run: Run) -> Iterator[None]:
     _judge(item, counter, read_markers(item), run)
 
 
-def _judge(item: pytest.Item, counter: OpCounter, markers: list[Marked], run: Run) -> None:
+def _judge(item: pytest.Item, counter: OpCounter, markers: list[Marker], run: Run) -> None:
     __tracebackhide__ = True
-    watcher, counted = current(), counter.profile
-    watcher.note("", counted, *(marked.budget for marked in markers))
-    for marked in markers:
-        who, profile = run.sums.add(item, marked, counted)
-        enforce(marked.budget, profile, watcher, who=who, name=marked.name)
+    watcher, whole = current(), counter.profile
+    watcher.note("", whole, *(marker.budget for marker in markers))
+    for marker in markers:
+        who, profile = run.shared.add(item, marker, whole)
+        enforce(marker.budget, profile, watcher, who=who, name=marker.name)
 
 
 @contextmanager
@@ -137,8 +137,8 @@ def unittest_counted(item: pytest.Function, run: Run) -> Iterator[None]:
 
 
 def note(item: pytest.Item, watcher: Watcher) -> list[dict[str, Any]]:
-    """Tell junit and pytest-benchmark what a test counted; return it as plain data."""
-    found = measure(item.nodeid, watcher.measurements)
+    """Add the counts of a test to the properties of junit and pytest-benchmark; return them as plain data."""
+    found = freeze(item.nodeid, watcher.measurements)
     properties: dict[str, int] = {}
     for measured in found:
         prefix = f"{measured.name}." if measured.name else ""

@@ -1,4 +1,4 @@
-"""What one test counted, as plain data: it crosses processes, and lies in files and caches."""
+"""The counts of one test as plain data, for other processes, files and caches."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from opcount import json_reader as reader
 from opcount.budget.baseline import Counts, ModuleCounts, take
 from opcount.errors import BaselineError
 from opcount.json_reader import MismatchError, parse, structure
+from opcount.profile import ROOT
 from opcount.selectors import UNITS
 
 if TYPE_CHECKING:
@@ -21,34 +22,37 @@ FORMAT = 1
 """Raised when older versions could misread a file."""
 
 
-class Measured(NamedTuple):
+class StoredCount(NamedTuple):
     """One count of one test.
 
     Attributes:
         test: The test's node id.
-        name: Which of the test's counts: ``""`` for the first without a name.
-        limits: What it was held to, for people.
+        name: The budget's; ``""`` for the first without one.
+        limits: Its limits, for people.
         uncounted: Operators that nothing explains.
-        counts: Of the whole, by metric.
-        modules: Of each module.
+        modules: The counts of each module.
     """
 
     test: str
     name: str
     limits: list[str]
     uncounted: list[str]
-    counts: Mapping[str, int]
     modules: ModuleCounts
 
     @property
+    def counts(self) -> Counts:
+        """The whole count, by metric."""
+        return self.modules.rows[ROOT]
+
+    @property
     def key(self) -> str:
-        """What makes two counts the same one in two runs."""
+        """The identity of a count across runs."""
         return f"{self.test} {self.name}".rstrip()
 
 
-def measure(test: str, measurements: Iterable[Measurement]) -> list[Measured]:
+def freeze(test: str, measurements: Iterable[Measurement]) -> list[StoredCount]:
     """Freeze the counts of a test, each under a name of its own."""
-    found: dict[str, Measured] = {}
+    found: dict[str, StoredCount] = {}
     for one in measurements:
         name, number = one.name, 1
         while name in found:
@@ -56,11 +60,11 @@ def measure(test: str, measurements: Iterable[Measurement]) -> list[Measured]:
             name = f"{one.name} #{number}".strip()
         modules = take(one.profile)
         uncounted = sorted(one.profile.coverage.uncounted)
-        found[name] = Measured(test, name, list(one.limits), uncounted, modules.rows[""], modules)
+        found[name] = StoredCount(test, name, list(one.limits), uncounted, modules)
     return list(found.values())
 
 
-def to_data(measured: Measured) -> dict[str, Any]:
+def to_data(measured: StoredCount) -> dict[str, Any]:
     """Return a count as JSON has it."""
     return {
         "test": measured.test,
@@ -73,7 +77,7 @@ def to_data(measured: Measured) -> dict[str, Any]:
     }
 
 
-def from_data(data: object) -> Measured:
+def from_data(data: object) -> StoredCount:
     """Read what `to_data` made.
 
     Raises:
@@ -84,13 +88,13 @@ def from_data(data: object) -> Measured:
     return _read_measured(data)
 
 
-def dump(found: Iterable[Measured]) -> str:
+def dump(found: Iterable[StoredCount]) -> str:
     """Return counts as the text of a JSON file."""
     tests = [to_data(measured) for measured in found]
     return json.dumps({"format": "opcount.tests", "schema": FORMAT, "tests": tests}, indent=1) + "\n"
 
 
-def read(path: Path, who: str) -> dict[str, Measured]:
+def read(path: Path, who: str) -> dict[str, StoredCount]:
     """Read what `dump` wrote, by key.
 
     Raises:
@@ -124,8 +128,8 @@ def _measured(
     limits: tuple[str, ...],
     uncounted: tuple[str, ...],
     modules: Mapping[str, Counts],
-) -> Measured:
-    return Measured(test, name, list(limits), list(uncounted), modules[""], ModuleCounts(convention, modules))
+) -> StoredCount:
+    return StoredCount(test, name, list(limits), list(uncounted), ModuleCounts(convention, modules))
 
 
 def _modules(value: object) -> dict[str, Counts]:
@@ -151,4 +155,4 @@ _PARTS: dict[str, Callable[[Any], Any]] = {
     "modules": _modules,
 }
 _read_measured = structure(_measured, **_PARTS)
-_read_file: Callable[[Any], list[Measured]] = structure(list, tests=reader.sequence(from_data))
+_read_file: Callable[[Any], list[StoredCount]] = structure(list, tests=reader.sequence(from_data))
