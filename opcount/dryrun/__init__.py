@@ -17,22 +17,23 @@ import torch
 from opcount._torch.fake import FOREACH_TYPES
 from opcount._torch.modules import buffers_of, parameters_of
 from opcount.dryrun.asked_whether_fake import unasked_whether_fake
-from opcount.dryrun.computing import Computing, for_real
+from opcount.dryrun.computing import Computing
 from opcount.dryrun.constructors import subclasses_of_fakes
 from opcount.dryrun.containers import put_back
 from opcount.dryrun.exchanged import own_tensors, put_back_certain
 from opcount.dryrun.fakes import Fakes
-from opcount.dryrun.guard import GUARDED, Guard, was_made
+from opcount.dryrun.guard import Guard, was_made
+from opcount.dryrun.guard_modules import GUARDED
 from opcount.dryrun.imports import imports_undisturbed
 from opcount.dryrun.lasting import Lasting
 from opcount.dryrun.lazy_parameters import lazy_parameters_in_place
 from opcount.dryrun.leaves import Leaves
+from opcount.dryrun.log_filter import errors_unlogged
 from opcount.dryrun.memo import Memo
 from opcount.dryrun.namespaces import Namespaces
 from opcount.dryrun.one_hot import scattered_one_hot
 from opcount.dryrun.optimizers import paired_optimizers
 from opcount.dryrun.padding import guard_padding
-from opcount.dryrun.quiet import errors_raised_only
 from opcount.dryrun.refusals import Refusals
 from opcount.dryrun.skeleton import skeleton
 from opcount.dryrun.snapshot import Snapshot
@@ -40,6 +41,7 @@ from opcount.dryrun.tensors import DryTensor
 from opcount.dryrun.threads import Threads, put_beneath_counters, put_on_top, take_threads_along
 from opcount.dryrun.twins import Twins
 from opcount.dryrun.undifferentiated import Undifferentiated
+from opcount.dryrun.values import for_real
 from opcount.errors import DryRunError
 from opcount.interceptor import fused_attention_disabled
 from opcount.interceptor.stack import modes_below
@@ -120,7 +122,7 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str | None] = la
         operators = Undifferentiated(refusals)
         memo.watch_operator = operators.watch  # type: ignore[attr-defined]
         restore.enter(operators.refusing_backwards(memo))
-        restore.enter(errors_raised_only())
+        restore.enter(errors_unlogged())
         restore.enter(imports_undisturbed())
         fakes.mode.guard = Guard(snapshot, leaves, twins, computing, refusals, enter.modules, enter.born, enter.copied)  # type: ignore[attr-defined]
         GUARDED.use(restore)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _MIRRORED = {"__lt__": ">", "__le__": ">=", "__gt__": "<", "__ge__": "<="}
 
 
-def in_order(name: str) -> Any:
+def unreflected(name: str) -> Any:
     """Return a method that compares a fake tensor, and leaves it to a real one on its left to do so."""
     original, mirrored = getattr(Tensor, name), _MIRRORED[name]
 

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.utils.data
 from torch import Tensor
 
 from opcount._torch.dispatch import aten, dispatch_disabled, schema_of
-from opcount._torch.fake import FakeTensor
-from opcount._torch.names import STORAGE_FILE, TENSOR_FILE
-from opcount.dryrun.checks import asking
 from opcount.dryrun.fakes import CPU, can_be_faked
 from opcount.dryrun.numbers import Numbers
-from opcount.dryrun.operators import FINITE_ANSWERS, Kind, stands_for_input
+from opcount.dryrun.operators import Kind, stands_for_input
 from opcount.dryrun.patterns import LAYOUTS, Patterns
+from opcount.dryrun.real_memory import needs_real_memory
 from opcount.dryrun.refusals import made_by_a_library
 from opcount.dryrun.sized_by_values import SIZED_BY_VALUES
 from opcount.dryrun.tensors import DryTensor, stands_for_data
 from opcount.dryrun.unknown import UNKNOWN
-from opcount.dryrun.values import LIMIT, LIMIT_OF_INTEGERS, Values
+from opcount.dryrun.values import LIMIT, LIMIT_OF_INTEGERS, Values, for_real
+from opcount.interceptor.calls import tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from opcount.dryrun.fakes import Fakes
     from opcount.dryrun.operators import Facts
@@ -38,14 +34,6 @@ _INTEGERS = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torc
 _MASKS = {torch.bool, torch.uint8}
 
 
-_WRITTEN_IN_C = {"ctc_loss", "pad_packed_sequence", "pack_padded_sequence"}
-"""Functions of PyTorch in Python whose numbers are written in C++."""
-
-_EMPTY = torch.ops.aten.empty.memory_format
-
-_DATA = str(Path(torch.utils.data.__file__).parent)
-"""Loaders shuffle and seed by random numbers, on which no size depends; they read them where no mode sees it."""
-
 _SCALAR = aten("_local_scalar_dense.default")
 
 
@@ -54,29 +42,34 @@ class _NotKnownError(Exception):
 
 
 class Computing:
-    """Runs operators on known values."""
+    """Run operators on known values.
+
+    Attributes:
+        values: Known values.
+        numbers: Results of ``tensor.item()`` without a value.
+    """
 
     def __init__(self, fakes: Fakes, refusals: Refusals) -> None:
         self._fakes = fakes
         self._refusals = refusals
-        self._values = Values()
+        self.values = Values()
         self.numbers = Numbers(self.known, refusals)
-        self._patterns = Patterns(fakes, self._values, refusals)
+        self._patterns = Patterns(fakes, self.values, refusals)
 
     def value_of(self, tensor: DryTensor, asked: str) -> Tensor:
         """Return the value of a tensor, or refuse what asks for it."""
         with for_real():
-            value = self._values.of(tensor)
+            value = self.values.of(tensor)
         if value is None:
             raise self._refusals.refuse(f"Tensor.{asked}")
         return value
 
     def real_value_of(self, tensor: Tensor, asked: str) -> tuple[Tensor, bool]:
         """Return the real tensor that has the value of a real one, and whether that is memory of outside; or refuse."""
-        if not self._values.is_written(tensor):
-            return tensor, not self._values.is_ours(tensor)
+        if not self.values.is_written(tensor):
+            return tensor, not self.values.is_ours(tensor)
         with for_real():
-            value = self._values.of(tensor)
+            value = self.values.of(tensor)
         if value is None:
             raise self._refusals.refuse(f"Tensor.{asked}")
         return value.requires_grad_(tensor.requires_grad), False
@@ -84,24 +77,12 @@ class Computing:
     def forget(self, tensor: Tensor) -> None:
         """Take the value of a real tensor for unknown."""
         with for_real():
-            self._values.forget(tensor)
-
-    def is_written(self, tensor: Tensor) -> bool:
-        """Tell whether a real tensor has another value than its memory holds."""
-        return self._values.is_written(tensor)
-
-    def is_ours(self, tensor: Tensor) -> bool:
-        """Tell whether the dry run has made a real tensor."""
-        return self._values.is_ours(tensor)
-
-    def is_our_memory(self, storage: torch.UntypedStorage) -> bool:
-        """Tell whether the dry run has made a piece of memory."""
-        return self._values.is_our_memory(storage)
+            self.values.forget(tensor)
 
     def borrow(self, twin: Tensor, real: Tensor) -> None:
         """Let a real tensor be the value of its twin; call it `for_real`."""
         if type(twin) is DryTensor and real.device == CPU:
-            self._values.borrow(twin, real)
+            self.values.borrow(twin, real)
 
     def wrap(self, value: Tensor, *, blank: bool = False) -> Any:
         """Return a fake tensor, with a value if it is small; one that has no plain fake one is returned itself.
@@ -116,10 +97,10 @@ class Computing:
             value = value.detach().clone()
             small = value.numel() <= LIMIT
             if value.dtype in _INTEGERS and not blank and value.device == CPU and value.numel() <= LIMIT_OF_INTEGERS:
-                return self._values.adopt(value)
+                return self.values.adopt(value)
             fake = self._fakes.make(value.shape, value.stride(), value.dtype, value.device)
             if small:
-                self._values.keep(fake, value)
+                self.values.keep(fake, value)
         return fake
 
     def dense(self, tensor: Tensor) -> Tensor:
@@ -147,18 +128,11 @@ class Computing:
                     raise self._refusals.refuse(facts.func, reason)
 
     def memory(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return real memory for functions of PyTorch that write to it where no mode sees them, else `UNKNOWN`."""
-        frame = asking(sys._getframe(1))
-        if frame is None or any(isinstance(value, FakeTensor) for value in args):
-            return UNKNOWN
-        code = frame.f_code
-        deep = code.co_name == "__deepcopy__" and code.co_filename == TENSOR_FILE
-        copies = deep or code.co_filename == STORAGE_FILE
-        loads = code.co_filename.startswith(_DATA)
-        if not (copies or loads) and (code.co_name not in _WRITTEN_IN_C or func is not _EMPTY):
+        """Return real memory for a function of PyTorch that writes to it in C++, else `UNKNOWN`."""
+        if not needs_real_memory(func, args):
             return UNKNOWN
         with for_real():
-            return self._values.adopt(func(*args, **kwargs))
+            return self.values.adopt(func(*args, **kwargs))
 
     def run(self, facts: Facts, known: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], answer: Any) -> Any:
         """Return what an operator returns if it is small, and the values of its arguments are known."""
@@ -175,69 +149,49 @@ class Computing:
         self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Return what an operator returns of which no answer can be remembered, if that is known."""
-        tensors = list(_tensors((*args, *kwargs.values())))
-        if facts.func is _SELECT and type(tensors[0]) is DryTensor:
+        found = list(tensors((*args, *kwargs.values())))
+        if facts.func is _SELECT and type(found[0]) is DryTensor:
             return self._select(*args)
         special = SIZED_BY_VALUES.get(str(facts.func)) if facts.looks or facts.kind is Kind.FRESH else None
         if special is not None:
             out = special(self.known, self._empty, *args, **kwargs)
             if out is not UNKNOWN:
                 return out
-        if facts.reshapes and tensors and type(tensors[0]) is not DryTensor and not tensors[0].is_meta:
-            return self._reshape(facts, tensors[0], args, kwargs)
-        out = self._patterns.run(facts, tensors, args, kwargs)
+        if facts.reshapes and found and type(found[0]) is not DryTensor and not found[0].is_meta:
+            return self._reshape(facts, found[0], args, kwargs)
+        out = self._patterns.run(facts, found, args, kwargs)
         if out is not UNKNOWN:
             return out
-        self._refuse_unknown_sparsity(facts, tensors)
-        if tensors and all(t.layout is not torch.strided and type(t) is not DryTensor for t in tensors):
-            return self._on_odd(facts, tensors, args, kwargs)  # also products: they are the program's data
+        self._refuse_unknown_sparsity(facts, found)
+        if found and all(t.layout is not torch.strided and type(t) is not DryTensor for t in found):
+            return self._on_odd(facts, found, args, kwargs)  # also products: they are the program's data
         if (
-            not (tensors or facts.takes_tensors)
+            not (found or facts.takes_tensors)
             or not facts.computes
             or facts.reshapes
             or facts.aliases
             or facts.kind is Kind.VIEW
         ):
             return UNKNOWN
-        if any(not stands_for_data(type(t)) and type(t) is not DryTensor for t in tensors):
+        if any(not stands_for_data(type(t)) and type(t) is not DryTensor for t in found):
             return UNKNOWN
-        odd = any(type(t) is not DryTensor and not can_be_faked(t) for t in tensors)
+        odd = any(type(t) is not DryTensor and not can_be_faked(t) for t in found)
         if odd:
-            return self._on_odd(facts, tensors, args, kwargs)
+            return self._on_odd(facts, found, args, kwargs)
         if facts.looks or not facts.tensors:
             out = self._compute(facts, args, kwargs)
-            return self.numbers.asked(tensors[0], sys._getframe(1)) if out is UNKNOWN and facts.func is _SCALAR else out
-        if sum(t.numel() for t in tensors) <= LIMIT or (facts.bounded and _fit(tensors)):
+            return self.numbers.asked(found[0], sys._getframe(1)) if out is UNKNOWN and facts.func is _SCALAR else out
+        if sum(t.numel() for t in found) <= LIMIT or (facts.bounded and _fit(found)):
             return self._compute(facts, args, kwargs)
         return UNKNOWN
 
     def _reshape(self, facts: Facts, tensor: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Change the shape of a real tensor, if the dry run has made it."""
-        if not self._values.is_ours(tensor):
+        if not self.values.is_ours(tensor):
             reason = "changes the shape of a tensor that was made outside of the dry run"
             raise self._refusals.refuse(facts.func, reason)
         with for_real():
             return facts.func(*args, **kwargs)
-
-    def as_finite(self, func: Any, args: tuple[Any, ...]) -> Any:
-        """Return the answer to a question whether a single number is finite: it is taken to be, as in a real run."""
-        number = args[0]
-        if not isinstance(number, Tensor) or number.numel() != 1 or not number.dtype.is_floating_point:
-            return UNKNOWN
-        answer = FINITE_ANSWERS[func](*args)
-        if answer is None:
-            return UNKNOWN
-        with for_real():
-            return self._values.adopt(torch.full(number.shape, answer, device="cpu"))
-
-    def as_factorized(self, info: int, results: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return the results of a factorization, where the one that counts failures says that there was none."""
-        size = results[info].shape
-        if results[info].device != CPU or size.numel() > LIMIT_OF_INTEGERS:
-            return tuple(results)
-        with for_real():
-            none = self._values.adopt(torch.zeros(size, dtype=torch.int32, device="cpu"))
-        return (*results[:info], none, *results[info + 1 :])
 
     def _select(self, source: Tensor, mask: Tensor) -> Any:
         """Return as many elements as a known mask selects."""
@@ -260,11 +214,11 @@ class Computing:
         """Forget the values of what an operator writes to, unless it writes something known over all of it."""
         for index, name in facts.writes:
             target = args[index] if index < len(args) else kwargs.get(name)
-            for tensor in _tensors(target):
+            for tensor in tensors((target,)):
                 if type(tensor) is DryTensor and not tensor.known and tensor.numel() > LIMIT:
                     continue
                 with for_real():
-                    self._values.forget(tensor)
+                    self.values.forget(tensor)
                 if facts.overwrites:
                     self._fill(facts, tensor, args)
 
@@ -292,10 +246,10 @@ class Computing:
     def _fill(self, facts: Facts, tensor: Tensor, args: tuple[Any, ...]) -> None:
         source = args[1] if len(args) > 1 else 0
         with for_real():
-            value = self._values.of(source) if isinstance(source, Tensor) else source
+            value = self.values.of(source) if isinstance(source, Tensor) else source
             if value is None or not (type(tensor) is DryTensor or can_be_faked(tensor)):
                 return
-            blank = self._values.blank(tensor)
+            blank = self.values.blank(tensor)
             if blank is not None:
                 facts.func(blank, *((value, *args[2:]) if len(args) > 1 else ()))
 
@@ -330,7 +284,7 @@ class Computing:
         if isinstance(value, Tensor):
             if type(value) is not DryTensor and value.is_meta:
                 raise _NotKnownError
-            found = self._values.writable(value) if written else self._values.of(value)
+            found = self.values.writable(value) if written else self.values.of(value)
             if found is None:
                 raise _NotKnownError
             real.append((found, value))
@@ -355,7 +309,7 @@ class Computing:
     def known(self, tensor: Tensor) -> Tensor | None:
         """Return the value of a tensor; None: it is not known."""
         with for_real():
-            return None if type(tensor) is not DryTensor and tensor.is_meta else self._values.of(tensor)
+            return None if type(tensor) is not DryTensor and tensor.is_meta else self.values.of(tensor)
 
 
 def _fit(tensors: list[Tensor]) -> bool:
@@ -366,18 +320,3 @@ def _fit(tensors: list[Tensor]) -> bool:
         return int(torch.broadcast_shapes(*[t.shape for t in tensors]).numel()) <= LIMIT_OF_INTEGERS
     except RuntimeError:
         return False
-
-
-@contextmanager
-def for_real() -> Iterator[None]:
-    """Compute, unseen by modes and by autograd."""
-    with dispatch_disabled(), torch.inference_mode(mode=False), torch.no_grad():
-        yield
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item)

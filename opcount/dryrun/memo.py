@@ -8,7 +8,7 @@ first answer is remembered. Where the values of all arguments are known and smal
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,19 +16,21 @@ from torch.nn import Parameter
 
 from opcount._torch.dispatch import METHODS, TorchDispatchMode, below_autograd, dispatch_disabled
 from opcount._torch.fake import FakeTensor, unset_fake_temporarily
-from opcount._torch.tensors import storage_key
 from opcount.dryrun.courses import COURSES, rule_of
+from opcount.dryrun.expected_results import as_factorized, as_finite
 from opcount.dryrun.fake_mode import outside
 from opcount.dryrun.fakes import CPU, PLAIN, can_be_faked
 from opcount.dryrun.operators import Kind, facts_of
+from opcount.dryrun.result_shapes import Shape, result_shapes, shares_memory
 from opcount.dryrun.shapes import corrected
 from opcount.dryrun.tensors import DryTensor, run_operators, stands_for_data, without_classes
 from opcount.dryrun.unknown import UNKNOWN
 from opcount.dryrun.values import LIMIT
+from opcount.interceptor.calls import tensors
 from opcount.interceptor.symbolic import has_symbolic_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator
+    from collections.abc import Hashable, Iterable
 
     from opcount.dryrun.computing import Computing
     from opcount.dryrun.fakes import Fakes
@@ -63,18 +65,8 @@ _ANY = Tensor()
 """Stands for arguments that were not looked at."""
 
 
-class _Shape(NamedTuple):
-    """What is remembered of a tensor."""
-
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-    dtype: torch.dtype
-    device: torch.device
-    offset: Any
-
-
-class _NotRememberedError(Exception):
-    """The arguments hold something that no key can stand for."""
+class _UncacheableError(Exception):
+    """An argument cannot be part of a cache key."""
 
 
 class Memo(TorchDispatchMode):
@@ -170,7 +162,7 @@ class Memo(TorchDispatchMode):
             if kwargs:
                 key = (*key, *kwargs, self._key(kwargs.values(), kind, known, unknown))
             answer = _ANSWERS.get(key)
-        except _NotRememberedError:
+        except _UncacheableError:
             unknown.append(_ANY)
             answer = None
         if not unknown and facts.computes and kind is not _VIEW and (known or facts.made or facts.takes_tensors):
@@ -178,7 +170,7 @@ class Memo(TorchDispatchMode):
             if out is not UNKNOWN:
                 return out
         if unknown and facts.asks_finite:
-            out = self._computing.as_finite(func, args)
+            out = as_finite(self._computing.values, func, args)
             if out is not UNKNOWN:
                 return out
         if answer is None:
@@ -195,10 +187,10 @@ class Memo(TorchDispatchMode):
         if kind is _VIEW:
             return self._view(args[0], answer, known=bool(known))
         with dispatch_disabled():
-            if type(answer) is _Shape:
+            if type(answer) is Shape:
                 return self._make(*answer)
-            out = type(answer)([self._make(*a) if type(a) is _Shape else a for a in answer])
-        return out if facts.info is None else self._computing.as_factorized(facts.info, out)
+            out = type(answer)([self._make(*a) if type(a) is Shape else a for a in answer])
+        return out if facts.info is None else as_factorized(self._computing.values, facts.info, out)
 
     def _view(self, tensor: Tensor, answer: Any, *, known: bool) -> Any:
         """Return views of a fake tensor; what was made outside of inference mode has views that are, too."""
@@ -209,7 +201,7 @@ class Memo(TorchDispatchMode):
             return self._views(tensor.untyped_storage(), answer, known=known)
 
     def _views(self, storage: torch.UntypedStorage, answer: Any, *, known: bool) -> Any:
-        if type(answer) is not _Shape:
+        if type(answer) is not Shape:
             return type(answer)([self._views(storage, a, known=known) for a in answer])
         view = self._make(*answer, storage)
         if known:
@@ -230,7 +222,7 @@ class Memo(TorchDispatchMode):
             return func(*args, **kwargs)
 
     def _ask(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        with without_classes(_tensors((*args, *kwargs.values()))) as any_found:
+        with without_classes(tensors((*args, *kwargs.values()))) as any_found:
             out = self.recall(func, args, kwargs) if any_found else UNKNOWN
             return self._ask_plain(func, args, kwargs) if out is UNKNOWN else out
 
@@ -255,7 +247,7 @@ class Memo(TorchDispatchMode):
         originals = args
         real: dict[int, Tensor] = {}
         args, kwargs = self._computing.with_known_indices(facts, args, kwargs)
-        if facts.takes_dense and sum(map(_is_sparse, _tensors((args, *kwargs.values())))) > 1:
+        if facts.takes_dense and sum(map(_is_sparse, tensors((args, *kwargs.values())))) > 1:
             raise self._refusals.refuse(func, "multiplies sparse tensors")
         args = self._to_fake(args, real, facts)
         kwargs = {k: self._to_fake(v, real, facts) for k, v in kwargs.items()}
@@ -263,13 +255,13 @@ class Memo(TorchDispatchMode):
             out = self._fakes.unobserved(corrected(func)(*args, **kwargs))
         except Exception as error:
             explained = self._refusals.explain(
-                func, error, odd=any(map(_is_odd, _tensors((originals, *kwargs.values()))))
+                func, error, odd=any(map(_is_odd, tensors((originals, *kwargs.values()))))
             )
             if explained is error:
                 raise
             raise explained from error
         if facts.made and not real:
-            made = self._computing.run(facts, [], args, kwargs, _answer(out))
+            made = self._computing.run(facts, [], args, kwargs, result_shapes(out))
             out = out if made is UNKNOWN else made
         self._mark_views(args, out)
         if key is not None:
@@ -280,13 +272,13 @@ class Memo(TorchDispatchMode):
     def _given_back(self, facts: Facts, out: Any, real: dict[int, Tensor]) -> Any:
         """Return what the program gets: the real tensor for its twin."""
         if facts.info is not None and not facts.writes:
-            return self._computing.as_factorized(facts.info, out)
+            return as_factorized(self._computing.values, facts.info, out)
         return real.get(id(out), out) if real else out
 
     def _remember(self, facts: Facts, key: Hashable, out: Any, args: tuple[Any, ...]) -> None:
         kind = facts.kind
-        answer = True if kind is _IN_PLACE and out is args[0] else _answer(out)
-        if answer is not None and kind is not _IN_PLACE and _shares_memory(out, args) != (kind is _VIEW):
+        answer = True if kind is _IN_PLACE and out is args[0] else result_shapes(out)
+        if answer is not None and kind is not _IN_PLACE and shares_memory(out, args) != (kind is _VIEW):
             answer = None
             # Whatever its schema says: _unsafe_view is a view.
             _learn(facts.func, _VIEW if kind is _FRESH else _OTHER)
@@ -298,8 +290,8 @@ class Memo(TorchDispatchMode):
     @staticmethod
     def _mark_views(args: tuple[Any, ...], out: Any) -> None:
         """Note that views of what is known are known."""
-        if args and type(args[0]) is DryTensor and args[0].known and _shares_memory(out, args):
-            for view in _tensors(out):
+        if args and type(args[0]) is DryTensor and args[0].known and shares_memory(out, args):
+            for view in tensors((out,)):
                 if type(view) is DryTensor:
                     view.known = True
 
@@ -334,7 +326,7 @@ class Memo(TorchDispatchMode):
         return value
 
     def _note_leaves(self, values: Iterable[Any]) -> None:
-        for tensor in _tensors(values):
+        for tensor in tensors(values):
             if type(tensor) is not DryTensor and tensor.requires_grad:
                 self._leaves.note(tensor)
 
@@ -345,7 +337,7 @@ class Memo(TorchDispatchMode):
         try:
             key: tuple[Hashable, ...] = (id(facts.func), self._key(args, facts.kind, [], []))
             return (*key, *kwargs, self._key(kwargs.values(), facts.kind, [], [])) if kwargs else key
-        except _NotRememberedError:
+        except _UncacheableError:
             return None
 
     def _key(  # noqa: C901  (in parts, each would cost a call)
@@ -358,7 +350,7 @@ class Memo(TorchDispatchMode):
                 (known if value.known else unknown).append(value)
                 dtype = value.dtype
                 if value.layout is not torch.strided or dtype.is_complex:
-                    raise _NotRememberedError
+                    raise _UncacheableError
                 offset = value.storage_offset() if of is _VIEW else 0
                 parts.append((value.shape, value.stride(), dtype, value.fake_device, offset))
             elif kind in _SCALARS:
@@ -372,15 +364,15 @@ class Memo(TorchDispatchMode):
                 known.append(value)
                 dtype = value.dtype
                 if dtype.is_complex:
-                    raise _NotRememberedError
+                    raise _UncacheableError
                 if id(value) not in self._plain_leaves:
                     if value.layout is not torch.strided or value.is_nested or isinstance(value, FakeTensor):
-                        raise _NotRememberedError
+                        raise _UncacheableError
                     if _requires_grad(value):
                         self._leaves.note(value)
                 parts.append((value.shape, value.stride(), dtype, value.device))
             else:
-                raise _NotRememberedError
+                raise _UncacheableError
         return tuple(parts)
 
 
@@ -389,33 +381,6 @@ def _learn(func: Any, kind: Kind | None = None) -> Facts:
     facts = facts_of(func)
     known = _FACTS[id(func)] = facts if kind is None else replace(facts, kind=kind)
     return known
-
-
-def _answer(out: Any) -> Any:
-    """Return what to answer the next time, or None where that is not shapes alone."""
-    if type(out) is DryTensor:
-        return (
-            _Shape(tuple(out.shape), out.stride(), out.dtype, out.fake_device, out.storage_offset())
-            if _is_plain(out)
-            else None
-        )
-    if type(out) in (tuple, list):
-        answers = [_answer(o) if isinstance(o, Tensor) else o for o in out]
-        fine = all(type(a) is _Shape or isinstance(a, (int, float)) or a is None for a in answers)
-        lost = any(a is None and o is not None for a, o in zip(answers, out, strict=True))
-        return type(out)(answers) if fine and not lost else None
-    return None
-
-
-def _shares_memory(out: Any, args: tuple[Any, ...]) -> bool:
-    """Tell whether a result is made of the first argument's memory."""
-    first = args[0] if args else None
-    if not isinstance(first, Tensor) or first.layout is not torch.strided:
-        return False
-    if first.is_nested:
-        return False
-    storage = storage_key(first.untyped_storage())
-    return any(t.layout is torch.strided and storage_key(t.untyped_storage()) == storage for t in _tensors(out))
 
 
 def _is_sparse(tensor: Tensor) -> bool:
@@ -430,18 +395,3 @@ def _is_sparse(tensor: Tensor) -> bool:
 def _is_odd(tensor: Tensor) -> bool:
     """Tell whether a tensor is one that fake tensors may not stand for."""
     return type(tensor) is not DryTensor and not can_be_faked(tensor)
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item)
-
-
-def _is_plain(tensor: DryTensor) -> bool:
-    if tensor.layout is not torch.strided:
-        return False
-    symbolic = any(not isinstance(n, int) for n in (*tensor.shape, *tensor.stride()))
-    return not (symbolic or tensor.dtype.is_complex)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from opcount._torch.dispatch import OpOverload, schema_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from opcount.dryrun.expected_results import FINITE_CHECKS
 
 _LOOKS_AT_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
@@ -65,21 +62,6 @@ _OVERWRITES = {"zero_", "fill_", "copy_"}
 
 _CHECKS = {"_amp_foreach_non_finite_check_and_unscale_": "found_inf"}
 """Operators that note a failed check in an argument: a dry run takes it to pass, and the argument keeps its value."""
-
-
-_aten = torch.ops.aten
-
-FINITE_ANSWERS: dict[Any, Callable[..., bool | None]] = {
-    _aten.isnan.default: lambda _: False,
-    _aten.isinf.default: lambda _: False,
-    _aten.isposinf.default: lambda _: False,
-    _aten.isneginf.default: lambda _: False,
-    _aten.eq.Tensor: lambda a, b: True if a is b else None,
-    _aten.ne.Tensor: lambda a, b: False if a is b else None,
-    _aten.eq.Scalar: lambda _, b: False if b in (inf, -inf) else None,
-    _aten.ne.Scalar: lambda _, b: True if b in (inf, -inf) else None,
-}
-"""Operators by which programs ask whether a number is finite, and what they return if it is; None: another question."""
 
 
 class Kind(Enum):
@@ -171,7 +153,7 @@ def facts_of(func: Any) -> Facts:
         blank=name in _FILLED or name.startswith(("full", "new_full", "empty", "clone")),
         allocates=random or name in {"empty", "new_empty", "set_", "copy_"},
         needs_stored=product or name in _ABOUT_STORED,
-        asks_finite=func in FINITE_ANSWERS,
+        asks_finite=func in FINITE_CHECKS,
         info=next((i for i, r in enumerate(returns) if r.name == "info"), None),
         bounded=torch.Tag.pointwise in func.tags or name in _REDUCTIONS,
         tensors=any("Tensor" in str(r.type) for r in returns),

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from opcount._torch.dispatch import dispatch_disabled
 from opcount._torch.tensors import storage_key
 from opcount.dryrun.fakes import CPU
 from opcount.dryrun.tensors import DryTensor, stands_for_data
 from opcount.dryrun.unknown import UNKNOWN
-from opcount.dryrun.values import stored_values
+from opcount.dryrun.values import for_real, stored_values
+from opcount.interceptor import calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -77,7 +77,7 @@ class Patterns:
         if not makes and all(t.layout is torch.strided for t in tensors):
             return UNKNOWN
         random = torch.Tag.nondeterministic_seeded in facts.func.tags
-        with dispatch_disabled(), torch.inference_mode(mode=False), torch.no_grad():
+        with for_real():
             if random or not all(map(_is_supported, tensors)) or not self._may_write(facts, args):
                 return UNKNOWN
             return self._run(facts, tensors, args, kwargs)
@@ -100,7 +100,7 @@ class Patterns:
             out = facts.func(*filled, **named)
         except NotImplementedError:
             return UNKNOWN
-        others = [t for t in _tensors((*filled, *named.values())) if t is not out or not facts.writes]
+        others = [t for t in calls.tensors((*filled, *named.values())) if t is not out or not facts.writes]
         return self._result(out, name, others, unknown=bool(unknown))
 
     def _may_write(self, facts: Facts, args: tuple[Any, ...]) -> bool:
@@ -191,11 +191,3 @@ def _memory_of(tensor: Tensor) -> Iterator[int]:
     plain = tensor if tensor.layout is torch.strided else stored_values(tensor)
     if plain is not None:
         yield storage_key(plain.untyped_storage())
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item)

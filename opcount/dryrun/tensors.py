@@ -14,7 +14,7 @@ from torch import Tensor
 from opcount._torch.dispatch import disabled_modes, subclass_functions_disabled
 from opcount._torch.fake import FakeTensor
 from opcount._torch.tensors import mark_parameter
-from opcount.dryrun.comparisons import in_order
+from opcount.dryrun.comparisons import unreflected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,7 +31,7 @@ class DryTensor(FakeTensor):
 
     known = False
 
-    __lt__, __le__, __gt__, __ge__ = map(in_order, ("__lt__", "__le__", "__gt__", "__ge__"))
+    __lt__, __le__, __gt__, __ge__ = map(unreflected, ("__lt__", "__le__", "__gt__", "__ge__"))
 
     def numpy(self, *args: Any, **kwargs: Any) -> Any:
         """Return the value as an array, if it is known."""

@@ -8,17 +8,21 @@ dispatch mode sees. So nothing unknown may be written to them.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from opcount._torch.dispatch import dispatch_disabled
 from opcount._torch.fake import FakeTensor
 from opcount._torch.tensors import sparse_values, storage_key
 from opcount.dryrun.tensors import DryTensor
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import UntypedStorage
 
 LIMIT = 4096
@@ -34,8 +38,15 @@ _SWEEP = 1024
 _LARGEST_ITEM = 16
 
 
+@contextmanager
+def for_real() -> Iterator[None]:
+    """Compute with real tensors, unseen by dispatch modes and by autograd."""
+    with dispatch_disabled(), torch.inference_mode(mode=False), torch.no_grad():
+        yield
+
+
 class Values:
-    """Finds, keeps and forgets values; call it with dispatch modes off."""
+    """Finds, keeps and forgets values; call it inside of `for_real`."""
 
     def __init__(self) -> None:
         self._kept: dict[int, tuple[StorageWeakRef, UntypedStorage | None]] = {}

@@ -1,4 +1,4 @@
-"""PyTorch logs the traceback of every error of a fake tensor, and raises it all the same."""
+"""Filter for PyTorch's log, which gets the traceback of every error that a fake tensor raises."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _LOG = logging.getLogger(FAKE_TENSOR_LOG)
 
 
 @contextmanager
-def errors_raised_only() -> Iterator[None]:
-    """Keep errors of fake tensors out of the log: who called the model gets them, with the module where they arose."""
+def errors_unlogged() -> Iterator[None]:
+    """Keep errors of fake tensors out of the log: they are raised as well, and name the module."""
     with Undo() as undo:
-        undo.add(partial(_LOG.removeFilter, _is_news))
-        _LOG.addFilter(_is_news)
+        undo.add(partial(_LOG.removeFilter, _is_no_error))
+        _LOG.addFilter(_is_no_error)
         yield
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def _is_no_error(record: logging.LogRecord) -> bool:
     return record.exc_info is None

@@ -1,0 +1,59 @@
+"""Results that a run without errors has: numbers are finite, and matrices can be factorized.
+
+Programs check both, and a dry run, which has no values, takes the checks to pass.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from opcount.dryrun.fakes import CPU
+from opcount.dryrun.unknown import UNKNOWN
+from opcount.dryrun.values import LIMIT_OF_INTEGERS, for_real
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from opcount.dryrun.values import Values
+
+_aten = torch.ops.aten
+
+_FINITE_ANSWERS: dict[Any, Callable[..., bool | None]] = {
+    _aten.isnan.default: lambda _: False,
+    _aten.isinf.default: lambda _: False,
+    _aten.isposinf.default: lambda _: False,
+    _aten.isneginf.default: lambda _: False,
+    _aten.eq.Tensor: lambda a, b: True if a is b else None,
+    _aten.ne.Tensor: lambda a, b: False if a is b else None,
+    _aten.eq.Scalar: lambda _, b: False if b in (inf, -inf) else None,
+    _aten.ne.Scalar: lambda _, b: True if b in (inf, -inf) else None,
+}
+"""Results of checks for finite numbers, by operator; None if the arguments make it another question."""
+
+FINITE_CHECKS = frozenset(_FINITE_ANSWERS)
+
+
+def as_finite(values: Values, func: Any, args: tuple[Any, ...]) -> Any:
+    """Return what a check for a finite number returns if a single number is finite, else `UNKNOWN`."""
+    number = args[0]
+    if not isinstance(number, Tensor) or number.numel() != 1 or not number.dtype.is_floating_point:
+        return UNKNOWN
+    answer = _FINITE_ANSWERS[func](*args)
+    if answer is None:
+        return UNKNOWN
+    with for_real():
+        return values.adopt(torch.full(number.shape, answer, device="cpu"))
+
+
+def as_factorized(values: Values, info: int, results: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return the results of a factorization, with zeros for the result at position ``info``, which counts failures."""
+    size = results[info].shape
+    if results[info].device != CPU or size.numel() > LIMIT_OF_INTEGERS:
+        return tuple(results)
+    with for_real():
+        none = values.adopt(torch.zeros(size, dtype=torch.int32, device="cpu"))
+    return (*results[:info], none, *results[info + 1 :])

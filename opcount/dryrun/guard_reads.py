@@ -1,0 +1,120 @@
+"""Functions that read a tensor's memory where no dispatch mode sees it."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from opcount._torch.dispatch import register_script_builtin, script_builtin
+from opcount._torch.fake import FakeTensor
+from opcount.dryrun.guard import active_guard
+from opcount.dryrun.tensors import DryTensor
+from opcount.dryrun.values import for_real
+
+
+def _reading(name: str, *, shared: bool = False) -> Any:
+    """Patch a method that reads a tensor's memory.
+
+    Args:
+        name: Name of the method.
+        shared: Whether the program may write to the result; it then gets a copy.
+    """
+    original = getattr(Tensor, name)
+
+    @functools.wraps(original)
+    def read(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        guard = active_guard()
+        if guard is None:
+            return original(tensor, *args, **kwargs)
+        value, outside = guard.real(tensor, name)
+        out = original(value, *args, **kwargs)
+        return out.copy() if shared and outside else out
+
+    return read
+
+
+def _reading_arguments(owner: Any, name: str) -> Any:
+    """Patch a function that reads the memory of its arguments."""
+    original = getattr(owner, name)
+    first = 1 if owner is Tensor or name == "tensor_split" else 0  # only the shape of the tensor itself is used
+
+    @functools.wraps(original)
+    def make(*args: Any, **kwargs: Any) -> Any:
+        guard = active_guard()
+        if guard is None:
+            return original(*args, **kwargs)
+        args = (*args[:first], *(guard.readable(value, name) for value in args[first:]))
+        return original(*args, **{key: guard.readable(value, name) for key, value in kwargs.items()})
+
+    scripted = script_builtin(original)
+    if scripted is not None:
+        register_script_builtin(make, scripted)
+    return make
+
+
+def _capsule(original: Any) -> Any:
+    """Patch a function that gives another library a tensor's memory: that library may write, so it gets a copy."""
+
+    @functools.wraps(original)
+    def export(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        guard = active_guard()
+        if guard is not None:
+            value, outside = guard.real(tensor, "__dlpack__")
+            tensor = _copy_of(value) if outside else value
+        return original(tensor, *args, **kwargs)
+
+    return export
+
+
+def _copy_of(tensor: Tensor) -> Tensor:
+    with for_real():
+        return tensor.detach().clone().requires_grad_(tensor.requires_grad)
+
+
+def _copying(original: Any) -> Any:
+    """Patch ``__deepcopy__``, which copies memory, and that may not be what the program has written."""
+
+    @functools.wraps(original)
+    def deepcopy(tensor: Tensor, memo: dict[int, Any]) -> Any:
+        guard = active_guard()
+        if guard is None or isinstance(tensor, FakeTensor) or not guard.computing.values.is_written(tensor):
+            return original(tensor, memo)
+        return DryTensor.__deepcopy__(tensor, memo)  # type: ignore[arg-type]
+
+    return deepcopy
+
+
+def _showing(original: Any) -> Any:
+    @functools.wraps(original)
+    def show(tensor: Tensor, **kwargs: Any) -> Any:
+        guard = active_guard()
+        if guard is None or isinstance(tensor, FakeTensor) or tensor.is_meta:
+            return original(tensor, **kwargs)
+        value = guard.computing.known(tensor)
+        if value is None:
+            return f"{type(tensor).__name__}(..., size={tuple(tensor.shape)})"
+        return original(value if guard.computing.values.is_written(tensor) else tensor, **kwargs)
+
+    return show
+
+
+_EXPORTS: tuple[Any, ...] = tuple(owner for owner in (torch, torch.utils.dlpack) if hasattr(owner, "to_dlpack"))
+
+_READING_ARGUMENTS: tuple[tuple[Any, str], ...] = (
+    (torch, "tensor"), (torch, "as_tensor"), (torch, "asarray"), (torch, "tensor_split"),
+    (Tensor, "new_tensor"), (Tensor, "tensor_split"),
+)  # fmt: skip
+
+READ_PATCHES: dict[tuple[Any, str], Any] = {
+    **{(Tensor, name): _reading(name) for name in ("tolist", "data_ptr", "__reduce_ex__")},
+    (Tensor, "__dlpack__"): _capsule(Tensor.__dlpack__),
+    **{(owner, "to_dlpack"): _capsule(owner.to_dlpack) for owner in _EXPORTS},
+    (Tensor, "numpy"): _reading("numpy", shared=True),
+    **{(owner, name): _reading_arguments(owner, name) for owner, name in _READING_ARGUMENTS},
+    (Tensor, "__repr__"): _showing(Tensor.__repr__),
+    (Tensor, "__deepcopy__"): _copying(Tensor.__deepcopy__),
+}
+"""By class or module, and name."""

@@ -1,0 +1,74 @@
+"""Methods that change a tensor or its memory where no dispatch mode sees it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, UntypedStorage
+
+from opcount.dryrun.guard import SHARE, Guard, active_guard, ask_before
+
+
+class _Attribute:
+    """Descriptor in place of an attribute in C, which tells the guard before the attribute changes."""
+
+    __slots__ = ("_data", "_get", "_name", "_original")
+
+    def __init__(self, name: str, *, data: bool = False) -> None:
+        self._name = name
+        self._data = data
+        self._original: Any = getattr(Tensor, name)
+        self._get = self._original.__get__
+
+    def __get__(self, tensor: Any, _owner: type | None = None) -> Any:
+        return self._original if tensor is None else self._get(tensor)
+
+    def __set__(self, tensor: Tensor, value: object) -> None:
+        self._note(tensor)
+        self._original.__set__(tensor, value)
+
+    def __delete__(self, tensor: Tensor) -> None:
+        self._note(tensor)
+        self._original.__delete__(tensor)
+
+    def _note(self, tensor: Tensor) -> None:
+        guard = active_guard()
+        if guard is not None:
+            guard.leaf(tensor, self._name, data=self._data)
+
+
+def _remember(name: str) -> Any:
+    return ask_before(lambda guard, tensor, *_, **__: guard.leaf(tensor, name))
+
+
+def _refuse_memory(guard: Guard, tensor: Tensor, *_args: object) -> None:
+    guard.memory(tensor)
+
+
+def _ask_about_storage(name: str) -> Any:
+    return ask_before(lambda guard, storage, *_, **__: guard.storage(storage, name))
+
+
+_REMEMBERED = ("requires_grad_", "register_hook", "register_post_accumulate_grad_hook")
+"""Methods that change the tensor object itself."""
+
+_WRITE_MEMORY = ("apply_", "map_", "map2_")
+"""Methods that write to memory and bypass the dispatcher."""
+
+TENSOR_PATCHES: dict[tuple[Any, str], Any] = {
+    (Tensor, "data"): _Attribute("data", data=True),
+    (Tensor, "grad"): _Attribute("grad"),
+    (Tensor, "requires_grad"): _Attribute("requires_grad"),
+    **{(Tensor, name): _remember(name)(getattr(Tensor, name)) for name in _REMEMBERED},
+    **{(Tensor, name): ask_before(_refuse_memory)(getattr(Tensor, name)) for name in _WRITE_MEMORY},
+    **{(owner, "detach_"): ask_before(Guard.detach)(owner.detach_) for owner in (Tensor, torch)},
+    **{
+        (UntypedStorage, name): _ask_about_storage(name)(getattr(UntypedStorage, name))
+        for name in ("resize_", "__setitem__", SHARE)
+    },
+}
+"""By class and name."""
+
+if hasattr(torch.utils, "swap_tensors"):  # from PyTorch 2.3 on
+    TENSOR_PATCHES[torch.utils, "swap_tensors"] = ask_before(Guard.swap)(torch.utils.swap_tensors)
