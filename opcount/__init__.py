@@ -1,6 +1,6 @@
-"""What a PyTorch program computes: FLOPs, MACs, activations and parameters, by operator and by module.
+"""Counts of what a PyTorch program computes: FLOPs, MACs, activations and parameters, by operator and by module.
 
-Names load when they are used, so that a profile can be read where torch is not installed.
+Names are imported when they are first used, so that a profile can be read where torch is not installed.
 """
 
 from __future__ import annotations

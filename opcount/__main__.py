@@ -1,4 +1,4 @@
-"""``python -m opcount`` is the ``opcount`` command."""
+"""The ``opcount`` command, as ``python -m opcount``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""How a cost is read as FLOPs. Nothing is counted again to change the convention."""
+"""Conventions that read a cost as FLOPs. Nothing is counted again to change the convention."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Convention:
     """A way to read MACs and other arithmetic as one number.
 
     Attributes:
-        name: What reports print and files store.
+        name: Printed by reports and stored in files.
         summary: The rule in one line.
         flops_per_mac: 1 where a multiply-accumulate is one operation, 2 where it is two.
-        prices_arith: ``(operator, family) -> bool``: whether the arithmetic of that operator counts.
+        prices_arith: ``(operator, family) -> bool``: True if the arithmetic of that operator counts.
     """
 
     name: str
@@ -57,10 +57,10 @@ _PUBLISHED = re.compile(
 
 @cache
 def _is_published(operator: str, family: str) -> bool:
-    """Tell whether the arithmetic stands in the tables that fvcore and mmengine publish.
+    """Return whether the tables that fvcore and mmengine publish include the operator's arithmetic.
 
-    Of pools that is the 2-D adaptive average; ``adaptive_avg_pool2d(x, 1)`` arrives as ``mean``, and then it is of the
-    family ``pool``. The 1-D one arrives under the same names, of another family.
+    The only pool among them is the 2-D adaptive average. ``adaptive_avg_pool2d(x, 1)`` dispatches as ``mean``, with the
+    family ``pool``; the 1-D pool dispatches under the same names, with another family.
     """
     if family == "pool":
         return operator.startswith("aten.mean.") or "adaptive_avg_pool2d" in operator

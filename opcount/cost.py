@@ -1,4 +1,4 @@
-"""The price of one operator call, in units that nobody disputes."""
+"""The cost of one operator call, in units that do not depend on a convention."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Cost(NamedTuple):
-    """What one call computes; costs add up field by field.
+    """The operations of one call; costs add up field by field.
 
     A convention turns a cost into FLOPs when it is read; see `opcount.convention`.
 
@@ -44,4 +44,4 @@ class Cost(NamedTuple):
 
 
 new_cost: Callable[[type[Cost], tuple[int, int, int]], Cost] = tuple.__new__
-"""``new_cost(Cost, (macs, arith, activations))`` takes half the time of ``Cost(...)``: for what is called often."""
+"""``new_cost(Cost, (macs, arith, activations))`` takes half the time of ``Cost(...)``: for hot paths."""

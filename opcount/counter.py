@@ -17,6 +17,7 @@ from opcount.convention import Convention, find_convention
 from opcount.coverage import UNCOUNTED
 from opcount.delegate import delegate
 from opcount.errors import CounterStateError, UncountedOperatorError, UncountedOperatorWarning
+from opcount.freeze import profile_of, total_of
 from opcount.interceptor import Planner, Recall, ThreadInterceptors, observe
 from opcount.interceptor.stack import dry_runs
 from opcount.overrides import registry_with
@@ -24,7 +25,6 @@ from opcount.profile import Profile
 from opcount.provenance import describe
 from opcount.sampling import Sampling
 from opcount.scope import Scopes
-from opcount.tally import profile_of, total_of
 from opcount.undo import Undo, noted, when_dropped
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from opcount.registry import Pricing
 
 _SETTINGS = ("_model", "_convention", "_strict", "_dry_run", "_formulas", "_warns")
-"""Attributes that a copy of a counter has as well."""
+"""Attributes that a copy of a counter keeps."""
 
 
 class OpCounter:
@@ -51,8 +51,8 @@ class OpCounter:
     It counts what its own thread runs between entering and leaving, and the model's modules on other threads. So a
     block that awaits or yields counts also what runs meanwhile on that thread: do neither inside it.
 
-    A copy, by `copy` or `pickle`, has the same settings and has counted the same; it does not count until it is
-    entered, and never disturbs the counter that it was made of. To pass on numbers alone, copy `profile`.
+    A copy, by `copy` or `pickle`, has the same settings and the same numbers; it does not count until it is entered,
+    and is independent of the original. To pass on numbers alone, copy `profile`.
 
     Args:
         model: Gives modules their paths; its parameters are counted. None: modules are named by their class.
@@ -62,16 +62,16 @@ class OpCounter:
         dry_run: Compute nothing: fake tensors stand for weights, inputs and results inside the block, so that a
             model of any size, on the ``meta`` device too, can be counted; see `opcount.dryrun`.
         formulas: For this count alone: ``{operator: formula}``; None as a formula declares the operator free.
-        every: For loops that run for days: each block is a step, of which the first is counted, and then one of every
-            so many, at a place among them that varies. The others run as if there were no counter. Everything that
-            can be read is what was measured; `extrapolated` tells what all steps come to.
+        every: For long loops: each block is a step. The first step is counted, then one pseudo-randomly chosen step of
+            each ``every``; the others run as if there were no counter. All numbers are those of the counted steps;
+            `extrapolated` estimates those of all steps.
 
     Raises:
-        ValueError: ``every`` is no whole number from 1 on, or stands beside ``dry_run``.
+        ValueError: ``every`` is not a positive integer, or is combined with ``dry_run``.
         ConventionError: There is no such convention.
         FormulaError: A key of ``formulas`` is no operator.
-        UncountedOperatorError: On leaving the block, with ``strict``.
-        DryRunError: An operator of a dry run needs values; on leaving the block, if it was caught inside.
+        UncountedOperatorError: When the block ends, with ``strict``.
+        DryRunError: An operator of a dry run needs values; raised again when the block ends if it was caught inside.
 
     Example:
         >>> import torch
@@ -113,7 +113,7 @@ class OpCounter:
         self._scopes = self._name_modules()
 
     def _begin(self) -> None:
-        """Set what changes while it counts, and what decides how."""
+        """Initialize the state that counting changes, and the planner."""
         registry = registry_with(self._formulas)
         self._recall = Recall() if self._dry_run else None
         self._planner = Planner(registry) if self._recall is None else Planner(registry, self._recall)
@@ -127,7 +127,7 @@ class OpCounter:
 
     @cached_property
     def _scopes(self) -> Scopes:
-        """Made when they are first needed in a copy: its model is whole only after it is made."""
+        """The scopes. A copy creates them on first use: its model is incomplete while it is being copied."""
         return self._name_modules()
 
     def _name_modules(self) -> Scopes:
@@ -135,7 +135,7 @@ class OpCounter:
         return Scopes(self._model, interceptors.adopt, priced, interceptors.charge_module, interceptors.charge_script)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy begins with: the settings, and what was counted so far."""
+        """Return the state of a copy: the settings, and the profile so far."""
         return {
             "settings": {name: getattr(self, name) for name in _SETTINGS},
             "sampling": deepcopy(self._sampling),
@@ -165,7 +165,7 @@ class OpCounter:
         return self
 
     def _open(self, undo: Undo) -> None:
-        """Begin to count, or a step that is not counted."""
+        """Start counting, or start a step that is skipped."""
         if self._sampling is not None:
             if self._sampling.unfinished:
                 self._sampling.end_measured(self._measured(), complete=False)
@@ -229,7 +229,7 @@ class OpCounter:
             self._scopes.forget_graphs()
 
     def _abandon(self) -> None:
-        """Stop to count where nobody calls `__exit__`, unless that is left to another thread."""
+        """Stop counting without a call of `__exit__`, unless the thread that entered is another one and alive."""
         if self._undo and (self._thread is current_thread() or not self._thread.is_alive()):
             self._undo.run()
 
@@ -249,7 +249,7 @@ class OpCounter:
         self._interceptors.resume()
 
     def reset(self) -> None:
-        """Forget what was counted, inside the block or after it; with ``every``, between two steps."""
+        """Set all counts to zero, inside the block or after it; with ``every``, only between two steps."""
         if self._sampling is not None:
             if self._undo:
                 raise CounterStateError(
@@ -279,7 +279,7 @@ class OpCounter:
 
     @property
     def profile(self) -> Profile:
-        """What was counted so far, frozen.
+        """The count so far, frozen.
 
         Raises:
             CounterStateError: Nothing ran under the counter yet.
@@ -330,7 +330,7 @@ class OpCounter:
 
     @property
     def coverage(self) -> Coverage:
-        """Which operators were counted, declared free, or explained by nothing."""
+        """The operators by how they are explained: counted, declared free, or uncounted."""
         return self.profile.coverage
 
     by_module = delegate(Profile.by_module)

@@ -1,4 +1,4 @@
-"""Which operators a count explains: there is no silent zero."""
+"""Coverage of a count: every operator is counted, free or named as uncounted; there is no silent zero."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ FREE = "free"
 """Family of the operators that are declared to compute nothing: views, copies, creation, ..."""
 
 UNCOUNTED = "uncounted"
-"""Family of the operators that nothing explains."""
+"""Family of the operators that have no formula, rule or declaration."""
 
 
 class Share(NamedTuple):
-    """How often an operator was called, and the bytes that it wrote."""
+    """The calls of an operator, and the bytes that it wrote."""
 
     calls: int = 0
     bytes: int = 0
@@ -34,9 +34,9 @@ class Coverage(NamedTuple):
     Attributes:
         counted: Priced by a formula or a rule.
         free: Declared to cost nothing.
-        uncounted: Explained by nothing; the total is a lower bound.
+        uncounted: Without formula, rule or declaration; the total is a lower bound.
         unattributed: Operator calls charged to the root because their module is unknown, by reason.
-        uncalled: ``"never"``, and what was called, if a model was given and not called while other work was done.
+        uncalled: ``"never"``, and the modules called instead, if a model was given and only other modules ran.
     """
 
     counted: Mapping[str, Share]
@@ -63,7 +63,7 @@ class Coverage(NamedTuple):
 
     @property
     def empty(self) -> bool:
-        """Whether no operator ran: nothing is known, not even that it costs nothing."""
+        """Whether no operator ran."""
         return not (self.counted or self.free or self.uncounted or self.unattributed)
 
     @property
@@ -87,7 +87,7 @@ class Coverage(NamedTuple):
         return _renamed("bytes", self.bytes_share)
 
     def verdict(self) -> str:
-        """Return one line: that every operator is accounted for, or which are not; or that nothing ran.
+        """Return one line: every operator is accounted for, the names of those that are not, or nothing ran.
 
         Example:
             >>> Coverage.of([("aten.mm.default", "matmul", 2, 8)], {}).verdict()

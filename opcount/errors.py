@@ -12,14 +12,14 @@ class BaselineError(OpcountError, ValueError):
 
 
 class BudgetError(OpcountError, ValueError):
-    """A budget is written in a way that nobody can check."""
+    """A budget is malformed."""
 
 
 class BudgetExceededError(OpcountError, AssertionError):
     """A region of code costs more, or less, than its budget says.
 
     Attributes:
-        evidence: Where the count comes from: lines for people, below the sentence that is the error's message.
+        evidence: Lines that show where the count comes from, printed below the message.
     """
 
     def __init__(self, message: str, evidence: str = "") -> None:
@@ -28,7 +28,7 @@ class BudgetExceededError(OpcountError, AssertionError):
 
 
 class CounterStateError(OpcountError, RuntimeError):
-    """A counter was used in an order that cannot be answered: entered twice, read before it ran, ..."""
+    """A counter was used in an invalid order: entered twice, read before it ran, ..."""
 
 
 class ConventionError(OpcountError, ValueError):
@@ -36,14 +36,14 @@ class ConventionError(OpcountError, ValueError):
 
 
 class FormulaError(OpcountError, ValueError):
-    """A formula was registered for a wrong target, twice, or returned something that is no `Cost`."""
+    """A formula was registered for a wrong target, or twice, or did not return a `Cost`."""
 
 
 class DryRunError(OpcountError, RuntimeError):
     """An operator needs values that a dry run does not have.
 
     Attributes:
-        operator: Its name; empty where it is none of PyTorch's operators.
+        operator: Its name; empty if the value was not needed by an operator of PyTorch.
         module: The path of the module that was running; empty: the model itself.
         file: The program's file that was running.
         line: The line in it.
@@ -68,7 +68,7 @@ class ProfileFormatError(OpcountError, ValueError):
 
 
 class SamplingError(OpcountError, ValueError):
-    """What some steps of a loop measured was taken for all of it, or combined with what is extrapolated."""
+    """A sampled profile was used where a complete one is needed, or a measured one was added to an extrapolated one."""
 
 
 class UncountedOperatorError(OpcountError):

@@ -1,15 +1,15 @@
-"""Names and texts of strangers, fit to be shown: every character is seen, and none ends a line or moves a cursor."""
+"""Escapes for names and texts from outside: every character is visible, none ends a line or moves the cursor."""
 
 from __future__ import annotations
 
 import re
 
 _BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
-"""Characters that count as printable and show nothing."""
+"""Characters that ``str.isprintable`` accepts although they are invisible."""
 
 
 def printable(name: str) -> str:
-    r"""Return a name with escapes for what does not show, and for backslashes: two names never look the same.
+    r"""Return a name with invisible characters and backslashes escaped: two names never look the same.
 
     Example:
         >>> printable("fc.0"), printable("a\nb"), printable("a\\nb")
@@ -19,7 +19,7 @@ def printable(name: str) -> str:
 
 
 def visible(text: str) -> str:
-    r"""Return a text with escapes for what does not show, such as line breaks, terminal codes and changes of direction.
+    r"""Return a text with invisible characters escaped: line breaks, terminal codes, changes of text direction.
 
     Example:
         >>> visible("a\u202eb\x1b[31m \\"), visible("a b")

@@ -1,7 +1,8 @@
-"""Files that are written whole or not at all, and everything else that a path may name.
+"""Atomic writes of files, and writes to devices, pipes and open files.
 
-A regular file is replaced by a draft beside it, which is renamed in the end: whoever reads meanwhile sees the old text
-or the new one. A draft is locked while its writer lives, so that the next writer can remove those of killed ones.
+A regular file is replaced by a temporary file beside it, the draft, which is renamed in the end: a concurrent reader
+sees the old text or the new one. A draft is locked while its writer lives, so that the next writer can remove the
+drafts of killed processes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _TRIES = 100
 
 
 def check(path: Path) -> None:
-    """Find out whether a path can be written to, before there is anything to write.
+    """Check that a path can be written to, before there is anything to write.
 
     Raises:
         OSError: It is a folder, or its folder does not exist, or permission is missing.
@@ -77,7 +78,7 @@ def write(path: Path, text: str) -> None:
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """Return what a path leads to; None if there is nothing yet."""
+    """Return the status of the file at a path; None if there is none."""
     try:
         return path.stat()
     except FileNotFoundError:
@@ -103,7 +104,7 @@ def _descriptor(path: Path) -> int | None:
 
 
 def _is_virtual(target: Path) -> bool:
-    """Return whether a regular file is one that the kernel makes up, beside which no draft can lie."""
+    """Return whether the kernel provides a regular file, so that no draft can be created beside it."""
     return str(target).startswith(("/proc/", "/sys/"))
 
 
@@ -116,7 +117,7 @@ def _write_open(descriptor: int, data: bytes) -> None:
 
 
 def _overwrite(path: Path, data: bytes) -> None:
-    """Write to what cannot be replaced."""
+    """Write to a file that cannot be replaced."""
     descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | getattr(os, "O_NOCTTY", 0))
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)

@@ -1,4 +1,4 @@
-"""Readers of JSON from outside: each returns what it accepts, or says what it expected, and where."""
+"""Validating readers of JSON: each returns the value, or raises an error with the expected value and its place."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LIMIT = 10**100
-"""The largest count that is believed: beyond it, shares and percentages could not be computed."""
+"""The largest count that is accepted: beyond it, shares and percentages could not be computed."""
 
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
 
 
 class MismatchError(ValueError):
-    """A value is not what was expected.
+    """A value that a reader does not accept.
 
     Attributes:
-        expected: What would be right.
-        value: What there is.
-        place: Where in the data: ``"records[3].cost.macs"``.
+        expected: Description of a valid value.
+        value: The value found.
+        place: The path to it in the data: ``"records[3].cost.macs"``.
     """
 
     def __init__(self, expected: str, value: object) -> None:
@@ -34,7 +34,7 @@ class MismatchError(ValueError):
         self.place = ""
 
     def inside(self, step: str) -> MismatchError:
-        """Add what leads to the place."""
+        """Prepend a step to the place, and return the error."""
         self.place = f"{step}.{self.place}" if self.place[:1] not in ("", "[") else f"{step}{self.place}"
         return self
 

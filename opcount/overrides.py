@@ -36,5 +36,5 @@ def registry_with(formulas: Mapping[Any, Pricing | None] | None) -> Registry:
 
 
 def ignored(_out: object, /, *_args: object, **_kwargs: object) -> Cost:
-    """Ignored by the caller's wish."""
+    """Ignored on request."""
     return Cost()

@@ -1,4 +1,4 @@
-"""What was counted: tidy rows, and group-bys over them. Frozen, picklable, and readable without torch."""
+"""A finished count: tidy rows, and group-bys over them. Frozen, picklable, and readable without torch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROW_COLUMNS = (
     "path", "stack", "operator", "family", "phase", "dtype",
     "macs", "arith", "flops", "activations", "calls", "bytes", "shapes",
 )  # fmt: skip
-"""Of `Profile.to_rows`."""
+"""The columns of `Profile.to_rows`."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Profile:
         records: The rows.
         modules: By path, in ``named_modules`` order; modules outside the model follow.
         convention: Reads costs as FLOPs.
-        provenance: Where the count comes from: versions, device, modes.
+        provenance: Versions, device and modes of the count.
         unattributed: Operator calls charged to the root because their module is unknown, by reason.
         formulas: The mathematics of each operator counted.
-        steps: Of a loop of which some steps were counted: which, and what all of them come to; all other attributes
-            are of those that were counted. None if all that ran was counted.
+        steps: The sampled steps of a loop and their extrapolation, if only some steps were counted (``every=``); all
+            other attributes are then those of the counted steps. None if everything was counted.
     """
 
     records: tuple[Record, ...] = ()
@@ -88,7 +88,7 @@ class Profile:
 
     @property
     def coverage(self) -> Coverage:
-        """Which operators were counted, declared free, or explained by nothing."""
+        """The operators by how they are explained: counted, declared free, or uncounted."""
         rows = ((r.operator, r.family, r.calls, r.bytes) for r in self.records)
         return Coverage.of(rows, self.unattributed, self.provenance.get(CALLED, ""))
 
@@ -126,7 +126,7 @@ class Profile:
         return self._group(lambda r: r.dtype)
 
     def by_module_and_operator(self, ancestors: Ancestors = "owner") -> dict[str, dict[str, Total]]:
-        """Return the totals of the operators of every module, children included; `by_module` explains."""
+        """Return the totals of the operators of every module, children included; see `by_module`."""
         totals: dict[str, dict[str, list[int]]] = {path: {} for path in self.modules}
         for record in self._counted():
             read = self.read(record)
@@ -149,9 +149,9 @@ class Profile:
         return replace(self, convention=find_convention(convention))
 
     def extrapolated(self) -> Profile:
-        """Return what all steps of a loop come to, estimated from those that were counted.
+        """Return an estimate for all steps of a loop, from those that were counted.
 
-        Every report of it says so. A profile of which nothing was left out is its own estimate.
+        Reports mark it as extrapolated. A complete profile is returned as it is.
 
         Example:
             >>> Profile().extrapolated() == Profile()
@@ -170,7 +170,7 @@ class Profile:
         )
 
     def explain(self, path: str = ROOT) -> str:
-        """Return why a module costs what it costs: its own operators with formulas, shapes and exact numbers.
+        """Return the explanation of a module's cost: its own operators with formulas, shapes and exact numbers.
 
         Raises:
             InputError: There is no such module; near names are offered.
@@ -221,7 +221,7 @@ class Profile:
     def to_rows(self) -> list[dict[str, Any]]:
         """Return the records as flat rows of names and numbers; a stack's paths are joined by ``;``.
 
-        Where not all steps of a loop were counted, a last column says whether the numbers were measured.
+        If only some steps of a loop were counted, a last column says whether the numbers are measured or extrapolated.
         """
         steps = {} if self.steps is None else {"steps": self.steps.verdict()}
         return [
@@ -278,10 +278,10 @@ class Profile:
 
     @staticmethod
     def from_json(text: str) -> Profile:
-        """Read what `to_json` wrote.
+        """Read a profile that `to_json` wrote.
 
         Raises:
-            ProfileFormatError: The text is no profile, or of a newer schema.
+            ProfileFormatError: The text is not a profile, or has a newer schema.
         """
         from opcount.serialize import load  # noqa: PLC0415  (serialize imports this file)
 
@@ -309,7 +309,7 @@ class Profile:
 
 
 def _add(sums: dict[K, list[int]], key: K, numbers: Iterable[int]) -> None:
-    """Add the six numbers of a `Total` to a sum, in place: every report adds up all records several times."""
+    """Add the six numbers of a `Total` to a sum, in place: reports do so for all records several times."""
     row = sums.get(key)
     if row is None:
         sums[key] = list(numbers)
@@ -358,7 +358,7 @@ def _add_steps(left: Profile, right: Profile) -> Steps | None:
 
 
 def _without_stale(left: Profile, right: Profile) -> tuple[Mapping[str, str], Mapping[str, str]]:
-    """Return both provenances; that a model was never called holds for a sum if it holds for all that ran."""
+    """Return both provenances; drop ``CALLED`` unless it holds for every profile that has records."""
     silent = all(CALLED in side.provenance for side in (left, right) if side.records)
     dropped = () if silent else (CALLED,)
     first, second = (
@@ -368,7 +368,7 @@ def _without_stale(left: Profile, right: Profile) -> tuple[Mapping[str, str], Ma
 
 
 def _merge_provenance(left: Mapping[str, str], right: Mapping[str, str]) -> dict[str, str]:
-    """Keep what both say; join what they say differently."""
+    """Keep equal values; join different ones with a comma."""
     merged = dict(left)
     for name, value in right.items():
         known = merged.setdefault(name, value)

@@ -1,4 +1,4 @@
-"""Where a count comes from."""
+"""Provenance of a count: versions, device, modes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def describe(model: nn.Module | None, before: Mapping[str, str], *, dry_run: bool = False) -> dict[str, str]:
-    """Return versions, device and modes as they are now, joined with what was noted before."""
+    """Return versions, device and modes as they are now, joined with earlier ones."""
     now = {"opcount": __version__, "torch": str(torch.__version__), "grad": _grad_mode()}
     now["run"] = "dry" if dry_run else "real"
     if model is not None:

@@ -1,4 +1,4 @@
-"""The rows that a profile is made of: what an operator cost in one place, sums of it, and what is known of a module."""
+"""Rows of a profile: the cost of an operator in one place, sums of costs, and facts about a module."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Record(NamedTuple):
         family: The formula's file, ``"matmul"``; or ``"free"``, or ``"uncounted"``.
         phase: ``"forward"``, ``"backward"``, ``"recompute"``, ``"optimizer"``, or the user's.
         dtype: The dtype that computes, ``"float32"``.
-        calls: How often.
-        cost: Of all calls together.
-        bytes: Written by all calls together; 0 for views.
-        shapes: Of the first call, for people: ``"(8x16, 16x4) -> 8x4"``.
+        calls: Number of calls.
+        cost: Cost of all calls together.
+        bytes: Bytes written by all calls together; 0 for views.
+        shapes: Shapes of the first call, formatted: ``"(8x16, 16x4) -> 8x4"``.
     """
 
     stack: tuple[str, ...]
@@ -57,7 +57,7 @@ class Record(NamedTuple):
 
     @property
     def key(self) -> tuple[tuple[str, ...], str, str, str, str]:
-        """What makes two records the same row."""
+        """The key by which records merge."""
         return self[:5]
 
 
@@ -67,10 +67,10 @@ class Total(NamedTuple):
     Attributes:
         macs: Multiply-accumulates.
         arith: Other scalar operations.
-        flops: Under the profile's convention.
+        flops: FLOPs under the profile's convention.
         activations: Elements of the outputs of convolution- and matmul-like operators, forward only.
         calls: Operator calls.
-        bytes: Written.
+        bytes: Bytes written.
     """
 
     macs: int = 0
@@ -87,13 +87,13 @@ class Total(NamedTuple):
 
 
 class Module(NamedTuple):
-    """What a profile knows of one module.
+    """Facts about one module.
 
     Attributes:
         path: Dotted, as in ``state_dict``; the root is ``""``.
         type: Its class's name.
         params: Elements of its parameters, children included, a tied one once under its first name.
-        calls: How often it was called.
+        calls: Number of calls.
         aliases: Further paths of the same module.
     """
 
@@ -105,7 +105,7 @@ class Module(NamedTuple):
 
 
 def merge(records: Iterable[Record]) -> tuple[Record, ...]:
-    """Add up the records that differ in nothing but their numbers."""
+    """Add up the records that have the same key."""
     rows: dict[Hashable, Record] = {}
     for record in records:
         key = record.key

@@ -1,4 +1,4 @@
-"""Which steps of a loop are counted, and what is concluded from them."""
+"""Sampling of a loop's steps, and the extrapolation to all of them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 
 class Sampling:
-    """Counts the first step, and one of every so many that follow, at a place among them that varies.
+    """Selects the first step, then one pseudo-randomly chosen step of each ``every`` that follow.
 
-    So what recurs every few steps, such as an optimizer that waits for several batches, is met on average as often as
-    it occurs; and the first step, which may be unlike the others, stands for itself alone. The places are the same in
-    every run and on every rank, and drawing them leaves Python's and PyTorch's generators alone.
+    Work that recurs every few steps, such as an optimizer step after several batches, is thus sampled as often as it
+    occurs on average; the first step, which may be unlike the others, represents itself alone. The selection is the
+    same in every run and on every rank, and does not use Python's or PyTorch's global generators.
 
     Attributes:
-        unfinished: Whether a step that is counted has begun and not ended: an interrupt may keep it from ending.
+        unfinished: Whether a counted step has begun and not ended, for example because of an interrupt.
 
     Args:
-        every: One step of so many is counted.
+        every: The number of steps of which one is counted.
 
     Raises:
-        ValueError: It is no whole number from 1 on.
+        ValueError: It is not a positive integer.
     """
 
     def __init__(self, every: object) -> None:
@@ -36,7 +36,7 @@ class Sampling:
         self.clear()
 
     def clear(self) -> None:
-        """Begin anew: the next step is the first."""
+        """Reset: the next step is the first."""
         self.unfinished = False
         self._places = Random(0)  # noqa: S311  (places in a loop are no secrets)
         self._skip = 0
@@ -48,11 +48,11 @@ class Sampling:
 
     @property
     def pauses(self) -> bool:
-        """Whether the next step is not to be counted."""
+        """Whether the next step is skipped."""
         return self._skip > 0
 
     def end_skipped(self, *, complete: bool) -> None:
-        """End a step that was not counted."""
+        """End a skipped step."""
         self._skip -= 1
         if complete:
             self._total += 1
@@ -60,10 +60,10 @@ class Sampling:
             self._interrupted += 1
 
     def end_measured(self, profile: Profile, *, complete: bool) -> None:
-        """End a step that was counted; after one that an exception ended, the next is counted in its place.
+        """End a counted step; if an exception ended it, the next step is counted instead.
 
         Args:
-            profile: What was counted up to now, of all steps.
+            profile: The count of all steps so far.
             complete: Whether the step ran to its end.
         """
         self.unfinished = False
@@ -92,13 +92,13 @@ class Sampling:
         self._squares = self._squares[0] + cost.macs**2, self._squares[1] + cost.arith**2
 
     def steps(self) -> Steps:
-        """Return the steps up to now, and what all that ended come to."""
+        """Return the steps so far, and the extrapolation to all that ended."""
         return Steps(self._total, self._measured, self._interrupted, self._spread, self._whole(), self._error())
 
     def _whole(self) -> Amount:
-        """Add to the first step as many others as there were, each like the mean of those that were counted.
+        """Return the first step plus the mean of the other counted steps times the number of the others.
 
-        If there were others and none was counted yet, they are taken to be like the first.
+        If none of the others was counted yet, each counts as the first.
         """
         if not self._measured:
             return Amount()
@@ -108,7 +108,7 @@ class Sampling:
         return self._first.plus(later.times(self._total - 1, self._measured - 1))
 
     def _error(self) -> Cost | None:
-        """Return how far off the extrapolation is likely to be: of steps that are alike, not at all."""
+        """Return the standard error of the extrapolation; None if too few steps were counted."""
         if self._measured == self._total:
             return Cost()
         counted, steps = self._measured - 1, self._total - 1
@@ -119,7 +119,7 @@ class Sampling:
 
 
 def _standard_error(total: int, squares: int, counted: int, steps: int) -> int:
-    """Return the standard error of the sum over all steps, from those that were drawn from among them."""
+    """Return the standard error of the sum over all steps, for sampling without replacement."""
     variance = (counted * squares - total**2) / (counted * (counted - 1))
     return round(sqrt(variance / counted * steps * (steps - counted)))
 

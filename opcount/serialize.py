@@ -1,4 +1,4 @@
-"""A profile as JSON, and back."""
+"""Profiles to JSON and back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SCHEMA = 2
-"""Raised when older versions could misread a file; one that they could not misread says 1."""
+"""Incremented when older versions could misread a file. A file that they read correctly says 1."""
 
 
 def dump(profile: Profile, *, indent: int | None = None) -> str:
@@ -57,10 +57,10 @@ def _dump_steps(steps: Steps) -> dict[str, Any]:
 
 
 def load(text: str) -> Profile:
-    """Read what `dump` wrote.
+    """Read a profile that `dump` wrote.
 
     Raises:
-        ProfileFormatError: The text is no profile, or of a newer schema, or a value in it cannot be right.
+        ProfileFormatError: The text is not a profile, has a newer schema, or contains an invalid value.
     """
     try:
         data = parse(text)
@@ -176,4 +176,4 @@ _PARTS: dict[str, Callable[[Any], Any]] = {
     "formulas": _read_words,
 }
 _READERS = {1: {**_PARTS, "steps": _no_steps}, 2: {**_PARTS, "steps": _read_steps}}
-"""Of the parts of a profile, by schema."""
+"""Readers of the parts of a profile, by schema."""

@@ -1,4 +1,4 @@
-"""A loop of which some steps were counted: how many, how they differed, and what all of them come to."""
+"""Sampled steps of a loop: their number, their spread, and the extrapolation to all steps."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class Amount(NamedTuple):
-    """What adds up in a count.
+    """The additive part of a count.
 
     Attributes:
         records: The rows.
-        calls: Of modules, by path.
+        calls: Calls of modules, by path.
         unattributed: Operator calls charged to the root because their module is unknown, by reason.
     """
 
@@ -38,7 +38,7 @@ class Amount(NamedTuple):
         )
 
     def minus(self, other: Amount) -> Amount:
-        """Take away an amount that is part of this one; rows that are empty then are left out."""
+        """Subtract an amount that is part of this one; rows without calls are left out."""
         negative = other.map(lambda count: -count)
         rows = merge(self.records + negative.records)
         return Amount(
@@ -48,11 +48,11 @@ class Amount(NamedTuple):
         )
 
     def times(self, numerator: int, denominator: int) -> Amount:
-        """Multiply by a fraction, every number rounded on its own."""
+        """Multiply by a fraction; each number is rounded."""
         return self.map(lambda count: (2 * count * numerator + denominator) // (2 * denominator))
 
     def map(self, change: Callable[[int], int]) -> Amount:
-        """Change every number."""
+        """Apply a function to every number."""
         return Amount(
             tuple(
                 row._replace(calls=change(row.calls), cost=Cost(*map(change, row.cost)), bytes=change(row.bytes))
@@ -69,7 +69,7 @@ class Amount(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """How the counted steps differed, each number on its own.
+    """The range of the counted steps' costs, each number on its own.
 
     Attributes:
         first: What the first step cost; an optimizer makes its state in it.
@@ -120,7 +120,7 @@ class Steps:
         return self.measured < self.total
 
     def verdict(self) -> str:
-        """Return what the profile's numbers are.
+        """Return a phrase that says whether the numbers are measured or extrapolated.
 
         Example:
             >>> Steps(1000, 11, whole=Amount()).verdict()

@@ -1,4 +1,4 @@
-"""Counts with symbolic sizes as plain numbers: at the sizes that the program was run with, which the profile says."""
+"""Conversion of symbolic counts to plain numbers, at the sizes of the run; the provenance names these sizes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class SymbolicSizes:
-    """What became of the symbolic sizes of one count.
+    """The symbolic sizes of one count, and their values.
 
-    A size that is known only when the program runs on data has no number: what an operator computes with it is left
-    out, and the operator is uncounted.
+    A data-dependent size has no value: the work of an operator that depends on it is left out, and the operator is
+    uncounted.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class SymbolicSizes:
         self._macs: Any = 0
 
     def settle(self, record: Record) -> Record:
-        """Return a record of plain numbers."""
+        """Return the record with plain numbers."""
         macs, arith, activations = record.cost
         self._macs += macs
         if type(macs) is type(arith) is type(activations) is type(record.bytes) is int:
@@ -40,7 +40,7 @@ class SymbolicSizes:
         return module if type(module.params) is int else module._replace(params=_settled(module.params))
 
     def facts(self) -> dict[str, str]:
-        """Return what the profile's provenance says of them; nothing if there were none."""
+        """Return the entries for the profile's provenance; empty without symbolic sizes."""
         if not self._sizes:
             return {}
         sizes = ", ".join(f"{name} {'unknown' if n is None else f'= {n}'}" for name, n in self._sizes.items())
@@ -53,7 +53,7 @@ def _settled(count: Any) -> int:
 
 
 def dimensions(shape: tuple[Any, ...] | None) -> str:
-    """Write a shape for people, expressions in parentheses."""
+    """Format a shape, expressions in parentheses."""
     if shape is None:
         return "nested"
     return "x".join(f"({size})" if " " in str(size) else str(size) for size in shape) or "scalar"

@@ -1,13 +1,11 @@
-"""Blocks that are left wholly: an interrupt (KeyboardInterrupt, an alarm) may be raised between any two lines.
+"""Undo steps that survive an interrupt (KeyboardInterrupt, a signal handler's exception) between any two lines.
 
-``contextlib`` loses the undo of what was entered when it is interrupted before it has stored it, and the rest of the
-undo when it is interrupted while leaving. So here
+``contextlib.ExitStack`` loses an undo step when it is interrupted before it has stored it, and the remaining steps when
+it is interrupted while leaving. So here
 
-* an undo step is registered before the thing is done; it compares the state with what it should be, and may run
-  again;
-* it stays registered until it has run to its end, and all steps are run a second time where the first time was cut
-  short;
-* where Python itself never comes to call ``__exit__``, the steps run when the ``with`` statement drops it.
+* an undo step is registered before the change is made; it is idempotent: it compares the state with the earlier one;
+* it stays registered until it has run to its end; steps that were cut short run a second time;
+* if Python never calls ``__exit__``, the steps run when the ``with`` statement drops its reference to it.
 """
 
 from __future__ import annotations
@@ -27,11 +25,11 @@ T = TypeVar("T")
 F = TypeVar("F", bound="Callable[..., Any]")
 
 _EXIT = "_newest_exit"
-"""Attribute for the newest bound ``__exit__`` of a context manager, weakly."""
+"""Attribute that holds a weak reference to the newest bound ``__exit__`` of a context manager."""
 
 
 class _Exit:
-    """A method ``__exit__`` that notes each of its bound objects on the instance, weakly."""
+    """Descriptor for ``__exit__`` that stores a weak reference to each bound method on the instance."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -48,7 +46,7 @@ class _Exit:
 if TYPE_CHECKING:
 
     def noted(function: F) -> F:
-        """Let `when_dropped` know what a ``with`` statement holds of a context manager."""
+        """Decorate ``__exit__`` so that `when_dropped` can observe the reference that a ``with`` statement holds."""
         return function
 
 else:
@@ -58,9 +56,9 @@ else:
 def when_dropped(manager: object, close: Callable[[], object]) -> object:
     """Call ``close`` if the ``with`` statement that enters a context manager ends without calling its ``__exit__``.
 
-    The statement looks ``__exit__`` up before it enters, holds it as long as the block runs, and drops it however the
-    block is left: also where an interrupt comes between the last line of the block and the first one of ``__exit__``.
-    Where the manager is entered in another way, nothing is called.
+    The statement looks up ``__exit__`` before it enters, holds it while the block runs, and drops it however the block
+    ends, also after an interrupt between the last line of the block and the first line of ``__exit__``. If the manager
+    is entered without a ``with`` statement, nothing is called.
 
     Args:
         manager: Its ``__exit__`` is `noted`.
@@ -75,7 +73,7 @@ def when_dropped(manager: object, close: Callable[[], object]) -> object:
 
 
 class Undo:
-    """The idempotent steps that undo what a block changed, the last one first; true while there are any.
+    """A stack of idempotent undo steps, the last one first; true while there are any.
 
     In a ``with`` statement the steps run at its end.
 
@@ -105,7 +103,7 @@ class Undo:
         self._guard = None
 
     def add(self, step: Callable[[], object]) -> None:
-        """Register a step, before what it undoes is done."""
+        """Register a step, before the change that it undoes."""
         self._steps.append(step)
 
     def add_last(self, step: Callable[[], object]) -> None:
@@ -121,13 +119,13 @@ class Undo:
         return value
 
     def run(self, error: BaseException | None = None) -> None:
-        """Run all steps: once more those that an exception cut short, and those that it left.
+        """Run all steps; a step that raises runs once more, and the others follow.
 
         Args:
             error: The exception that ends the block.
 
         Raises:
-            Exception: That of the last step that failed twice, after all others have run.
+            Exception: The exception of the last step that failed twice, after all others have run.
         """
         try:
             self.error = error

@@ -15,10 +15,17 @@ import numpy as np
 from torch import nn
 
 from opcount.compat.inputs import Inputs
-from opcount.compat.kinds import COSTS_NOTHING, FUNCTION, TRACED_IN_PARTS, kind_of, kind_of_whole, values_of
 from opcount.compat.structure import canonical_names, is_meant_to_be_called
 from opcount.compat.subject import left_alone, reported, runs_dry, skeleton_of, without_computing
 from opcount.compat.tally import Entry, Layout, Tally
+from opcount.compat.trace_names import (
+    COSTS_NOTHING,
+    FUNCTION,
+    TRACED_IN_PARTS,
+    trace_name_of,
+    trace_name_of_whole,
+    values_of,
+)
 from opcount.compat.warning_filter import hidden_warnings
 from opcount.interceptor import fused_attention_disabled, whole_calls
 from opcount.undo import Undo
@@ -264,7 +271,7 @@ class JitModelAnalysis:
         tallies = [Tally() for _ in analyses]
 
         def add(call: Call) -> None:
-            kind = kind_of_whole(call) if with_autograd else kind_of(call.operator)
+            kind = trace_name_of_whole(call) if with_autograd else trace_name_of(call.operator)
             for analysis, tally in zip(analyses, tallies, strict=True):
                 analysis._add(tally.at(call.stack), kind, call)
 

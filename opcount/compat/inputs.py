@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from opcount.compat.untouched import random_numbers_kept
+from opcount.compat.preserve import preserved_random_state
 from opcount.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def random_inputs(model: nn.Module, input_shape: object) -> tuple[torch.Tensor, 
     """
     shapes = shapes_of(input_shape)
     dtype, device = _dtype_and_device(model)
-    with random_numbers_kept(model):
+    with preserved_random_state(model):
         return tuple(torch.randn(1, *shape, dtype=dtype, device=device) for shape in shapes)
 
 

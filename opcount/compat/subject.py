@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from opcount.compat.preserve import preserved, preserved_random_state
 from opcount.compat.structure import walk
-from opcount.compat.untouched import random_numbers_kept, untouched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,7 +55,7 @@ def reported(model: nn.Module, ran: nn.Module) -> nn.Module:
 @contextmanager
 def left_alone(model: nn.Module, *tensors: object, dry: bool) -> Iterator[None]:
     """Undo, on leaving, what a run of the model changes: of a skeleton, only what lies outside of it."""
-    with random_numbers_kept(nn.Module()) if dry else untouched(model, *tensors):
+    with preserved_random_state(nn.Module()) if dry else preserved(model, *tensors):
         yield
 
 

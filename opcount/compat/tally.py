@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from opcount.compat.structure import walk
 from opcount.paths import ancestors_of
-from opcount.scope.names import Names
+from opcount.scope.module_names import ModuleNames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,7 +43,7 @@ class Layout:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.modules = dict(walk(model))
-        paths = Names(model).paths
+        paths = ModuleNames(model).paths
         self.paths = {name: paths[id(module)] for name, module in self.modules.items()}
 
 

@@ -36,11 +36,11 @@ from opcount.compat.flop_formulas import CONVENTION, formulas_of
 from opcount.cost import Cost
 from opcount.coverage import FREE, UNCOUNTED
 from opcount.errors import CounterStateError, UncountedOperatorWarning
+from opcount.freeze import profile_of
 from opcount.interceptor import Planner, ThreadInterceptors, observe
 from opcount.overrides import registry_with
 from opcount.reporter.flop_table import GLOBAL, flop_table
 from opcount.scope import ClassNames, Scopes
-from opcount.tally import profile_of
 from opcount.undo import Undo, noted, when_dropped
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from opcount.errors import InputError
 from opcount.escapes import printable, visible
 from opcount.paths import ROOT
 from opcount.records import Total
-from opcount.reporter.steps import heading
+from opcount.reporter.sampling_lines import heading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

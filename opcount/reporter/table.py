@@ -10,7 +10,7 @@ from opcount.escapes import printable, visible
 from opcount.records import SYMBOLIC_MACS, SYMBOLIC_SIZES
 from opcount.reporter.numbers import percent, si
 from opcount.reporter.outline import outline
-from opcount.reporter.steps import facts, heading
+from opcount.reporter.sampling_lines import facts, heading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

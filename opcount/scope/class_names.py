@@ -5,13 +5,13 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
-from opcount.scope.names import Names
+from opcount.scope.module_names import ModuleNames
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class ClassNames(Names):
+class ClassNames(ModuleNames):
     """Paths below the class of the outermost module that was called; modules of one name share a path.
 
     A module that was called on its own before it is met inside another bears its name in there from then on. Wrappers

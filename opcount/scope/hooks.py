@@ -10,12 +10,12 @@ from torch.nn import Parameter
 
 from opcount._torch.autograd import graph_task
 from opcount.scope.engine import ignore, listen
+from opcount.scope.frame_guard import FrameGuard
 from opcount.scope.global_hooks import after_module, after_step, before_module, before_step, is_registered, remove
 from opcount.scope.graphs import Maker, leaves_of, maker_of
-from opcount.scope.guard import Guard
-from opcount.scope.names import Names
+from opcount.scope.module_names import ModuleNames
 from opcount.scope.thread import NO_TASK, RECOMPUTE, Scope
-from opcount.scope.threads import Threads
+from opcount.scope.thread_scopes import ThreadScopes
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
@@ -53,17 +53,17 @@ class Scopes:
         priced_modules: Collection[object],
         charge_module: Callable[..., None],
         charge_script: Callable[..., None],
-        names: Names | None = None,
+        names: ModuleNames | None = None,
     ) -> None:
-        self.names = Names(model) if names is None else names
+        self.names = ModuleNames(model) if names is None else names
         self._paths = self.names.paths
         self._wrappers = self.names.wrappers
         self._scripts = self.names.scripts
-        self._threads = Threads(self.names.owner_of)
+        self._threads = ThreadScopes(self.names.owner_of)
         self._scope_of = self._threads.by_ident
         self._adopt = adopt
         self._adopted: dict[int, Undo] = {}
-        self._stepping: dict[int, tuple[Undo, Guard]] = {}
+        self._stepping: dict[int, tuple[Undo, FrameGuard]] = {}
         self._priced = priced_modules
         self._charge_module = charge_module
         self._charge_script = charge_script
@@ -227,7 +227,7 @@ class Scopes:
             stepped = (parameter for group in optimizer.param_groups for parameter in group["params"])
             if ident in _COUNTING or not self.names.owns_any(stepped):
                 return
-            guard = Guard(1, partial(self._end_step, ident))  # a step that raises calls no hook
+            guard = FrameGuard(1, partial(self._end_step, ident))  # a step that raises calls no hook
             undo = Undo()
             self._stepping[ident] = undo, guard
             scope = self._observe_briefly(undo)

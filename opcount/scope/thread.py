@@ -11,8 +11,8 @@ import torch
 from opcount._torch.autograd import graph_task, running_node, saved_tensor_hooks, sequence_number, sequence_number_of
 from opcount.scope.engine import RUN_BACKWARD
 from opcount.scope.frame import Frame, Sink
+from opcount.scope.frame_guard import FrameGuard
 from opcount.scope.graphs import LEAF
-from opcount.scope.guard import Guard
 from opcount.scope.recompute import Rerun, checkpoint_of, find_rerun
 from opcount.scope.timeline import Timeline
 
@@ -29,7 +29,7 @@ _is_grad_enabled: Callable[[], bool] = torch.is_grad_enabled
 NO_TASK = -1
 """The graph task of code that does not run inside a backward."""
 
-_DESERTED = -2
+_ABANDONED = -2
 """No graph task: what was running has ended without a word."""
 
 
@@ -57,7 +57,7 @@ class Shared(Protocol):
         """Return the scopes of the other threads."""
 
 
-Entry = tuple[object, Frame, int, bool, bool, "Guard | None"]
+Entry = tuple[object, Frame, int, bool, bool, "FrameGuard | None"]
 """The owner, what was on top before it was pushed (frame, graph task, whether an optimizer, whether muted), its guard.
 
 A plain tuple: it is made at every call of a module.
@@ -153,7 +153,7 @@ class Scope:
         stack = self._stack
         guard = None
         if optimizing or not stack:
-            guard = Guard(_HOOKED, self._desert)
+            guard = FrameGuard(_HOOKED, self._abandon)
             if not stack:
                 self.first = owner
         hooks = saved_tensor_hooks(False)  # noqa: FBT003
@@ -213,10 +213,10 @@ class Scope:
         del self._stack[index + 1 :]
         self.pop(self._stack[index][0])
 
-    def _desert(self, _token: object) -> None:
+    def _abandon(self, _token: object) -> None:
         """Take note that an entry's Python frame is gone although nothing has popped the entry."""
         self.settled = False
-        self.task = _DESERTED
+        self.task = _ABANDONED
 
     def tidy(self) -> None:
         """Leave the entries whose code is no longer running."""
@@ -228,7 +228,7 @@ class Scope:
 
     def caller(self, task: int) -> Frame:
         """Return the frame that calls a module, where that is not simply the one on top."""
-        if self.task == _DESERTED or task == NO_TASK:
+        if self.task == _ABANDONED or task == NO_TASK:
             self.tidy()
         if task in {NO_TASK, self.task}:
             return self.frame
@@ -261,7 +261,7 @@ class Scope:
 
     def locate(self) -> tuple[Frame, str]:
         """Return the frame and the phase of the operator that runs now."""
-        if self.task == _DESERTED:
+        if self.task == _ABANDONED:
             self.tidy()
         task = graph_task()
         if task == NO_TASK:

@@ -11,7 +11,7 @@ from torch import nn
 from opcount import OpCounter, get_model_complexity_info
 from opcount.compat.fvcore import FlopCountAnalysis, flop_count_str, flop_count_table
 from opcount.compat.mmengine import parameter_count_table
-from opcount.compat.untouched import untouched
+from opcount.compat.preserve import preserved
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
@@ -132,10 +132,10 @@ def test_a_buffer_of_any_layout_gets_its_values_back_and_is_written_to_only_if_t
 
     owner = Owner()
     version = owner.held._version
-    with untouched(owner):
+    with preserved(owner):
         owner()
     assert owner.held._version == version  # a graph that saved it is still good
-    with untouched(owner):
+    with preserved(owner):
         owner.held.mul_(2)
     values = owner.held if layout == "strided" else owner.held.to_dense()
     assert torch.equal(values, torch.eye(4))
@@ -155,6 +155,6 @@ def test_a_module_that_cannot_be_put_back_does_not_keep_the_others_from_it():
             vars(module)["training"] = training
 
     change_mode(training=True)
-    with pytest.raises(AttributeError, match="on purpose"), untouched(model):
+    with pytest.raises(AttributeError, match="on purpose"), preserved(model):
         change_mode(training=False)
     assert [module.training for module in model] == [True, False, True]

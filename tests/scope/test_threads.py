@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from opcount import OpCounter
-from opcount.scope import threads as scope_threads
+from opcount.scope import thread_scopes as scope_threads
 from tests.conftest import traces
 from tests.scope.ledger import BATCH, OWN, A, B, Block, ledger, stacks
 

@@ -18,7 +18,7 @@ _REMEMBERED = 64
 """Ended threads whose timelines are kept; older ones are merged into one tally."""
 
 
-class Threads:
+class ThreadScopes:
     """The scopes of all threads.
 
     Attributes:

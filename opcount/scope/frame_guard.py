@@ -18,7 +18,7 @@ class _Token:
     __slots__ = ("__weakref__",)
 
 
-class Guard:
+class FrameGuard:
     """Watches the Python frame that called a hook.
 
     Args:

@@ -36,7 +36,7 @@ COSTS_NOTHING = frozenset(
 )
 """What fvcore leaves out of its list of unsupported operators."""
 
-_CALLED_AS = {
+_NAMES_OF_PARTS = {
     "_adaptive_avg_pool2d": "adaptive_avg_pool2d",
     "_adaptive_avg_pool3d": "adaptive_avg_pool3d",
     "_log_softmax": "log_softmax",
@@ -96,14 +96,14 @@ _ALIASES = {
 
 
 @cache
-def kind_of(operator: str) -> str:
+def trace_name_of(operator: str) -> str:
     """Return the name in a trace.
 
     Example:
-        >>> kind_of("aten.convolution.default"), kind_of("aten.clip_.default"), kind_of("mylib.scan.default")
-        ('aten::_convolution', 'aten::clamp_', 'mylib::scan')
-        >>> kind_of("autograd.Scan")
-        'prim::PythonOp.Scan'
+        >>> trace_name_of("aten.convolution.default"), trace_name_of("aten.clip_.default")
+        ('aten::_convolution', 'aten::clamp_')
+        >>> trace_name_of("mylib.scan.default"), trace_name_of("autograd.Scan")
+        ('mylib::scan', 'prim::PythonOp.Scan')
     """
     if "::" in operator:
         return operator
@@ -116,14 +116,14 @@ def kind_of(operator: str) -> str:
     return f"aten::{_ALIASES.get(name.removesuffix(in_place), name.removesuffix(in_place))}{in_place}"
 
 
-def kind_of_whole(call: Call) -> str:
+def trace_name_of_whole(call: Call) -> str:
     """Return the name in a trace of what autograd took apart: a product with a bias was a linear layer, mostly."""
     packet = call.operator.split(".")[1]
     if packet == "mean" and call.flops:
         return "aten::adaptive_avg_pool2d"
     if packet == "addmm":
         return "aten::linear"
-    return f"aten::{_CALLED_AS[packet]}" if packet in _CALLED_AS else kind_of(call.operator)
+    return f"aten::{_NAMES_OF_PARTS[packet]}" if packet in _NAMES_OF_PARTS else trace_name_of(call.operator)
 
 
 def values_of(call: Call) -> tuple[list[Value], list[Value]]:

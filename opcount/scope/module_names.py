@@ -71,7 +71,7 @@ class _Known(weakref.ref[nn.Module]):
     hooks: int
 
 
-class Names:
+class ModuleNames:
     """Paths of modules.
 
     Attributes:

@@ -27,7 +27,7 @@ _BY_COLUMN = {torch.sparse_csc, torch.sparse_bsc}
 
 
 @contextmanager
-def untouched(model: nn.Module, *tensors: object) -> Iterator[None]:
+def preserved(model: nn.Module, *tensors: object) -> Iterator[None]:
     """Undo, on leaving, what a forward of the model changes; also after an exception.
 
     Buffers get back their contents and their identity, those that were made inside are removed; the random number
@@ -37,12 +37,12 @@ def untouched(model: nn.Module, *tensors: object) -> Iterator[None]:
     with ExitStack() as undo:  # each is put back, whatever happens to the others
         for module in modules:
             undo.callback(module.restore)
-        undo.enter_context(random_numbers_kept(model, *tensors))
+        undo.enter_context(preserved_random_state(model, *tensors))
         yield
 
 
 @contextmanager
-def random_numbers_kept(model: nn.Module, *tensors: object) -> Iterator[None]:
+def preserved_random_state(model: nn.Module, *tensors: object) -> Iterator[None]:
     """Put back, on leaving, the states of the generators that a model on these devices may draw from."""
     python = random.getstate()
     numpy = sys.modules.get("numpy")

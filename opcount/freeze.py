@@ -1,4 +1,4 @@
-"""A running tally, frozen: frames and rows become a profile's records."""
+"""Conversion of the running tally, frames and rows, to a frozen profile."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from opcount.convention import Convention
     from opcount.scope import Frame, Scopes
     from opcount.scope.frame import Shapes
-    from opcount.scope.names import Names
+    from opcount.scope.module_names import ModuleNames
 
 _AFTER_FORWARD = {BACKWARD, RECOMPUTE, OPTIMIZER}
-"""Phases whose outputs are no activations."""
+"""Phases whose outputs do not count as activations."""
 
 _SHOWN = 3
-"""Modules outside the model that are named."""
+"""The most modules outside the model that are named."""
 
 
 def profile_of(scopes: Scopes, convention: Convention, provenance: Mapping[str, str]) -> Profile:
-    """Return what the scopes of all threads have tallied so far."""
+    """Return the profile of the tally of all threads so far."""
     calls: Counter[str] = Counter()
     records: list[Record] = []
     formulas: dict[str, str] = {}
@@ -47,8 +47,8 @@ def profile_of(scopes: Scopes, convention: Convention, provenance: Mapping[str, 
     )
 
 
-def _uncalled(names: Names, calls: Counter[str], records: list[Record]) -> dict[str, str]:
-    """Return the fact that the model was never called although forward operators computed something."""
+def _uncalled(names: ModuleNames, calls: Counter[str], records: list[Record]) -> dict[str, str]:
+    """Return ``{CALLED: ...}`` if the model was never called although forward operators computed something."""
     called = [path for path, count in calls.items() if count]
     if names.model is None or not all(map(names.is_foreign, called)):
         return {}
@@ -60,7 +60,7 @@ def _uncalled(names: Names, calls: Counter[str], records: list[Record]) -> dict[
 
 
 def total_of(scopes: Scopes, convention: Convention) -> Total:
-    """Return the sum of what the scopes of all threads have tallied so far, without a profile."""
+    """Return the total of the tally of all threads so far, without making a profile."""
     macs = arith = flops = activations = calls = written = 0
     for frame in list(scopes.frames()):
         for (plan, phase, _), row in list(frame.rows.items()):
@@ -88,7 +88,7 @@ def _records(frame: Frame, formulas: dict[str, str]) -> Iterator[Record]:
 
 
 def _text(shapes: Shapes) -> str:
-    """Write shapes for people: ``"(8x16, 16x4) -> 8x4"``."""
+    """Format shapes: ``"(8x16, 16x4) -> 8x4"``."""
     try:
         inputs, outputs = (", ".join(map(_dimensions, group)) for group in shapes)
     except TypeError:  # symbolic sizes have no hash
