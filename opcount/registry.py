@@ -1,4 +1,4 @@
-"""Which formula prices an operator.
+"""Registry of formulas: which one prices an operator.
 
 Formulas are found by name, so that one may be written for an operator that this build of PyTorch does not have.
 """
@@ -39,7 +39,7 @@ class Formula(NamedTuple):
 
     @property
     def from_user(self) -> bool:
-        """Whether the formula is not one of opcount's own."""
+        """Return whether the formula is not one of opcount's own."""
         return not _origin(self)[0].startswith("opcount.")
 
     @property
@@ -50,9 +50,9 @@ class Formula(NamedTuple):
 
 
 class ByClass:
-    """A formula for functions of autograd that asks their class: ``price(function, out, *args)``.
+    """A formula for functions of autograd that is given their class: ``price(function, out, *args)``.
 
-    A function that makes a class for each set of options does not pass them to ``apply``.
+    Some libraries make a class for each set of options, and do not pass these to ``apply``.
     """
 
     def __init__(self, price: Callable[..., Cost]) -> None:
@@ -69,9 +69,9 @@ class ByClass:
 
 
 def suits(price: Pricing, function: Any) -> bool:
-    """Tell whether a class of functions may be the one that a formula is for: it takes as many arguments.
+    """Return whether a class of functions takes as many arguments as a formula asks for.
 
-    Names are short, and programs have functions of their own by any of them.
+    Formulas are found by the short names of classes, and programs have classes of their own under these names.
     """
     function = getattr(function, "_forward_cls", function)
     try:
@@ -98,8 +98,8 @@ def _counted(function: Callable[..., Any]) -> tuple[float, float]:
     return sum(p.default is p.empty for p in positional), most
 
 
-class Names:
-    """A namespace of operators by name: ``Names("aten").mm`` is ``"aten.mm"``, in every PyTorch."""
+class OperatorNames:
+    """Names of the operators in a namespace: ``OperatorNames("aten").mm`` is ``"aten.mm"``, in every PyTorch."""
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
@@ -108,7 +108,7 @@ class Names:
         return f"{self._namespace}.{name}"
 
 
-aten = Names("aten")
+aten = OperatorNames("aten")
 
 
 class Registry:
@@ -149,7 +149,7 @@ class Registry:
         return self._modules | (self._parent.modules() if self._parent is not None else set())
 
     def users_targets(self) -> list[object]:
-        """Return what is registered here and in the parents, but for opcount's own."""
+        """Return the targets that are registered here and in the parents, except opcount's own."""
         above = [] if self._parent is None else self._parent.users_targets()
         return above if self is BUILTIN else [*self._formulas, *above]
 
@@ -159,10 +159,10 @@ class Registry:
 
 
 BUILTIN = Registry()
-"""What opcount itself knows; filled by importing `opcount.formulas`."""
+"""Formulas of opcount's own; filled by importing `opcount.formulas`."""
 
 USER = Registry(BUILTIN)
-"""What `formula` adds for everybody."""
+"""Formulas of the user, added by `formula` for every count."""
 
 
 def builtin(*targets: str, when: Callable[..., bool] | None = None, sealed: bool = False) -> Callable[[P], P]:
@@ -223,13 +223,13 @@ def _origin(formula: Formula) -> tuple[str, str]:
 
 
 def family_of(function: Pricing) -> str:
-    """Return the family of a user's formula: its file's name, unless that means something else to a count."""
+    """Return the family of a user's formula: the name of its file, or ``"user"`` where that is a word of a count."""
     name = (getattr(function, "__module__", None) or "").rpartition(".")[2]
     return "user" if name in {"", FREE, UNCOUNTED} else name
 
 
 def target_key(target: object) -> object:
-    """Return what a target is found by: a name for operators, the class or kernel itself for others.
+    """Return the key of a target: a name for operators, the class or kernel itself for others.
 
     Raises:
         FormulaError: The target is nothing that can be called under a counter.
@@ -262,14 +262,14 @@ def target_key(target: object) -> object:
 
 
 def _is_function(target: object) -> bool:
-    """Tell whether a target is the class of an ``autograd.Function``, or of its backward."""
+    """Return whether a target is the class of an ``autograd.Function``, or of its backward."""
     from torch.autograd.function import BackwardCFunction, Function  # noqa: PLC0415
 
     return isinstance(target, type) and issubclass(target, (Function, BackwardCFunction)) and target is not Function
 
 
 def operator_keys(func: Any) -> list[str]:
-    """Return the names that a formula for an operator may stand under, the most specific first.
+    """Return the names under which a formula for an operator is looked up, the most specific first.
 
     ``aten.addmm_.default`` is found as ``aten.addmm_.default``, ``aten.addmm_`` and then ``aten.addmm``; an
     ``out=`` overload shares its packet's.

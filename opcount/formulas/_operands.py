@@ -1,4 +1,4 @@
-"""What several families ask of their operands: real products of complex numbers, values on the host, nested sizes."""
+"""Helpers of several families: real MACs of complex numbers, values on the host, nested sizes, refusals."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def options_of(function: type) -> Mapping[str, Any]:
 
 
 def needs_grad(x: object) -> bool:
-    """Tell whether a backward makes a gradient for an argument."""
+    """Return whether a backward makes a gradient for an argument."""
     return isinstance(x, torch.Tensor) and x.requires_grad
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opcount.cost import Cost
 from opcount.formulas._operands import host_ints
@@ -69,19 +69,11 @@ def heads_second(
     return rows, heads * sum(a * b for a, b in zip(_lengths(ends), keys_of, strict=False)), e, ev
 
 
-def _forms(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    q_ends: Tensor | None,
-    k_ends: Tensor | None,
-    max_k: int | None,
-    k_used: Tensor | None = None,
-) -> tuple[int, int, int, int]:
+def _forms(q: Tensor, k: Tensor, v: Tensor, q_ends: Tensor | None, *bounds: Any) -> tuple[int, int, int, int]:
     """Return the sizes of cuDNN's operators, whose dense form has its heads first; it passes no ends, or empty ones."""
     if q_ends is None or q_ends.numel() == 0:
         return _heads_first(q, k, v)
-    return heads_second(q, k, v, q_ends, k_ends, max_k, k_used)
+    return heads_second(q, k, v, q_ends, *bounds)
 
 
 def _lengths(ends: list[int]) -> list[int]:

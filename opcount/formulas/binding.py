@@ -1,4 +1,4 @@
-"""Formulas that name arguments of their operator: how these reach them.
+"""Binding of formulas to overloads: a formula is given the arguments that it names.
 
 A formula of opcount's own without a ``/`` in its signature names what it needs in the words of the operator's schema,
 and ``out`` for what the call returned: ``def scaled_mm(out, self, bias)``. Where an argument stands, and what it
@@ -26,7 +26,7 @@ _OUT = "out"
 
 
 def bind(formula: Formula, func: OpOverload) -> Formula:
-    """Return a formula as ``(out, *args, **kwargs)`` of one overload; a user's formula is that already."""
+    """Return a formula that takes ``(out, *args, **kwargs)`` of one overload; a user's formula does so already."""
     if formula.from_user:
         return formula
     when = None if formula.when is None else _bound(formula.when, func)
@@ -34,7 +34,7 @@ def bind(formula: Formula, func: OpOverload) -> Formula:
 
 
 def named(function: Callable[..., Any]) -> dict[str, bool] | None:
-    """Return what a function names, and whether it can do without; None: it takes the call as it is."""
+    """Return the names of parameters, and whether each has a default; None: the function takes positions."""
     parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
     if any(p.kind is not p.POSITIONAL_OR_KEYWORD for p in parameters):
         return None
@@ -43,7 +43,7 @@ def named(function: Callable[..., Any]) -> dict[str, bool] | None:
 
 @cache
 def _bound(function: Callable[..., Any], func: OpOverload) -> Callable[..., Any]:
-    """Make a function with the signature of an overload, which passes on what a formula names."""
+    """Return a function with the signature of an overload, which passes a formula the arguments that it names."""
     names = named(function)
     if names is None:
         return function

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from opcount.cost import Cost, new_cost
 from opcount.formulas._operands import real_macs
-from opcount.registry import Names, aten
+from opcount.registry import OperatorNames, aten
 from opcount.registry import builtin as formula
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-mkldnn = Names("mkldnn")
+mkldnn = OperatorNames("mkldnn")
 
 
 def _taps(weight: Tensor) -> int:

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING
 from opcount.cost import Cost
 from opcount.formulas._operands import needs_grad, require
 from opcount.formulas.vision import BILINEAR
-from opcount.registry import Names
+from opcount.registry import OperatorNames
 from opcount.registry import builtin as formula
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-autograd = Names("autograd")
+autograd = OperatorNames("autograd")
 
 
 @formula(autograd.DeformConv2dFunction, autograd.DeformConvFunction, autograd._DeformConv)
@@ -72,14 +72,7 @@ def modulated_deform_conv_backward(
 @formula(autograd.MultiScaleDeformableAttnFunction, autograd.MSDeformAttnFunction)
 @formula(autograd.MultiScaleDeformableAttentionFunction)
 def multi_scale_attention(
-    out: Tensor,
-    value: Tensor,
-    _shapes: Tensor,
-    _starts: Tensor,
-    places: Tensor,
-    weights: Tensor,
-    /,
-    *_: object,
+    out: Tensor, value: Tensor, _shapes: Tensor, _starts: Tensor, places: Tensor, weights: Tensor, /, *_: object
 ) -> Cost:
     """``out[b, q, h] = sum(weight[b, q, h, l, p] * value_l[b, h, place[b, q, h, l, p]] for l, p)``.
 
@@ -92,14 +85,7 @@ def multi_scale_attention(
 @formula(autograd.MultiScaleDeformableAttnFunctionBackward, autograd.MSDeformAttnFunctionBackward)
 @formula(autograd.MultiScaleDeformableAttentionFunctionBackward)
 def multi_scale_attention_backward(
-    out: Tensor,
-    value: Tensor,
-    _shapes: Tensor,
-    _starts: Tensor,
-    places: Tensor,
-    weights: Tensor,
-    /,
-    *_: object,
+    out: Tensor, value: Tensor, _shapes: Tensor, _starts: Tensor, places: Tensor, weights: Tensor, /, *_: object
 ) -> Cost:
     """As forward for the values, as much for the weights, and as much for each of the two axes of a place."""
     _check_attention(out, value, places, weights)

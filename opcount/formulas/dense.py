@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from opcount.cost import Cost
 from opcount.formulas._operands import needs_grad, require
-from opcount.registry import Names
+from opcount.registry import OperatorNames
 from opcount.registry import builtin as formula
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-autograd = Names("autograd")
+autograd = OperatorNames("autograd")
 
 
 def _linear(rows: int, weight: Tensor, bias: Tensor | None) -> Cost:

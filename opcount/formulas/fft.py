@@ -11,7 +11,7 @@ from math import log2, prod
 from typing import TYPE_CHECKING
 
 from opcount.cost import Cost
-from opcount.registry import Names, aten
+from opcount.registry import OperatorNames, aten
 from opcount.registry import builtin as formula
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-prims = Names("prims")
+prims = OperatorNames("prims")
 
 
 @formula(aten._fft_c2c, prims.fft_c2c)

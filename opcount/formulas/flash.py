@@ -17,14 +17,14 @@ import torch
 from opcount.formulas._operands import require
 from opcount.formulas.attention import backward_cost, forward_cost, heads_second
 from opcount.formulas.sizes import register, register_function
-from opcount.registry import Names
+from opcount.registry import OperatorNames
 
 if TYPE_CHECKING:
     from opcount.cost import Cost
     from opcount.registry import Pricing
 
-flash_attn, hopper = Names("flash_attn"), Names("flash_attn_3")
-xformers = Names("xformers_flash")
+flash_attn, hopper = OperatorNames("flash_attn"), OperatorNames("flash_attn_3")
+xformers = OperatorNames("xformers_flash")
 
 _FUNCTIONS = "FlashAttnFunc FlashAttnVarlenFunc FlashAttnFP8Func FlashAttnVarlenFP8Func"
 _KV_PACKED = "FlashAttnKVPackedFunc FlashAttnVarlenKVPackedFunc"
@@ -72,7 +72,7 @@ def _is_bias(arg: object) -> bool:
 
 
 def _is_masked(args: tuple[Any, ...]) -> bool:
-    """Tell whether the call is causal, which is its first flag, or adds to the scores.
+    """Return whether the call is causal, which is its first flag, or adds to the scores.
 
     A bias is the first argument. Slopes come behind the flag, where two numbers stand before it, a dropout and a scale;
     other versions have scales of 8-bit operands there.

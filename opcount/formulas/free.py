@@ -112,7 +112,7 @@ _KERNELS = frozenset({"mm", "matmul", "linear", "gemm"})
 
 
 def is_free(func: OpOverload) -> bool:
-    """Tell whether an operator is declared to compute nothing."""
+    """Return whether an operator is declared to compute nothing."""
     namespace, _, packet = str(schema_of(func).name).partition("::")
     if namespace in FREE_NAMESPACES:
         return not _KERNELS.intersection(packet.split("_"))
@@ -133,7 +133,7 @@ _PACKING = frozenset({"prepack", "unpack", "pack", "stride", "padding", "dilatio
 
 
 def is_view(func: OpOverload) -> bool:
-    """Tell whether an output is, by its schema, another look at an input, or a copy of one."""
+    """Return whether an output is a view of an input by its schema, or the copy of a view."""
     if torch.Tag.inplace_view in func.tags or torch.Tag.view_copy in func.tags:
         return True
     returns = schema_of(func).returns

@@ -92,6 +92,6 @@ register_function("loss", "LigerFusedLinearCrossEntropyFunction", linear_cross_e
 
 
 def _weight_and_reduction(out: Tensor, args: tuple[Any, ...]) -> tuple[bool, bool, bool]:
-    """Tell whether a loss has a weight, is reduced, and is a mean; behind gamma and alpha."""
+    """Return whether a loss has a weight, is reduced, and is a mean; behind gamma and alpha."""
     reduced = out.dim() == 0
     return len(args) > 2 and is_tensor(args[2]), reduced, reduced and (len(args) < 4 or args[3] == "mean")

@@ -89,7 +89,7 @@ def _triton_arguments(args: tuple[Any, ...]) -> tuple[bool, int]:
 
 
 def _is_gate(args: tuple[Any, ...]) -> bool:
-    """Tell whether the class is the gated one, and has a gate."""
+    """Return whether the class is the gated one, and has a gate."""
     return len(args) == 5 and not isinstance(args[2], bool) and is_tensor(args[0])
 
 

@@ -15,13 +15,13 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from opcount.cost import Cost
-from opcount.registry import Names, aten
+from opcount.registry import OperatorNames, aten
 from opcount.registry import builtin as formula
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-prims = Names("prims")
+prims = OperatorNames("prims")
 
 
 @formula(aten.cholesky, aten.linalg_cholesky_ex, aten.linalg_ldl_factor_ex)

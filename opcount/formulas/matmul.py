@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from opcount.cost import Cost, new_cost
 from opcount.formulas._operands import depth, host_ints, nested_sizes, real_macs
-from opcount.registry import Names, aten
+from opcount.registry import OperatorNames, aten
 from opcount.registry import builtin as formula
 
 if TYPE_CHECKING:
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-mkl, mkldnn, inductor, symm_mem = Names("mkl"), Names("mkldnn"), Names("inductor"), Names("symm_mem")
+mkl, mkldnn, inductor, symm_mem = (
+    OperatorNames("mkl"),
+    OperatorNames("mkldnn"),
+    OperatorNames("inductor"),
+    OperatorNames("symm_mem"),
+)
 
 
 @formula(aten.mm, aten.bmm, aten.mv, aten.matmul, aten._int_mm, symm_mem._async_input_mm)

@@ -18,13 +18,13 @@ from opcount.coverage import FREE
 from opcount.formulas._operands import count_where, needs_grad, require
 from opcount.formulas.rules import free
 from opcount.formulas.sizes import register
-from opcount.registry import Names
+from opcount.registry import OperatorNames
 from opcount.registry import builtin as formula
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-autograd = Names("autograd")
+autograd = OperatorNames("autograd")
 
 
 def _products(out: Tensor, length: int, epilogue: int = 0) -> Cost:

@@ -21,13 +21,13 @@ from opcount.formulas._operands import count_where, host_ints, needs_grad, requi
 from opcount.formulas.reduction import unique
 from opcount.formulas.rules import free
 from opcount.formulas.sizes import register
-from opcount.registry import Names
+from opcount.registry import OperatorNames
 from opcount.registry import builtin as formula
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-autograd = Names("autograd")
+autograd = OperatorNames("autograd")
 
 
 @formula(autograd.KNN)

@@ -14,7 +14,7 @@ import torch
 
 from opcount.cost import Cost
 from opcount.formulas.sizes import per_input, per_output, register, scalars
-from opcount.registry import Names, aten
+from opcount.registry import OperatorNames, aten
 from opcount.registry import builtin as formula
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-quantized = Names("quantized")
-_quantized = Names("_quantized")
-onednn = Names("onednn")
-sparse = Names("sparse")
-bitsandbytes = Names("bitsandbytes")
+quantized = OperatorNames("quantized")
+_quantized = OperatorNames("_quantized")
+onednn = OperatorNames("onednn")
+sparse = OperatorNames("sparse")
+bitsandbytes = OperatorNames("bitsandbytes")
 
 
 @formula(

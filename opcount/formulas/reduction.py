@@ -165,9 +165,7 @@ _EACH_INPUT = {
     """,
     2: "renorm _weight_norm_interface",
 }
-_EACH_OUTPUT = {
-    5: "_weight_norm_interface_backward",
-}
+_EACH_OUTPUT = {5: "_weight_norm_interface_backward"}
 """Norming a weight takes its norm and one product for each element.
 
 Backward it is ``(g / n) * (d - v * sum(d * v) / n^2)``.

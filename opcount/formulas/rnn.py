@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opcount.cost import Cost
-from opcount.registry import Names, aten
+from opcount.registry import OperatorNames, aten
 from opcount.registry import builtin as formula
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _lstm(x: Tensor, hx: Sequence[Tensor], layers: int, biased: bool, bidirectio
 
 @formula(aten._thnn_fused_lstm_cell)
 def lstm_cell(cx: Tensor, input_bias: Tensor | None) -> Cost:
-    """What follows the two products of a step: 13 operations for each state, 8 more to add the biases."""
+    """The rest of a step after its two products: 13 operations for each state, 8 more to add the biases."""
     return Cost(0, cx.numel() * (_LSTM.forward + (8 if input_bias is not None else 0)), 0)
 
 
@@ -227,7 +227,7 @@ def lstm_cell_backward(cx: Tensor, has_bias: bool) -> Cost:
 
 @formula(aten._thnn_fused_gru_cell)
 def gru_cell(hx: Tensor, input_bias: Tensor | None) -> Cost:
-    """What follows the two products of a step: 10 operations for each state, 6 more to add the biases."""
+    """The rest of a step after its two products: 10 operations for each state, 6 more to add the biases."""
     return Cost(0, hx.numel() * (_GRU.forward + (6 if input_bias is not None else 0)), 0)
 
 
@@ -259,7 +259,7 @@ def quantized_rnn(
     return _stack(cell, x, sizes, biased=has_biases, bidirectional=bidirectional, dropout=dropped).forward()
 
 
-_quantized = Names("quantized")
+_quantized = OperatorNames("quantized")
 
 
 @formula(aten.quantized_lstm_cell, _quantized.quantized_lstm_cell_dynamic)

@@ -21,13 +21,13 @@ from opcount.formulas._operands import host_values, needs_grad, require
 from opcount.formulas.rules import free
 from opcount.formulas.sizes import register
 from opcount.formulas.vision import ASSUMED_SAMPLES, BILINEAR, SAMPLE
-from opcount.registry import Names
+from opcount.registry import OperatorNames
 from opcount.registry import builtin as formula
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-autograd, detectron2 = Names("autograd"), Names("detectron2")
+autograd, detectron2 = OperatorNames("autograd"), OperatorNames("detectron2")
 
 
 @formula(autograd.RoIAlignFunction, autograd._ROIAlign)

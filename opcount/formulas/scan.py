@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opcount.cost import Cost
 from opcount.formulas._operands import needs_grad, real_macs, require
-from opcount.registry import Names
+from opcount.registry import OperatorNames
 from opcount.registry import builtin as formula
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-autograd, dao = Names("autograd"), Names("DaoAILab")
+autograd, dao = OperatorNames("autograd"), OperatorNames("DaoAILab")
 
 _VMAMBA = ("SelectiveScanCuda", "SelectiveScanMamba", "SelectiveScanCore", "SelectiveScanOflex", "SelectiveScan")
 
@@ -51,14 +51,12 @@ def selective_scan(_out: object, u: Tensor, delta: Tensor, a: Tensor, _b: Tensor
 
 
 @formula(autograd.SelectiveScanFnBackward, *(f"autograd.{name}Backward" for name in _VMAMBA))
-def selective_scan_backward(
-    _out: object, u: Tensor, delta: Tensor, a: Tensor, _b: Tensor, _c: Tensor, /, *args: Any
-) -> Cost:
+def selective_scan_backward(_out: object, u: Tensor, delta: Tensor, a: Tensor, /, *args: Any) -> Cost:
     """The states anew, then the recurrence from its end: two MACs and 21 operations for each number of a state.
 
     For each of ``u`` four for the skip, five for the gate, two for the softplus, one for the bias.
     """
-    return _scan_backward(u, a, _extras(u, delta, args))
+    return _scan_backward(u, a, _extras(u, delta, args[2:]))
 
 
 @formula(autograd.CausalConv1dFn)
@@ -134,23 +132,11 @@ def mamba_inner(
 
 
 @formula(autograd.MambaInnerFnBackward)
-def mamba_inner_backward(
-    _out: object,
-    xz: Tensor,
-    conv: Tensor,
-    conv_bias: Tensor | None,
-    x_proj: Tensor,
-    delta_proj: Tensor,
-    out_proj: Tensor,
-    out_bias: Tensor | None,
-    a: Tensor,
-    /,
-    *args: Any,
-) -> Cost:
+def mamba_inner_backward(_out: object, /, *args: Any) -> Cost:
     """All gradients of the parts; convolution and ``delta_proj`` are first computed anew (``checkpoint_lvl`` 1)."""
-    layer = _layer(xz, conv, conv_bias, x_proj, delta_proj)
-    out = _projected(layer.tokens, layer.channels, out_proj, out_bias)
-    return _inner_backward(layer, a, args) + Cost(2 * out.macs, out.arith)
+    layer = _layer(*args[:5])
+    out = _projected(layer.tokens, layer.channels, *args[5:7])
+    return _inner_backward(layer, args[7], args[8:]) + Cost(2 * out.macs, out.arith)
 
 
 @formula(autograd.MambaInnerFnNoOutProj)
@@ -170,23 +156,13 @@ def mamba_inner_unprojected(
 
 
 @formula(autograd.MambaInnerFnNoOutProjBackward)
-def mamba_inner_unprojected_backward(
-    _out: object,
-    xz: Tensor,
-    conv: Tensor,
-    conv_bias: Tensor | None,
-    x_proj: Tensor,
-    delta_proj: Tensor,
-    a: Tensor,
-    /,
-    *args: Any,
-) -> Cost:
+def mamba_inner_unprojected_backward(_out: object, /, *args: Any) -> Cost:
     """As `mamba_inner_backward`, without ``out_proj``."""
-    return _inner_backward(_layer(xz, conv, conv_bias, x_proj, delta_proj), a, args)
+    return _inner_backward(_layer(*args[:5]), args[5], args[6:])
 
 
 def _extras(u: Tensor, delta: Tensor, args: tuple[Any, ...]) -> _Extras:
-    """Tell gate and bias apart by rank: ``(D, z, bias, softplus, ...)``, or ``(D, bias, softplus, ...)``."""
+    """Return the optional parts: ``(D, z, bias, softplus, ...)``, or ``(D, bias, softplus, ...)``, told by rank."""
     require(u.dim() == 3 and delta.shape == u.shape, "u and delta of shape (b, d, l)", u)
     ranks = [arg.dim() for arg in args[1:3] if hasattr(arg, "dim")]
     flags = [arg for arg in args if isinstance(arg, bool)]

@@ -1,4 +1,4 @@
-"""How many scalars a call works on, whatever holds them: a tensor, a list of tensors, a sparse one."""
+"""Numbers of scalars that a call works on: in a tensor, in a list of tensors, in a sparse tensor."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.spars
 
 
 def is_sparse(tensor: Tensor) -> bool:
-    """Tell whether a tensor is of a sparse layout."""
+    """Return whether a tensor is of a sparse layout."""
     return tensor.layout is torch.sparse_coo or tensor.layout in _COMPRESSED
 
 
@@ -105,7 +105,7 @@ def register_function(family: str, names: str, forward: Pricing, backward: Prici
 
 
 def is_tensor(value: object) -> bool:
-    """Tell whether an argument that may be absent is a tensor with elements."""
+    """Return whether an argument that may be absent is a tensor with elements."""
     return isinstance(value, torch.Tensor) and value.numel() > 0
 
 

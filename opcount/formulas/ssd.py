@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opcount.cost import Cost
 from opcount.formulas._operands import needs_grad, require
-from opcount.registry import Names
+from opcount.registry import OperatorNames
 from opcount.registry import builtin as formula
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-autograd = Names("autograd")
+autograd = OperatorNames("autograd")
 
 
 class _Scan(NamedTuple):
@@ -99,15 +99,13 @@ def chunk_scan(_out: object, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Ten
 
     States at the ends of packed sequences (``cu_seqlens``) are products of their own, and not counted: named.
     """
-    return _forward(*_combined(x, dt, a, b, c, chunk, args))
+    return _forward(*_combined(x, dt, a, b, c, chunk, *args))
 
 
 @formula(autograd.MambaChunkScanCombinedFnBackward)
-def chunk_scan_backward(
-    _out: object, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, chunk: int, /, *args: Any
-) -> Cost:
+def chunk_scan_backward(_out: object, /, *args: Any) -> Cost:
     """All gradients, by 11 products for the forward's four: scores and states are computed anew."""
-    return _backward(*_combined(x, dt, a, b, c, chunk, args))
+    return _backward(*_combined(*args))
 
 
 @formula(autograd.MambaSplitConv1dScanCombinedFn)
@@ -133,7 +131,7 @@ def mamba2_inner_backward(_out: object, mixed: Tensor, conv: Tensor, conv_bias: 
 
 
 def _combined(
-    x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, chunk: int, args: tuple[Any, ...]
+    x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, chunk: int, *args: Any
 ) -> tuple[_Scan, bool, bool, bool, bool]:
     fits = x.dim() == b.dim() == c.dim() == 4 and dt.shape == x.shape[:3] and a.shape == x.shape[2:3]
     require(fits, "x of shape (b, l, h, p), B and C of shape (b, l, g, n)", x)

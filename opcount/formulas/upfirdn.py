@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opcount.cost import Cost
 from opcount.formulas._operands import needs_grad, options_of, require
-from opcount.registry import ByClass, Names
+from opcount.registry import ByClass, OperatorNames
 from opcount.registry import builtin as formula
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-autograd = Names("autograd")
+autograd = OperatorNames("autograd")
 
 
 class _Axis(NamedTuple):

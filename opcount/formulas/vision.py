@@ -15,7 +15,7 @@ from opcount.coverage import FREE
 from opcount.formulas._operands import host_values
 from opcount.formulas.rules import free
 from opcount.formulas.sizes import register
-from opcount.registry import Names
+from opcount.registry import OperatorNames
 from opcount.registry import builtin as formula
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-torchvision = Names("torchvision")
+torchvision = OperatorNames("torchvision")
 
 BILINEAR = 4
 SAMPLE = BILINEAR + 1
