@@ -64,3 +64,8 @@ def cost_of(func: Any, *args: Any, **kwargs: Any) -> Cost:
     formula = decide(func, out, args, kwargs)
     assert formula is not None, func
     return formula.price(out, *args, **kwargs)
+
+
+def arith(function: Any, *args: Any, **kwargs: Any) -> int:
+    """Run a function and return its arithmetic operations."""
+    return seen(function, *args, **kwargs).total.arith

@@ -1,3 +1,5 @@
+"""Matrix products, against loops on numbers that count their operations."""
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -224,6 +226,8 @@ def test_nested_products_have_a_depth_for_each_component(mask):
 
 
 def test_a_scaled_product_with_a_bias_is_one_with_a_bias():
-    a, out = torch.ones(4, 6), torch.ones(4, 5)
-    assert scaled_addmm(out, out, a, torch.ones(6, 5)) == Cost(4 * 6 * 5, 20, 20)
-    assert scaled_addmm(out, out, a, torch.ones(6, 5), beta=0) == Cost(4 * 6 * 5, 0, 20)
+    a, b, bias, meter = integers(4, 6), integers(6, 5), integers(4, 5), Meter()
+    out = einsum("mk,kn->mn", meter.read(a), meter.read(b))
+    assert torch.equal(values(out).to(bias.dtype) + bias, torch.addmm(bias, a, b))
+    assert scaled_addmm(bias, bias, a, b) == Cost(meter.products, bias.numel(), out.size)
+    assert scaled_addmm(bias, bias, a, b, beta=0) == Cost(meter.products, 0, out.size)

@@ -1,3 +1,5 @@
+"""Names of operators in formulas, in this PyTorch and in the documentation."""
+
 import re
 
 import pytest

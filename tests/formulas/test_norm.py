@@ -1,3 +1,5 @@
+"""Normalisation, against its definition on numbers that count their operations."""
+
 import pytest
 import torch
 from torch import nn

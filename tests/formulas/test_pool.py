@@ -1,3 +1,5 @@
+"""Pooling, against loops over its windows."""
+
 from itertools import product
 
 import pytest

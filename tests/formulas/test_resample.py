@@ -1,3 +1,5 @@
+"""Resampling, against the neighbours that each output element blends."""
+
 import pytest
 import torch
 from hypothesis import given, settings

@@ -105,7 +105,8 @@ def test_the_cpu_kernel_of_an_lstm_counts_what_its_steps_do(options):
     hx = state("LSTM", "cpu", options, grad=True)
     with torch.no_grad():
         fused = seen(module, x, hx)
-    assert fused.calls["aten.mkldnn_rnn_layer.default"] >= 1
+    layers = options.get("num_layers", 1) * (1 + options.get("bidirectional", False))
+    assert fused.calls["aten.mkldnn_rnn_layer.default"] == layers
     assert fused.total == forward
     out, _ = module(x, hx)
     assert seen(out.sum().backward).costs["aten.mkldnn_rnn_layer_backward.default"].macs == backward.macs

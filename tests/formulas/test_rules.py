@@ -1,10 +1,9 @@
-"""Rules and declarations: what an operator without a formula costs."""
+"""Rules: what an operator without a formula costs."""
 
 from __future__ import annotations
 
 import warnings
 
-import pytest
 import torch
 
 from opcount.cost import Cost
@@ -60,34 +59,6 @@ def test_only_the_stored_values_of_a_sparse_tensor_count():
         warnings.simplefilter("ignore")  # "Sparse CSR tensor support is in beta state"
         assert price(aten.sin.default, torch.eye(4).to_sparse_csr()) == Cost(arith=4)
     assert price(aten.sum.default, sparse) == Cost(arith=4)
-
-
-@pytest.mark.parametrize(
-    "func",
-    [
-        aten.view.default,
-        aten.as_strided.default,
-        aten.unsqueeze_.default,
-        aten.split.Tensor,
-        aten.permute_copy.default,
-        aten.permute_copy.out,
-        aten.clone.default,
-        aten._to_copy.default,
-        aten.copy_.default,
-        aten.zeros_like.default,
-        aten.normal_.default,
-        aten.index.Tensor,
-        aten.cat.out,
-        torch.ops.c10d.allreduce_.default,
-        torch.ops._c10d_functional.all_reduce.default,
-        torch.ops.prims.convert_element_type.default,
-        torch.ops.prim.device.default,
-    ],
-    ids=str,
-)
-def test_moving_making_and_looking_at_data_is_free(func):
-    assert rule_for(func).family == "free"
-    assert rule_for(func).price(None) == Cost()
 
 
 def test_an_operator_that_multiplies_while_it_communicates_is_not_declared():
