@@ -10,7 +10,7 @@ from opcount.budget.baseline import take
 from opcount.budget.limit import Limit, label, naming, read_defaults, read_limits, read_module_limits
 from opcount.budget.verdict import Failure, Verdict, below
 from opcount.convention import Convention, find_convention
-from opcount.coverage import plural
+from opcount.coverage import UNCOUNTED, plural
 from opcount.errors import BudgetError
 from opcount.escapes import printable
 from opcount.profile import ROOT, parents
@@ -137,14 +137,14 @@ class Budget:
 
     def _uncounted(self, part: Profile, places: Mapping[str | None, Sequence[str | None]]) -> Iterator[Failure]:
         """Fail an upper bound over what nobody can price; the parameters are known all the same."""
+        odd = part.select(lambda record: record.family == UNCOUNTED and not self.permits(record.operator))
         upper = [limit for limit in self.limits if limit.highest is not None and limit.metric != "params"]
-        for path in dict.fromkeys(path for limit in upper for path in places[limit.modules]):
-            shares = (part if path is None else below(part, path)).coverage.uncounted
-            names = sorted(name for name in shares if not self.permits(name))
-            if names:
-                calls = ", ".join(f"{printable(name)} ({plural(shares[name].calls, 'call')})" for name in names)
+        for path in dict.fromkeys(path for limit in upper for path in places[limit.modules] if odd.records):
+            shares = (odd if path is None else below(odd, path)).coverage.uncounted
+            if shares:
+                calls = ", ".join(f"{printable(n)} ({plural(shares[n].calls, 'call')})" for n in sorted(shares))
                 yield Failure(
-                    f"{plural(len(names), 'operator')} without a formula, so the count is a lower bound and no upper "
+                    f"{plural(len(shares), 'operator')} without a formula, so the count is a lower bound and no upper "
                     f"limit can hold: {calls}. Register a formula with @opcount.formula, or pass allow_uncounted=True",
                     path=path,
                 )
