@@ -9,7 +9,7 @@ import opcount.formulas  # noqa: F401  (registers the formulas)
 from opcount.cli.output import write
 from opcount.errors import InputError
 from opcount.registry import BUILTIN
-from opcount.reporter.table import plain
+from opcount.reporter.columns import plain
 
 if TYPE_CHECKING:
     import argparse

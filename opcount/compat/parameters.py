@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from opcount.escapes import printable
-from opcount.reporter.complexity_table import framed
+from opcount.reporter.columns import framed
 from opcount.reporter.structure import children_of
 
 if TYPE_CHECKING:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prettytable import PrettyTable
-
 from opcount.escapes import printable
+from opcount.reporter.columns import framed
 from opcount.reporter.numbers import openmmlab
 from opcount.reporter.structure import children_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from opcount.reporter.structure import Complexity
 
@@ -44,14 +43,6 @@ def complexity_rows(
     return ["module", *headers], [
         [" " * depth + printable(name), *_row(cells, headers, depth)] for depth, name, cells in rows
     ]
-
-
-def framed(headers: list[str], rows: Iterable[list[str]]) -> str:
-    """Return left-aligned columns in a frame of ``+``, ``-`` and ``|``; a newline ends it."""
-    table = PrettyTable(headers)
-    table.align = "l"
-    table.add_rows(list(rows))
-    return f"{table.get_string()}\n"
 
 
 def _row(cells: Cells, headers: list[str], depth: int) -> list[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opcount.escapes import printable, visible
+from opcount.reporter.columns import plain
 from opcount.reporter.diff_lines import lines
 from opcount.reporter.markdown import code, table, text
 from opcount.reporter.numbers import si
-from opcount.reporter.table import plain
 
 if TYPE_CHECKING:
     from opcount.diff import Change, Diff

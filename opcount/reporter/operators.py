@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from opcount.coverage import FREE, UNCOUNTED
 from opcount.escapes import printable
 from opcount.records import Total
+from opcount.reporter.columns import plain
 from opcount.reporter.numbers import percent, si
-from opcount.reporter.table import plain, summary
+from opcount.reporter.table import summary
 
 if TYPE_CHECKING:
     from opcount.profile import Profile

@@ -99,7 +99,7 @@ class _Outline:
             name if count == 1 else f"{name} x{count}",
             printable(module.type) if module else "",
             copies,
-            Total(*(copies * number for number in total)),
+            total if copies == 1 else Total(*(copies * number for number in total)),
             copies * module.params if module else 0,
             bool(total.calls or (module is not None and module.calls)),
         )
@@ -111,8 +111,8 @@ class _Outline:
             stop = start + 1
             while fold and stop < len(paths) and self._continues(paths[stop - 1], paths[stop]):
                 stop += 1
-            first, last = (printable(_leaf(path)) or "''" for path in (paths[start], paths[stop - 1]))
-            yield paths[start], first if stop == start + 1 else f"{first}-{last}", stop - start
+            name = _name(paths[start])
+            yield paths[start], name if stop == start + 1 else f"{name}-{_name(paths[stop - 1])}", stop - start
             start = stop
 
     def _continues(self, path: str, following: str) -> bool:
@@ -141,6 +141,10 @@ class _Outline:
         if sort == "params":
             return lambda path: self._known[path].params if path in self._known else 0
         return lambda path: int(getattr(self._totals.get(path, Total()), sort))
+
+
+def _name(path: str) -> str:
+    return printable(_leaf(path)) or "''"
 
 
 def _leaf(path: str) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prettytable import PrettyTable
-
 from opcount.escapes import printable, visible
 from opcount.records import SYMBOLIC_MACS, SYMBOLIC_SIZES
+from opcount.reporter.columns import plain
 from opcount.reporter.numbers import percent, si
 from opcount.reporter.outline import outline
 from opcount.reporter.sampling_lines import facts, heading
@@ -47,22 +46,6 @@ def render(
     """
     lines = outline(profile, depth=depth, fold=fold, sort=sort, modules=modules)
     return "\n".join([*plain(HEADERS, [cells(line, profile) for line in lines], words=2), "", *summary(profile)])
-
-
-def plain(headers: list[str], rows: list[list[str]], words: int) -> Iterator[str]:
-    """Yield the lines of a table without a frame; its first ``words`` columns are words, the others numbers."""
-    names = list(map(str, range(len(headers))))  # two headers may be the same: phases have names of any kind
-    table = PrettyTable(names, header=False)
-    table.border = False
-    table.align = "r"
-    for name in names[:words]:
-        table.align[name] = "l"
-    table.left_padding_width, table.right_padding_width = 0, 2
-    table.add_rows([headers, *rows])
-    header, *body = (line.rstrip() for line in table.get_string().splitlines())
-    yield header
-    yield "-" * max(map(len, [header, *body]))
-    yield from body
 
 
 def cells(line: Line, profile: Profile) -> list[str]:

@@ -1,6 +1,7 @@
 """Run the benchmarks: ``python scripts/bench [suite ...] [--case NAME ...] [--json FILE]``.
 
-A ratio above 1 says that opcount is that many times faster; in ``scale`` a ratio of 1 is linear growth.
+A ratio above 1 says that opcount is that many times faster. In ``scale`` a ratio of 1 is linear growth; a ratio
+below 1 beside a limit exceeds it, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ def main() -> None:
         print(table(results))
         if options.json:
             options.json.write_text(json.dumps([r._asdict() for r in results], indent=1) + "\n")
+
+    sys.exit(any(result.reference.startswith("limit") and result.ratio < 1 for result in results))
 
 
 if __name__ == "__main__":

@@ -159,4 +159,6 @@ def line(result: Result) -> str:
 
 
 def _text(result: Result) -> str:
-    return f"{result.value / 1e6:.1f} MB" if result.unit == "B" else f"{1e3 * result.value:.2f} ms"
+    if result.unit == "B":
+        return f"{result.value / 1e6:.1f} MB"
+    return f"{1e3 * result.value:.2f} ms" if result.value >= 1e-4 else f"{1e6 * result.value:.2f} us"

@@ -1,8 +1,11 @@
-"""How time grows: with modules, with operators, with training steps. A doubling should take twice as long."""
+"""Growth of time with modules, operators and training steps: a doubling should take twice as long; and two limits."""
 
 from __future__ import annotations
 
 import itertools
+from contextlib import nullcontext
+from functools import partial
+from statistics import median
 from typing import TYPE_CHECKING
 
 import measure
@@ -10,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from opcount import OpCounter, get_model_complexity_info
+from opcount.reporter.table import render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,8 +97,16 @@ CURVES = {
 }
 
 
+LIMITS = {"first call of a module": 20e-6, "row of a table": 15e-6}
+"""The most seconds that each may take, on a processor of 2023 or so that does nothing else."""
+
+SIZES = (1_000, 10_000, 100_000)
+
+
 def run(names: list[str] | None = None) -> Iterator[measure.Result]:
     """Time each size of each curve against the next smaller one, the ratio divided by that of the sizes."""
+    if not names or not LIMITS.keys().isdisjoint(names):
+        yield from _against_limits()
     for name, (make, sizes) in CURVES.items():
         if names and name not in names:
             continue
@@ -102,3 +114,27 @@ def run(names: list[str] | None = None) -> Iterator[measure.Result]:
             subject = (f"{large:,}", make(large))
             (result,) = measure.compare("scale", name, subject, {f"{small:,}": make(small)}, pairs=3)
             yield result._replace(ratio=result.ratio * large / small)
+
+
+def _against_limits() -> Iterator[measure.Result]:
+    """Time what a module adds to its first forward under a counter, and each row of the full table."""
+    for size in SIZES:
+        model, x = Wide(size), torch.ones(1)
+        times = [_first_calls_and_rows(model, x) for _ in range(4)][1:]
+        for (case, limit), columns in zip(LIMITS.items(), zip(*times, strict=True), strict=True):
+            each = median(columns) / size
+            reference = f"limit of {1e6 * limit:.0f} us"
+            yield measure.Result("scale", case, f"{size:,} modules", reference, each, limit / each)
+
+
+def _first_calls_and_rows(model: nn.Module, x: Tensor) -> tuple[float, float]:
+    """Return the processor time that a new counter adds to a forward, and that of the whole table."""
+    bare = _processor_seconds(partial(model, x))
+    with OpCounter(model) as c:
+        counted = _processor_seconds(partial(model, x))
+    profile = c.profile
+    return counted - bare, _processor_seconds(partial(render, profile, depth=None, fold=False))
+
+
+def _processor_seconds(program: Callable[[], object]) -> float:
+    return measure.processor_seconds(nullcontext(), program)
