@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from opcount._torch.dispatch import OpOverload
-    from opcount.interceptor.mode import Interceptor
+    from opcount.interceptor.plan import Mode
 
 _PRE_DISPATCH = DispatchKey.PreDispatch
 _BELOW: DispatchKeySet = keys_after(_PRE_DISPATCH)
@@ -45,7 +45,7 @@ _AUTOCASTS = [key for name, key in DispatchKey.__members__.items() if name.start
 
 
 def is_composite(func: OpOverload) -> bool:
-    """Tell whether the operator is written in terms of others, for devices without a kernel of their own."""
+    """Return whether the operator is written in terms of others, for devices without a kernel of their own."""
     return bool(has_kernel(func.name(), "CompositeImplicitAutograd"))
 
 
@@ -121,12 +121,14 @@ def _run(func: OpOverload, keys: DispatchKeySet, /, *args: Any, **kwargs: Any) -
     with _hidden_from(asking):
         out = func.redispatch(keys & _BELOW, *args, **kwargs)
     for mode in asking:
-        mode.charge(mode.planner.composite_plan(func), out, args, kwargs)
+        plan = mode.composite_plan(func)
+        if plan is not None:
+            mode.charge(plan, out, args, kwargs)
     return out
 
 
 def _comes_again(func: OpOverload, keys: DispatchKeySet) -> bool:
-    """Tell whether autocast calls the operator once more, on the operands that it computes with.
+    """Return whether autocast calls the operator once more, on the operands that it computes with.
 
     Under a transform of ``torch.func`` that call is not seen.
     """
@@ -158,7 +160,7 @@ def _is_batched(tensor: Any) -> bool:
 
 
 @contextmanager
-def _hidden_from(modes: Sequence[Interceptor]) -> Iterator[None]:
+def _hidden_from(modes: Sequence[Mode]) -> Iterator[None]:
     """Charge nothing to some counters while the block runs."""
     with Undo() as undo:
         for mode in modes:

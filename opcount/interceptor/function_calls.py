@@ -16,7 +16,7 @@ from opcount._torch.names import FUNCTORCH_FUNCTIONS
 from opcount.cost import Cost
 from opcount.coverage import UNCOUNTED
 from opcount.interceptor.calls import tensors
-from opcount.interceptor.plan import PassThrough, Plan
+from opcount.interceptor.plan import Plan
 from opcount.interceptor.stack import interceptors, without
 from opcount.interceptor.symbolic import unguarded
 from opcount.interceptor.watching import Watching, surroundings_of
@@ -24,7 +24,7 @@ from opcount.interceptor.watching import Watching, surroundings_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from opcount.interceptor.mode import Interceptor
+    from opcount.interceptor.plan import Mode
     from opcount.interceptor.planner import Planner
 
 
@@ -110,9 +110,9 @@ class FunctionCalls:
         self._bills: WeakKeyDictionary[Any, _Bill] | None = None
         self._opaque: dict[str, Plan] = {}
 
-    def run_forward(self, mode: Interceptor, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+    def run_forward(self, mode: Mode, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         """Run a function's forward."""
-        if isinstance(mode.plans, PassThrough):
+        if mode.is_paused:
             return run()
         ways = self._ways_of(function)
         if ways is None:
@@ -134,7 +134,7 @@ class FunctionCalls:
 
     def _run_priced(
         self,
-        mode: Interceptor,
+        mode: Mode,
         ways: tuple[_Way, _Way | None, _Way],
         function: Any,
         args: tuple[Any, ...],
@@ -149,16 +149,19 @@ class FunctionCalls:
         if forward.pricing.price is None or forward.pricing.from_user:
             with mode.absent():
                 out = run()
-            inside = None
+            pay = None
         else:
-            inside = mode.deferring()
+            inside, pay = mode.deferring()
+            known = set() if mode.origins is None else mode.origins.known()
             with mode.absent(), inside.reentered():
                 out = self._watch_forward(inside, function, args, run)
         with without(interceptors()):  # what a formula computes to know the cost is not the program's
             priced = forward.price(out, args)
             owed = None if backward is None else backward.price(out, args)
-        if inside is not None:
-            inside.drop() if priced is not None else inside.charge_deferred()
+        if pay is not None and priced is None:
+            pay()
+        elif pay is not None and mode.origins is not None:
+            mode.origins.forget_all_but(known)
         if priced is not None:
             plan, cost = priced
             mode.charge(plan, out, args, {"cost": cost})
@@ -166,9 +169,9 @@ class FunctionCalls:
             return out, None if owed is None else _Bill(*owed, each=False)
         return out, None if priced is None else _Bill(alike.charging, priced[1], each=True)
 
-    def run_backward(self, mode: Interceptor, node: Any, grads: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+    def run_backward(self, mode: Mode, node: Any, grads: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         """Run a function's backward."""
-        if isinstance(mode.plans, PassThrough):
+        if mode.is_paused:
             return run()
         bill = None if self._bills is None else self._bills.get(node)
         if bill is None:
@@ -178,13 +181,13 @@ class FunctionCalls:
         mode.charge(bill.plan, out, grads, {"cost": bill.total(sum(1 for _ in tensors((out,))))})
         return out
 
-    def _watch_forward(self, mode: Interceptor, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+    def _watch_forward(self, mode: Mode, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         """Run a forward, and name the function if it returns what no operator wrote that was seen."""
         origins = mode.origins
         watching = Watching(origins, args, lenient=_runs_programs(function))
         try:
             if origins is not None:
-                origins.begin(mode.root, watching)
+                origins.begin(watching)
             out = run()
             unexplained = watching.leaves_unexplained(out)
             if unexplained:
@@ -192,24 +195,22 @@ class FunctionCalls:
                 unexplained = watching.leaves_unexplained(out)
         finally:
             if origins is not None:
-                origins.end(mode.root, watching)
+                origins.end(watching)
         if unexplained:
             mode.charge(self._opaque_plan(name_of(function)), out, args, {})
         return out
 
-    def run_vmap(self, mode: Interceptor, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+    def run_vmap(self, mode: Mode, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         """Run a function's rule for ``vmap``; where the function has a formula, that prices what the rule applies."""
-        unwatched = isinstance(mode.plans, PassThrough) or self._ways_of(function) is not None
+        unwatched = mode.is_paused or self._ways_of(function) is not None
         return run() if unwatched else self._watch_forward(mode, function, args, run)
 
-    def run_jvp(self, mode: Interceptor, node: Any, tangents: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+    def run_jvp(self, mode: Mode, node: Any, tangents: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         """Run a function's forward derivative, which no formula prices."""
-        return (
-            run() if isinstance(mode.plans, PassThrough) else self._watch_derivative(mode, node, tangents, run, "Jvp")
-        )
+        return run() if mode.is_paused else self._watch_derivative(mode, node, tangents, run, "Jvp")
 
     def _watch_derivative(
-        self, mode: Interceptor, node: Any, given: tuple[Any, ...], run: Callable[[], Any], suffix: str = "Backward"
+        self, mode: Mode, node: Any, given: tuple[Any, ...], run: Callable[[], Any], suffix: str = "Backward"
     ) -> Any:
         """Run a backward, and name it likewise; a gradient may be zero, or a tensor that the forward has kept."""
         function = forward_class(node)
@@ -218,13 +219,13 @@ class FunctionCalls:
         watching = Watching(origins, given, lenient=_runs_programs(function))
         try:
             if origins is not None:
-                origins.begin(mode.root, watching)
+                origins.begin(watching)
             out = run()
             watching.know(*vars(node).values())
             unexplained = watching.leaves_unexplained(out, constants=name not in self._opaque, strangers=True)
         finally:
             if origins is not None:
-                origins.end(mode.root, watching)
+                origins.end(watching)
         if unexplained:
             mode.charge(self._opaque_plan(f"{name}{suffix}"), out, given, {})
         return out

@@ -19,7 +19,7 @@ from opcount.scope.global_hooks import has_hook_of_others
 
 if TYPE_CHECKING:
     from opcount._torch.dispatch import HigherOrderOperator
-    from opcount.interceptor.plan import Mode, Watch
+    from opcount.interceptor.plan import Mode
 
 _DENSE = DispatchKey.CompositeExplicitAutograd
 
@@ -92,17 +92,16 @@ def _bodies(mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: di
 
 
 def _run_bodies(mode: Mode, plan: Plan, run: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    watch = mode.watch()
     ran: list[object] = []
-    seen_args = (_seen(value, watch, ran) for value in args)
-    seen_kwargs = {name: _seen(value, watch, ran) for name, value in kwargs.items()}
+    seen_args = (_seen(value, mode, ran) for value in args)
+    seen_kwargs = {name: _seen(value, mode, ran) for name, value in kwargs.items()}
     out = run(*seen_args, **seen_kwargs)
     if not ran:
         mode.charge(plan, out, args, kwargs)
     return out
 
 
-def _seen(body: Any, watch: Watch, ran: list[object]) -> Any:
+def _seen(body: Any, mode: Mode, ran: list[object]) -> Any:
     """Return a function that runs a body under the mode, and notes that it ran; anything else as it is."""
     if not callable(body) or isinstance(body, torch.Tensor):
         return body
@@ -112,7 +111,7 @@ def _seen(body: Any, watch: Watch, ran: list[object]) -> Any:
     @wraps(body, assigned=(), updated=())
     def run(*args: Any, **kwargs: Any) -> Any:
         ran.append(body)
-        with watch.reentered():
+        with mode.reentered():
             return call(*args, **kwargs)
 
     return run

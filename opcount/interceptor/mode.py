@@ -1,4 +1,4 @@
-"""The dispatch mode. This is the hot path: no pytree, no allocation that is not needed."""
+"""The dispatch mode: runs every operator by its plan, and hands it to a till. Its dispatch is the hot path."""
 
 from __future__ import annotations
 
@@ -7,64 +7,54 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from opcount._torch.autograd import graph_task
 from opcount._torch.dispatch import FAKE_MODE, TorchDispatchMode, infra_mode, mode_at, mode_count, pop_mode, push_mode
-from opcount.coverage import FREE, UNCOUNTED
 from opcount.errors import CounterStateError
 from opcount.interceptor.calls import is_fake, takes, tensors
 from opcount.interceptor.composites import see_composites
 from opcount.interceptor.fast_calls import BOUND
-from opcount.interceptor.origins import Origins
-from opcount.interceptor.plan import PassThrough, Plan
+from opcount.interceptor.plan import PassThrough, unpriced
 from opcount.interceptor.stack import dry_runs, modes_below, replace_modes, without
 from opcount.interceptor.steps import take_back
-from opcount.interceptor.symbolic import has_symbolic_sizes, unguarded
+from opcount.interceptor.till import NotingTill, UnguardedTill
 from opcount.interceptor.watching import Watching, looking_into
-from opcount.scope import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from torch import Tensor
+
     from opcount._torch.dispatch import OpOverload
-    from opcount.interceptor.deferring import Deferring
     from opcount.interceptor.function_calls import FunctionCalls
+    from opcount.interceptor.origins import Origins
+    from opcount.interceptor.plan import Plan
     from opcount.interceptor.planner import Planner
-    from opcount.interceptor.steps import Steps
-    from opcount.scope import Frame, Scope
-    from opcount.scope.frame import Shapes
+    from opcount.interceptor.steps import Recorded, Steps
+    from opcount.interceptor.till import AnyTill, Places
     from opcount.undo import Undo
 
-    Place = tuple[Frame, str]
-
 _NO_TASK = -1
-_COMPUTING = {t for t in vars(torch).values() if isinstance(t, torch.dtype) and (t.is_floating_point or t.is_complex)}
-
-
-_NUMBERS = {int, float, bool}
-
-_RECORDED = 256
-"""Computations on meta tensors that are remembered: one for each kind of layer and length of a sequence."""
 
 
 class Interceptor(TorchDispatchMode):
-    """Prices every operator of one thread.
+    """Sees every operator of one thread.
 
     Args:
-        planner: Decides how.
-        scope: Where operators are charged.
+        planner: Decides how operators are priced.
+        scope: Knows where operators run.
         plans: What was decided, by the operator's ``id``, shared by the threads of a count.
+        till: Charges what has run.
         functions: Prices calls of ``autograd.Function``; None: they are taken for what they run.
+        origins: Knows who wrote the memory of tensors; None: nobody asks.
+        record: Returns what the steps of an operator are charged; None: no till counts steps.
     """
 
     supports_higher_order_operators = True
     is_interceptor = True
     in_subclass = False
     """Whether the operators are those that a tensor subclass runs for another."""
-    counts_steps = True
-    """Whether an operator that stands for several steps is charged as these."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -76,18 +66,32 @@ class Interceptor(TorchDispatchMode):
         return True
 
     def __init__(
-        self, planner: Planner, scope: Scope, plans: dict[Any, Plan], functions: FunctionCalls | None = None
+        self,
+        planner: Planner,
+        scope: Places,
+        plans: dict[Any, Plan],
+        till: AnyTill,
+        functions: FunctionCalls | None = None,
+        origins: Origins | None = None,
+        record: Callable[[Steps], Recorded] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.planner = planner
         self.scope = scope
         self.plans = plans
+        self.till = till
         self.functions = functions
-        self.origins = None if functions is None else Origins()
-        self.root: Interceptor = self
+        self.origins = origins
+        self.record = record
         self._handlers: dict[Any, bool] = {}
         self.sees_fakes = False
         self._is_pushed = False
+
+    def again(self, till: AnyTill, kind: type[Interceptor] | None = None) -> Interceptor:
+        """Return the same mode once more, to be entered, with another till."""
+        return (kind or Interceptor)(
+            self.planner, self.scope, self.plans, till, self.functions, self.origins, self.record
+        )
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -107,7 +111,14 @@ class Interceptor(TorchDispatchMode):
             if plan.operator not in BOUND or takes(func, args, kwargs or {}):
                 raise
             out = func(*args, **kwargs or {})
-        self.charge(plan, out, args, kwargs)
+        scope = self.scope
+        if scope.settled and graph_task() == _NO_TASK:
+            self.till.charge(plan, out, args, kwargs, scope.top, scope.phase)
+        else:
+            self.till.charge(plan, out, args, kwargs, *scope.locate())
+        origins = self.origins
+        if origins is not None and origins.active:
+            origins.note(plan.operator, plan.family, out, args, kwargs or {})
         return out
 
     def _decide(self, func: Any) -> Plan:
@@ -124,15 +135,20 @@ class Interceptor(TorchDispatchMode):
     def _run_by_subclass(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Let a tensor subclass run the operator, and count what that runs; if we see nothing, the operator itself."""
         with self.looking_into(args, kwargs, lenient=True) as watching:
-            with self.watched(_Deferring) as watch:
+            with self.watched(_InSubclass) as watch:
                 out = func(*args, **kwargs)
             if not watch.priced:
-                self.charge_whole(func, out, args, kwargs)
+                self.charge_finished(func, out, args, kwargs)
             elif watching.finds_opaque(out):
-                self.charge(self.unpriced(str(func)), out, args, kwargs)
+                self.charge(unpriced(str(func)), out, args, kwargs)
         return out
 
-    def charge_whole(self, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def charge(self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> None:
+        """Charge a call that has run in the running module."""
+        self.till.charge(plan, out, args, kwargs, *self.scope.locate())
+        self.note(plan, out, args, kwargs or {})
+
+    def charge_finished(self, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Charge an operator that has run without us."""
         try:
             plan = self.plans[id(func)].of_finished(out, args, kwargs)
@@ -141,118 +157,49 @@ class Interceptor(TorchDispatchMode):
         if plan is not None:
             self.charge(self.plans.setdefault((plan.operator, plan.family), plan), out, args, kwargs)
 
-    def charge(  # noqa: C901, PLR0912  (in parts, each would cost a call)
-        self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, at: Place | None = None
-    ) -> None:
-        """Price a call that has run, and add it to the tally of a frame.
+    @property
+    def counts_steps(self) -> bool:
+        """Whether an operator that stands for several steps is charged as these."""
+        return self.till.counts_steps and self.record is not None
 
-        Args:
-            plan: How.
-            out: What the call returned.
-            args: What it was given.
-            kwargs: What it was given by name.
-            at: The frame and the phase; None: those that the operator belongs to.
-        """
-        if at is not None:
-            frame, phase = at
-        else:
-            scope = self.scope
-            if scope.settled and graph_task() == _NO_TASK:
-                frame, phase = scope.top, scope.phase
-            else:
-                frame, phase = scope.locate()
-        if self.sees_fakes:
-            self._charge_unguarded(plan, out, args, kwargs, (frame, phase))
-            return
-        try:
-            while plan.when is not None:
-                meets = plan.when(out, *args, **kwargs) if kwargs else plan.when(out, *args)
-                plan = plan.special if meets else plan.otherwise  # type: ignore[assignment]
-            price = plan.price
-            if price is not None:
-                macs, arith, activations = price(out, *args, **kwargs) if kwargs else price(out, *args)
-        except Exception:
-            if plan.from_user:
-                raise
-            # The user's program must not fail for a formula of ours.
-            plan = self.unpriced(plan.operator)
-            price = None
-        try:
-            dtype = args[0].dtype
-        except (AttributeError, IndexError):
-            dtype = None
-        if dtype not in _COMPUTING:
-            dtype = _computing_dtype(dtype, out, args, kwargs or {})
-        key = (plan, phase, dtype)
-        try:
-            row = frame.rows[key]
-        except KeyError:
-            row = frame.rows[key] = Row(_shapes(out, args, kwargs or {}))
-        row.calls += 1
-        if price is not None:
-            row.macs += macs
-            row.arith += arith
-            row.activations += activations
-        if plan.writes:
-            try:
-                row.bytes += out.nbytes
-            except (AttributeError, RuntimeError):
-                row.bytes += _written(out)
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is charged."""
+        return isinstance(self.plans, PassThrough)
 
     def charge_steps(self, steps: Steps) -> None:
         """Charge what an operator stands for."""
-        if isinstance(self.plans, PassThrough) or self.scope.muted:
-            return
-        key = steps.signature, steps.autocast
-        recorded = self.planner.recorded.get(key)
-        if recorded is None:
-            from opcount.interceptor.recorder import record  # noqa: PLC0415  (it imports this file)
-
-            if len(self.planner.recorded) >= _RECORDED:
-                self.planner.recorded.clear()
-            recorded = self.planner.recorded[key] = record(self, steps.device, steps.run, steps.autocast)
-        steps.charge(recorded, *self.scope.locate())
+        if not (self.is_paused or self.scope.muted or self.record is None):
+            self.till.charge_steps(steps, self.record(steps), *self.scope.locate())
 
     def note(self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Take note, where somebody asks who wrote what, of an operator that was charged otherwise."""
-        if self.origins is not None and "charge" in vars(self.root):
-            self.origins.note(self.root, plan, out, args, kwargs)
+        """Take note of an operator that has run, where somebody asks who wrote what."""
+        origins = self.origins
+        if origins is not None and origins.active:
+            origins.note(plan.operator, plan.family, out, args, kwargs)
 
     def take_back(self, operator: str, out: Tensor) -> None:
         """Uncharge one call of an elementwise operator that was charged right before."""
         take_back(operator, out, *self.scope.locate())
 
-    def unpriced(self, operator: str) -> Plan:
-        """Return the plan that names an operator as uncounted, whatever else is known of it."""
-        name = (operator, "unpriced")
-        if name not in self.plans:
-            self.plans[name] = Plan(operator, UNCOUNTED)
-        return self.plans[name]
-
-    def _charge_unguarded(
-        self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, at: Place
-    ) -> None:
-        """Charge what fake tensors do: formulas compare sizes, which may be symbolic, and leave no guard behind."""
-        try:
-            self.sees_fakes = False
-            with unguarded((*args, *(kwargs or {}).values(), out)):
-                Interceptor.charge(self, plan, out, args, kwargs, at)
-        finally:
-            self.sees_fakes = True
-
     def _has_handler(self, types: tuple[type, ...]) -> bool:
         found = self._handlers.get(types)
         if found is None:
             found = self._handlers[types] = any(map(_handles_dispatch, types))
-            if any(map(is_fake, types)) and not dry_runs():
-                self.root.sees_fakes = self.sees_fakes = True
+            if not self.sees_fakes and any(map(is_fake, types)) and not dry_runs():
+                self.sees_fakes = True
+                self.till = UnguardedTill(self.till)
         return found
 
     def asks(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Return whether a composite operator is charged whole; a tensor subclass says more by what it runs."""
-        if isinstance(self.plans, PassThrough) or self.planner.composite_plan(func) is None:
+        if self.is_paused or self.planner.composite_plan(func) is None:
             return False
         return not self._has_handler(tuple({type(t) for t in tensors((*args, *kwargs.values()))}))
+
+    def composite_plan(self, func: OpOverload) -> Plan | None:
+        """Return the plan of a composite operator that is charged whole."""
+        return self.planner.composite_plan(func)
 
     def kernel_plan(self, kernel: Any) -> Plan:
         """Return the plan of a Triton kernel."""
@@ -274,7 +221,7 @@ class Interceptor(TorchDispatchMode):
         """Take the mode off this thread's stack; modes that were pushed later and never popped stay there."""
         was_pushed, self._is_pushed = self._is_pushed, False
         if self.origins is not None:
-            self.origins.close(self)
+            self.origins.close()
         if mode_count() == 1 and mode_at(0) is self:
             pop_mode(None)
             return
@@ -325,47 +272,19 @@ class Interceptor(TorchDispatchMode):
         self, args: tuple[Any, ...], kwargs: dict[str, Any], *, lenient: bool = False
     ) -> AbstractContextManager[Watching]:
         """Look for what makes the results of a call while the block runs; leniently where that is a program's."""
-        return looking_into(self.origins, self.root, (*args, *kwargs.values()), lenient=lenient)
+        return looking_into(self.origins, (*args, *kwargs.values()), lenient=lenient)
 
     @contextmanager
-    def watched(self, kind: type[Watch] | None = None) -> Iterator[Watch]:
+    def watched(self, kind: type[Interceptor] | None = None) -> Iterator[NotingTill]:
         """See what a kernel calls inside, and note whether anything of it is priced."""
-        watch = (kind or Watch)(self)
-        with watch.reentered():
-            yield watch
+        till = NotingTill(self.till)
+        with self.again(till, kind).reentered():
+            yield till
 
-    def deferring(self) -> Deferring:
-        """Return the same interceptor once more, to be entered; it keeps what it charges until that is certain."""
-        from opcount.interceptor.deferring import Deferring  # noqa: PLC0415  (it imports this file)
-
-        return Deferring(self)
-
-    def watch(self) -> Watch:
-        """Return the same interceptor once more, to be entered; it notes whether anything is priced."""
-        return Watch(self)
-
-
-class Watch(Interceptor):
-    """The same interceptor once more, noting whether an operator was counted."""
-
-    def __init__(self, outer: Interceptor) -> None:
-        super().__init__(outer.planner, outer.scope, outer.plans, outer.functions)
-        self.origins, self.root = outer.origins, outer.root
-        self.priced = False
-        self._outer = outer
-
-    def charge(
-        self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, at: Place | None = None
-    ) -> None:
-        """Charge, and note it."""
-        if plan.family != FREE:
-            self.priced = True
-        self._outer.charge(plan, out, args, kwargs, at)
-
-    def charge_steps(self, steps: Steps) -> None:
-        """Charge, and note it."""
-        self.priced = True
-        self._outer.charge_steps(steps)
+    def deferring(self) -> tuple[Interceptor, Callable[[], None]]:
+        """Return the same mode once more, to be entered; it charges what it sees when what is returned is called."""
+        till = self.till.deferred()
+        return self.again(till), till.pay
 
 
 def _fake_mode() -> Any:
@@ -376,7 +295,7 @@ def _any_meta(args: tuple[Any, ...]) -> bool:
     return any(tensor.is_meta for tensor in tensors(args))
 
 
-class _Deferring(Watch):
+class _InSubclass(Interceptor):
     """Leaves the first operator to its tensor subclass.
 
     A subclass may run operators on fake or meta tensors of its own first, to learn the shapes of results: DTensor
@@ -385,17 +304,17 @@ class _Deferring(Watch):
 
     in_subclass = True
 
-    def __init__(self, outer: Interceptor) -> None:
-        super().__init__(outer)
-        self._first = True
+    def __init__(self, *state: Any) -> None:
+        super().__init__(*state)
+        self._is_first = True
         self._fake_mode = _fake_mode()
         self._on_meta = False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if self._first:
-            self._first = False
+        if self._is_first:
+            self._is_first = False
             self._on_meta = _any_meta(args)
             return NotImplemented
         if _fake_mode() not in (None, self._fake_mode) or (not self._on_meta and _any_meta(args)):
@@ -410,51 +329,3 @@ def _handles_dispatch(kind: type) -> bool:
     """
     own = getattr(kind, "__torch_dispatch__", None)
     return own is not torch.Tensor.__torch_dispatch__ and not is_fake(kind)
-
-
-def _computing_dtype(dtype: torch.dtype | None, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Return the dtype of the first floating-point tensor, else of the first tensor, of arguments then results."""
-    found = [t.dtype for t in tensors((*args, *kwargs.values(), out))]
-    return next((d for d in found if d in _COMPUTING), dtype or (found[0] if found else None))
-
-
-def _written(out: Any) -> int:
-    """Count the bytes of several outputs; sparse and nested ones that cannot say have none.
-
-    A last one of plain bytes behind numbers is what a recurrent kernel keeps for its backward; fake kernels cannot
-    tell how much that is.
-    """
-    total = 0
-    several = isinstance(out, tuple) and len(out) > 1
-    if several and getattr(out[-1], "dtype", None) is torch.uint8 and getattr(out[0], "dtype", None) in _COMPUTING:
-        out = out[:-1]
-    for value in out if isinstance(out, (list, tuple)) else (out,):
-        if isinstance(value, Tensor):
-            try:
-                total += value.nbytes
-            except RuntimeError:
-                total += value.numel() * value.element_size() if has_symbolic_sizes((value,)) else 0
-        elif isinstance(value, (list, tuple)):
-            total += _written(value)
-    return total
-
-
-def _shapes(out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Shapes:
-    """Return the shapes of a call's arguments and results."""
-    return tuple(_shapes_of((*args, *kwargs.values()) if kwargs else args)), tuple(_shapes_of((out,)))
-
-
-def _shapes_of(values: Sequence[Any]) -> list[tuple[int, ...] | None]:
-    """Return the shapes of the tensors among values, those in lists included; a nested one has none."""
-    shapes: list[tuple[int, ...] | None] = []
-    for value in values:
-        if isinstance(value, Tensor):
-            try:
-                shapes.append(value.shape)
-            except RuntimeError:
-                shapes.append(None)
-        elif type(value) in _NUMBERS or not isinstance(value, (list, tuple)) or not value:
-            continue
-        elif type(value[0]) not in _NUMBERS:
-            shapes += _shapes_of(value)
-    return shapes

@@ -26,7 +26,7 @@ from opcount._torch.dispatch import (
 from opcount._torch.functorch import in_transform
 from opcount._torch.names import FAKE_TENSORS
 from opcount.interceptor.calls import is_fake, mutated, takes, tensors
-from opcount.interceptor.plan import handler
+from opcount.interceptor.plan import handler, unpriced
 from opcount.interceptor.stack import interceptors, modes_below
 from opcount.interceptor.symbolic import decompose_symbolically, has_symbolic_sizes
 
@@ -158,7 +158,7 @@ def open_up(mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: di
 def charge_opaque(mode: Mode, operator: str, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Name an operator of which something was seen, but not what made its results; in the counters around it too."""
     for counter in (mode, *interceptors()):
-        counter.charge(counter.unpriced(operator), out, args, kwargs)
+        counter.charge(unpriced(operator), out, args, kwargs)
 
 
 def run_unseen(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[Any]]:
@@ -185,7 +185,7 @@ def charge_as_steps(
             counter.charge_steps(steps)
             counter.note(plan, out, args, kwargs)
         else:
-            counter.charge_whole(func, out, args, kwargs)
+            counter.charge_finished(func, out, args, kwargs)
     return out
 
 
@@ -195,7 +195,7 @@ def run_with_autocast(mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], 
     out, unaware = run_unseen(func, args, kwargs)
     mode.charge(plan, out, args, kwargs)
     for other in unaware:
-        other.charge_whole(func, out, args, kwargs)
+        other.charge_finished(func, out, args, kwargs)
     return out
 
 
@@ -203,7 +203,7 @@ def charge_unopened(mode: Mode, plan: Plan, func: Any, out: Any, args: tuple[Any
     """Charge an operator in which nothing was seen, in the counters around this one too: they saw no more."""
     mode.charge(plan, out, args, kwargs)
     for other in interceptors():
-        other.charge_whole(func, out, args, kwargs)
+        other.charge_finished(func, out, args, kwargs)
 
 
 def can_run_unseen(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

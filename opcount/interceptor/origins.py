@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum, auto
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from opcount.interceptor.effects import Effect
+    from opcount.scope import Scope
 
 
 class Origin(Enum):
@@ -112,12 +112,20 @@ class State:
 class Origins:
     """What is known of storages on one thread of one count.
 
+    Args:
+        scope: Of the thread: it is asked to tell what modules return.
+        name: Names native code as uncounted, with what it has written.
+
     Attributes:
+        active: Whether operators are to be noted.
         states: By storage.
         tick: The number of operators that were looked at.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, scope: Scope, name: Callable[[str, Any], None]) -> None:
+        self.active = False
+        self._scope = scope
+        self._charge = name
         self.states: Storages[State] = Storages()
         self.tick = 0
         self._calls: list[Watched] = []
@@ -125,52 +133,50 @@ class Origins:
         self._doubts = False
         """Whether any storage may hold numbers that no operator is known to have computed."""
 
-    def begin(self, mode: Any, call: Watched) -> None:
-        """Look at every operator that the mode charges until `end`."""
+    def begin(self, call: Watched) -> None:
+        """Look at every operator until `end`."""
         self._calls.append(call)
-        self._attend(mode)
+        self._attend()
 
-    def end(self, mode: Any, call: Watched) -> None:
+    def end(self, call: Watched) -> None:
         """Forget what is of no interest to those that still watch."""
         self._calls = [other for other in self._calls if other is not call]
         if not self._calls:
-            self.settle(mode)
+            self.settle()
 
-    def settle(self, mode: Any) -> None:
+    def settle(self) -> None:
         """Forget what is of no interest to those that still watch."""
         if not self._calls:
             blank = Origin.BLANK
             for key in [key for key, state in self.states.items() if state.origin is not blank]:
                 self.states.drop(key)
-            self._rest(mode)
+            self._rest()
 
-    def close(self, mode: Any) -> None:
+    def close(self) -> None:
         """Name what native code has written into and the program keeps, and forget everything."""
         for key, state in list(self.states.items()):
             storage = revive(key)
             if storage is not None and state.print is not None and state.print != print_of(storage):
-                self._name(mode, state, None)
+                self._name(state, None)
         self.states.drop_all()
-        self._rest(mode)
+        self._rest()
 
-    def forget(self, mode: Any) -> None:
+    def forget(self) -> None:
         """Forget what was allocated: what happens next is not looked at."""
         if not self._calls:
             self.states.drop_all()
-            self._rest(mode)
+            self._rest()
 
-    def _attend(self, mode: Any) -> None:
-        if "charge" not in vars(mode):
-            vars(mode)["charge"] = _noting(mode, self)
-            mode.scope.returned = partial(self.returned, mode)
+    def _attend(self) -> None:
+        self.active = True
+        self._scope.returned = self.returned
 
-    def _rest(self, mode: Any) -> None:
+    def _rest(self) -> None:
         if not self.states and not self._calls:
-            self._doubts = False
-            vars(mode).pop("charge", None)
-            mode.scope.returned = None
+            self.active = self._doubts = False
+            self._scope.returned = None
 
-    def allocated(self, mode: Any, operator: str, out: Any) -> None:
+    def allocated(self, operator: str, out: Any) -> None:
         """Take note of memory that an operator left as it was."""
         storage = storage_of(out)
         if storage is None or not size_of(out.numel()) or storage_key(storage) in self.states:
@@ -178,12 +184,12 @@ class Origins:
         if self._calls or has_values(out):
             self._doubts = True
             self.states.put(storage, State(Origin.BLANK, self.tick, operator, print_of(storage)))
-            self._attend(mode)
+            self._attend()
 
-    def returned(self, mode: Any, out: Any) -> None:
+    def returned(self, out: Any) -> None:
         """Take note of what a module returns."""
         values = out.values() if isinstance(out, Mapping) else (out,)
-        self._name_blanks(mode, [tensor for tensor in tensors(values) if self._behind(tensor) is not None])
+        self._name_blanks([tensor for tensor in tensors(values) if self._behind(tensor) is not None])
 
     def lifted(self, out: Tensor) -> None:
         """Take note of a tensor that was made of Python's numbers, or of an array of NumPy."""
@@ -196,13 +202,13 @@ class Origins:
             is_read = any(call.may_be_in_arrays() for call in self._calls)
             self.states.put(storage, State(Origin.FOREIGN if is_read else Origin.TABLE, self.tick))
 
-    def note(self, mode: Any, plan: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def note(self, operator: str, family: str, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take note of an operator that has run."""
         self.tick += 1
         if not self._calls and self.tick % _SWEEP == 0:
             self.states.drop_dead()
-            self._rest(mode)
-        effect = effect_of(plan.operator, plan.family == FREE)
+            self._rest()
+        effect = effect_of(operator, family == FREE)
         if effect.kind is Kind.BLANK or (self._calls and effect.views):
             return
         if not self._doubts and effect.computes and self._calls and type(out) is Tensor:
@@ -213,7 +219,7 @@ class Origins:
         read, written = effect.split(out, args, kwargs)
         origin = self._origin(effect, read)
         if origin is Origin.TAINTED and not self._calls:
-            self._name_blanks(mode, read)
+            self._name_blanks(read)
         before = {storage_key(storage) for storage in map(storage_of, (*read, *written)) if storage is not None}
         for tensor in written:
             self._write(effect, origin, tensor, read, args)
@@ -221,7 +227,7 @@ class Origins:
             for storage in self._made(out):
                 if storage_key(storage) not in before:
                     self.states.put(storage, self._state(effect, origin, read, args))
-        self._rest(mode)
+        self._rest()
 
     @staticmethod
     def _made(out: Any) -> Iterator[Any]:
@@ -279,7 +285,7 @@ class Origins:
             origin = Origin.WORK
         self.states.put(storage, self._state(effect, origin, read, args))
 
-    def _name_blanks(self, mode: Any, read: list[Tensor]) -> None:
+    def _name_blanks(self, read: list[Tensor]) -> None:
         """Name what native code must have written, once; not the weights that a program has left uninitialised."""
         found = {}
         for tensor in read:
@@ -291,8 +297,8 @@ class Origins:
             self._forget_weights()
         for key in found.keys() & self.states.keys():
             self.states.drop(key)
-            self._name(mode, *found[key])
-        self._rest(mode)
+            self._name(*found[key])
+        self._rest()
 
     def _forget_weights(self) -> None:
         """Forget parameters, and buffers that hold what they held; a few times only, for it takes long."""
@@ -305,9 +311,18 @@ class Origins:
             if state.origin is Origin.BLANK and (key in parameters or state.print == print_of(revive(key))):
                 self.states.drop(key)
 
-    @staticmethod
-    def _name(mode: Any, state: State, written: Any) -> None:
-        type(mode).charge(mode, mode.unpriced(f"native code into {state.made}"), written, (), {})
+    def _name(self, state: State, written: Any) -> None:
+        self._charge(f"native code into {state.made}", written)
+
+    def known(self) -> set[int]:
+        """Return the storages of which something is known."""
+        return set(self.states)
+
+    def forget_all_but(self, known: set[int]) -> None:
+        """Forget the memory that was allocated meanwhile: whoever writes to it is known."""
+        for key in set(self.states) - known:
+            self.states.drop(key)
+        self.settle()
 
 
 def _of_work(states: list[State | None]) -> Origin:
@@ -348,15 +363,3 @@ def _has_fractions(tensor: Tensor) -> bool:
 def _fill(elements: int, tensor: Tensor, storage: Any) -> bool:
     """Return whether so many elements of a tensor are all of its storage."""
     return bool(size_of(elements * tensor.itemsize) >= size_of(storage.nbytes()))
-
-
-def _noting(mode: Any, origins: Origins) -> Callable[..., None]:
-    charge = mode.charge
-
-    def charge_and_note(
-        plan: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, at: Any = None
-    ) -> None:
-        charge(plan, out, args, kwargs, at)
-        origins.note(mode, plan, out, args, kwargs or {})
-
-    return charge_and_note

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from opcount.interceptor.function_calls import FunctionCalls
 from opcount.interceptor.mode import Interceptor
-from opcount.interceptor.plan import PassThrough, Plan
+from opcount.interceptor.origins import Origins
+from opcount.interceptor.plan import PassThrough, Plan, unpriced
+from opcount.interceptor.recorder import Recordings
 from opcount.interceptor.scripts import hidden_kernels
+from opcount.interceptor.stack import interceptors
+from opcount.interceptor.symbolic import unguarded
+from opcount.interceptor.till import Till
 
 if TYPE_CHECKING:
     from opcount.interceptor.planner import Planner
     from opcount.interceptor.recall import Recall
+    from opcount.interceptor.till import AnyTill
     from opcount.scope import Frame, Scope
     from opcount.undo import Undo
 
@@ -33,12 +40,15 @@ class ThreadInterceptors:
         self._functions = FunctionCalls(planner)
         self._plans: dict[Any, Plan] = {}
         self._paused: dict[Any, Plan] | None = None
+        self._till = Till()
+        self._record = Recordings(planner)
         self._modes: weakref.WeakSet[Interceptor] = weakref.WeakSet()
 
     def enlist(self, scope: Scope) -> Interceptor:
         """Return an interceptor that charges to a scope."""
         plans = self._plans if self._paused is None else self._paused
-        mode = Interceptor(self._planner, scope, plans, self._functions)
+        origins = Origins(scope, partial(charge_unpriced, self._till, scope))
+        mode = Interceptor(self._planner, scope, plans, self._till, self._functions, origins, self._record)
         self._modes.add(mode)
         return mode
 
@@ -61,7 +71,7 @@ class ThreadInterceptors:
         for mode in list(self._modes):
             mode.plans = self._plans if paused is None else paused
             if mode.origins is not None:
-                mode.origins.forget(mode)
+                mode.origins.forget()
 
     def charge_module(
         self, module: Any, frame: Frame, phase: str, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -69,11 +79,20 @@ class ThreadInterceptors:
         """Charge the forward of a module that is priced as a whole."""
         if self._paused is None:
             plan = self._planner.module_plan(type(module))
-            next(iter(self._modes)).charge(plan, out, args, kwargs, (frame, phase))
+            with unguarded((*args, *kwargs.values(), out)):
+                self._till.charge(plan, out, args, kwargs, frame, phase)
+            for mode in interceptors():
+                if mode.functions is self._functions:
+                    mode.note(plan, out, args, kwargs)
+                    return
 
     def charge_script(self, module: Any, frame: Frame, phase: str, _out: Any) -> None:
         """Name the kernels that ran unseen in a ScriptModule."""
         if self._paused is None:
-            mode = next(iter(self._modes))
             for name in hidden_kernels(module):
-                mode.charge(mode.unpriced(name), None, (), {}, (frame, phase))
+                self._till.charge(unpriced(name), None, (), {}, frame, phase)
+
+
+def charge_unpriced(till: AnyTill, scope: Scope, operator: str, out: Any) -> None:
+    """Name an operator as uncounted, in the running module."""
+    till.charge(unpriced(operator), out, (), {}, *scope.locate())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-from opcount.cost import Cost
 from opcount.coverage import FREE, UNCOUNTED
 
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from opcount._torch.dispatch import OpOverload
+    from opcount.cost import Cost
     from opcount.interceptor.origins import Origins
     from opcount.interceptor.steps import Steps
     from opcount.interceptor.watching import Watching
@@ -25,21 +27,23 @@ class Mode(Protocol):
 
     Attributes:
         in_subclass: Whether the operators are those that a tensor subclass runs for another.
-        counts_steps: Whether an operator that stands for several steps is charged as these.
         sees_fakes: Whether it has met fake tensors outside of a dry run.
     """
 
     in_subclass: bool
-    counts_steps: bool
     sees_fakes: bool
+
+    @property
+    def counts_steps(self) -> bool:
+        """Whether an operator that stands for several steps is charged as these."""
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is charged."""
 
     @property
     def origins(self) -> Origins | None:
         """What is known of storages; None: nobody asks."""
-
-    @property
-    def root(self) -> Any:
-        """The mode of this thread that the count has entered."""
 
     def run(self, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operator by a plan that is not the one remembered for it."""
@@ -47,7 +51,7 @@ class Mode(Protocol):
     def charge(self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> None:
         """Price a call that has run, and add it to the tally."""
 
-    def charge_whole(self, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def charge_finished(self, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Charge an operator that has run without the mode."""
 
     def charge_steps(self, steps: Steps) -> None:
@@ -59,8 +63,11 @@ class Mode(Protocol):
     def note(self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take note of what an operator wrote that was charged otherwise."""
 
-    def unpriced(self, operator: str) -> Plan:
-        """Return the plan that names an operator as uncounted."""
+    def asks(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Return whether a composite operator is charged whole."""
+
+    def composite_plan(self, func: OpOverload) -> Plan | None:
+        """Return the plan of a composite operator that is charged whole."""
 
     def kernel_plan(self, kernel: Any) -> Plan:
         """Return the plan of a Triton kernel."""
@@ -68,11 +75,17 @@ class Mode(Protocol):
     def reentered(self) -> AbstractContextManager[None]:
         """See what a kernel calls inside."""
 
-    def watch(self) -> Watch:
-        """Return the same mode once more, to be entered; it notes whether anything is priced."""
+    def absent(self) -> AbstractContextManager[None]:
+        """See nothing of what this thread runs."""
+
+    def look_away(self) -> Callable[[], None]:
+        """Charge nothing until what is returned is called."""
 
     def watched(self) -> AbstractContextManager[Watch]:
         """See what a kernel calls inside, and note whether anything is priced."""
+
+    def deferring(self) -> tuple[Mode, Callable[[], None]]:
+        """Return the same mode once more, to be entered; it charges what it sees when what is returned is called."""
 
     def looking_into(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], *, lenient: bool = False
@@ -81,14 +94,11 @@ class Mode(Protocol):
 
 
 class Watch(Protocol):
-    """A mode that notes whether anything is priced."""
+    """Notes whether anything is priced."""
 
     @property
     def priced(self) -> bool:
         """Whether an operator was counted."""
-
-    def reentered(self) -> AbstractContextManager[None]:
-        """See what a kernel calls inside."""
 
 
 class Handler(Protocol):
@@ -164,21 +174,36 @@ class Plan:
             plan = plan.special if plan.when(out, *args, **kwargs or {}) else plan.otherwise
         return plan  # type: ignore[no-any-return]
 
-    def priced(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Plan, Cost]:
-        """Return the plan whose condition a call meets, and what its formula says; one of ours that fails names it."""
+    def priced(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> tuple[Plan, Cost | None]:
+        """Return the plan whose condition a call meets, and what its formula says; None if it has none.
+
+        A call for which a formula of ours fails is named as uncounted: the user's program must not fail for that.
+        """
+        plan: Any = self
         try:
-            plan = self.chosen(out, args, kwargs)
-            return plan, Cost() if plan.price is None else plan.price(out, *args, **kwargs)
+            while plan.when is not None:
+                meets = plan.when(out, *args, **kwargs) if kwargs else plan.when(out, *args)
+                plan = plan.special if meets else plan.otherwise
+            price = plan.price
+            if price is None:
+                return plan, None
+            return plan, price(out, *args, **kwargs) if kwargs else price(out, *args)
         except Exception:
-            if self.from_user:
+            if plan.from_user:
                 raise
-            return Plan(self.operator, UNCOUNTED), Cost()
+            return unpriced(plan.operator), None
 
     def of_finished(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
         """Return the plan that charges a call which has run already; None for a question about metadata."""
         if self.handle is None:
             return self.chosen(out, args, kwargs)
         return self.handle.plan_of_finished(self, out, args, kwargs)
+
+
+@cache
+def unpriced(operator: str) -> Plan:
+    """Return the plan that names an operator as uncounted, whatever else is known of it."""
+    return Plan(operator, UNCOUNTED)
 
 
 class Unseen:

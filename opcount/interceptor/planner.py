@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from opcount._torch.dispatch import OpOverload
     from opcount.interceptor.plan import Mode
-    from opcount.interceptor.steps import Recorded
 
 _METADATA_NAMESPACES = {"prim", "profiler"}
 _METADATA = {
@@ -63,7 +62,6 @@ class Planner:
 
     Attributes:
         composites: Composite operators for which there is a formula of the user's, to be charged whole everywhere.
-        recorded: What computations on meta tensors were charged.
     """
 
     def __init__(
@@ -80,7 +78,6 @@ class Planner:
         self._composites: dict[OpOverload, Plan] = {}
         self._modules: dict[type, Plan] = {}
         self._kernels: dict[Any, Plan] = {}
-        self.recorded: dict[object, Recorded] = {}
 
     def plan(self, func: OpOverload | HigherOrderOperator) -> Plan:
         """Decide how to price an operator, and how to run it."""
@@ -233,7 +230,7 @@ class _Allocate:
         out = func(*args, **kwargs) if plan.func is None else plan.run(*args, **kwargs)
         mode.charge(plan, out, args, kwargs)
         if mode.origins is not None and not keeps:
-            mode.origins.allocated(mode.root, plan.operator, out)
+            mode.origins.allocated(plan.operator, out)
         return out
 
     @staticmethod

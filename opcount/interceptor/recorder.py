@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +13,17 @@ from opcount.interceptor.calls import tensors
 from opcount.interceptor.mode import Interceptor
 from opcount.interceptor.planner import Planner
 from opcount.interceptor.stack import modes_below, without
+from opcount.interceptor.till import Till
 from opcount.scope import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from torch import Tensor
 
-    from opcount.interceptor.mode import Place
     from opcount.interceptor.plan import Plan
-    from opcount.interceptor.steps import Autocast, Recorded
+    from opcount.interceptor.steps import Autocast, Recorded, Steps
 
 _ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 _CPU_ATTENTION = aten("_scaled_dot_product_flash_attention_for_cpu.default")
@@ -49,25 +49,25 @@ _SHAPES: dict[Any, Callable[..., Sequence[int]]] = {
 }
 """What operators return whose meta kernels are Python, as those of elementwise ones are: they import dynamo."""
 
-_PLANS: weakref.WeakKeyDictionary[Planner, tuple[Planner, dict[Any, Plan]]] = weakref.WeakKeyDictionary()
+_CAPACITY = 256
+"""Computations that are remembered: one for each kind of layer and length of a sequence."""
 
 
 class Recorder(Interceptor):
     """Sums up operators by the submodule that is said to run them.
 
     Args:
-        outer: Whose formulas price them.
+        planner: Decides how they are priced.
+        plans: What it has decided.
         device: Of the tensors that the meta tensors stand for.
         autocast: What autocast makes of the operands of products; it does not apply to meta tensors.
     """
 
-    def __init__(self, outer: Interceptor, device: str, autocast: Autocast | None = None) -> None:
-        planner, plans = _plans_of(outer.planner)
-        super().__init__(planner, outer.scope, plans)
+    def __init__(self, planner: Planner, plans: dict[Any, Plan], device: str, autocast: Autocast | None = None) -> None:
+        self.submodules = _Submodules()
+        super().__init__(planner, self.submodules, plans, Till())
         self._on_cpu = device == "cpu"
         self._autocast = autocast
-        self.frames = {"": Frame("")}
-        self._frame = self.frames[""]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -112,21 +112,9 @@ class Recorder(Interceptor):
         named = {"attn_mask": attn_mask, "scale": options.get("scale")}
         return super().__torch_dispatch__(_CPU_ATTENTION, types, (q, k, v, dropout_p, is_causal), named)[0]
 
-    def charge(
-        self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, at: Place | None = None
-    ) -> None:
-        """Charge the submodule that runs."""
-        del at
-        super().charge(plan, out, args, kwargs, (self._frame, ""))
-
-    @contextmanager
-    def inside(self, name: str) -> Iterator[None]:
+    def inside(self, name: str) -> AbstractContextManager[None]:
         """Charge a submodule while the block runs."""
-        before, self._frame = self._frame, self.frames.setdefault(name, Frame(name))
-        try:
-            yield
-        finally:
-            self._frame = before
+        return self.submodules.inside(name)
 
     def like(self, tensor: Tensor | None) -> Any:
         """Return a meta tensor of a tensor's shape; whether it needs a gradient decides how products are computed."""
@@ -140,26 +128,66 @@ class Recorder(Interceptor):
         return None if shape is None else torch.empty(tuple(shape), dtype=dtype, device="meta")
 
 
-def _plans_of(planner: Planner) -> tuple[Planner, dict[Any, Plan]]:
-    """Return a planner with the same formulas that asks nobody for results, and what it has decided."""
-    known = _PLANS.get(planner)
-    if known is None:
-        known = _PLANS[planner] = Planner(planner.registry), {}
-    return known
+class _Submodules:
+    """Stands for a thread's scope: an operator runs in the submodule that is said to run.
+
+    Attributes:
+        frames: By the submodule's name; ``""`` for the module itself.
+    """
+
+    settled = True
+    muted = False
+    phase = ""
+    returned = None
+
+    def __init__(self) -> None:
+        self.frames = {"": Frame("")}
+        self.top = self.frames[""]
+
+    def locate(self) -> tuple[Frame, str]:
+        return self.top, self.phase
+
+    @contextmanager
+    def inside(self, name: str) -> Iterator[None]:
+        before, self.top = self.top, self.frames.setdefault(name, Frame(name))
+        try:
+            yield
+        finally:
+            self.top = before
 
 
-def record(
-    outer: Interceptor, device: str, compute: Callable[[Recorder], object], autocast: Autocast | None = None
-) -> Recorded:
-    """Return what a computation would be charged by a counter, unseen by all modes."""
-    recorder = Recorder(outer, device, autocast)
-    with ExitStack() as stack:
-        stack.enter_context(without(modes_below()))
-        stack.enter_context(functions_disabled())
-        stack.enter_context(torch.inference_mode(mode=False))
-        stack.enter_context(torch.enable_grad())
-        stack.enter_context(saved_tensor_hooks_disabled("no hooks while a fast path is recorded"))
-        stack.enter_context(below_autograd())
-        stack.enter_context(recorder.reentered())
-        compute(recorder)
-    return [(name, frame.rows) for name, frame in recorder.frames.items()]
+class Recordings:
+    """What the steps of operators are charged in one count: found out once for each combination of shapes.
+
+    Args:
+        planner: Has the count's formulas. Another one with the same formulas asks nobody for results.
+    """
+
+    def __init__(self, planner: Planner) -> None:
+        self._planner = Planner(planner.registry)
+        self._plans: dict[Any, Plan] = {}
+        self._known: dict[object, Recorded] = {}
+
+    def __call__(self, steps: Steps) -> Recorded:
+        """Return what steps would be charged by a counter."""
+        key = steps.signature, steps.autocast
+        recorded = self._known.get(key)
+        if recorded is None:
+            if len(self._known) >= _CAPACITY:
+                self._known.clear()
+            recorded = self._known[key] = self._record(steps)
+        return recorded
+
+    def _record(self, steps: Steps) -> Recorded:
+        """Compute steps, unseen by all modes."""
+        recorder = Recorder(self._planner, self._plans, steps.device, steps.autocast)
+        with ExitStack() as stack:
+            stack.enter_context(without(modes_below()))
+            stack.enter_context(functions_disabled())
+            stack.enter_context(torch.inference_mode(mode=False))
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(saved_tensor_hooks_disabled("no hooks while a fast path is recorded"))
+            stack.enter_context(below_autograd())
+            stack.enter_context(recorder.reentered())
+            steps.run(recorder)
+        return [(name, frame.rows) for name, frame in recorder.submodules.frames.items()]

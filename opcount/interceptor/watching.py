@@ -35,19 +35,17 @@ _MOST = 512
 
 
 @contextmanager
-def looking_into(
-    origins: Origins | None, root: Any, given: tuple[Any, ...], *, lenient: bool = False
-) -> Iterator[Watching]:
+def looking_into(origins: Origins | None, given: tuple[Any, ...], *, lenient: bool = False) -> Iterator[Watching]:
     """Look at every operator of a call while the block runs."""
     watching = Watching(origins, given, lenient=lenient)
     if origins is None:
         yield watching
         return
     try:
-        origins.begin(root, watching)
+        origins.begin(watching)
         yield watching
     finally:
-        origins.end(root, watching)
+        origins.end(watching)
 
 
 class Watching:

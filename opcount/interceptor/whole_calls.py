@@ -7,6 +7,7 @@ whole; what runs inside is priced as in every count, and told of in one sum.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
@@ -21,21 +22,28 @@ from opcount.interceptor.function_calls import FunctionCalls
 from opcount.interceptor.mode import Interceptor
 from opcount.interceptor.observe import observe
 from opcount.interceptor.origins import Origins
+from opcount.interceptor.per_thread import charge_unpriced
 from opcount.interceptor.planner import Planner
 from opcount.interceptor.recall import Recall
 from opcount.interceptor.scripts import hidden_kernels
+from opcount.interceptor.stack import interceptors
+from opcount.interceptor.symbolic import unguarded
+from opcount.interceptor.till import DeferringTill, Till
 from opcount.scope import Frame, Scopes
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from torch import nn
 
-    from opcount.interceptor.mode import Place
     from opcount.interceptor.plan import Plan
     from opcount.interceptor.recall import DryRun
-    from opcount.scope import Scope
+    from opcount.interceptor.steps import Recorded, Steps
+    from opcount.interceptor.till import Deferral
+    from opcount.scope import Row, Scope
+
+_NO_COST = Cost()
 
 
 class Call(NamedTuple):
@@ -94,7 +102,7 @@ def whole_calls(
     calls = FunctionCalls(planner)
 
     def mode_for(scope: Scope) -> _Whole:
-        modes.append(_Whole(planner, scope, plans, calls, tell, parts_of, functions))
+        modes.append(_Whole(planner, scope, plans, _TellingTill(tell, scope), calls, parts_of, functions))
         return modes[-1]
 
     def adopt(scope: Scope, undo: Undo) -> None:
@@ -102,9 +110,11 @@ def whole_calls(
         mode_for(scope).push_here(undo)
 
     def charge_module(
-        module: nn.Module, frame: Frame, _phase: str, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        module: nn.Module, frame: Frame, phase: str, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        modes[0].tell_of(planner.module_plan(type(module)), frame, out, args, kwargs)
+        here = next((mode for mode in interceptors() if mode in modes), modes[0])
+        with unguarded((*args, *kwargs.values(), out)):
+            here.telling.charge(planner.module_plan(type(module)), out, args, kwargs, frame, phase)
 
     def charge_script(module: nn.Module, frame: Frame, _phase: str, out: Any) -> None:
         for name in hidden_kernels(module):
@@ -127,48 +137,37 @@ def _below_autograd() -> Iterator[None]:
 
 
 class _Whole(Interceptor):
-    """Tells of operators instead of charging them."""
-
-    counts_steps = False
+    """Runs operators so that a till may tell of them whole."""
 
     def __init__(
         self,
         planner: Planner,
         scope: Scope,
         plans: dict[Any, Plan],
+        telling: _TellingTill,
         functions: FunctionCalls,
-        tell: Callable[[Call], None],
         parts_of: Collection[str],
         told_functions: Collection[str],
     ) -> None:
-        super().__init__(planner, scope, plans, functions)
-        self._tell = tell
+        origins = Origins(scope, partial(charge_unpriced, telling, scope))
+        super().__init__(planner, scope, plans, telling, functions, origins)
+        self.telling = telling
         self._parts_of = parts_of
         self._told_functions = told_functions
-        self._functions = 0
         self._told_in_parts: dict[int, bool] = {}
-        self._stacks: dict[Frame, tuple[str, ...]] = {}
-        self._inside = _Inside(self)
-        self.origins = self._inside.origins
-        self.root = self._inside
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         plan = self.plans.get(id(func)) or self._decide(func)
-        if plan.handle is None or (types and self._has_handler(types)) or self._is_told_in_parts(func):
+        telling = self.telling
+        if plan.handle is None or telling.sums or (types and self._has_handler(types)) or self._is_told_in_parts(func):
             return super().__torch_dispatch__(func, types, args, kwargs)
         kwargs = kwargs or {}
-        if not self._functions:
-            self._inside.forget()
-        with self._inside.adding_up():
+        with telling.summing(), self.reentered():
             out = func(*args, **kwargs)
-        self._tell_of_sum(str(func), func, self._frame(), out, args, kwargs)
+        telling.tell_of_sum(str(func), func, self.scope.locate()[0], out, args, kwargs)
         return out
-
-    def _frame(self) -> Frame:
-        """Return where an operator runs; called from as far below the operator as `charge` calls `Scope.locate`."""
-        return self.scope.locate()[0]
 
     def _is_told_in_parts(self, func: Any) -> bool:
         told = self._told_in_parts.get(id(func))
@@ -178,102 +177,89 @@ class _Whole(Interceptor):
             self._told_in_parts[id(func)] = told
         return told
 
-    def charge(
-        self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, at: Place | None = None
-    ) -> None:
-        """Tell of an operator that runs no others, or that was not seen from outside: of a tensor subclass."""
-        frame, _ = at or self.scope.locate()
-        self.tell_of(plan, frame, out, args, kwargs or {})
-
-    def tell_of(self, plan: Plan, frame: Frame, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Tell of a call that has run, by its plan alone."""
-        shown = {} if "cost" in kwargs else kwargs
-        if self._functions or self.sees_fakes or self._inside.is_noting:
-            self._inside.add(plan, out, args, kwargs)
-            self._tell_of_sum(plan.operator, plan.func, frame, out, args, shown)
-            return
-        chosen, cost = plan.priced(out, args, kwargs)
-        if not self.scope.muted and (type(out) is Tensor or next(tensors((out,)), None) is not None):
-            flops = FVCORE.flops(plan.operator, chosen.family, cost)
-            stack = self._stacks.get(frame) or self._stacks.setdefault(frame, frame.stack())
-            is_priced = chosen.family != UNCOUNTED
-            macs, _, activations = cost
-            self._tell(Call(plan.operator, plan.func, stack, args, shown, out, flops, macs, activations, is_priced))
-
     def run_function(self, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         """Run an ``autograd.Function``; one that was asked for is told of, and not what it does."""
         if function.__name__ not in self._told_functions:
             return super().run_function(function, args, run)
-        self._functions += 1
-        try:
+        if self.telling.sums:
+            return run()
+        with self.telling.summing():
             out = run()
-        finally:
-            self._functions -= 1
         given = tuple(tensors(args))
-        self._tell_of_sum(f"autograd.{function.__name__}", None, self._frame(), out, given, {})
+        name = f"autograd.{function.__name__}"
+        self.telling.tell_of_sum(name, None, self.scope.locate()[0], out, given, {})
         return out
 
-    def _tell_of_sum(
-        self, operator: str, func: Any, frame: Frame, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        if self._functions:
-            return
-        flops, macs, activations, priced = self._inside.take()
-        if not self.scope.muted and next(tensors((out,)), None) is not None:
-            self._tell(Call(operator, func, frame.stack(), args, kwargs, out, flops, macs, activations, priced))
 
+class _TellingTill:
+    """Tells of calls, or adds them up to tell of the sum.
 
-class _Inside(Interceptor):
-    """Adds up what runs inside one operator, and tells of what runs in none."""
+    Args:
+        tell: Called with each `Call`.
+        scope: Knows whether a module around is priced as a whole.
+
+    Attributes:
+        sums: Whether calls are added up: they run inside of an operator, or a function, that is told of whole.
+    """
 
     counts_steps = False
 
-    def __init__(self, outer: _Whole) -> None:
-        super().__init__(outer.planner, outer.scope, outer.plans)
-        self.origins = Origins()
-        self._outer = outer
+    def __init__(self, tell: Callable[[Call], None], scope: Scope) -> None:
+        self.sums = False
+        self._tell = tell
+        self._scope = scope
+        self._stacks: dict[Frame, tuple[str, ...]] = {}
         self._tally = Frame("")
-        self._at = (self._tally, "")
-        self._depth = 0
-
-    @property
-    def is_noting(self) -> bool:
-        """Whether somebody takes note of every operator."""
-        return "charge" in vars(self)
+        self._till = Till()
 
     @contextmanager
-    def adding_up(self) -> Iterator[None]:
-        """See what one operator runs inside."""
-        self._depth += 1
+    def summing(self) -> Iterator[None]:
+        """Add up what is charged while the block runs; an operator that failed left the sum of what it did before."""
+        self._tally.rows.clear()
+        self.sums = True
         try:
-            with self.reentered():
-                yield
+            yield
         finally:
-            self._depth -= 1
+            self.sums = False
 
     def charge(
-        self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, at: Place | None = None
+        self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, frame: Frame, phase: str
     ) -> None:
-        """Charge the sum in the place of any frame."""
-        if self._depth:
-            super().charge(plan, out, args, kwargs, self._at)
+        """Tell of a call that has run, by its plan alone."""
+        if self.sums:
+            self._till.charge(plan, out, args, kwargs, self._tally, phase)
+        elif not self._scope.muted and (type(out) is Tensor or next(tensors((out,)), None) is not None):
+            self._tell(self._call(plan, out, args, kwargs, frame))
         else:
-            self._outer.charge(plan, out, args, kwargs, at)
+            plan.priced(out, args, kwargs)  # a formula of the user's that fails is an error
 
-    def add(self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> None:
-        """Add a call that has run outside of any operator."""
-        self._depth += 1
-        try:
-            self.charge(plan, out, args, kwargs)
-        finally:
-            self._depth -= 1
+    def _call(self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, frame: Frame) -> Call:
+        chosen, cost = plan.priced(out, args, kwargs)
+        flops = 0 if cost is None else FVCORE.flops(plan.operator, chosen.family, cost)
+        stack = self._stacks.get(frame) or self._stacks.setdefault(frame, frame.stack())
+        macs, _, activations = cost or _NO_COST
+        shown = {} if kwargs is None or "cost" in kwargs else kwargs
+        is_priced = chosen.family != UNCOUNTED
+        return Call(plan.operator, plan.func, stack, args, shown, out, flops, macs, activations, is_priced)
 
-    def forget(self) -> None:
-        """Begin anew: an operator that failed leaves the sum of what it did before."""
-        self._tally.rows.clear()
+    def charge_steps(self, steps: Steps, recorded: Recorded, frame: Frame, phase: str) -> None:
+        """Refuse: steps are not told of."""
+        raise NotImplementedError
 
-    def take(self) -> tuple[int, int, int, bool]:
-        """Return FLOPs, MACs, activations, and whether all was priced; begin anew."""
+    def add_rows(self, _frame: Frame, rows: Mapping[Any, Row]) -> None:
+        """Add to the sum."""
+        self._till.add_rows(self._tally, rows)
+
+    def deferred(self) -> Deferral:
+        """Return a till that keeps calls, or their sum, until they are paid."""
+        return DeferringTill(self) if self.sums else _DeferredTelling(self._tell, self._scope)
+
+    def tell_of_sum(
+        self, operator: str, func: Any, frame: Frame, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Tell of a call by the sum of what it did."""
+        if self._scope.muted or next(tensors((out,)), None) is None:
+            return
         flops = macs = activations = 0
         priced = True
         for (plan, *_), row in self._tally.rows.items():
@@ -281,5 +267,18 @@ class _Inside(Interceptor):
             macs += row.macs
             activations += row.activations
             priced &= plan.family != UNCOUNTED
-        self.forget()
-        return flops, macs, activations, priced
+        self._tell(Call(operator, func, frame.stack(), args, kwargs, out, flops, macs, activations, priced))
+
+
+class _DeferredTelling(_TellingTill):
+    """Keeps calls until it is certain that they are to be told of."""
+
+    def __init__(self, tell: Callable[[Call], None], scope: Scope) -> None:
+        self._calls: list[Call] = []
+        self._tell_later = tell
+        super().__init__(self._calls.append, scope)
+
+    def pay(self) -> None:
+        """Tell of all that was kept."""
+        for call in self._calls:
+            self._tell_later(call)

@@ -33,8 +33,8 @@ _ABANDONED = -2
 """No graph task: what was running has ended without a word."""
 
 
-_CALLER = 3
-"""From `Scope.locate` up to the Python frame that called the operator, past two methods of the mode."""
+_CALLER = 2
+"""From `Scope.locate` up to the Python frame that called the operator, at least: past one method of the mode."""
 
 _HOOKED = 2
 """From `Scope.push` up to the Python frame that called the hook that called it."""

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from opcount import OpCounter
-from opcount.interceptor import mode as mode_file
+from opcount.interceptor import recorder
 
 BATCH, LENGTH, WIDTH, HEADS, HIDDEN = 2, 5, 8, 2, 16
 MODES = (torch.enable_grad, torch.no_grad, torch.inference_mode)
@@ -238,7 +238,6 @@ def test_a_fast_path_is_counted_without_importing_the_compiler():
 import sys, torch
 from torch import nn
 from opcount import OpCounter
-from opcount.interceptor import mode as mode_file
 layer, x = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval(), torch.randn(2, 5, 8)
 attention, pairs = nn.MultiheadAttention(8, 2, batch_first=True).eval(), torch.eye(5, dtype=torch.bool)
 with torch.no_grad(), OpCounter():
@@ -249,7 +248,7 @@ assert "torch._dynamo" not in sys.modules
 
 
 def test_what_lengths_cost_is_forgotten_in_time(monkeypatch):
-    monkeypatch.setattr(mode_file, "_RECORDED", 3)
+    monkeypatch.setattr(recorder, "_CAPACITY", 3)
     layer = nn.TransformerEncoderLayer(WIDTH, HEADS, HIDDEN, batch_first=True).eval()
     with torch.no_grad(), OpCounter(layer) as counter:
         for length in (*range(1, 9), *range(1, 9)):

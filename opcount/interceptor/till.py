@@ -1,0 +1,298 @@
+"""Tills: what becomes of the calls that a mode has dispatched. The first one is the hot path."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from opcount.coverage import FREE
+from opcount.interceptor.calls import tensors
+from opcount.interceptor.plan import unpriced
+from opcount.interceptor.symbolic import has_symbolic_sizes, unguarded
+from opcount.scope import Frame, Row
+from opcount.scope.frame import Sink
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from opcount.interceptor.plan import Plan
+    from opcount.interceptor.steps import Recorded, Steps
+    from opcount.scope.frame import Shapes
+
+_COMPUTING = {t for t in vars(torch).values() if isinstance(t, torch.dtype) and (t.is_floating_point or t.is_complex)}
+_NUMBERS = {int, float, bool}
+
+
+class Places(Protocol):
+    """What knows where operators run: the scope of a thread, or what stands for one.
+
+    Attributes:
+        settled: Whether code outside of a backward runs in the top frame.
+        top: The frame of the running module.
+        phase: Of forward operators.
+        muted: Whether a module around it is priced as a whole.
+    """
+
+    settled: bool
+    top: Frame
+    phase: str
+    muted: bool
+
+    def locate(self) -> tuple[Frame, str]:
+        """Return the frame and the phase of the operator that runs now."""
+
+
+class AnyTill(Protocol):
+    """What charges calls.
+
+    Attributes:
+        counts_steps: Whether an operator that stands for several steps is charged as these.
+    """
+
+    counts_steps: bool
+
+    def charge(
+        self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, frame: Frame, phase: str, /
+    ) -> None:
+        """Charge a call that has run.
+
+        Args:
+            plan: How it is priced.
+            out: What it returned.
+            args: What it was given.
+            kwargs: What it was given by name.
+            frame: Where it ran.
+            phase: In which phase.
+        """
+
+    def charge_steps(self, steps: Steps, recorded: Recorded, frame: Frame, phase: str, /) -> None:
+        """Charge the steps that a call stands for, as they were recorded."""
+
+    def add_rows(self, frame: Frame, rows: Mapping[Any, Row], /) -> None:
+        """Add sums of calls that were priced before."""
+
+    def deferred(self) -> Deferral:
+        """Return a till that charges to this one later, or never."""
+
+
+class Deferral(AnyTill, Protocol):
+    """A till that keeps what it charges."""
+
+    def pay(self) -> None:
+        """Charge all that was kept."""
+
+
+class Till:
+    """Prices calls, and adds them to the tally of the frame where they ran. All threads of a count may share one."""
+
+    counts_steps = True
+
+    def charge(  # noqa: C901  (in parts, each would cost a call)
+        self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, frame: Frame, phase: str
+    ) -> None:
+        """Price a call that has run, and add it to the tally."""
+        cost = None
+        try:  # as `Plan.priced` does, a call of which would cost every operator 2 % more
+            while plan.when is not None:
+                meets = plan.when(out, *args, **kwargs) if kwargs else plan.when(out, *args)
+                plan = plan.special if meets else plan.otherwise  # type: ignore[assignment]
+            price = plan.price
+            if price is not None:
+                cost = price(out, *args, **kwargs) if kwargs else price(out, *args)
+        except Exception:
+            if plan.from_user:
+                raise
+            plan = unpriced(plan.operator)
+        try:
+            dtype = args[0].dtype
+        except (AttributeError, IndexError):
+            dtype = None
+        if dtype not in _COMPUTING:
+            dtype = _computing_dtype(dtype, out, args, kwargs or {})
+        key = (plan, phase, dtype)
+        try:
+            row = frame.rows[key]
+        except KeyError:
+            row = frame.rows[key] = Row(_shapes(out, args, kwargs or {}))
+        row.calls += 1
+        if cost is not None:
+            macs, arith, activations = cost
+            row.macs += macs
+            row.arith += arith
+            row.activations += activations
+        if plan.writes:
+            try:
+                row.bytes += out.nbytes
+            except (AttributeError, RuntimeError):
+                row.bytes += _written(out)
+
+    def charge_steps(self, steps: Steps, recorded: Recorded, frame: Frame, phase: str) -> None:
+        """Add the steps to the tallies of the submodules that would have run them."""
+        steps.charge(recorded, frame, phase)
+
+    def add_rows(self, frame: Frame, rows: Mapping[Any, Row]) -> None:
+        """Add sums to the tally of a frame."""
+        if isinstance(frame, Sink):  # the module around it is priced as a whole
+            return
+        for key, row in rows.items():
+            if key not in frame.rows:
+                frame.rows[key] = Row(row.shapes)
+            frame.rows[key].add(row)
+
+    def deferred(self) -> Deferral:
+        """Return a till that keeps sums by frame until they are paid."""
+        return DeferringTill(self)
+
+
+_TILL = Till()
+
+
+class DeferringTill:
+    """Prices calls, and keeps the sums until it is certain that they are owed.
+
+    Args:
+        outer: Charged then.
+    """
+
+    counts_steps = False
+
+    def __init__(self, outer: AnyTill) -> None:
+        self._outer = outer
+        self._kept: dict[Frame, Frame] = {}
+
+    def charge(
+        self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, frame: Frame, phase: str
+    ) -> None:
+        """Keep a charge, in the place of the frame that it is for."""
+        _TILL.charge(plan, out, args, kwargs, self._kept.setdefault(frame, Frame("")), phase)
+
+    def charge_steps(self, steps: Steps, recorded: Recorded, frame: Frame, phase: str) -> None:
+        """Refuse: steps are charged to frames of submodules, which are not kept."""
+        raise NotImplementedError
+
+    def add_rows(self, frame: Frame, rows: Mapping[Any, Row]) -> None:
+        """Keep sums."""
+        _TILL.add_rows(self._kept.setdefault(frame, Frame("")), rows)
+
+    def deferred(self) -> Deferral:
+        """Return a till that pays to this one."""
+        return DeferringTill(self)
+
+    def pay(self) -> None:
+        """Charge all that was kept."""
+        for frame, kept in self._kept.items():
+            self._outer.add_rows(frame, kept.rows)
+
+
+class NotingTill:
+    """Charges to another till, and notes whether an operator was counted.
+
+    Attributes:
+        priced: Whether one was.
+    """
+
+    def __init__(self, outer: AnyTill) -> None:
+        self._outer = outer
+        self.counts_steps = outer.counts_steps
+        self.priced = False
+
+    def charge(
+        self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, frame: Frame, phase: str
+    ) -> None:
+        """Charge, and note it."""
+        if plan.family != FREE:
+            self.priced = True
+        self._outer.charge(plan, out, args, kwargs, frame, phase)
+
+    def charge_steps(self, steps: Steps, recorded: Recorded, frame: Frame, phase: str) -> None:
+        """Charge, and note it."""
+        self.priced = True
+        self._outer.charge_steps(steps, recorded, frame, phase)
+
+    def add_rows(self, frame: Frame, rows: Mapping[Any, Row]) -> None:
+        """Charge, and note it."""
+        self.priced = self.priced or any(plan.family != FREE for plan, *_ in rows)
+        self._outer.add_rows(frame, rows)
+
+    def deferred(self) -> Deferral:
+        """Return a till that pays to this one."""
+        return DeferringTill(self)
+
+
+class UnguardedTill:
+    """Charges fake tensors to another till: formulas compare sizes, and leave no guard behind."""
+
+    def __init__(self, outer: AnyTill) -> None:
+        self._outer = outer
+        self.counts_steps = outer.counts_steps
+        self.charge_steps = outer.charge_steps
+        self.add_rows = outer.add_rows
+
+    def charge(
+        self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, frame: Frame, phase: str
+    ) -> None:
+        """Charge without guards."""
+        with unguarded((*args, *(kwargs or {}).values(), out)):
+            self._outer.charge(plan, out, args, kwargs, frame, phase)
+
+    def deferred(self) -> Deferral:
+        """Return a till that pays to the one behind this one."""
+        return _UnguardedDeferral(self._outer.deferred())
+
+
+class _UnguardedDeferral(UnguardedTill):
+    """Keeps charges of fake tensors."""
+
+    def __init__(self, outer: Deferral) -> None:
+        super().__init__(outer)
+        self.pay = outer.pay
+
+
+def _computing_dtype(dtype: torch.dtype | None, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return the dtype of the first floating-point tensor, else of the first tensor, of arguments then results."""
+    found = [t.dtype for t in tensors((*args, *kwargs.values(), out))]
+    return next((d for d in found if d in _COMPUTING), dtype or (found[0] if found else None))
+
+
+def _written(out: Any) -> int:
+    """Count the bytes of several outputs; sparse and nested ones that cannot say have none.
+
+    A last one of plain bytes behind numbers is what a recurrent kernel keeps for its backward; fake kernels cannot
+    tell how much that is.
+    """
+    total = 0
+    several = isinstance(out, tuple) and len(out) > 1
+    if several and getattr(out[-1], "dtype", None) is torch.uint8 and getattr(out[0], "dtype", None) in _COMPUTING:
+        out = out[:-1]
+    for value in out if isinstance(out, (list, tuple)) else (out,):
+        if isinstance(value, Tensor):
+            try:
+                total += value.nbytes
+            except RuntimeError:
+                total += value.numel() * value.element_size() if has_symbolic_sizes((value,)) else 0
+        elif isinstance(value, (list, tuple)):
+            total += _written(value)
+    return total
+
+
+def _shapes(out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Shapes:
+    """Return the shapes of a call's arguments and results."""
+    return tuple(_shapes_of((*args, *kwargs.values()) if kwargs else args)), tuple(_shapes_of((out,)))
+
+
+def _shapes_of(values: Sequence[Any]) -> list[tuple[int, ...] | None]:
+    """Return the shapes of the tensors among values, those in lists included; a nested one has none."""
+    shapes: list[tuple[int, ...] | None] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            try:
+                shapes.append(value.shape)
+            except RuntimeError:
+                shapes.append(None)
+        elif type(value) in _NUMBERS or not isinstance(value, (list, tuple)) or not value:
+            continue
+        elif type(value[0]) not in _NUMBERS:
+            shapes += _shapes_of(value)
+    return shapes
