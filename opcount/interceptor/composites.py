@@ -89,16 +89,16 @@ def see_composites(funcs: Sequence[OpOverload], undo: Undo) -> None:
     undo.add(partial(_stop, undo))
     with _LOCK:
         _USERS[undo] = _User(get_ident(), funcs)
-        _settle()
+        _install()
 
 
 def _stop(undo: Undo) -> None:
     with _LOCK:
         _USERS.pop(undo, None)
-        _settle()
+        _install()
 
 
-def _settle() -> None:
+def _install() -> None:
     """Have the kernels, and on this thread the key that leads to them, where somebody uses them."""
     funcs = {func.name(): func for user in _USERS.values() for func in user.funcs}
     for name in _KERNELS.keys() - funcs.keys():

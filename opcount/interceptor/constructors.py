@@ -41,4 +41,4 @@ class _Constructor:
 
 
 PATCHED = {(torch.Tensor, "__new__"): _Constructor()}
-"""What stands where while programs may call tensor subclasses."""
+"""Replacements by class and attribute, in place while programs may call tensor subclasses."""

@@ -1,4 +1,4 @@
-"""What an operator does to memory: reads, writes, copies or only allocates it."""
+"""Effects of operators on memory: they read, write, copy or only allocate it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _WHOLE = {"copy_", "fill_", "zero_"}
 
 
 class Effect(NamedTuple):
-    """What the calls of one operator do.
+    """Effect of the calls of one operator.
 
     Attributes:
         kind: How results are made.

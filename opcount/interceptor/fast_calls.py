@@ -1,4 +1,4 @@
-"""What runs an operator in the least time, once a dispatch mode has seen it.
+"""Functions that run an operator in the least time, once a dispatch mode has seen it.
 
 An overload's ``__call__`` matches its arguments against a schema, boxes them and unboxes the results. The functions
 behind ``torch.mm`` and its like call the very same operator with arguments that they have parsed faster: that takes
@@ -40,7 +40,7 @@ The tests hold each to its overload over PyTorch's own samples.
 
 
 def fast_call_of(func: OpOverload | HigherOrderOperator) -> Callable[..., Any]:
-    """Return what is to be called in place of an operator."""
+    """Return the fastest function that runs an operator."""
     if type(func) is not OpOverload:
         return func
     return BOUND.get(str(func)) or (plain_operator(func) if CALLS_ITS_OP else func)

@@ -123,7 +123,7 @@ _MERGE = "merge_masks"
 PATCHED_AROUND: dict[tuple[Any, str], Any] = (
     {(nn.MultiheadAttention, _MERGE): _merging} if hasattr(nn.MultiheadAttention, _MERGE) else {}
 )
-"""What patches what so that no mask is charged that attention adds up for nothing."""
+"""Wrappers by class and method, so that no mask is charged that attention adds up for nothing."""
 
 
 def _are_plain(tensors: Sequence[Tensor]) -> bool:

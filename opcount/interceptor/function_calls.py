@@ -79,7 +79,7 @@ def _known_cost(_out: object, /, *_args: object, cost: Cost) -> Cost:
 
 
 class _Bill(NamedTuple):
-    """What is to be charged for the backward of one call.
+    """Charge for the backward of one call.
 
     Attributes:
         plan: By which.

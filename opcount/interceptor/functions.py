@@ -61,8 +61,8 @@ PATCHED: dict[tuple[Any, str], Any] = {
     (APPLIED, "apply"): classmethod(_apply),
     **{(BackwardCFunction, name): _watched(vars(BackwardCFunction)[name], watcher) for name, watcher in _CALLS.items()},
 }
-"""What stands where while functions are shown to the interceptors of the threads that apply them.
+"""Replacements by class and attribute, in place while functions are shown to the interceptors of their threads.
 
-What ``apply`` calls last is replaced, for programs keep ``apply`` itself under names of their own: where that is C++,
-functions that are called by such a name are not seen.
+The last function that ``apply`` calls is replaced, for programs keep ``apply`` itself under names of their own: where
+that is C++, functions that are called by such a name are not seen.
 """

@@ -50,9 +50,9 @@ def _kernel(mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: di
 
 def _watch_kernel(mode: Mode, plan: Plan, func: Any, kernel: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     with mode.looking_into(args, kwargs, lenient=True) as watching:
-        with mode.watched() as watch:
+        with mode.noting() as inside:
             out = kernel(*map(_unhooked, args), **{name: _unhooked(value) for name, value in kwargs.items()})
-        if not watch.priced:
+        if not inside.priced:
             charge_unopened(mode, plan, func, out, args, kwargs)
         elif watching.finds_opaque(out):
             charge_opaque(mode, plan.operator, out, args, kwargs)

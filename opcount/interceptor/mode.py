@@ -135,9 +135,9 @@ class Interceptor(TorchDispatchMode):
     def _run_by_subclass(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Let a tensor subclass run the operator, and count what that runs; if we see nothing, the operator itself."""
         with self.looking_into(args, kwargs, lenient=True) as watching:
-            with self.watched(_InSubclass) as watch:
+            with self.noting(_InSubclass) as inside:
                 out = func(*args, **kwargs)
-            if not watch.priced:
+            if not inside.priced:
                 self.charge_finished(func, out, args, kwargs)
             elif watching.finds_opaque(out):
                 self.charge(unpriced(str(func)), out, args, kwargs)
@@ -275,7 +275,7 @@ class Interceptor(TorchDispatchMode):
         return looking_into(self.origins, (*args, *kwargs.values()), lenient=lenient)
 
     @contextmanager
-    def watched(self, kind: type[Interceptor] | None = None) -> Iterator[NotingTill]:
+    def noting(self, kind: type[Interceptor] | None = None) -> Iterator[NotingTill]:
         """See what a kernel calls inside, and note whether anything of it is priced."""
         till = NotingTill(self.till)
         with self.again(till, kind).reentered():

@@ -1,4 +1,4 @@
-"""What every counter does on entering, and undoes on leaving."""
+"""Steps that every counter takes on entering, and undoes on leaving."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PATCHES = Patches(
     {**functions.PATCHED, **constructors.PATCHED}, around={**surroundings.PATCHED_AROUND, **fast_paths.PATCHED_AROUND}
 )
-"""What stands in PyTorch while any counter is entered."""
+"""Attributes of PyTorch that are replaced while any counter is entered."""
 
 
 def observe(scopes: Scopes, enlist: Callable[[Scope], Interceptor], undo: Undo) -> None:

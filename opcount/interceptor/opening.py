@@ -146,9 +146,9 @@ def open_up(mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: di
         mode.charge(plan, out, args, kwargs)
         return out
     with mode.looking_into(args, kwargs) as watching:
-        with before_modes(), switched_off(func, _passed(func)), mode.watched() as watch:
+        with before_modes(), switched_off(func, _passed(func)), mode.noting() as inside:
             out = func.redispatch(keys, *args, **kwargs)
-        if not watch.priced:
+        if not inside.priced:
             charge_unopened(mode, plan, func, out, args, kwargs)
         elif watching.finds_opaque(out, mutated(func, args, kwargs)):
             charge_opaque(mode, plan.operator, out, args, kwargs)

@@ -1,4 +1,4 @@
-"""Who wrote the memory that tensors stand for: an operator that was seen, or nobody known.
+"""Origins of the memory of tensors: it was written by an operator that was seen, or by nobody known.
 
 Native code (pybind, ctypes, NumPy, Triton launched by hand) passes no dispatcher. It shows in what it leaves behind:
 memory that PyTorch allocated uninitialised and that no operator filled, or that PyTorch did not allocate at all.
@@ -85,7 +85,7 @@ class Watched(Protocol):
 
 
 class State:
-    """What is known of a storage.
+    """Knowledge about one storage.
 
     Attributes:
         origin: How its numbers came about.
@@ -110,7 +110,7 @@ class State:
 
 
 class Origins:
-    """What is known of storages on one thread of one count.
+    """Knowledge about storages on one thread of one count.
 
     Args:
         scope: Of the thread: it is asked to tell what modules return.
@@ -142,9 +142,9 @@ class Origins:
         """Forget what is of no interest to those that still watch."""
         self._calls = [other for other in self._calls if other is not call]
         if not self._calls:
-            self.settle()
+            self.forget_uninteresting()
 
-    def settle(self) -> None:
+    def forget_uninteresting(self) -> None:
         """Forget what is of no interest to those that still watch."""
         if not self._calls:
             blank = Origin.BLANK
@@ -245,7 +245,7 @@ class Origins:
         return _of_copies(read, states) if effect.kind is Kind.COPY else _of_work(states)
 
     def _behind(self, tensor: Tensor) -> State | None:
-        """Return what is known of what a tensor holds; None if that is nothing, or a single number from elsewhere."""
+        """Return the state of what a tensor holds; None if that is nothing, or a single number from elsewhere."""
         storage = storage_of(tensor)
         state = None if storage is None else self.states.get(storage_key(storage))
         if state is None or (state.origin is Origin.FOREIGN and size_of(tensor.numel()) == 1):
@@ -322,7 +322,7 @@ class Origins:
         """Forget the memory that was allocated meanwhile: whoever writes to it is known."""
         for key in set(self.states) - known:
             self.states.drop(key)
-        self.settle()
+        self.forget_uninteresting()
 
 
 def _of_work(states: list[State | None]) -> Origin:
@@ -347,7 +347,7 @@ def _of_copies(read: list[Tensor], states: list[State | None]) -> Origin:
 
 
 def _without_indices(read: list[Tensor], states: list[State | None]) -> list[State | None]:
-    """Return what is known of what a copy reads but tables of integers beside other numbers: these say where to."""
+    """Return the knowledge about what a copy reads but tables of integers beside other numbers: these say where to."""
     moves = any(_has_fractions(tensor) for tensor in read)
     return [
         state

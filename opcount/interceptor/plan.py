@@ -1,4 +1,4 @@
-"""The decision how calls of one operator are run and priced, and what runs calls that need more than that."""
+"""Plans: how calls of one operator are run and priced. Handlers run the calls that need more than that."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Mode(Protocol):
 
     @property
     def origins(self) -> Origins | None:
-        """What is known of storages; None: nobody asks."""
+        """Knowledge about storages; None: nobody asks."""
 
     def run(self, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operator by a plan that is not the one remembered for it."""
@@ -81,7 +81,7 @@ class Mode(Protocol):
     def look_away(self) -> Callable[[], None]:
         """Charge nothing until what is returned is called."""
 
-    def watched(self) -> AbstractContextManager[Watch]:
+    def noting(self) -> AbstractContextManager[Noting]:
         """See what a kernel calls inside, and note whether anything is priced."""
 
     def deferring(self) -> tuple[Mode, Callable[[], None]]:
@@ -93,7 +93,7 @@ class Mode(Protocol):
         """Look for what makes the results of a call while the block runs."""
 
 
-class Watch(Protocol):
+class Noting(Protocol):
     """Notes whether anything is priced."""
 
     @property

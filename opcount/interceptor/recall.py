@@ -1,6 +1,6 @@
-"""What runs the operators of a dry run: it asks for their results without a way through PyTorch's dispatcher.
+"""Runners of operators in a dry run: they ask for results without a way through PyTorch's dispatcher.
 
-What knows them is the mode right below the interceptor, and to reach it takes longer than its answer.
+The dry run is the mode right below the interceptor, and to reach it takes longer than its answer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class DryRun(Protocol):
 
 
 class Recall:
-    """Makes what runs an operator of one count: a dry run is asked first, on the threads where nobody else waits."""
+    """Factory of the runners of one count: they ask a dry run first, on the threads where no other counter waits."""
 
     def __init__(self) -> None:
         self._dry_run: DryRun | None = None

@@ -1,4 +1,4 @@
-"""What a computation on meta tensors would be charged, without charging it."""
+"""Recordings of what a computation on meta tensors would be charged, without charging it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _SHAPES: dict[Any, Callable[..., Sequence[int]]] = {
     aten("_softmax.default"): lambda x, *_: x.shape,
     torch.ops.aten.mean.dim: lambda x, dims, *_: [n for i, n in enumerate(x.shape) if i not in dims],
 }
-"""What operators return whose meta kernels are Python, as those of elementwise ones are: they import dynamo."""
+"""Shapes of results, for operators whose meta kernels are Python, like those of elementwise ones, and import dynamo."""
 
 _CAPACITY = 256
 """Computations that are remembered: one for each kind of layer and length of a sequence."""
@@ -157,7 +157,7 @@ class _Submodules:
 
 
 class Recordings:
-    """What the steps of operators are charged in one count: found out once for each combination of shapes.
+    """Charges of the steps of operators in one count, found out once for each combination of shapes.
 
     Args:
         planner: Has the count's formulas. Another one with the same formulas asks nobody for results.

@@ -33,7 +33,7 @@ class StepRecorder(Protocol):
 
 
 class Autocast(NamedTuple):
-    """What autocast makes of the operands of products.
+    """Effect of autocast on the operands of products.
 
     Attributes:
         dtype: They get.
@@ -45,7 +45,7 @@ class Autocast(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """What an operator stands for.
+    """Steps that an operator stands for.
 
     Attributes:
         signature: Equal for calls that are charged the same.

@@ -47,7 +47,7 @@ def storage_of(tensor: Tensor) -> Any:
 
 
 def has_values(tensor: Tensor) -> bool:
-    """Tell whether there is memory with numbers in it."""
+    """Return whether there is memory with numbers in it."""
     return not (tensor.is_meta or (type(tensor) is not Tensor and is_fake(type(tensor))))
 
 
@@ -70,7 +70,7 @@ def parts_of(tensor: Tensor) -> Iterator[Tensor]:
 
 
 def _is_wrapper(tensor: Tensor) -> bool:
-    """Tell whether a tensor's class keeps the numbers in other tensors, as ``_make_wrapper_subclass`` says."""
+    """Return whether a tensor's class keeps the numbers in other tensors, as ``_make_wrapper_subclass`` says."""
     kind: Any = type(tensor)
     if kind is Tensor or kind is Parameter or kind.__torch_dispatch__ is Tensor.__torch_dispatch__ or is_fake(kind):
         return False

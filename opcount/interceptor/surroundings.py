@@ -1,4 +1,4 @@
-"""What has to hold around a counted block, restored after the last one: blocks may overlap without nesting."""
+"""Settings of the process around a counted block, restored after the last one: blocks may overlap without nesting."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ _CAN_COMPILE = hasattr(TorchDispatchMode, "ignore_compile_internals") and hasatt
 """Whether dynamo compiles under a mode, and does not skip for good what it meets there."""
 
 PATCHED_AROUND: dict[tuple[Any, str], Any] = {(higher_order_utils, _COMPILING): _compiling} if _CAN_COMPILE else {}
-"""What patches what while compiled functions run eagerly, and operators compile themselves."""
+"""Wrappers by module and function, in place while compiled functions run eagerly and operators compile themselves."""
 
 
 def run_eagerly(undo: Undo) -> None:

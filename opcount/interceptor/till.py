@@ -1,4 +1,4 @@
-"""Tills: what becomes of the calls that a mode has dispatched. The first one is the hot path."""
+"""Tills charge the calls that a mode has dispatched. The first one is on the hot path."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NUMBERS = {int, float, bool}
 
 
 class Places(Protocol):
-    """What knows where operators run: the scope of a thread, or what stands for one.
+    """Places where operators run: the scope of a thread, or an object that stands for one.
 
     Attributes:
         settled: Whether code outside of a backward runs in the top frame.
@@ -45,7 +45,7 @@ class Places(Protocol):
 
 
 class AnyTill(Protocol):
-    """What charges calls.
+    """Interface of tills.
 
     Attributes:
         counts_steps: Whether an operator that stands for several steps is charged as these.

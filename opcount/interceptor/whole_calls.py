@@ -84,7 +84,7 @@ def whole_calls(
     dry_run: DryRun | None = None,
     with_autograd: bool = False,
 ) -> Iterator[Scopes]:
-    """Tell of every operator that returns a tensor, whole, while the block runs.
+    """Report every operator that returns a tensor, whole, while the block runs.
 
     Args:
         model: Gives modules their paths.
@@ -137,7 +137,7 @@ def _below_autograd() -> Iterator[None]:
 
 
 class _Whole(Interceptor):
-    """Runs operators so that a till may tell of them whole."""
+    """Runs operators so that a till may report them whole."""
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ class _Whole(Interceptor):
 
 
 class _TellingTill:
-    """Tells of calls, or adds them up to tell of the sum.
+    """Reports calls, or adds them up to report the sum.
 
     Args:
         tell: Called with each `Call`.
@@ -225,7 +225,7 @@ class _TellingTill:
     def charge(
         self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, frame: Frame, phase: str
     ) -> None:
-        """Tell of a call that has run, by its plan alone."""
+        """Report a call that has run, by its plan alone, or add it to the sum."""
         if self.sums:
             self._till.charge(plan, out, args, kwargs, self._tally, phase)
         elif not self._scope.muted and (type(out) is Tensor or next(tensors((out,)), None) is not None):
@@ -243,7 +243,7 @@ class _TellingTill:
         return Call(plan.operator, plan.func, stack, args, shown, out, flops, macs, activations, is_priced)
 
     def charge_steps(self, steps: Steps, recorded: Recorded, frame: Frame, phase: str) -> None:
-        """Refuse: steps are not told of."""
+        """Refuse: steps are not reported."""
         raise NotImplementedError
 
     def add_rows(self, _frame: Frame, rows: Mapping[Any, Row]) -> None:
@@ -257,7 +257,7 @@ class _TellingTill:
     def tell_of_sum(
         self, operator: str, func: Any, frame: Frame, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        """Tell of a call by the sum of what it did."""
+        """Report a call by the sum of what it did."""
         if self._scope.muted or next(tensors((out,)), None) is None:
             return
         flops = macs = activations = 0
@@ -271,7 +271,7 @@ class _TellingTill:
 
 
 class _DeferredTelling(_TellingTill):
-    """Keeps calls until it is certain that they are to be told of."""
+    """Keeps calls until it is certain that they are to be reported."""
 
     def __init__(self, tell: Callable[[Call], None], scope: Scope) -> None:
         self._calls: list[Call] = []
@@ -279,6 +279,6 @@ class _DeferredTelling(_TellingTill):
         super().__init__(self._calls.append, scope)
 
     def pay(self) -> None:
-        """Tell of all that was kept."""
+        """Report all calls that were kept."""
         for call in self._calls:
             self._tell_later(call)

@@ -186,3 +186,19 @@ def test_what_runs_computes_the_same_bits(mode):
         told(run, x, model=model.eval(), parts_of=["aten.conv2d"])
         run(x)
     assert torch.equal(*results)
+
+
+def refusing(name):
+    """Make a function by a library's name, whose formula asks for a whole number as the third argument."""
+    forward = staticmethod(lambda _ctx, x, _boxes, _pool: torch.relu(x + 1))
+    return type(name, (torch.autograd.Function,), {"forward": forward})
+
+
+def test_what_runs_in_a_function_whose_formula_refuses_the_call_is_told_of():
+    x = torch.ones(2, 3)
+    assert names(told(refusing("BorderAlignFunction").apply, x, x, 0.5)) == ["add", "relu"]
+
+
+def test_a_function_whose_formula_accepts_the_call_is_told_of_alone():
+    x, boxes = torch.ones(1, 8, 3, 4), torch.ones(1, 12, 4)
+    assert names(told(refusing("BorderAlignFunction").apply, x, boxes, 10)) == ["BorderAlignFunction"]
