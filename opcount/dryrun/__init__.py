@@ -16,14 +16,13 @@ import torch
 
 from opcount._torch.fake import FOREACH_TYPES
 from opcount._torch.modules import buffers_of, parameters_of
-from opcount.dryrun.asked_whether_fake import unasked_whether_fake
 from opcount.dryrun.computing import Computing
 from opcount.dryrun.constructors import subclasses_of_fakes
 from opcount.dryrun.containers import put_back
-from opcount.dryrun.exchanged import own_tensors, put_back_certain
 from opcount.dryrun.fakes import Fakes
 from opcount.dryrun.guard import Guard, was_made
 from opcount.dryrun.guard_modules import GUARDED
+from opcount.dryrun.hidden_fakes import fakes_hidden
 from opcount.dryrun.imports import imports_undisturbed
 from opcount.dryrun.lasting import Lasting
 from opcount.dryrun.lazy_parameters import lazy_parameters_in_place
@@ -37,6 +36,7 @@ from opcount.dryrun.padding import guard_padding
 from opcount.dryrun.refusals import Refusals
 from opcount.dryrun.skeleton import skeleton
 from opcount.dryrun.snapshot import Snapshot
+from opcount.dryrun.swapped_tensors import own_tensors, put_back_certain
 from opcount.dryrun.tensors import DryTensor
 from opcount.dryrun.threads import Threads, put_beneath_counters, put_on_top, take_threads_along
 from opcount.dryrun.twins import Twins
@@ -118,7 +118,7 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str | None] = la
         restore.enter(subclasses_of_fakes())
         restore.enter(lazy_parameters_in_place())
         restore.enter(scattered_one_hot())
-        restore.enter(unasked_whether_fake())
+        restore.enter(fakes_hidden())
         operators = Undifferentiated(refusals)
         memo.watch_operator = operators.watch  # type: ignore[attr-defined]
         restore.enter(operators.refusing_backwards(memo))

@@ -1,4 +1,4 @@
-"""Building a model on the meta device, where that makes the model that would be built elsewhere."""
+"""Build a model on the meta device, if that gives the same model as another device."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def build_on_meta(make: Callable[[], Any]) -> Any:
 
 
 class _Layouts(TorchFunctionMode):
-    """Notes what the meta device makes other tensors of: sparse ones without elements, floats for quantized ones."""
+    """Find tensors that differ on the meta device: sparse ones store no elements, quantized ones become floats."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Checks of values: ``if condition: raise``, ``assert condition``. A dry run takes them to pass, as in a real run.
+"""Checks of values such as ``if condition: raise`` and ``assert condition``, which a dry run lets pass.
 
-A condition that has no value in a dry run is asked for its truth. Where one of the two ways leads straight to a
-``raise``, the program goes the other way.
+A program converts a condition without a value to a bool. If one of the two branches leads straight to a ``raise``, the
+dry run takes the other one.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
 _CHECK = getattr(getattr(torch, "_check_tensor_all_with", None), "__code__", None)
-"""Raises unless all elements of a condition are true."""
+"""Code that raises unless all elements of a condition are true."""
 
 _CONTAINS = torch.Tensor.__contains__.__code__
-"""Asks for the truth of what Python's ``in`` is asked for."""
+"""Code of the operator ``in``, which converts its result to a bool."""
 
 _CALLS = {"CALL", "CALL_METHOD", "CALL_FUNCTION"}
 _ASKS = {*_CALLS, "COMPARE_OP"}
 _LEADS = {"TO_BOOL", "NOT_TAKEN", "CACHE", "COPY"}
-"""Instructions between a call and a jump that change nothing of what the jump depends on."""
+"""Instructions between a call and a jump that leave the tested value as it is."""
 
 
 _OURS = (str(Path(__file__).parents[1]), OPERATORS_FILE)
@@ -41,14 +41,14 @@ def _is_ours(file: str) -> bool:
 
 
 def asking(frame: FrameType | None) -> FrameType | None:
-    """Return the innermost frame that is not ours."""
+    """Return the innermost frame outside of opcount."""
     while frame is not None and _is_ours(frame.f_code.co_filename):
         frame = frame.f_back
     return frame
 
 
 def truth_to_go_on(frame: FrameType) -> bool | None:
-    """Return the truth for which a frame goes on as in most real runs: without an error or a message; None: unknown."""
+    """Return the truth value for which a frame neither raises nor shows a message, or None if there is none."""
     if frame.f_code is _CHECK:
         return True
     outer = frame.f_back if frame.f_code is _CONTAINS else frame
@@ -59,7 +59,7 @@ def truth_to_go_on(frame: FrameType) -> bool | None:
 
 
 def truth_that_passes(frame: FrameType) -> bool | None:
-    """Return the truth for which a frame that asks for it does not raise; None: it is not a check."""
+    """Return the truth value for which a frame does not raise, or None if its test is not a check."""
     if sys.version_info < (3, 11):  # blocks that catch errors cannot be told
         return None
     return _truth(frame.f_code, frame.f_lasti)
@@ -67,20 +67,20 @@ def truth_that_passes(frame: FrameType) -> bool | None:
 
 @lru_cache(4096)
 def instruction_at(code: CodeType, at: int, further: int = 0) -> dis.Instruction | None:
-    """Return an instruction of some code, or the one so many further; None: there is none."""
+    """Return the instruction ``further`` places after the one at an offset, or None if there is none."""
     instructions = [each for each in dis.get_instructions(code) if each.opname not in _LEADS]
     at = max((i for i, each in enumerate(instructions) if each.offset <= at), default=len(instructions))
     return instructions[at + further] if at + further < len(instructions) else None
 
 
 def called_function(frame: FrameType) -> str | None:
-    """Return the last name of the function that a frame is calling, as it is written there; None: it is not told."""
+    """Return the name by which a frame calls a function, without its prefix, or None if it has none."""
     return None if sys.version_info < (3, 11) else _called(frame.f_code, frame.f_lasti)
 
 
 @lru_cache(4096)
 def _called(code: CodeType, at: int) -> str | None:
-    """Return the last name that is loaded where the text of a call begins."""
+    """Return the last name that is loaded where the source of a call begins."""
     call = instruction_at(code, at)
     if call is None or call.opname not in _CALLS:
         return None
@@ -118,7 +118,7 @@ def _truth(code: CodeType, asked_at: int) -> bool | None:
 
 
 def _raises(instructions: list[dis.Instruction], caught: list[tuple[int, int]]) -> bool:
-    """Tell whether instructions lead straight to a ``raise`` that nothing around it catches."""
+    """Return whether instructions lead straight to a ``raise`` outside of any ``try``."""
     for instruction in instructions:
         if instruction.opname == "RAISE_VARARGS":
             return not any(start <= instruction.offset < end for start, end in caught)

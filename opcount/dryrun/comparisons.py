@@ -1,7 +1,7 @@
-"""Comparisons of a real tensor with a fake one: the operator is to be the one that the program wrote.
+"""Comparisons of a real tensor with a fake one, by the operator that the program wrote.
 
-Python asks the right operand first where its class inherits from that of the left one, as a fake tensor's does: for
-``real >= fake`` it would run ``fake <= real``.
+Python calls the reflected method of the right operand first if its class is derived from that of the left one, as a
+fake tensor's is: for ``real >= fake`` it would run ``fake <= real``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MIRRORED = {"__lt__": ">", "__le__": ">=", "__gt__": "<", "__ge__": "<="}
 
 
 def unreflected(name: str) -> Any:
-    """Return a method that compares a fake tensor, and leaves it to a real one on its left to do so."""
+    """Return a comparison method that returns NotImplemented where Python calls it as the reflected one."""
     original, mirrored = getattr(Tensor, name), _MIRRORED[name]
 
     @functools.wraps(original)
@@ -36,7 +36,7 @@ def unreflected(name: str) -> Any:
 
 @functools.lru_cache(4096)
 def _comparison_at(code: CodeType, at: int) -> str | None:
-    """Return the sign of the comparison that is an instruction of some code; None: it is no comparison."""
+    """Return the operator of a comparison instruction, or None for another instruction."""
     for instruction in dis.get_instructions(code):
         if instruction.offset == at:
             return str(instruction.argval) if instruction.opname == "COMPARE_OP" else None

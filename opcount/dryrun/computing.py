@@ -1,4 +1,4 @@
-"""Computes what is small and known: flags, counters, sizes, masks; never a product, and nothing random."""
+"""Compute on small known tensors, such as flags, counters, sizes and masks; never products or random numbers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Computing:
         self._patterns = Patterns(fakes, self.values, refusals)
 
     def value_of(self, tensor: DryTensor, asked: str) -> Tensor:
-        """Return the value of a tensor, or refuse what asks for it."""
+        """Return the value of a tensor, or refuse the method that needs it."""
         with for_real():
             value = self.values.of(tensor)
         if value is None:
@@ -65,7 +65,7 @@ class Computing:
         return value
 
     def real_value_of(self, tensor: Tensor, asked: str) -> tuple[Tensor, bool]:
-        """Return the real tensor that has the value of a real one, and whether that is memory of outside; or refuse."""
+        """Return the value of a real tensor, and whether its memory is from outside; refuse an unknown value."""
         if not self.values.is_written(tensor):
             return tensor, not self.values.is_ours(tensor)
         with for_real():
@@ -75,21 +75,21 @@ class Computing:
         return value.requires_grad_(tensor.requires_grad), False
 
     def forget(self, tensor: Tensor) -> None:
-        """Take the value of a real tensor for unknown."""
+        """Mark the value of a real tensor as unknown."""
         with for_real():
             self.values.forget(tensor)
 
     def borrow(self, twin: Tensor, real: Tensor) -> None:
-        """Let a real tensor be the value of its twin; call it `for_real`."""
+        """Use a real tensor as the value of its twin; call it inside of `for_real`."""
         if type(twin) is DryTensor and real.device == CPU:
             self.values.borrow(twin, real)
 
     def wrap(self, value: Tensor, *, blank: bool = False) -> Any:
-        """Return a fake tensor, with a value if it is small; one that has no plain fake one is returned itself.
+        """Return a fake tensor, with a value if it is small; return a tensor that cannot be faked itself.
 
         Args:
-            value: What it stands for.
-            blank: Whether the program made it to write to it: then small integers are fake, too.
+            value: Any real tensor.
+            blank: Whether programs write to such tensors; small integers are then fake as well.
         """
         if not can_be_faked(value):
             return value
@@ -114,7 +114,7 @@ class Computing:
         return fake
 
     def _refuse_unknown_sparsity(self, facts: Facts, tensors: list[Tensor]) -> None:
-        """Refuse a sparse tensor that was made inside, where it matters how many elements it stores."""
+        """Refuse an operator that depends on the number of stored elements, if it is unknown."""
         if "sparse_compressed" in facts.name:
             raise self._refusals.refuse(facts.func, "makes a sparse tensor of indices that a dry run does not know")
         if not facts.needs_stored:
@@ -135,7 +135,7 @@ class Computing:
             return self.values.adopt(func(*args, **kwargs))
 
     def run(self, facts: Facts, known: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], answer: Any) -> Any:
-        """Return what an operator returns if it is small, and the values of its arguments are known."""
+        """Run an operator on small known arguments, else return `UNKNOWN`."""
         total = 0
         for tensor in known:
             total += tensor.numel()
@@ -148,7 +148,7 @@ class Computing:
     def ask(  # noqa: C901, PLR0911  (one for each way)
         self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Return what an operator returns of which no answer can be remembered, if that is known."""
+        """Run an uncacheable operator if the values of its arguments are known, else return `UNKNOWN`."""
         found = list(tensors((*args, *kwargs.values())))
         if facts.func is _SELECT and type(found[0]) is DryTensor:
             return self._select(*args)
@@ -194,7 +194,7 @@ class Computing:
             return facts.func(*args, **kwargs)
 
     def _select(self, source: Tensor, mask: Tensor) -> Any:
-        """Return as many elements as a known mask selects."""
+        """Return a result with as many elements as a known mask selects."""
         value = self.known(mask)
         if value is None:
             return UNKNOWN
@@ -204,14 +204,14 @@ class Computing:
         return self._empty((number,), source)
 
     def _on_odd(self, facts: Facts, tensors: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run an operator on sparse, quantized or nested tensors that are real: their values are at hand."""
+        """Run an operator on real sparse, quantized or nested tensors, whose values are known."""
         if any(type(t) is DryTensor or t.is_meta for t in tensors) or facts.writes:
             return UNKNOWN
         with for_real():
             return facts.func(*args, **kwargs)
 
     def overwrite(self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Forget the values of what an operator writes to, unless it writes something known over all of it."""
+        """Forget the values that an operator overwrites, unless it fills the whole tensor with known ones."""
         for index, name in facts.writes:
             target = args[index] if index < len(args) else kwargs.get(name)
             for tensor in tensors((target,)):
@@ -225,7 +225,7 @@ class Computing:
     def with_known_indices(
         self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Replace known masks among indices by the positions that they stand for."""
+        """Replace known masks among indices by the positions of their true elements."""
         if (
             facts.kind is Kind.IN_PLACE
             or not hasattr(facts.func, "_schema")
@@ -254,9 +254,9 @@ class Computing:
                 facts.func(blank, *((value, *args[2:]) if len(args) > 1 else ()))
 
     def _makes_small(self, facts: Facts, answer: Any) -> bool:
-        """Tell whether an operator without tensors makes a small one, by the answer that it got before.
+        """Return whether an operator without tensor arguments makes a small tensor, by its cached result.
 
-        What is taken for data is made by the program itself, outside of the modules.
+        Tensors that the program itself makes outside of modules may stand for data.
         """
         if not facts.made or answer is None or not hasattr(answer, "size"):
             return False
@@ -307,13 +307,13 @@ class Computing:
         return out
 
     def known(self, tensor: Tensor) -> Tensor | None:
-        """Return the value of a tensor; None: it is not known."""
+        """Return the value of a tensor, or None if it is unknown."""
         with for_real():
             return None if type(tensor) is not DryTensor and tensor.is_meta else self.values.of(tensor)
 
 
 def _fit(tensors: list[Tensor]) -> bool:
-    """Tell whether tensors hold integers, and not too many for a result to be computed, broadcast."""
+    """Return whether tensors hold integers, and few enough to compute their broadcast result."""
     if any(t.dtype not in _INTEGERS for t in tensors) or sum(t.numel() for t in tensors) > LIMIT_OF_INTEGERS:
         return False
     try:

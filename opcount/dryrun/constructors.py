@@ -1,4 +1,4 @@
-"""Tensor subclasses that a program makes of fake tensors: PyTorch would give a second Python object to one tensor."""
+"""Make instances of tensor subclasses from fake tensors, without a second Python object for one tensor."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _as_subclass(tensor: Tensor, cls: Any) -> Any:
 
 
 class _MakeSubclass:
-    """Stands as ``torch.Tensor._make_subclass``, but for PyTorch's own code."""
+    """Replacement for ``torch.Tensor._make_subclass``; PyTorch's own code gets the original."""
 
     def __get__(self, _instance: object, _owner: type) -> Any:
         of_torch = sys._getframe(1).f_globals.get("__name__", "").startswith("torch.")
@@ -44,7 +44,7 @@ _PATCHES = Patches({(Tensor, "_make_subclass"): _MakeSubclass(), (Tensor, "as_su
 
 @contextmanager
 def subclasses_of_fakes() -> Iterator[None]:
-    """Let programs make objects of their tensor subclasses."""
+    """Monkeypatch the constructors of tensor subclasses."""
     with Undo() as undo:
         _PATCHES.use(undo)
         yield

@@ -1,4 +1,4 @@
-"""Containers that hold what they held: put back in place, whatever a class of the program's does beside."""
+"""Restore the contents of containers in place, without calling methods that the program's subclasses override."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     Undo = tuple[Callable[[Any, Any], None], Any, Any]
-    """What puts an object back, the object, and what it was."""
+    """A function that restores an object, the object, and its earlier contents."""
 
 ATOMS = {
     int, float, complex, bool, str, bytes, type(None), type, types.ModuleType, types.BuiltinFunctionType, range,
     torch.dtype, torch.device, torch.Size, Tensor, nn.Parameter, torch.Generator, types.BuiltinMethodType,
 }  # fmt: skip
-"""Types in which nothing is found."""
+"""Types that hold no other objects of the program."""
 
 
 _KINDS: tuple[Any, ...] = (OrderedDict, dict, list, deque, set, tuple)
 
 
 def empty_again(containers: list[Any], _before: None) -> None:
-    """Have containers hold nothing."""
+    """Clear containers that were empty."""
     for container in containers:
         if len(container):
             container.clear()
 
 
 def items_of(container: Any) -> Any:
-    """Return the items of a dict, the values of another container, and call nothing of a class of the program's."""
+    """Return the items of a dict or the values of another container, without calling overridden methods."""
     kind = _kind_of(container)
     return dict(kind.items(container)) if kind in (dict, OrderedDict) else list(kind.__iter__(container))
 
 
 def put_back_dict(now: dict[Any, Any], before: dict[Any, Any]) -> None:
-    """Have a dict hold what it held, in that order."""
+    """Restore the items of a dict and their order."""
     kind = _kind_of(now)
     if is_same(kind.keys(now), before) and is_same(kind.values(now), before.values()):
         return
@@ -55,7 +55,7 @@ def put_back_dict(now: dict[Any, Any], before: dict[Any, Any]) -> None:
 
 
 def put_back_list(now: Any, before: list[Any]) -> None:
-    """Have a list or a deque hold what it held."""
+    """Restore the items of a list or a deque."""
     kind = _kind_of(now)
     if is_same(list(kind.__iter__(now)), before):
         return
@@ -64,14 +64,14 @@ def put_back_list(now: Any, before: list[Any]) -> None:
 
 
 def put_back_set(now: Any, before: list[Any]) -> None:
-    """Have a set hold what it held."""
+    """Restore the items of a set."""
     if set(set.__iter__(now)) != set(before):
         set.intersection_update(now, before)
         set.update(now, before)
 
 
 def is_same(now: Any, before: Any) -> bool:
-    """Tell whether two collections hold the same objects."""
+    """Return whether two collections hold the same objects in the same order."""
     return len(now) == len(before) and all(map(is_, now, before))
 
 
@@ -81,12 +81,12 @@ def _kind_of(container: Any) -> Any:
 
 
 def put_back_buffer(now: Any, before: Any) -> None:
-    """Have an array of numbers hold what it held."""
+    """Restore the numbers of an array."""
     now[... if isinstance(now, np.ndarray) else slice(None)] = before
 
 
 def put_back(undo: Iterable[Undo]) -> list[Exception]:
-    """Put everything back, whatever happens to the others; return what was raised."""
+    """Restore everything, even after an exception; return the exceptions."""
     errors: list[Exception] = []
     for restore, now, before in undo:
         try:
@@ -97,7 +97,7 @@ def put_back(undo: Iterable[Undo]) -> list[Exception]:
 
 
 def content_of(cell: types.CellType) -> Any:
-    """Return what a cell of a closure holds; None if it is empty."""
+    """Return the contents of a closure's cell, or None if it is empty."""
     try:
         return cell.cell_contents
     except ValueError:

@@ -1,4 +1,4 @@
-"""Dtypes that kernels refuse and shape functions take: a dry run raises what a real run raises."""
+"""Checks for dtypes that kernels refuse and shape functions accept: a dry run raises as a real run does."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _INT, _LONG, _BYTE, _BOOL = torch.int32, torch.int64, torch.uint8, torch.bool
 _INDEX = (_INT, _LONG)
 
 _MIXED = (torch.bfloat16, torch.float16)
-"""Dtypes of data that norms on the CPU take together with parameters in single precision."""
+"""Dtypes that norms on the CPU combine with parameters in single precision."""
 
 
 def _is_integer(where: int, allowed: tuple[torch.dtype, ...], error: type[Exception], name: str, args: Any) -> None:
-    """Refuse indices of another dtype than the kernel reads."""
+    """Raise for indices with a dtype that the kernel does not read."""
     given = args[where] if len(args) > where else None
     for index in given if isinstance(given, (list, tuple)) else (given,):
         if isinstance(index, Tensor) and index.dtype not in allowed:
@@ -30,14 +30,14 @@ def _is_integer(where: int, allowed: tuple[torch.dtype, ...], error: type[Except
 
 
 def _are_alike(where: tuple[int, ...], name: str, args: Any) -> None:
-    """Refuse operands of two dtypes."""
+    """Raise for operands with different dtypes."""
     dtypes = [args[i].dtype for i in where if len(args) > i and isinstance(args[i], Tensor)]
     if any(dtype != dtypes[0] for dtype in dtypes):
         raise RuntimeError(f"{name}: expected operands of one dtype, got {' and '.join(map(str, dtypes))}")
 
 
 def _suits_a_norm(where: tuple[int, ...], name: str, args: Any) -> None:
-    """Refuse parameters of another dtype than the data, unless the kernel computes with both."""
+    """Raise for parameters whose dtype the kernel does not combine with that of the data."""
     x = args[0]
     for parameter in (args[i] for i in where if len(args) > i and isinstance(args[i], Tensor)):
         mixed = x.dtype in _MIXED and parameter.dtype is torch.float32
@@ -46,7 +46,7 @@ def _suits_a_norm(where: tuple[int, ...], name: str, args: Any) -> None:
 
 
 def _has_fractions(error: type[Exception], name: str, args: Any) -> None:
-    """Refuse integers."""
+    """Raise for integers."""
     if not (args[0].dtype.is_floating_point or args[0].dtype.is_complex):
         raise error(f"{name}: not implemented for {args[0].dtype}")
 
@@ -80,11 +80,11 @@ _CHECKS: dict[str, Check] = {
     **dict.fromkeys(("_softmax", "_log_softmax", "gelu", "silu"), partial(_has_fractions, NotImplementedError)),
     **dict.fromkeys(("std", "var"), partial(_has_fractions, RuntimeError)),
 }
-"""By the operator's name, in-place or not."""
+"""Checks by the operator's name, without the underscore of in-place variants."""
 
 
 def check_of(func: Any) -> Callable[[tuple[Any, ...]], None] | None:
-    """Return what raises for arguments of dtypes that an operator's kernel does not take; None: all are taken."""
+    """Return the check for an operator's arguments, or None if there is none."""
     schema = getattr(func, "_schema", None)
     if schema is None or not schema.name.startswith("aten::"):
         return None

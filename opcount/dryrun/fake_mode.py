@@ -1,4 +1,4 @@
-"""A fake tensor mode that several threads may be in at once: what it notes while it runs is each thread's own."""
+"""A fake tensor mode for several threads at once: its state is thread-local."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _Notes(threading.local):
-    """What PyTorch keeps on the mode, as if one thread alone were in it."""
+    """Thread-local state that PyTorch keeps on the mode itself."""
 
     def __init__(self) -> None:
         self.in_kernel_invocation = False
@@ -30,7 +30,7 @@ class _Notes(threading.local):
 
 
 def _of_each_thread(name: str) -> Any:
-    """Return a property whose getter is no Python: nothing is interrupted in it, while the mode is left."""
+    """Return a property with a getter in C, which no signal handler can interrupt on leaving the mode."""
 
     def write(self: DryMode, value: Any) -> None:
         setattr(self._notes, name, value)
@@ -39,7 +39,7 @@ def _of_each_thread(name: str) -> Any:
 
 
 class DryMode(FakeTensorMode):
-    """The fake tensor mode of a dry run, on all its threads; a copy of a tensor is of the same one."""
+    """Fake tensor mode of a dry run on all its threads; copied tensors share it."""
 
     in_kernel_invocation = _of_each_thread("in_kernel_invocation")
     enter_stack = _of_each_thread("enter_stack")
@@ -59,7 +59,7 @@ class DryMode(FakeTensorMode):
 
 
 class _Places(threading.local):
-    """The fake tensor modes of a thread, the last of which is in effect; the first is from outside, or None."""
+    """Fake tensor modes of a thread: the first is from outside, or None; the last is active."""
 
     def __init__(self) -> None:
         self.modes: list[Any] = []
@@ -69,7 +69,7 @@ _PLACES = _Places()
 
 
 def put_on_thread(mode: DryMode) -> None:
-    """Put a mode in effect on this thread, without PyTorch's flags for dynamo, which are the process's."""
+    """Activate a mode on this thread, without setting PyTorch's process-wide flags for dynamo."""
     before = take_infra_mode(FAKE_MODE)
     if not _PLACES.modes:
         _PLACES.modes.append(before)
@@ -78,7 +78,7 @@ def put_on_thread(mode: DryMode) -> None:
 
 
 def take_off_thread(mode: DryMode) -> None:
-    """Take a mode off this thread, in whatever order several end; without an effect the second time."""
+    """Deactivate a mode on this thread; several may end in any order. Idempotent."""
     modes = _PLACES.modes
     if mode not in modes:
         return
@@ -93,7 +93,7 @@ def take_off_thread(mode: DryMode) -> None:
 
 @contextmanager
 def outside(mode: DryMode) -> Iterator[None]:
-    """Run operators as if a mode were not in effect on this thread."""
+    """Run operators with a mode deactivated on this thread."""
     current = take_infra_mode(FAKE_MODE)
     try:
         if current is not None and current is not mode:

@@ -1,4 +1,4 @@
-"""Fake tensors made in a tenth of the time that their constructor takes to check its arguments."""
+"""Make fake tensors without the checks of their constructor, in a tenth of its time."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ PLAIN = {Tensor, torch.nn.Parameter, getattr(torch.nn, "Buffer", Tensor)}
 
 _REFUSE_DATA: Callable[[Tensor], object] = refuse_data_pointer
 _WARN_OF_DATA: Callable[[Tensor], object] = warn_of_data_pointer
-"""Who asks a fake tensor for its memory is warned, or refused, as PyTorch is configured."""
+"""Make access to the tensor's data pointer warn or raise, as PyTorch is configured."""
 
 _ATTRIBUTES: dict[torch.device, dict[str, Any]] = {}
-"""What every new fake tensor on a device has, whatever its mode."""
+"""Attributes of a new fake tensor by device, the same under every mode."""
 
 
 class Fakes:
-    """Makes the fake tensors of one dry run.
+    """Factory for the fake tensors of one dry run.
 
     Args:
-        kind: Their class.
+        kind: Class of the tensors.
     """
 
     def __init__(self, kind: type[FakeTensor] = DryTensor) -> None:
@@ -56,7 +56,7 @@ class Fakes:
         offset: int = 0,
         storage: torch.UntypedStorage | None = None,
     ) -> Any:
-        """Return a new fake tensor, a view if ``storage`` is given; call it with dispatch modes off."""
+        """Return a new fake tensor, a view of ``storage`` if that is given; call it with dispatch modes off."""
         elem = torch.empty_strided(size, stride, dtype=dtype, device="meta")
         if storage is not None:
             elem.set_(storage, offset, size, stride)
@@ -86,12 +86,12 @@ class Fakes:
         return fake
 
     def unobserved(self, value: Any) -> Any:
-        """Make results ones of a dry run, to which PyTorch holds no weak references: a module casts no others twice."""
+        """Convert results to dry tensors, and drop PyTorch's weak references to them, which keep modules from casts."""
         self.mode.fake_tensor_converter.meta_converter.tensor_memo.clear()
         return self.dry(value)
 
     def dry(self, value: Any) -> Any:
-        """Make the fake tensors among results ones of a dry run; those of another mode are the program's."""
+        """Convert the fake tensors of this mode among results to dry tensors."""
         if type(value) is FakeTensor:
             if value.fake_mode is self.mode:
                 value.__class__ = DryZeros if is_zero_tensor(value) else DryTensor
@@ -102,7 +102,7 @@ class Fakes:
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Tell whether a fake tensor says all about a tensor: strided, real numbers, of PyTorch's own classes."""
+    """Return whether a tensor is strided, holds real numbers and has a class of PyTorch."""
     if type(tensor) not in PLAIN and not isinstance(tensor, FakeTensor):
         return False
     if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
@@ -111,12 +111,12 @@ def is_plain(tensor: Tensor) -> bool:
 
 
 def can_be_faked(tensor: Tensor) -> bool:
-    """Tell whether a fake tensor can stand for a real one in an operator."""
+    """Return whether a fake tensor can replace a real one in an operator."""
     if not stands_for_data(type(tensor)) or tensor.layout is not torch.strided or tensor.is_nested:
         return False
     return not (tensor.is_quantized or tensor.is_conj() or tensor.is_neg())
 
 
 def active_mode() -> FakeTensorMode | None:
-    """Return what makes the fake tensors of this thread; each of them holds it."""
+    """Return the fake tensor mode that is active on this thread."""
     return infra_mode(FAKE_MODE)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Functions with a ``functools.lru_cache`` in Python modules, found once for each: also those in a large library."""
+"""Find functions with a ``functools.lru_cache``, once for each Python module."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _FOUND: dict[str, tuple[int, tuple[Any, ...]]] = {}
-"""Of each Python module: how many names it has, and the functions with a cache that these names lead to."""
+"""Number of names and functions with a cache, by Python module."""
 
 
 def caches_of(name: str) -> tuple[Any, ...]:
-    """Return the functions with a cache that a Python module defines, imports or wraps, in its classes, too."""
+    """Return the functions with a cache that a Python module or its classes define, import or wrap."""
     module = sys.modules.get(name)
     if module is None:
         return ()
@@ -31,7 +31,7 @@ def caches_of(name: str) -> tuple[Any, ...]:
 
 
 def _caches_in(value: Any) -> Iterator[Any]:
-    """Yield a function with a cache, and those in the closure of one that wraps it."""
+    """Yield a function with a cache, or those in a wrapper's closure."""
     value = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
     value = value.fget if isinstance(value, property) else value
     if isinstance(value, Cache):

@@ -1,4 +1,4 @@
-"""Importing while tensors have no values: what a module makes for itself when it is imported is to be real."""
+"""Import modules outside of a dry run: tensors that they make at import time have to be real."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def imports_undisturbed() -> Iterator[None]:
-    """Run the code of modules that are imported inside as if the block had no device and no mode of its own.
+    """Run the code of imported modules without the block's device and modes.
 
-    A module stays when the block is left: a constant on the meta device, or a fake one, would be found by all who
-    use the module later.
+    A module outlives the block, and so would a fake constant, or one on the meta device.
     """
     finder = _Finder(getattr(torch, "get_default_device", lambda: torch.device("cpu"))())  # PyTorch 2.3
     with disabled_modes():
@@ -42,7 +41,7 @@ def _remove(finder: _Finder) -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds modules as the other finders do, and has their loaders run them outside of the block's modes."""
+    """Finder that delegates to the others, and wraps their loaders."""
 
     def __init__(self, device: torch.device) -> None:
         self.active = True

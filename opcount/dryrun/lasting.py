@@ -1,4 +1,4 @@
-"""A dry run that lasts until the last counter in it is left, in whatever order its counters are left."""
+"""A dry run that ends with its last counter, in whatever order counters end."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from opcount.undo import Undo
 
 
 class Lasting:
-    """What ends a dry run, and the counters of its thread that are in it.
+    """Reference count of a dry run by its counters.
 
     Attributes:
-        undo: Ends it.
+        undo: Ends the dry run.
     """
 
     def __init__(self) -> None:
@@ -20,12 +20,12 @@ class Lasting:
         self._users: dict[Undo, int] = {}
 
     def join(self, user: Undo) -> None:
-        """Be in it until a counter's steps have run."""
+        """Count a counter until its steps have run."""
         user.add(partial(self._users.pop, user, None))
         self._users[user] = get_ident()
 
     def leave(self, owner: Undo) -> None:
-        """End it, or let another counter that is still in it do so, as the last of its steps."""
+        """End the dry run, or leave that to a remaining counter of this thread as its last step."""
         heir = next((user for user, thread in reversed(self._users.items()) if thread == get_ident()), None)
         if heir is None:
             self.undo.run(owner.error)

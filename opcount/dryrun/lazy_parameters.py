@@ -1,8 +1,8 @@
-"""Parameters and buffers that get their shape in a dry run: they stay the objects that the program knows.
+"""Materialize lazy parameters and buffers in place, so that they stay the objects that the program holds.
 
-An `UninitializedParameter` becomes a `Parameter` in place: it gets another memory and another class. It does so in a
-dry run, too, with real memory, to which nothing is written, and of unknown values. What the program has listed before
-(in an optimizer, as inputs of ``torch.autograd.grad``, in another module) is what forward uses.
+An `UninitializedParameter` becomes a `Parameter` in place: it gets other memory and another class. In a dry run it gets
+real memory with unknown values, to which nothing is written. So forward uses the objects that an optimizer, another
+module or the inputs of ``torch.autograd.grad`` hold.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SEEN = {
     Tensor.half, Tensor.float, Tensor.double, Tensor.char, Tensor.short, Tensor.int, Tensor.long, Tensor.cuda,
     Tensor.cpu, Tensor.to, Tensor.copy_,
 }  # fmt: skip
-"""Functions of tensors without a shape that dispatch modes see."""
+"""Functions on uninitialized tensors that dispatch modes see."""
 
 
 @functools.wraps(_materialize)
@@ -56,7 +56,7 @@ def _materialize_in_place(tensor: Any, shape: Any, device: Any = None, dtype: An
 
 
 def _making(original: Callable[..., Any]) -> Any:
-    """Patch how tensors without a shape are made: from real ones, which become them."""
+    """Patch the constructor of uninitialized tensors, which gives a real tensor another class."""
 
     @functools.wraps(original)
     def make(cls: Any, requires_grad: Any = None, device: Any = None, dtype: Any = None, **kwargs: Any) -> Any:
@@ -72,7 +72,7 @@ def _making(original: Callable[..., Any]) -> Any:
 
 
 def _on_no_elements(cls: Any, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-    """Run a function on a tensor without a shape for real: it has no elements."""
+    """Run a function on an uninitialized tensor for real: it has no elements."""
     if active_guard() is None:
         return _function(cls, func, types, args, kwargs)
     if func in _SEEN:
@@ -84,7 +84,7 @@ def _on_no_elements(cls: Any, func: Any, types: Any, args: tuple[Any, ...] = (),
 
 
 def _plain(value: Any) -> Any:
-    """Return what dispatch modes are shown of a tensor without a shape."""
+    """Return the plain tensor in an uninitialized one, for dispatch modes."""
     if not is_lazy(value):
         return value
     with subclass_functions_disabled():
@@ -102,7 +102,7 @@ _PATCHES = Patches(
 
 @contextmanager
 def lazy_parameters_in_place() -> Iterator[None]:
-    """Let tensors without a shape be made, cast and given a shape."""
+    """Monkeypatch construction, casts and materialization of uninitialized tensors."""
     with Undo() as undo:
         _PATCHES.use(undo)
         yield

@@ -1,4 +1,4 @@
-"""Real tensors that a backward reaches in a dry run: what it did to them is undone."""
+"""Restore real tensors that a backward reaches in a dry run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from opcount.dryrun.containers import Undo
 
     Hooks = dict[str, tuple[dict[int, Any], dict[int, Any]]]
-    """Dicts of hooks, by the attribute that has them, and what they held."""
+    """Dicts of hooks and their earlier contents, by attribute."""
 
     Leaf = tuple[Tensor, bool, Tensor | None, bool, dict[str, Any], Hooks]
     """A tensor, whether it is a leaf, its gradient, whether it requires one, its attributes, and its hooks."""
@@ -31,10 +31,10 @@ _NO_HOOKS: Hooks = {}
 
 
 class Leaves:
-    """Tensors with their gradients, as they were when the dry run first saw them.
+    """Snapshot of tensors and their gradients, taken when the dry run first sees them.
 
     Attributes:
-        plain: The ids of those that are strided and of PyTorch's own classes.
+        plain: Ids of strided tensors with a class of PyTorch.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Leaves:
         self._lazy: dict[int, tuple[Tensor, type, Tensor]] = {}
 
     def note(self, tensor: Tensor) -> None:
-        """Remember a tensor that an operator was given, unless it was made by one."""
+        """Remember an operator's argument if it is a leaf."""
         if id(tensor) not in self._leaves and tensor.is_leaf and not is_wrapped(tensor):
             with dispatch_disabled():
                 self.add(tensor)
@@ -55,7 +55,7 @@ class Leaves:
             self.add(tensor)
 
     def keep_data(self, tensor: Tensor) -> bool:
-        """Remember the data of a tensor that gets others; tell whether they can be put back."""
+        """Remember a tensor's data before it is replaced; return whether it can be restored."""
         if is_wrapped(tensor):
             return True
         if is_lazy(tensor):
@@ -69,19 +69,19 @@ class Leaves:
         return True
 
     def note_plain(self, tensor: Tensor) -> None:
-        """Know that a remembered tensor is by now a strided one of PyTorch's own classes."""
+        """Note that a remembered tensor has become strided, with a class of PyTorch."""
         if is_plain(tensor):
             self.plain.add(id(tensor))
 
     def note_written(self, tensor: Tensor) -> None:
-        """Remember a tensor that is written to: autograd then takes it, or what it is a view of, for a result."""
+        """Remember a tensor, or its base, before a write: autograd then gives it a ``grad_fn``."""
         original = base_of(tensor) if is_view(tensor) else None
         base = tensor if original is None else original
         if type(base) in PLAIN and not is_wrapped(base):
             self.note(base)
 
     def add(self, tensor: Tensor) -> None:
-        """Remember a tensor, as it was at first; call it with dispatch modes off."""
+        """Remember a tensor once; call it with dispatch modes off."""
         name = id(tensor)
         if name in self._leaves:
             return
@@ -93,7 +93,7 @@ class Leaves:
         self._leaves[name] = (tensor, is_leaf, grad, tensor.requires_grad, vars(tensor).copy(), hooks)
 
     def restoring(self) -> list[Undo]:
-        """Return what puts each tensor back."""
+        """Return the steps that restore the tensors."""
         of_data = [(_restore_data, self._leaves[name][0], data) for name, data in self._data.items()]
         shapeless = [(_restore_shapeless, tensor, data) for tensor, _, data in self._lazy.values()]
         leaves = [(_restore, leaf[0], leaf) for leaf in self._leaves.values()]
@@ -102,7 +102,7 @@ class Leaves:
 
 
 def _restore_shapeless(tensor: Tensor, data: Tensor) -> None:
-    """Take its shape from a tensor; with another dtype in between, autograd forgets the shape of its gradient, too."""
+    """Make a tensor uninitialized again; another dtype in between resets the shape that autograd expects."""
     other = torch.float32 if data.dtype is torch.float64 else torch.float64
     tensor.data = torch.empty(0, dtype=other, device=data.device)
     tensor.data = data
@@ -115,9 +115,6 @@ def _restore_class(tensor: Tensor, kind: type) -> None:
 def _restore_data(tensor: Tensor, data: Tensor) -> None:
     if tensor.is_meta or tensor.dtype != data.dtype or tensor.data_ptr() != data.data_ptr():
         tensor.data = data
-
-
-"""Whether a tensor stands for another one in a function transform: it has no memory, and ends with the transform."""
 
 
 def _restore(tensor: Tensor, before: Leaf) -> None:

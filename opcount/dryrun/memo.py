@@ -1,8 +1,8 @@
-"""Answers an operator from memory when one with the same arguments was seen before.
+"""Memoize what operators return for fake tensors.
 
-Most of a fake tensor's time goes into finding out what an operator returns. That depends on the shapes,
-strides and dtypes of its arguments alone, unless it aliases, mutates or looks at values; so for all others the
-first answer is remembered. Where the values of all arguments are known and small, the operator is computed.
+Fake tensors spend most of their time on the shapes of results. Unless an operator aliases, mutates or depends on
+values, these depend on the shapes, strides and dtypes of its arguments alone, and are cached. An operator whose
+arguments are all small and known is computed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn import Parameter
 
 from opcount._torch.dispatch import METHODS, TorchDispatchMode, below_autograd, dispatch_disabled
 from opcount._torch.fake import FakeTensor, unset_fake_temporarily
-from opcount.dryrun.courses import COURSES, rule_of
+from opcount.dryrun.control_flow import CONTROL_FLOW, rule_of
 from opcount.dryrun.expected_results import as_factorized, as_finite
 from opcount.dryrun.fake_mode import outside
 from opcount.dryrun.fakes import CPU, PLAIN, can_be_faked
@@ -45,24 +45,24 @@ _SCALARS = {int, float, bool, str, torch.dtype, torch.device, torch.layout, torc
 _DEVICE = torch.ops.prim.device.default
 
 _FRESH, _VIEW, _IN_PLACE, _LIFTED, _OTHER = Kind
-"""The kinds by names of their own: to get one from its class takes as long as a part of a key."""
+"""Members of `Kind` as globals: an attribute of an enum takes as long as a part of a cache key."""
 
 _FACTS: dict[int, Facts] = {}
-"""What is known of operators, by ``id``, which is theirs as long as they are here: their own hash takes long."""
+"""Facts by the ``id`` of an operator, which they keep alive: its own hash is slow."""
 
 _ANSWERS: dict[Hashable, Any] = {}
-"""What calls returned; shapes alone, so that they serve every dry run of the process."""
+"""Cached shapes of results, valid for every dry run of the process."""
 
 _TRAINS = 5
-"""Position at which operators that write without saying so, which are batch norms, are told whether they train."""
+"""Position of ``training`` among the arguments of batch norms, which write to undeclared arguments."""
 
 _CAPACITY = 1 << 17
 
 _requires_grad: Any = METHODS.requires_grad.__get__
-"""PyTorch's own attribute, without a way through the one that a dry run puts before it."""
+"""Getter of PyTorch's own attribute, which a dry run monkeypatches."""
 
 _ANY = Tensor()
-"""Stands for arguments that were not looked at."""
+"""Placeholder for arguments of an uncacheable call."""
 
 
 class _UncacheableError(Exception):
@@ -70,15 +70,15 @@ class _UncacheableError(Exception):
 
 
 class Memo(TorchDispatchMode):
-    """Remembers what operators return.
+    """Dispatch mode that returns memoized results.
 
     Args:
-        fakes: Make the tensors that are answered.
-        twins: Stand for real tensors.
-        leaves: Are told of real tensors whose gradients a backward would set.
-        refusals: Refuse operators that need values.
-        computing: Computes what is known.
-        threads: Where it answers.
+        fakes: Makes results.
+        twins: Replaces real tensors.
+        leaves: Remembers real tensors whose gradients a backward would set.
+        refusals: Refuses operators that need values.
+        computing: Computes on known values.
+        threads: Knows on which threads the mode is active.
     """
 
     supports_higher_order_operators = True
@@ -127,20 +127,20 @@ class Memo(TorchDispatchMode):
         return self._ask(func, args, kwargs or {}) if out is UNKNOWN else out
 
     def join(self, undo: Undo) -> None:
-        """Answer on this thread, too, until the steps have run."""
+        """Activate the mode on this thread until the steps have run."""
         self._threads.join(self, undo)
 
     def share(self, user: Undo) -> None:
         """Answer another counter, for as long as the dry run lasts; one that a counter began lasts for all in it."""
 
     def end(self) -> None:
-        """Let operators run that a thread still brings here."""
+        """Run operators as they are, for threads that still have the mode on their stack."""
         self.is_dry_run = False
 
     def recall(  # noqa: C901, PLR0911, PLR0912  (in parts, each would cost a call)
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None
     ) -> Any:
-        """Return what an operator returns, or `UNKNOWN` if PyTorch has to be asked."""
+        """Return the result of an operator, or `UNKNOWN` if PyTorch has to be asked."""
         if func is _DEVICE and isinstance(args[0], FakeTensor):
             return args[0].fake_device
         facts = _FACTS.get(id(func)) or _learn(func)
@@ -193,7 +193,7 @@ class Memo(TorchDispatchMode):
         return out if facts.info is None else as_factorized(self._computing.values, facts.info, out)
 
     def _view(self, tensor: Tensor, answer: Any, *, known: bool) -> Any:
-        """Return views of a fake tensor; what was made outside of inference mode has views that are, too."""
+        """Return views of a fake tensor; they are inference tensors only if it is one."""
         with dispatch_disabled():
             if torch.is_inference_mode_enabled() and not tensor.is_inference():
                 with torch.inference_mode(mode=False):
@@ -209,7 +209,7 @@ class Memo(TorchDispatchMode):
         return view
 
     def _view_of_real(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return a view of a real tensor: nothing is computed, and nothing writes to it in a dry run."""
+        """Return a view of a real tensor, to which nothing writes in a dry run."""
         tensor: Tensor = args[0]
         if not isinstance(tensor, Tensor) or tensor.is_meta or not stands_for_data(type(tensor)):
             return UNKNOWN
@@ -227,10 +227,10 @@ class Memo(TorchDispatchMode):
             return self._ask_plain(func, args, kwargs) if out is UNKNOWN else out
 
     def _ask_plain(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        course = COURSES.get(func)
-        if course is not None:
+        control_flow = CONTROL_FLOW.get(func)
+        if control_flow is not None:
             with self:
-                return course(*args, **kwargs)
+                return control_flow(*args, **kwargs)
         rule = rule_of(func)
         if rule is not None:
             with unset_fake_temporarily():
@@ -270,7 +270,7 @@ class Memo(TorchDispatchMode):
         return self._given_back(facts, out, real)
 
     def _given_back(self, facts: Facts, out: Any, real: dict[int, Tensor]) -> Any:
-        """Return what the program gets: the real tensor for its twin."""
+        """Return the results with real tensors in place of their twins."""
         if facts.info is not None and not facts.writes:
             return as_factorized(self._computing.values, facts.info, out)
         return real.get(id(out), out) if real else out
@@ -289,14 +289,14 @@ class Memo(TorchDispatchMode):
 
     @staticmethod
     def _mark_views(args: tuple[Any, ...], out: Any) -> None:
-        """Note that views of what is known are known."""
+        """Mark views of known tensors as known."""
         if args and type(args[0]) is DryTensor and args[0].known and shares_memory(out, args):
             for view in tensors((out,)):
                 if type(view) is DryTensor:
                     view.known = True
 
     def _lift(self, tensor: Tensor) -> Any:
-        """Return a fake tensor, with its value, for one that ``torch.tensor`` has made."""
+        """Return a fake tensor with the value of one that ``torch.tensor`` has made."""
         if type(tensor) is not Tensor or not can_be_faked(tensor) or tensor.is_meta:
             return UNKNOWN
         return self._computing.wrap(tensor)
@@ -304,7 +304,7 @@ class Memo(TorchDispatchMode):
     def _to_fake(self, value: Any, real: dict[int, Tensor], facts: Facts) -> Any:
         """Replace real tensors by their twins, and the meta device by the CPU.
 
-        In a product a dense tensor of the same size stands for a sparse one: so is the result.
+        In a product, a dense tensor of the same size replaces a sparse one, since the result is dense.
         """
         if isinstance(value, Tensor):
             if type(value) is DryTensor:
@@ -331,7 +331,7 @@ class Memo(TorchDispatchMode):
                 self._leaves.note(tensor)
 
     def _key_of(self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
-        """Return what a call is remembered by, as `recall` finds it; None if it is not to be."""
+        """Return the cache key of a call, as `recall` builds it, or None if the call is uncacheable."""
         if facts.kind is _OTHER or facts.kind is _LIFTED:
             return None
         try:
@@ -377,7 +377,7 @@ class Memo(TorchDispatchMode):
 
 
 def _learn(func: Any, kind: Kind | None = None) -> Facts:
-    """Remember the facts about an operator."""
+    """Cache the facts about an operator."""
     facts = facts_of(func)
     known = _FACTS[id(func)] = facts if kind is None else replace(facts, kind=kind)
     return known
@@ -393,5 +393,5 @@ def _is_sparse(tensor: Tensor) -> bool:
 
 
 def _is_odd(tensor: Tensor) -> bool:
-    """Tell whether a tensor is one that fake tensors may not stand for."""
+    """Return whether a tensor cannot be faked."""
     return type(tensor) is not DryTensor and not can_be_faked(tensor)

@@ -1,7 +1,7 @@
-"""Numbers that a dry run does not know: a program may log them and reckon with them, but not decide by them.
+"""Unknown numbers, results of ``tensor.item()``: a program may log them and compute with them, but not decide by them.
 
-A training loop takes the number of its loss, adds it up and prints it. None of that says what runs. Whatever does
-(a comparison, a truth, an index, a plain ``float``) is refused, as the operator that the number came from.
+A training loop sums the numbers of its losses and prints them, which has no effect on what runs. Whatever may have one
+(a comparison, a bool, an index, a plain ``float``) is refused, in the name of the operator that made the number.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ _SAME_KIND = (
     "add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "floordiv", "rfloordiv", "mod", "rmod", "pow",
     "rpow", "neg", "pos", "abs", "round",
 )  # fmt: skip
-"""Methods whose result is a number that is not known either."""
+"""Methods whose result is an unknown number as well."""
 
 _DECIDING = (
     "int", "index", "hash", "trunc", "floor", "ceil", "complex", "divmod",
     "rdivmod", "reduce_ex", "and", "or", "xor", "invert", "lshift", "rshift",
 )  # fmt: skip
-"""Methods by which a program decides, or by which a value leaves."""
+"""Methods by which a program decides, or that return a plain number."""
 
 
 class DryNumber:
-    """Number of a tensor that has no value.
+    """Unknown number.
 
     Args:
         kind: ``float``, ``int`` or ``bool``, for `isinstance`.
-        refuse: Returns the error that says where the number came from.
+        refuse: Returns the error that names the source of the number.
     """
 
     __slots__ = ("_kind", "refusal")
@@ -91,7 +91,7 @@ class DryNumber:
 
     @classmethod
     def __torch_function__(cls, _func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Refuse to give PyTorch a number that is not known."""
+        """Refuse to pass an unknown number to PyTorch."""
         values = (*args, *(kwargs or {}).values())
         raise next(value for value in values if type(value) is DryNumber).refusal()
 
@@ -120,17 +120,17 @@ for _name in _DECIDING:
 
 
 class _Asking(threading.local):
-    """Whether this thread asks for a number that need not be known."""
+    """Thread-local flag: an unknown number is being made."""
 
     leniently = False
 
 
 class Numbers:
-    """What programs get that ask for the number of a tensor.
+    """Results of ``tensor.item()`` in one dry run.
 
     Args:
-        known: Returns the value of a tensor; None: there is none.
-        refusals: Refuse what is decided by a number that is not known.
+        known: Returns the value of a tensor, or None.
+        refusals: Refuses decisions by an unknown number.
     """
 
     def __init__(self, known: Callable[[Tensor], Tensor | None], refusals: Refusals) -> None:
@@ -139,9 +139,9 @@ class Numbers:
         self._asking = _Asking()
 
     def of(self, tensor: Tensor, frame: FrameType) -> Any:
-        """Return a number that is not known, if a program asks for one outside of modules and uses it; else None.
+        """Return an unknown number for a program that uses one outside of modules, else None.
 
-        What a module asks for decides how it goes on.
+        Inside modules such numbers decide what runs.
         """
         dtype = tensor.dtype
         if dtype is torch.bool or dtype.is_complex or tensor.numel() != 1 or self._refusals.in_module:
@@ -156,7 +156,7 @@ class Numbers:
         return DryNumber(float if dtype.is_floating_point else int, self._refusals.later(_SCALAR))
 
     def asked(self, tensor: Tensor, frame: FrameType | None) -> Any:
-        """Return what is given in place of a number that is not known, or `UNKNOWN`."""
+        """Return a replacement for an unknown number, or `UNKNOWN`."""
         if self._asking.leniently:
             return 0
         frame = asking(frame)
@@ -165,13 +165,13 @@ class Numbers:
 
 
 def _is_used(frame: FrameType) -> bool:
-    """Return whether a frame itself uses what the function returns that it is calling, and does not pass it on."""
+    """Return whether a frame itself uses the result of the function that it is calling, and does not pass it on."""
     following = instruction_at(frame.f_code, frame.f_lasti, 1)
     return following is not None and following.opname not in {"POP_TOP", "RETURN_VALUE"}
 
 
 def _formats(frame: FrameType) -> bool:
-    """Tell whether a frame is formatting by ``%``."""
+    """Return whether a frame is formatting by ``%``."""
     instruction = instruction_at(frame.f_code, frame.f_lasti)
     return instruction is not None and (
         instruction.opname == "BINARY_MODULO" or (instruction.opname == "BINARY_OP" and instruction.argrepr == "%")

@@ -1,4 +1,4 @@
-"""``one_hot`` of what has no value: on a fake tensor PyTorch compares where it would scatter."""
+"""``one_hot`` by scatter, as for real tensors: for fake ones PyTorch runs a comparison."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PATCHES = Patches({(functional, "one_hot"): _one_hot, (NN_FUNCTIONS, "one_hot")
 
 @contextmanager
 def scattered_one_hot() -> Iterator[None]:
-    """Run what a real run runs for ``torch.nn.functional.one_hot``."""
+    """Monkeypatch ``torch.nn.functional.one_hot``."""
     with Undo() as undo:
         _PATCHES.use(undo)
         yield

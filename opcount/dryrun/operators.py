@@ -1,4 +1,4 @@
-"""Facts about operators that decide how a dry run answers them."""
+"""Facts about operators: which of them a dry run computes, memoizes or refuses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DENSE_PRODUCTS = {
 }
 
 _FILLED = {"zeros", "ones", "zeros_like", "ones_like", "new_zeros", "new_ones"}
-"""Operators by which programs make data that stand for others."""
+"""Factories that programs use for placeholder data."""
 
 _FACTORIES = {
     *_FILLED, "arange", "full", "eye", "linspace", "logspace", "scalar_tensor", "tril_indices", "triu_indices",
@@ -45,41 +45,41 @@ _REDUCTIONS = {
 }  # fmt: skip
 
 _TURNS = {"squeeze_", "unsqueeze_", "t_", "transpose_", "swapaxes_", "swapdims_", "as_strided_", "detach_"}
-"""Operators that change how a tensor looks at its memory, and nothing in it."""
+"""In-place operators that change the metadata of a tensor, not its memory."""
 
 _NORMS_BATCHES = {"native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm", "batch_norm", "instance_norm"}
-"""Operators that write to running statistics without saying so in their schema."""
+"""Operators that write to running statistics, undeclared in their schema."""
 
 _ABOUT_STORED = {
     "_coalesce", "coalesce", "_values", "values", "_indices", "indices", "crow_indices", "col_indices", "ccol_indices",
     "row_indices", "_nnz", "sparse_mask", "to_sparse", "_to_sparse",
 }  # fmt: skip
-"""Operators on sparse tensors to which it matters how many elements are stored; so it does to products."""
+"""Operators that depend on the number of stored elements of a sparse tensor, besides products."""
 
 _SIZED_BY_VALUES = {"_pack_padded_sequence", "_pad_packed_sequence", "_ctc_loss", "_ctc_loss_backward"}
 
 _OVERWRITES = {"zero_", "fill_", "copy_"}
 
 _CHECKS = {"_amp_foreach_non_finite_check_and_unscale_": "found_inf"}
-"""Operators that note a failed check in an argument: a dry run takes it to pass, and the argument keeps its value."""
+"""Arguments that report a failed check, by operator; in a dry run they keep their value."""
 
 
 class Kind(Enum):
-    """How an operator's results relate to its arguments."""
+    """Relation of an operator's results to its arguments."""
 
     FRESH = "memory of their own"
     VIEW = "the first argument's memory"
     IN_PLACE = "the first argument itself"
-    LIFTED = "what ``torch.tensor`` made of numbers"
-    OTHER = "not to be remembered"
+    LIFTED = "a tensor that ``torch.tensor`` made of numbers"
+    OTHER = "uncacheable"
 
 
 @dataclass(slots=True)
 class Facts:
-    """What is known of an operator.
+    """Facts about an operator.
 
     Attributes:
-        kind: How its results relate to its arguments.
+        kind: Relation of its results to its arguments.
         func: The operator.
         computes: Whether it is computed where the values of all its arguments are known.
         made: Whether its result does not depend on the values of its arguments.
@@ -162,7 +162,7 @@ def facts_of(func: Any) -> Facts:
 
 
 def stands_for_input(func: Any, dtype: Any) -> bool:
-    """Tell whether what a factory makes is taken for data, of which a dry run has no values."""
+    """Return whether the result of a factory may stand for data, whose values a dry run does not know."""
     return bool(dtype.is_floating_point or dtype.is_complex) and "ones" in schema_of(func).name
 
 

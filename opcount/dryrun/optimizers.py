@@ -1,4 +1,4 @@
-"""Optimizers that step inside a dry run: on what stands in their parameters' place, with a state that is put back."""
+"""Let optimizers step inside a dry run, on the twins of their parameters, and restore their state."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def paired_optimizers(twins: Twins, snapshot: Snapshot, is_here: Callable[[], bool]) -> Iterator[None]:
-    """Let optimizers step on the twins of parameters that have one; groups and state are as before afterwards.
+    """Let optimizers step on the twins of parameters that have one, and restore groups and state on leaving.
 
     Args:
-        twins: Of parameters.
-        snapshot: Puts back what it has noted.
-        is_here: Tells whether this thread is in the dry run.
+        twins: Twins of parameters.
+        snapshot: Restores what it remembers.
+        is_here: Returns whether this thread is in the dry run.
     """
     seen: dict[int, Optimizer] = {}
 
@@ -47,7 +47,7 @@ def paired_optimizers(twins: Twins, snapshot: Snapshot, is_here: Callable[[], bo
 
 
 def _pair(optimizer: Optimizer, twins: Twins) -> None:
-    """Put twins in the place of the parameters that have one."""
+    """Replace parameters by their twins."""
     for group in optimizer.param_groups:
         for index, parameter in enumerate(group["params"]):
             twin = twins.in_place_of(parameter)
@@ -60,7 +60,7 @@ def _pair(optimizer: Optimizer, twins: Twins) -> None:
 def _pair_again(
     optimizer: Optimizer, twins: Twins, /, first: object, closure: Any = None, *args: Any, **kwargs: Any
 ) -> Any:
-    """Return the arguments of a step whose closure runs forward: only then are modules known that were not given."""
+    """Wrap a step's closure to pair parameters again after its forward, which may run modules not seen before."""
     if closure is None:
         return None
 

@@ -1,4 +1,4 @@
-"""Encoders that pack sequences by the values of a padding mask: a dry run, which does not, would count the padding."""
+"""Refuse encoders that pack sequences by a padding mask of unknown values: a dry run would count the padding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def guard_padding(modules: Iterable[nn.Module], known: Callable[[Tensor], Tensor | None], refusals: Refusals) -> None:
-    """Refuse a call of an encoder that would run on nested tensors, unless its mask is known to hide nothing."""
+    """Refuse calls that would run on nested tensors, unless the mask is known to hide nothing."""
 
     def check(encoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         mask = kwargs.get("src_key_padding_mask", args[2] if len(args) > 2 else None)
@@ -34,5 +34,5 @@ def _hides(rows: list[list[float]]) -> bool:
 
 
 def _records(encoder: nn.Module) -> bool:
-    """Tell whether gradients keep the encoder from packing."""
+    """Return whether gradients keep the encoder from packing."""
     return torch.is_grad_enabled() and any(p.requires_grad for p in encoder.parameters())

@@ -1,7 +1,7 @@
-"""Sparse tensors whose pattern is known: how many elements they store depends on their indices alone.
+"""Sparse tensors with known indices, on which the number of stored elements depends.
 
-Such a tensor is a real one in a dry run, whatever is known of its values. Where these are not known it holds ones, its
-memory is noted as of unknown value, and what is computed from it has no value either.
+In a dry run such a tensor is a real one. If its values are unknown, it stores ones, and its memory is marked as of
+unknown value.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _CONSTRUCTORS = {
 _OF_DENSE = {
     "sparse_mask", "mul", "mul_", "div", "div_", "index_select", "_sparse_sum_backward", "_sparse_mask_projection",
 }  # fmt: skip
-"""Operators on a dense and a sparse tensor whose result has the pattern of the sparse one, or a part of it."""
+"""Operators on a dense and a sparse tensor whose result has indices of the sparse one."""
 
 _INDICES = {"_indices", "indices", "crow_indices", "col_indices", "ccol_indices", "row_indices"}
 _QUESTIONS = {"_nnz", "sparse_dim", "dense_dim", "is_coalesced", "_dimI", "_dimV"}
-"""What a pattern answers."""
+"""Queries that depend on the indices alone."""
 
 _SAMPLED = "sparse_sampled_addmm"
 _OF_BAGS = "_embedding_bag_backward"
@@ -50,12 +50,12 @@ _MAKERS = {*_CONSTRUCTORS, _OF_BAGS}
 
 
 class Patterns:
-    """Runs operators that take or make sparse tensors on the CPU.
+    """Run operators on sparse tensors on the CPU.
 
     Args:
-        fakes: Make results that are not sparse.
-        values: Say what is known.
-        refusals: Refuse to write to what is the program's.
+        fakes: Makes dense results.
+        values: Known values.
+        refusals: Refuses writes to tensors of the program.
     """
 
     def __init__(self, fakes: Fakes, values: Values, refusals: Refusals) -> None:
@@ -64,7 +64,7 @@ class Patterns:
         self._refusals = refusals
 
     def own(self, made: Tensor, arguments: Iterable[Tensor]) -> None:
-        """Let the dry run write to a sparse tensor that it has made, unless an argument has the same memory."""
+        """Allow writes to a new sparse tensor, unless it shares memory with an argument."""
         values = stored_values(made)
         if values is not None:
             shared = {memory for tensor in arguments for memory in _memory_of(tensor)}
@@ -72,7 +72,7 @@ class Patterns:
                 self._values.adopt(values)
 
     def run(self, facts: Facts, tensors: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return what an operator returns; `UNKNOWN` without a sparse tensor, or if its pattern is not known."""
+        """Return the result of an operator on sparse tensors with known indices, else `UNKNOWN`."""
         makes = facts.name in _MAKERS or kwargs.get("layout") in LAYOUTS
         if not makes and all(t.layout is torch.strided for t in tensors):
             return UNKNOWN
@@ -104,7 +104,7 @@ class Patterns:
         return self._result(out, name, others, unknown=bool(unknown))
 
     def _may_write(self, facts: Facts, args: tuple[Any, ...]) -> bool:
-        """Tell whether all that an operator writes to are sparse tensors of this dry run; refuse to write to others."""
+        """Return whether an operator writes to sparse tensors alone; refuse writes to tensors of the program."""
         for index, _ in facts.writes:
             target = args[index] if index < len(args) else None
             if not isinstance(target, Tensor) or target.layout not in LAYOUTS:
@@ -116,14 +116,14 @@ class Patterns:
         return True
 
     def _sampled(self, pattern: Tensor, a: Tensor, b: Tensor, *_: Any) -> Any:
-        """Return the products of rows and columns where a pattern stores a value."""
+        """Return a result with the indices of ``pattern``."""
         product = torch.empty(a.shape, device="meta") @ torch.empty(b.shape, device="meta")
         if product.shape != pattern.shape:
             return UNKNOWN
         return self._result(pattern.clone(), _SAMPLED, [pattern], unknown=True)
 
     def _of_bags(self, grad: Tensor, taken: Tensor, *args: Any) -> Any:
-        """Return a gradient that stores a row for each index, but for that of padding."""
+        """Return a gradient that stores a row for each index except padding."""
         rows, sparse, padding = args[4], args[7], args[9] if len(args) > 9 else -1
         indices = self._values.of(taken)
         if not sparse or grad.device != CPU or indices is None:
@@ -148,7 +148,7 @@ class Patterns:
         return self._fake(out) if unknown and name not in _INDICES else out
 
     def _filled(self, value: Any, *, exact: bool) -> Any:
-        """Replace arguments by their values; what has none by ones, in little memory if strides do not matter."""
+        """Replace arguments by their values, and unknown ones by ones, expanded unless ``exact`` strides matter."""
         if isinstance(value, Tensor):
             found = self._values.of(value)
             if found is not None:
@@ -170,7 +170,7 @@ class Patterns:
 
 
 def _needs_patterns_alone(facts: Facts, tensors: list[Tensor], unknown: set[int]) -> bool:
-    """Tell whether neither unknown values nor much computing is needed for what an operator returns."""
+    """Return whether the result needs neither unknown values nor a large product."""
     if unknown and facts.looks:
         return False
     dense = [t for t in tensors if t.layout is torch.strided]

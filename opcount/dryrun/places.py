@@ -1,4 +1,4 @@
-"""Places in which a program keeps objects: each tells what it holds by name, and holds again what it held."""
+"""Places in which a program keeps objects; each can return its contents by name, and restore them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from contextvars import ContextVar
 
 Cache: Any = type(functools.lru_cache(len))
-"""The class of functions that ``functools.lru_cache`` makes."""
+"""Class of functions with a ``functools.lru_cache``."""
 
 _SLOTS: dict[type, tuple[Any, ...]] = {}
 
@@ -22,7 +22,7 @@ class Variables:
     """Some of the variables of a namespace.
 
     Attributes:
-        before: What those of the noted names were that were set.
+        before: Earlier values of the noted names that were set.
     """
 
     def __init__(self, variables: dict[str, Any]) -> None:
@@ -31,7 +31,7 @@ class Variables:
         self.before: dict[str, Any] = {}
 
     def note(self, names: frozenset[str]) -> list[Any]:
-        """Note names, and return what those stand for that are new."""
+        """Note names, and return the values of new ones."""
         new = names - self._names
         self._names |= new
         held = {name: self._variables[name] for name in new & self._variables.keys()}
@@ -39,28 +39,28 @@ class Variables:
         return list(held.values())
 
     def get(self) -> dict[Any, Any]:
-        """Return what they are, without those that are not set."""
+        """Return those that are set."""
         return {name: self._variables[name] for name in self._names if name in self._variables}
 
     def put(self, before: dict[Any, Any]) -> None:
-        """Set them again."""
+        """Restore them."""
         for name in self._names - before.keys():
             self._variables.pop(name, None)
         self._variables.update(before)
 
 
 class Attributes:
-    """The attributes of a class; those in which Python itself notes things are left alone."""
+    """Attributes of a class, except for dunder names."""
 
     def __init__(self, kind: type) -> None:
         self._kind = kind
 
     def get(self) -> dict[Any, Any]:
-        """Return what they are."""
+        """Return them by name."""
         return vars(self._kind).copy()
 
     def put(self, before: dict[Any, Any]) -> None:
-        """Set them again."""
+        """Restore them."""
         now = self.get()
         for name in now.keys() - before.keys():
             if not name.startswith("__"):
@@ -71,13 +71,13 @@ class Attributes:
 
 
 class Cells:
-    """The variables that a function closes over."""
+    """Variables that a function closes over."""
 
     def __init__(self, cells: tuple[types.CellType, ...]) -> None:
         self._cells = cells
 
     def get(self) -> dict[Any, Any]:
-        """Return what they are, without those that are not set."""
+        """Return those that are set."""
         held = {}
         for index, cell in enumerate(self._cells):
             try:
@@ -87,7 +87,7 @@ class Cells:
         return held
 
     def put(self, before: dict[Any, Any]) -> None:
-        """Set them again."""
+        """Restore them."""
         for index, cell in enumerate(self._cells):
             if index in before:
                 cell.cell_contents = before[index]
@@ -96,14 +96,14 @@ class Cells:
 
 
 class Slots:
-    """The attributes that an object has in slots."""
+    """Attributes of an object in slots."""
 
     def __init__(self, value: Any) -> None:
         self._value = value
         self._slots = slots_of(type(value))
 
     def get(self) -> dict[Any, Any]:
-        """Return what they are, without those that are not set."""
+        """Return those that are set."""
         held = {}
         for slot in self._slots:
             try:
@@ -113,7 +113,7 @@ class Slots:
         return held
 
     def put(self, before: dict[Any, Any]) -> None:
-        """Set them again, also on an object that is frozen."""
+        """Restore them, also on a frozen object."""
         now = self.get()
         for slot in now.keys() - before.keys():
             slot.__delete__(self._value)
@@ -123,18 +123,18 @@ class Slots:
 
 
 class Contents:
-    """What a container holds: a dict by key, another one by number."""
+    """Contents of a container: a dict's by key, others by index."""
 
     def __init__(self, container: Any) -> None:
         self._container = container
 
     def get(self) -> dict[Any, Any]:
-        """Return what it holds."""
+        """Return the contents."""
         held = items_of(self._container)
         return held if isinstance(held, dict) else dict(enumerate(held))
 
     def put(self, before: dict[Any, Any]) -> None:
-        """Fill it again."""
+        """Restore the contents."""
         container = self._container
         if isinstance(container, dict):
             put_back_dict(container, before)
@@ -155,24 +155,24 @@ class Context:
             self._default = None
 
     def get(self) -> dict[Any, Any]:
-        """Return what it is, nothing if it is not set."""
+        """Return its value, or nothing if it is not set."""
         value = self._variable.get(self)
         return {} if value is self else {"value": value}
 
     def put(self, before: dict[Any, Any]) -> None:
-        """Set it again; where it was not set, to its default, for nothing takes a value away."""
+        """Restore it; a variable that was not set gets its default, since it cannot be unset."""
         self._variable.set(before.get("value", self._default))
 
 
 class Results:
-    """What a function with an ``lru_cache`` remembers."""
+    """Results in the cache of a function with an ``lru_cache``."""
 
     def __init__(self, cache: Any) -> None:
         self._cache = cache
         self._known = set(self._keys())
 
     def get(self) -> dict[Any, Any]:
-        """Return the results, by ``id``; nothing of an empty cache, as most are."""
+        """Return the results by ``id``."""
         if not self._cache.cache_info().currsize:
             return {}
         held: list[Any] = gc.get_referents(self._cache)
@@ -180,7 +180,7 @@ class Results:
         return {id(result): result for result in (*held, *keys.values()) if result is not keys}
 
     def put(self, _before: dict[Any, Any]) -> None:
-        """Forget what is new; the other results stay."""
+        """Remove new results; keep the others."""
         if self._known:
             keys = self._keys()
             for key in [key for key in keys if key not in self._known]:
@@ -189,7 +189,7 @@ class Results:
             self._cache.cache_clear()
 
     def _keys(self) -> dict[Any, Any]:
-        """Return the table of the cache, which it holds after the results and beside its attributes."""
+        """Return the dict of the cache, the last one among its referents that is not its ``__dict__``."""
         if not self._cache.cache_info().currsize:
             return {}
         tables = [
@@ -199,7 +199,7 @@ class Results:
 
 
 def slots_of(kind: type) -> tuple[Any, ...]:
-    """Return the descriptors of the attributes that objects of a class in Python have in slots."""
+    """Return the slot descriptors of a Python class."""
     known = _SLOTS.get(kind)
     if known is None:
         tables = (vars(base).values() for base in kind.__mro__ if "__slots__" in vars(base))

@@ -1,4 +1,4 @@
-"""Errors of a dry run: which operator, in which module, at which line of the program, and what to do instead."""
+"""Errors of a dry run, which name operator, module, line of the program and remedy."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _SIGNS = (
     "DryNumber",
     "Object of type float is not JSON serializable",
 )
-"""What errors say that real tensors do not raise."""
+"""Parts of messages that only fake tensors cause."""
 
 _INSTALLED = str(Path(torch.__file__).parents[1])
 
@@ -59,10 +59,10 @@ _PACKAGES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
 
 
 class Refusals:
-    """Refuses what fake tensors cannot answer, and remembers the first refusal.
+    """Make errors for operators that fake tensors cannot run, and remember the first.
 
     Args:
-        where: Tells the path of the running module; None outside of all modules.
+        where: Returns the path of the running module, or None outside of all modules.
 
     Attributes:
         first: The first refusal. The program may catch it and go on in a way that a real run would not take.
@@ -74,32 +74,32 @@ class Refusals:
 
     @property
     def module(self) -> str:
-        """Path of the running module; empty in the model itself, and outside of it."""
+        """Path of the running module; empty in the root module and outside of it."""
         return self._where() or ""
 
     @property
     def in_module(self) -> bool:
-        """Whether a module is running."""
+        """True while a module is running."""
         return self._where() is not None
 
     def refuse(
         self, operator: Any, reason: str = "needs the values of its inputs, and a dry run has none"
     ) -> DryRunError:
-        """Return the error that says why an operator is refused."""
+        """Return the error for a refused operator."""
         return self._remember(str(operator), reason, program_line(sys._getframe(1)))
 
     def later(self, operator: Any) -> Callable[[], DryRunError]:
-        """Return what makes the error that refuses an operator which runs now, should its result be needed."""
+        """Return a factory for the error of the current operator, raised only if its result is used."""
         reason = "needs the values of its inputs, and a dry run has none"
         return partial(self._remember, str(operator), reason, program_line(sys._getframe(1)), self.module)
 
     def explain(self, operator: Any, error: Exception, *, odd: bool = False) -> Exception:
-        """Return what to raise for an error of an operator on fake tensors: itself, where a real run raises it, too.
+        """Return the exception to raise for an operator's error: itself if a real run raises it as well.
 
         Args:
             operator: What raised it.
             error: What it raised.
-            odd: Whether it was given a tensor that fake ones may not stand for.
+            odd: Whether an argument cannot be faked.
         """
         if isinstance(error, _NEEDS_VALUES):
             return self.refuse(operator)
@@ -110,7 +110,7 @@ class Refusals:
         return error
 
     def note(self, error: Exception) -> None:
-        """Remember an error that ends what a thread runs, if a real run does not raise it."""
+        """Remember an error that ends a thread's work, if a real run does not raise it."""
         if self.first is not None:
             return
         if isinstance(error, DryRunError):
@@ -120,13 +120,13 @@ class Refusals:
             self._remember("", f"an operation cannot run on fake tensors ({_first_line(error)})", line)
 
     def on_leaving(self, error: Exception) -> DryRunError | None:
-        """Return what to raise for an error that leaves the block; None: itself."""
+        """Return the exception to raise in place of an error that leaves the block, or None for itself."""
         self.note(error)
         first = self.forget()
         return None if isinstance(error, DryRunError) else first
 
     def at_the_end(self) -> DryRunError | None:
-        """Return what to raise on leaving a block that no error leaves; None: nothing was refused."""
+        """Return the exception to raise on a normal exit, or None if nothing was refused."""
         first = self.forget()
         if first is None:
             return None
@@ -138,8 +138,8 @@ class Refusals:
     def forget(self) -> DryRunError | None:
         """Return the first refusal, and forget it.
 
-        Its traceback holds what the program held, fake tensors among it, and these hold what made them: a cycle through
-        autograd's graph, which Python's collector does not see.
+        Its traceback refers to fake tensors, and these to autograd's graph: a cycle that the garbage collector does not
+        see.
         """
         first, self.first = self.first, None
         return first
@@ -157,7 +157,7 @@ class Refusals:
 
 
 def is_of_fakes(error: BaseException) -> bool:
-    """Tell whether an error was raised because a tensor is fake."""
+    """Return whether an error was raised because a tensor is fake."""
     if isinstance(error, (*_NEEDS_VALUES, *_UNABLE)):
         return True
     text = str(error)
@@ -174,7 +174,7 @@ def _raised_by_torch(error: BaseException) -> bool:
 
 
 def program_line(frame: FrameType | None) -> tuple[str, int]:
-    """Return file and line of the innermost frame that is neither PyTorch's nor ours."""
+    """Return file and line of the innermost frame outside of PyTorch and opcount."""
     while frame is not None:
         file = frame.f_code.co_filename
         if not file.startswith((*_PACKAGES, "<")):
@@ -184,12 +184,12 @@ def program_line(frame: FrameType | None) -> tuple[str, int]:
 
 
 def made_by_a_library() -> bool:
-    """Tell whether the innermost frame that is neither PyTorch's nor ours is that of an installed package."""
+    """Return whether the innermost frame outside of PyTorch and opcount is in an installed package."""
     return program_line(sys._getframe(1))[0].startswith(_INSTALLED)
 
 
 def program_line_of(trace: TracebackType | None) -> tuple[str, int]:
-    """Return file and line of the innermost frame of a traceback that is neither PyTorch's nor ours."""
+    """Return file and line of a traceback's innermost frame outside of PyTorch and opcount."""
     found = ("<unknown>", 0)
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename

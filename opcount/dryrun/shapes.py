@@ -1,7 +1,7 @@
-"""Results of operators whose shape functions do not say what their kernels do.
+"""Corrected shape functions, for operators whose kernels return something else.
 
-Some refuse what the kernel takes, some take what it refuses, and some return tensors that it does not return, or lay
-them out otherwise; which products a linear layer turns into depends on that.
+PyTorch's own ones may refuse what the kernel accepts, accept what it refuses, return more tensors than it does, or
+return other strides, on which it depends how a linear layer is computed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _ALIGNMENT = 16
-"""Bytes to which rows of a grouped product are padded."""
+"""Alignment in bytes of the rows of a grouped product."""
 
 
 def grouped_mm(
@@ -31,7 +31,7 @@ def grouped_mm(
     _bias: Tensor | None = None,
     out_dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Return an empty result: of rows where one side is split into groups, of one matrix a group where both are."""
+    """Return an empty result, with a matrix for each group if both operands have as many dimensions."""
     size = [a.shape[-2], b.shape[-1]]
     groups = offs.shape[0] if offs is not None else a.shape[0]
     if a.dim() == b.dim():
@@ -44,7 +44,7 @@ def grouped_mm(
 
 
 def norm(parameters: slice, func: Any, x: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    """Return what the shape function does; statistics are of the dtype of parameters that have another, on the CPU."""
+    """Return the shape function's result; on the CPU, statistics have the dtype of the parameters."""
     out, *rest = func(x, *args)
     found = next((parameter for parameter in args[parameters] if parameter is not None), x)
     if found.dtype != x.dtype and x.device.type == "cpu":
@@ -53,14 +53,14 @@ def norm(parameters: slice, func: Any, x: Tensor, *args: Any) -> tuple[Tensor, .
 
 
 def batch_norm(func: Any, x: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    """Return what the shape function does, laid out as by the kernel: contiguous or channels last, not as the input."""
+    """Return the shape function's result in the kernel's memory format: contiguous or channels last."""
     out, *rest = norm(slice(4), func, x, *args)
     layout = suggest_memory_format(x)
     return torch.empty(out.shape, dtype=out.dtype, device=out.device, memory_format=layout), *rest
 
 
 def view(func: Any, x: Tensor, size: list[int]) -> Tensor:
-    """Return what the shape function does, with the strides that the kernel gives to dimensions of one element."""
+    """Return the shape function's result with the kernel's strides for dimensions of one element."""
     if any(type(n) is not int for n in (*x.shape, *x.stride(), *size)):
         return func(x, size)  # type: ignore[no-any-return]
     with dispatch_disabled():
@@ -74,7 +74,7 @@ def asked_for(func: Any, *args: Any) -> tuple[Tensor | None, ...]:
 
 
 def along(func: Any, x: Tensor, *args: Any, dim: int | None = None, **kwargs: Any) -> Any:
-    """Return what the shape function does, for a dimension that is there."""
+    """Return the shape function's result, after a check of ``dim``."""
     where = next((value for value in args if type(value) is int), -1) if dim is None else dim
     last = max(x.dim(), 1) - 1
     if not -last - 1 <= where <= last:
@@ -83,7 +83,7 @@ def along(func: Any, x: Tensor, *args: Any, dim: int | None = None, **kwargs: An
 
 
 def of_one_dtype(func: Any, *args: Any, **kwargs: Any) -> Any:
-    """Return what the shape function does, for operands of one dtype."""
+    """Return the shape function's result, after a check that both operands have one dtype."""
     first, second = (value for value in args[-2:] if isinstance(value, torch.Tensor))
     if first.dtype != second.dtype:
         raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {first.dtype} != {second.dtype}")
@@ -91,7 +91,7 @@ def of_one_dtype(func: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def of_bags(func: Any, grad: Tensor, indices: Tensor, *args: Any) -> Tensor:
-    """Return what the shape function does, or a sparse gradient that stores a row for each index."""
+    """Return the shape function's result, or a sparse gradient that stores a row for each index."""
     rows, sparse, padding = args[4], args[7], args[9] if len(args) > 9 else -1
     if not sparse or padding >= 0:
         return func(grad, indices, *args)  # type: ignore[no-any-return]
@@ -115,7 +115,7 @@ _CORRECTED: dict[str, Callable[..., Any]] = {
 
 @cache
 def corrected(func: Any) -> Callable[..., Any]:
-    """Return a shape function that says what the kernel does: the operator itself, for all but a few."""
+    """Return a shape function that agrees with the kernel: the operator itself for all but a few."""
     if str(func) == "aten._grouped_mm.default":
         return grouped_mm
     correction, check = _CORRECTED.get(str(func)), check_of(func)

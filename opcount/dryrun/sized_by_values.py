@@ -1,4 +1,4 @@
-"""Operators whose results have a size that lengths decide: known where the program made the lengths of numbers."""
+"""Operators whose result size depends on lengths, which may be known."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _pack(known: Known, empty: Empty, data: Tensor, lengths: Tensor, _batch_first: bool) -> Any:  # noqa: FBT001
-    """Return the steps of all sequences in one, and how many run at each step.
+    """Return the concatenated steps of all sequences, and the batch size of each step.
 
     The latter is a real tensor: the kernels of recurrent networks read it where no dispatch mode sees them.
     """
@@ -41,7 +41,7 @@ def _unpack(  # the arguments are PyTorch's
     _padding: Any,
     total_length: int,
 ) -> Any:
-    """Return padded sequences, and the length of each."""
+    """Return padded sequences and their lengths."""
     value = known(batch_sizes)
     if value is None:
         return UNKNOWN
@@ -56,7 +56,7 @@ def _unpack(  # the arguments are PyTorch's
 def _ctc_loss(
     known: Known, empty: Empty, log_probs: Tensor, _targets: Tensor, _inputs: Any, lengths: Any, *_: Any, **__: Any
 ) -> Any:
-    """Return a loss for each sequence, and the probabilities of all alignments with the longest target."""
+    """Return a loss for each sequence, and the probabilities of alignments with the longest target."""
     value = known(lengths) if isinstance(lengths, Tensor) else lengths
     if value is None:
         return UNKNOWN
@@ -72,7 +72,7 @@ def _ctc_loss_backward(_known: Known, empty: Empty, _grad: Tensor, log_probs: Te
 
 
 def _bincount(known: Known, empty: Empty, data: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Any:
-    """Return as many counts as the program says that there are classes: numbers beyond are an error of its data."""
+    """Return ``minlength`` counts, which a program sets to its number of classes."""
     if minlength <= 1 or known(data) is not None:
         return UNKNOWN
     dtype = torch.int64 if weights is None else torch.float32 if weights.dtype == torch.float32 else torch.float64
@@ -90,4 +90,4 @@ SIZED_BY_VALUES: dict[str, Callable[..., Any]] = {
     "aten._ctc_loss_backward.default": _ctc_loss_backward,
     "aten._ctc_loss_backward.Tensor": _ctc_loss_backward,
 }
-"""By the operator's name: given what finds values and what makes results; may return `UNKNOWN`."""
+"""Functions by the operator's name. They get functions that find values and make results; may return `UNKNOWN`."""

@@ -1,4 +1,4 @@
-"""The fake tensors of a dry run: asked for what they do not have, they say so."""
+"""Fake tensors of a dry run, which may have a value, and refuse to return an unknown one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class DryTensor(FakeTensor):
         return array if dtype is None else array.astype(dtype, copy=False)
 
     def item(self) -> Any:
-        """Return the value as a number; one that is not known may be logged."""
+        """Return the value as a number, which may be an unknown one."""
         find = getattr(self.fake_mode, "number_of", None)
         number = None if find is None else find(self, sys._getframe(1))
         return super().item() if number is None else number
@@ -66,7 +66,7 @@ class DryTensor(FakeTensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        """Run what PyTorch runs without modes, to which a refusal would go unnoticed."""
+        """Run operators that PyTorch dispatches without modes; refuse as the mode does."""
         try:
             return super().__torch_dispatch__(func, types, args, kwargs or {})
         except Exception as error:
@@ -77,7 +77,7 @@ class DryTensor(FakeTensor):
             raise explained from error
 
     def as_subclass(self, cls: Any) -> Any:
-        """Return a view whose class is of ``cls`` as well; `dry_class` says of which classes there are any."""
+        """Return a view with the class that `dry_class` finds for ``cls``."""
         kind = dry_class(cls)
         if kind is None:
             reason = f"would make a {cls.__name__}, which no fake tensor can stand for"
@@ -105,18 +105,18 @@ class DryTensor(FakeTensor):
 
 
 class DryZeros(DryTensor):
-    """A fake tensor that PyTorch knows to be zero, as forward-mode derivatives often are.
+    """Fake tensor that PyTorch knows to be zero, as forward-mode derivatives often are.
 
-    It has a class of its own, since no answer that is remembered of other tensors is one for it.
+    It has a class of its own because results for other tensors are not valid for it.
     """
 
 
 class _Subclassed(DryTensor):
-    """Base of fake tensors that are of a class of the program's; it stands where `Tensor` stands among their bases."""
+    """Base class of fake tensors with a class of the program, in place of `Tensor`."""
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Give results the class."""
+        """Convert results to the class."""
         return _function(cls, func, types, args, kwargs)
 
 
@@ -126,7 +126,7 @@ _PARAMETERS = {torch.nn.Parameter, getattr(torch.nn, "Buffer", torch.nn.Paramete
 
 
 def dry_class(cls: Any) -> type[DryTensor] | None:
-    """Return the class of the fake tensors that stand for those of a class; None: it runs operators itself."""
+    """Return the class of fake tensors for a class of real ones, or None if that runs operators itself."""
     if cls is Tensor or cls in _PARAMETERS:
         return DryTensor
     if issubclass(cls, DryTensor):
@@ -148,7 +148,7 @@ def dry_class(cls: Any) -> type[DryTensor] | None:
 
 @contextmanager
 def without_classes(values: Iterable[Any]) -> Iterator[bool]:
-    """Take the program's classes off fake tensors; yield whether there were any."""
+    """Remove the program's classes from fake tensors inside the block; yield whether there were any."""
     found: list[tuple[Any, type[DryTensor]]] = [
         (value, type(value)) for value in values if isinstance(value, _Subclassed)
     ]
@@ -183,11 +183,11 @@ def _value(tensor: DryTensor, asked: str) -> Tensor:
 
 @functools.lru_cache(256)
 def stands_for_data(kind: Any) -> bool:
-    """Tell whether a class of tensors leaves operators to PyTorch: its objects are data, and no more."""
+    """Return whether a class of tensors leaves operators to PyTorch."""
     return getattr(kind, "__torch_dispatch__", None) is Tensor.__torch_dispatch__
 
 
 @functools.lru_cache(256)
 def run_operators(kinds: tuple[Any, ...]) -> bool:
-    """Tell whether one of some classes of tensors runs operators itself; fake ones stand for one tensor each."""
+    """Return whether one of the classes, other than fake tensors, runs operators itself."""
     return any(not stands_for_data(kind) and not issubclass(kind, FakeTensor) for kind in kinds)

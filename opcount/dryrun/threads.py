@@ -1,7 +1,7 @@
-"""The threads of a dry run: the one that entered it, those that run modules of the model, and those that they start.
+"""Threads of a dry run: the one that entered it, those that run modules of the model, and those that they start.
 
-What runs on another thread would compute, and write to the model, if PyTorch's modes, which are each thread's own,
-were not put there, too. A task that is given to a pool is in the dry run as long as it runs.
+PyTorch's modes are thread-local: without them, another thread would compute, and write to the model. A task that is
+submitted to a pool is in the dry run while it runs.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class _Here(threading.local):
 
 
 class Threads:
-    """Where a dry run is in effect.
+    """Threads on which a dry run is active.
 
     Args:
-        mode: Makes fake tensors.
-        refusals: Are told of errors that end what another thread runs, where nobody may look at them.
+        mode: Fake tensor mode.
+        refusals: Remembers errors that end another thread, where nothing may catch them.
     """
 
     def __init__(self, mode: DryMode, refusals: Refusals) -> None:
@@ -44,11 +44,11 @@ class Threads:
         self._here.inside = True
 
     def is_here(self) -> bool:
-        """Tell whether this thread is in the dry run."""
+        """Return whether this thread is in the dry run."""
         return self._here.inside
 
     def join(self, memo: Any, undo: Undo) -> None:
-        """Be in the dry run on this thread, too, until the steps have run."""
+        """Activate the dry run on this thread until the steps have run."""
         if self._here.inside:
             return
         undo.add(partial(self._leave, memo, undo))
@@ -67,21 +67,21 @@ class Threads:
 
 
 def put_beneath_counters(memo: Any) -> None:
-    """Let the counters that are on this thread already see what a dry run answers."""
+    """Move the dry run's mode below the counters of this thread, so that they see its operators."""
     others = [mode for mode in modes_below() if mode is not memo]
     height = next((i for i, mode in enumerate(others) if getattr(mode, "is_interceptor", False)), len(others))
     replace_modes([*others[:height], memo, *others[height:]])
 
 
 def put_on_top(memo: Any) -> None:
-    """Put it where it was before, if it is on the stack."""
+    """Move the mode back to the top of the stack, if it is there."""
     modes = modes_below()
     if memo in modes:
         replace_modes([*(mode for mode in modes if mode is not memo), memo])
 
 
 def _in_dry_runs(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that runs another one, on whatever thread, in the dry runs of this one."""
+    """Wrap a function to run in the dry runs of this thread, on whatever thread it is called."""
     memos = dry_runs()
     if not memos:
         return run
@@ -135,5 +135,5 @@ _PATCHES = Patches(
 
 
 def take_threads_along(undo: Undo) -> None:
-    """Have what a thread of a dry run starts be in it, until the steps have run."""
+    """Activate dry runs on threads that they start, until the steps have run."""
     _PATCHES.use(undo)

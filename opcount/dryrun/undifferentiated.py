@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     from opcount.dryrun.refusals import Refusals
 
 _CHANGED = {"map_impl"}
-"""Operators whose results are of another type where they are differentiated and not compiled."""
+"""Operators whose result has another type if they are differentiated and not compiled."""
 
 _DIFFERENTIATES = {"cond"}
-"""Operators that give gradients to their arguments without being compiled, but not to what their bodies close over."""
+"""Operators that, uncompiled, give gradients to their arguments, but not to the closures of their bodies."""
 
 
 class Undifferentiated:
-    """Notes which higher-order operators of a dry run would be differentiated.
+    """Note higher-order operators of a dry run that would be differentiated.
 
     Args:
-        refusals: Refuse a backward after one.
+        refusals: Refuses a backward after one.
     """
 
     def __init__(self, refusals: Refusals) -> None:
@@ -54,11 +54,11 @@ class Undifferentiated:
             yield
 
     def watch(self) -> TorchFunctionMode:
-        """Return a mode that looks for gradients in an operator that compiles itself."""
+        """Return a mode for an operator that compiles itself, which finds tensors that require gradients."""
         return _Watch(self)
 
     def note(self, operator: str) -> None:
-        """Take note of an operator that is given tensors that require gradients, or closes over them."""
+        """Note an operator that uses tensors which require gradients."""
         self._found = True
         if operator in _CHANGED:
             self.refuse()
@@ -74,7 +74,7 @@ class Undifferentiated:
             raise self._refusals.refuse(func.name(), reason) from error
 
     def refuse(self) -> None:
-        """Refuse a backward if it may need what nobody compiled."""
+        """Refuse a backward if it may need an uncompiled body."""
         if self._found:
             raise self._refusals.refuse(
                 "a backward",
@@ -83,7 +83,7 @@ class Undifferentiated:
 
 
 class _Backwards:
-    """Is told of backwards."""
+    """Listener for backwards."""
 
     def __init__(self, operators: Undifferentiated, dry_run: Any) -> None:
         self._operators = operators
@@ -96,7 +96,7 @@ class _Backwards:
 
 
 class _Watch(TorchFunctionMode):
-    """Looks for tensors that require gradients in one operator, and in what it runs."""
+    """Find tensors that require gradients in one operator and its bodies."""
 
     def __init__(self, operators: Undifferentiated) -> None:
         super().__init__()

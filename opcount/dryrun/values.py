@@ -1,9 +1,9 @@
-"""Values of small tensors, for as long as nothing unknown is written to their memory.
+"""Known values of small tensors, valid until something unknown is written to their memory.
 
-What is known is kept for each piece of memory, and so for all views of it at once. A real tensor is its own value.
-Nothing in a dry run writes to those of the program; once something would have, their memory has another value than it
-holds. Integers that the dry run computes are real tensors: programs decide by them, and read them in ways that no
-dispatch mode sees. So nothing unknown may be written to them.
+Values are kept by storage, and so for all views of it at once. A real tensor is its own value. A dry run does not write
+to tensors of the program; after an operator that would have, their value differs from their memory. Integers that the
+dry run computes are real tensors: programs decide by them, and read them in ways that no dispatch mode sees. So nothing
+unknown may be written to them.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from torch import UntypedStorage
 
 LIMIT = 4096
-"""Elements of the largest tensor whose value is computed."""
+"""Largest number of elements of a tensor whose value is computed."""
 
 LIMIT_OF_INTEGERS = 1 << 16
-"""Elements of all integers together of which a result is computed: a batch of tokens, and what is asked of it."""
+"""Largest number of integers among arguments from which a result is computed: enough for a batch of tokens."""
 
 VALUE = "value_of_the_original"
-"""Attribute in which a skeleton's tensor keeps the value of a small one."""
+"""Attribute of a skeleton's tensor that holds the value of a small original."""
 
 _SWEEP = 1024
 _LARGEST_ITEM = 16
@@ -46,7 +46,7 @@ def for_real() -> Iterator[None]:
 
 
 class Values:
-    """Finds, keeps and forgets values; call it inside of `for_real`."""
+    """Store of known values; call its methods inside of `for_real`."""
 
     def __init__(self) -> None:
         self._kept: dict[int, tuple[StorageWeakRef, UntypedStorage | None]] = {}
@@ -55,7 +55,7 @@ class Values:
         self._sweep_at = _SWEEP
 
     def adopt(self, tensor: Tensor) -> Tensor:
-        """Let the dry run write to a real tensor that it has made."""
+        """Allow writes to a real tensor that the dry run has made."""
         if len(self._ours) > self._sweep_at:
             self._ours = {key: ours for key, ours in self._ours.items() if not ours[0].expired()}
         storage = tensor.untyped_storage()
@@ -63,7 +63,7 @@ class Values:
         return tensor
 
     def of(self, tensor: Tensor) -> Tensor | None:
-        """Return the value of a tensor; None: it is not known."""
+        """Return the value of a tensor, or None if it is unknown."""
         if type(tensor) is DryTensor:
             if not tensor.known:
                 return None
@@ -79,7 +79,7 @@ class Values:
         return None if kept[1] is None else _view(kept[1], tensor)
 
     def writable(self, tensor: Tensor) -> Tensor | None:
-        """Return the value of a tensor to be written to; None: it is not known."""
+        """Return the value of a tensor for a write, or None if it is unknown."""
         value = self.of(tensor)
         if value is None or not _has_storage(tensor):
             return value
@@ -95,7 +95,7 @@ class Values:
         return self.of(tensor)
 
     def borrow(self, fake: DryTensor, real: Tensor) -> None:
-        """Let a real tensor be the value of a new fake one, until it is written to."""
+        """Use a real tensor as the value of a new fake one, until a write."""
         if real.storage_offset():
             if real.numel() <= LIMIT:
                 self.keep(fake, real)
@@ -106,7 +106,7 @@ class Values:
         fake.known = True
 
     def blank(self, tensor: Tensor) -> Tensor | None:
-        """Return a value to be overwritten as a whole; None: the tensor is not all that is in its memory."""
+        """Return a value to overwrite as a whole, or None if the tensor is a part of its memory."""
         storage = tensor.untyped_storage()
         if tensor.numel() > LIMIT or tensor.numel() * tensor.itemsize != storage.nbytes():
             return None
@@ -116,7 +116,7 @@ class Values:
         return self.of(tensor)
 
     def keep(self, fake: DryTensor, value: Tensor) -> None:
-        """Remember the value of a new fake tensor."""
+        """Store the value of a new fake tensor."""
         storage = fake.untyped_storage()
         if value.stride() == fake.stride() and not value.storage_offset():
             self._keep(storage, value.untyped_storage())
@@ -129,7 +129,7 @@ class Values:
         fake.known = True
 
     def forget(self, tensor: Tensor) -> None:
-        """Forget the value of a tensor that something unknown was written to, and of all that share its memory."""
+        """Forget the value of a tensor, and of all that share its memory."""
         if type(tensor) is DryTensor:
             if tensor.known or tensor.numel() <= LIMIT:  # what is larger is no view of what is known
                 self._kept.pop(storage_key(tensor.untyped_storage()), None)
@@ -138,21 +138,21 @@ class Values:
             self._keep(tensor.untyped_storage(), None)
 
     def is_ours(self, tensor: Tensor) -> bool:
-        """Tell whether the dry run has made a real tensor."""
+        """Return whether the dry run has made a real tensor."""
         return bool(self._ours) and _has_storage(tensor) and self.is_our_memory(tensor.untyped_storage())
 
     def is_our_memory(self, storage: UntypedStorage) -> bool:
-        """Tell whether the dry run has made a piece of memory."""
+        """Return whether the dry run has made a storage."""
         return storage_key(storage) in self._ours
 
     def is_written(self, tensor: Tensor) -> bool:
-        """Tell whether a real tensor has another value than its memory holds."""
+        """Return whether the value of a real tensor differs from its memory."""
         if tensor.layout is not torch.strided:
             return self._lacks_values(tensor)
         return bool(self._kept) and _has_storage(tensor) and storage_key(tensor.untyped_storage()) in self._kept
 
     def _lacks_values(self, sparse: Tensor) -> bool:
-        """Tell whether a real sparse tensor has the pattern alone of what it stands for."""
+        """Return whether a real sparse tensor has known indices and unknown values."""
         values = stored_values(sparse) if self._kept else None
         return values is not None and self.of(values) is None
 
@@ -168,7 +168,7 @@ _COMPRESSED = frozenset({torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, t
 
 
 def stored_values(tensor: Tensor) -> Tensor | None:
-    """Return the values that a real sparse tensor stores; None: it is of another layout."""
+    """Return the stored values of a real sparse tensor, or None for another layout."""
     if tensor.layout is torch.sparse_coo:
         return sparse_values(tensor)
     return tensor.values() if tensor.layout in _COMPRESSED else None

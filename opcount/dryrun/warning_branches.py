@@ -1,7 +1,7 @@
-"""Conditions that decide about a message alone: ``if (ids == padding).any(): logger.warning(...)``.
+"""Conditions that only show a message, such as ``if (ids == padding).any(): logger.warning(...)``.
 
-A message costs nothing, so that it does not matter whether a real run would show it. The statement is read from the
-program's source; where that is not at hand, nothing is assumed.
+A message runs no operators, so a dry run may leave it out. The statement is parsed from the program's source; without a
+source, nothing is assumed.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
 _SHOW = {
     "warn", "warn_once", "warning", "warning_once", "warning_advice", "info", "info_once", "debug", "error", "print",
 }  # fmt: skip
-"""Names of functions and methods that show a message."""
+"""Names of functions that show a message."""
 
 _DESCRIBE = {"format", "getattr", "isinstance", "join", "len", "repr", "str", "type"}
-"""Names of functions and methods with which a message is written."""
+"""Names of functions that format a message."""
 
 _PLAIN = (
     ast.Name, ast.Attribute, ast.Constant, ast.JoinedStr, ast.FormattedValue, ast.Tuple, ast.keyword, ast.expr_context,
     ast.BoolOp, ast.boolop, ast.Compare, ast.cmpop, ast.UnaryOp, ast.Not, ast.Mod, ast.Add,
 )  # fmt: skip
-"""Parts of expressions that call nothing of their own."""
+"""Syntax nodes without calls."""
 
 
 _ASK = {"TO_BOOL", "UNARY_NOT"}
-"""Instructions that ask for a truth, besides jumps."""
+"""Instructions that convert to a bool, besides jumps."""
 
 
 class _If(NamedTuple):
-    """An ``if`` statement, and the function that it stands in."""
+    """An ``if`` statement and its function."""
 
     statement: ast.If
     function: ast.AST
 
 
 def truth_without_message(frame: FrameType) -> bool | None:
-    """Return the truth for which a frame that asks for it shows no message; None: it decides about more than that."""
+    """Return the truth value for which a frame shows no message, or None if more depends on it."""
     return _truth(frame.f_code, frame.f_lasti)
 
 
@@ -63,7 +63,7 @@ def _truth(code: CodeType, asked_at: int) -> bool | None:
 
 
 def _asked(code: CodeType, asked_at: int) -> Span | None:
-    """Return where the expression stands whose truth is asked for; a jump asks for that of what runs before it."""
+    """Return the source span of the expression that is converted to a bool; for a jump, of the one before it."""
     asking: dis.Instruction | None = None
     asked_at = max(
         each.offset for each in dis.get_instructions(code) if each.offset <= asked_at
@@ -106,7 +106,7 @@ def _contains(outer: Span, inner: Span) -> bool:
 
 
 def _truth_that_skips(test: ast.expr, asked: Span) -> bool | None:
-    """Return the truth of an operand that makes a condition false; None: it is not an operand whose truth is asked."""
+    """Return the truth value of an operand that makes a condition false, or None if it is no operand."""
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         truth = _truth_that_skips(test.operand, asked)
         return None if truth is None else not truth
@@ -118,7 +118,7 @@ def _truth_that_skips(test: ast.expr, asked: Span) -> bool | None:
 
 
 def _shows_alone(found: _If) -> bool:
-    """Tell whether nothing but messages depends on a statement."""
+    """Return whether a statement only shows messages."""
     statement = found.statement
     if statement.orelse or not all(map(_is_message, statement.body)):
         return False
@@ -146,7 +146,7 @@ def _is_message(statement: ast.stmt) -> bool:
 
 
 def _is_plain(node: ast.AST) -> bool:
-    """Tell whether an expression calls nothing but what describes, and computes with texts alone."""
+    """Return whether an expression only formats text."""
     if isinstance(node, ast.Call):
         return _name(node.func) in _DESCRIBE and all(map(_is_plain, (*node.args, *node.keywords)))
     if isinstance(node, ast.BinOp):

@@ -1,7 +1,7 @@
-"""Libraries that ask whether a tensor is fake: they would go another way than in a real run.
+"""Hide from libraries that the tensors of a dry run are fake: some take another path for fake tensors.
 
-transformers, for one, looks at the values of a mask unless it is fake, to leave it out. A dry run has these values, or
-refuses to tell them.
+transformers, for example, drops a mask that hides nothing, and does not look at the values of a fake one. A dry run
+knows these values, or refuses the question.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class _Meta(type):
 
 
 class _OtherFakeTensor(metaclass=_Meta):
-    """Stands as ``torch._subclasses.FakeTensor``, but for PyTorch's own code."""
+    """Replacement for ``torch._subclasses.FakeTensor``; only PyTorch's own code finds that dry tensors are fake."""
 
 
 _PATCHES = Patches({(subclasses, "FakeTensor"): _OtherFakeTensor})
 
 
 @contextmanager
-def unasked_whether_fake() -> Iterator[None]:
-    """Let libraries take tensors of the dry run for real ones."""
+def fakes_hidden() -> Iterator[None]:
+    """Answer libraries' ``isinstance(tensor, FakeTensor)`` with False."""
     with Undo() as undo:
         _PATCHES.use(undo)
         yield

@@ -1,4 +1,4 @@
-"""Modules that a dry run meets while the program has other tensors in them, as ``functional_call`` puts them there."""
+"""Modules whose tensors the program has swapped when a dry run first meets them, as ``functional_call`` does."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 def put_back_certain(is_ours: Callable[[Any], bool], reference: weakref.ref[nn.Module], before: Any) -> None:
-    """Put back a module, but for what the program has exchanged before; that has to be back by now.
+    """Restore a module, except for tensors that the program swapped before; those must be back already.
 
     Args:
-        is_ours: Whether a tensor is of the dry run.
-        reference: The module.
-        before: Its attributes and its tables that were not empty, each with what it held.
+        is_ours: Returns whether a tensor belongs to the dry run.
+        reference: Weak reference to the module.
+        before: Its attributes and its nonempty tables, each with its earlier contents.
 
     Raises:
-        ValueError: A tensor of the dry run is still there.
+        ValueError: A tensor of the dry run is left.
     """
     module = reference()
     if module is None:
@@ -44,7 +44,7 @@ def put_back_certain(is_ours: Callable[[Any], bool], reference: weakref.ref[nn.M
 
 
 def own_tensors(module: nn.Module) -> list[tuple[str, Any]]:
-    """Return what may be the tensors of a module itself, by name."""
+    """Return a module's own parameters, buffers and attributes by name."""
     attributes = vars(module)
     tables = [attributes.get(name) or {} for name in ("_parameters", "_buffers")]
     return [pair for table in (*tables, attributes) for pair in table.items()]

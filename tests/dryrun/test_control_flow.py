@@ -1,4 +1,4 @@
-"""Operators that choose by a value: a dry run takes the course that a real one takes, or refuses."""
+"""Control flow by a value: a dry run runs what a real run does, or refuses."""
 
 from __future__ import annotations
 
