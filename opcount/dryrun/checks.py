@@ -28,6 +28,7 @@ _CONTAINS = torch.Tensor.__contains__.__code__
 
 _CALLS = {"CALL", "CALL_METHOD", "CALL_FUNCTION"}
 _ASKS = {*_CALLS, "COMPARE_OP"}
+_PUSHES_ONE = {"LOAD_FAST", "LOAD_FAST_BORROW", "LOAD_CONST", "LOAD_SMALL_INT", "LOAD_GLOBAL", "LOAD_DEREF"}
 _LEADS = {"TO_BOOL", "NOT_TAKEN", "CACHE", "COPY"}
 """Instructions between a call and a jump that leave the tested value as it is."""
 
@@ -63,6 +64,22 @@ def truth_that_passes(frame: FrameType) -> bool | None:
     if sys.version_info < (3, 11):  # blocks that catch errors cannot be told
         return None
     return _truth(frame.f_code, frame.f_lasti)
+
+
+def is_compared_in_a_check(frame: FrameType) -> bool:
+    """Return whether a frame only compares the result of its current call, and raises for one of the two outcomes."""
+    return sys.version_info >= (3, 11) and _is_compared(frame.f_code, frame.f_lasti)
+
+
+@lru_cache(4096)
+def _is_compared(code: CodeType, at: int) -> bool:
+    further = 1
+    following = instruction_at(code, at, further)
+    if following is not None and following.opname in _PUSHES_ONE:
+        further += 1
+        while (following := instruction_at(code, at, further)) is not None and following.opname == "LOAD_ATTR":
+            further += 1
+    return following is not None and following.opname == "COMPARE_OP" and _truth(code, following.offset) is not None
 
 
 @lru_cache(4096)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from opcount._torch.dispatch import aten, dispatch_disabled, schema_of
+from opcount._torch.dispatch import dispatch_disabled, schema_of
 from opcount.dryrun.fakes import CPU, can_be_faked
-from opcount.dryrun.numbers import Numbers
+from opcount.dryrun.numbers import QUESTIONS, Numbers
 from opcount.dryrun.operators import Kind, stands_for_input
 from opcount.dryrun.patterns import LAYOUTS, Patterns
 from opcount.dryrun.real_memory import needs_real_memory
@@ -32,9 +32,6 @@ _SELECT = torch.ops.aten.masked_select.default
 _MASKABLE = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_unsafe_index", "aten::_unsafe_index_put"}
 _INTEGERS = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 _MASKS = {torch.bool, torch.uint8}
-
-
-_SCALAR = aten("_local_scalar_dense.default")
 
 
 class _NotKnownError(Exception):
@@ -180,7 +177,8 @@ class Computing:
             return self._on_odd(facts, found, args, kwargs)
         if facts.looks or not facts.tensors:
             out = self._compute(facts, args, kwargs)
-            return self.numbers.asked(found[0], sys._getframe(1)) if out is UNKNOWN and facts.func is _SCALAR else out
+            asked = out is UNKNOWN and facts.func in QUESTIONS
+            return self.numbers.asked(facts.func, found, sys._getframe(1)) if asked else out
         if sum(t.numel() for t in found) <= LIMIT or (facts.bounded and _fit(found)):
             return self._compute(facts, args, kwargs)
         return UNKNOWN

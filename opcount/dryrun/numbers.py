@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 
 from opcount._torch.dispatch import aten
-from opcount.dryrun.checks import asking, called_function, instruction_at, truth_that_passes, truth_to_go_on
+from opcount.dryrun.checks import (
+    asking,
+    called_function,
+    instruction_at,
+    is_compared_in_a_check,
+    truth_that_passes,
+    truth_to_go_on,
+)
 from opcount.dryrun.unknown import UNKNOWN
 
 if TYPE_CHECKING:
@@ -24,6 +31,10 @@ if TYPE_CHECKING:
     from opcount.dryrun.refusals import Refusals
 
 _SCALAR = aten("_local_scalar_dense.default")
+_EQUAL = torch.ops.aten.equal.default
+
+QUESTIONS = frozenset({_SCALAR, _EQUAL, torch.ops.aten.allclose.default})
+"""Operators that return one number or bool."""
 
 _FINITE = {"isfinite", "isnan", "isinf"}
 _NAN = float("nan")
@@ -139,12 +150,14 @@ class Numbers:
         self._asking = _Asking()
 
     def of(self, tensor: Tensor, frame: FrameType) -> Any:
-        """Return an unknown number for a program that uses one outside of modules, else None.
+        """Return an unknown number for a program that uses one outside of modules or in a check, else None.
 
-        Inside modules such numbers decide what runs.
+        Elsewhere in modules such numbers decide what runs.
         """
         dtype = tensor.dtype
-        if dtype is torch.bool or dtype.is_complex or tensor.numel() != 1 or self._refusals.in_module:
+        if dtype is torch.bool or dtype.is_complex or tensor.numel() != 1:
+            return None
+        if self._refusals.in_module and not is_compared_in_a_check(frame):
             return None
         if not _is_used(frame) or self._known(tensor) is not None:
             return None
@@ -155,13 +168,18 @@ class Numbers:
             self._asking.leniently = False
         return DryNumber(float if dtype.is_floating_point else int, self._refusals.later(_SCALAR))
 
-    def asked(self, tensor: Tensor, frame: FrameType | None) -> Any:
-        """Return a replacement for an unknown number, or `UNKNOWN`."""
+    def asked(self, func: Any, tensors: list[Tensor], frame: FrameType | None) -> Any:
+        """Return a replacement for an unknown number or bool, or `UNKNOWN`."""
         if self._asking.leniently:
             return 0
+        first, second = tensors[0], tensors[-1]
+        if func is _EQUAL and first.shape != second.shape:
+            return False
         frame = asking(frame)
-        truth = None if frame is None or tensor.numel() != 1 else truth_to_go_on(frame)
-        return UNKNOWN if truth is None else (float(truth) if tensor.dtype.is_floating_point else truth)
+        truth = None if frame is None or (func is _SCALAR and first.numel() != 1) else truth_to_go_on(frame)
+        if truth is None:
+            return UNKNOWN
+        return float(truth) if func is _SCALAR and first.dtype.is_floating_point else truth
 
 
 def _is_used(frame: FrameType) -> bool:

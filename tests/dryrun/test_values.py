@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -257,3 +259,93 @@ def test_a_small_parameter_is_known_until_an_optimizer_has_stepped() -> None:
         macs(program)
     assert scale.item() == 3
     assert scale.grad is None
+
+
+class Checks(nn.Module):
+    """Runs a check on data of which a dry run has no values, and one product."""
+
+    def __init__(self, check: Callable[[Any, Any], object]) -> None:
+        super().__init__()
+        self.check = check
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        self.check(x, y)
+        return x @ y
+
+
+def _checks_a_number(x: Any, y: Any) -> None:
+    limit = 19
+    if x.argmax().item() > limit:
+        raise ValueError(x)
+    if limit < y.argmax().item() or not x.sum().item() <= sys.maxsize:
+        raise ValueError(y)
+
+
+def _raises_for_unequal(x: Any, y: Any) -> None:
+    if not torch.equal(x, y):
+        raise ValueError(x)
+    if not torch.allclose(x, y):
+        raise ValueError(y)
+
+
+def _warns_for_unequal(x: Any, y: Any) -> None:
+    if not torch.equal(x, y):
+        warnings.warn("unequal", stacklevel=1)
+
+
+def _decides_by_a_number(x: Any, _y: Any) -> None:
+    if x.argmax().item() <= 1:
+        x.relu()
+
+
+def _keeps_a_checked_number(x: Any, _y: Any) -> None:
+    if (number := x.argmax().item()) > 9:
+        raise ValueError(x)
+    torch.zeros(number)
+
+
+def _compares_twice(x: Any, _y: Any) -> None:
+    limit = 3
+    if not 0 <= x.argmax().item() <= limit:
+        x.relu()
+
+
+def _catches_what_it_raises(x: Any, _y: Any) -> None:
+    try:
+        if x.argmax().item() > 1:
+            raise ValueError(x)  # noqa: TRY301  (the point of it)
+    except ValueError:
+        x.relu()
+
+
+def _decides_by_equality(x: Any, y: Any) -> None:
+    if torch.equal(x, y):
+        x.relu()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="blocks that catch errors cannot be told")
+@pytest.mark.parametrize("check", [_checks_a_number, _raises_for_unequal, _warns_for_unequal])
+def test_checks_of_unknown_values_in_a_module_pass(check: Callable[[Any, Any], object]) -> None:
+    macs = []
+    for dry_run in (False, True):
+        with OpCounter(dry_run=dry_run) as counter:
+            x = torch.rand(4, 4)
+            Checks(check)(x, x.clone())
+        macs.append(counter.macs)
+    assert macs == [64, 64]
+
+
+@pytest.mark.parametrize(
+    "check",
+    [_decides_by_a_number, _keeps_a_checked_number, _compares_twice, _catches_what_it_raises, _decides_by_equality],
+)
+def test_a_module_decides_by_no_unknown_value(check: Callable[[Any, Any], object]) -> None:
+    with pytest.raises(DryRunError), OpCounter(dry_run=True):
+        Checks(check)(torch.rand(4, 4), torch.rand(4, 4))
+
+
+def test_tensors_of_different_shapes_are_unequal() -> None:
+    with OpCounter(dry_run=True) as counter:
+        if not torch.equal(torch.rand(4, 4), torch.rand(4, 3)):
+            torch.rand(4, 4) @ torch.rand(4, 4)
+    assert counter.macs == 64
