@@ -1,4 +1,4 @@
-"""A dry run lays results out, leaves them out and refuses arguments as the kernels of a real run do."""
+"""A dry run returns the strides and raises the errors of a real run's kernels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps that run forward themselves, by a closure: lazy modules make their parameters only then."""
+"""Optimizer steps whose closure runs forward, and so materializes lazy modules."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from opcount import OpCounter
+from tests.dryrun.counts import assert_same_counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,15 +80,7 @@ def loaded_from_another(model: nn.Module) -> None:
 def test_copies_count_and_are_named_as_in_a_real_run(
     make: Callable[[], nn.Module], program: Callable[[nn.Module], None]
 ) -> None:
-    found = []
-    for dry_run in (False, True):
-        model = make()
-        with OpCounter(model, dry_run=dry_run) as c:
-            program(model)
-        priced = [r for r in c.profile.records if r.cost.macs or r.cost.arith]
-        found.append({(r.stack, r.operator, r.phase): (r.calls, r.cost) for r in priced})
-    assert found[0] == found[1]
-    assert found[0]
+    assert_same_counts(make, program)
 
 
 def test_a_copy_dies_when_forward_drops_it() -> None:

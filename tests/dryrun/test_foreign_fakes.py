@@ -1,4 +1,4 @@
-"""Fake tensors that a program has made before a dry run stand for tensors of their sizes, if these are known."""
+"""Fake tensors that a program made before a dry run count as tensors of their sizes, if these are known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What functions, classes and globals keep of a dry run is no fake tensor."""
+"""No fake tensor stays in functions, classes or globals after a dry run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What no dispatch mode sees a program do to real tensors and modules is undone, or refused."""
+"""Changes to real tensors and modules that no dispatch mode sees are undone or refused."""
 
 from __future__ import annotations
 

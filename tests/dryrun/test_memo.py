@@ -1,4 +1,4 @@
-"""What is answered from memory is what FakeTensorMode answers: over PyTorch's own operator database."""
+"""Memoized results are those of FakeTensorMode, over PyTorch's operator database."""
 
 from __future__ import annotations
 

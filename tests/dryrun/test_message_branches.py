@@ -1,4 +1,4 @@
-"""Conditions that decide about a message alone do not need a value."""
+"""Conditions that only show a message need no value."""
 
 from __future__ import annotations
 

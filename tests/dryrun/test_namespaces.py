@@ -1,4 +1,4 @@
-"""What a dry run stores outside of the model, in globals, classes, closures and caches, is put back if it is fake."""
+"""Fake tensors that a program stores in globals, classes, closures and caches are removed after a dry run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program may log the number of its loss and reckon with it in a dry run, but decide nothing by it."""
+"""In a dry run a program may log the number of its loss and compute with it, but decide nothing by it."""
 
 from __future__ import annotations
 

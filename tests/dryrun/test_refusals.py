@@ -1,4 +1,4 @@
-"""What fake tensors cannot do is refused: with operator, module, the program's line and a remedy."""
+"""Refusals name the operator, the module, the program's line and a remedy."""
 
 from __future__ import annotations
 

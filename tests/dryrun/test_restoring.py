@@ -1,4 +1,4 @@
-"""A dry run leaves the model as it was, to the identity of all that it holds; a real run afterwards is the same."""
+"""A dry run leaves the model with the same objects as before; a real run afterwards gives the same results."""
 
 from __future__ import annotations
 

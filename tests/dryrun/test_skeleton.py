@@ -1,4 +1,4 @@
-"""A skeleton is the model without its data: run in its place, it leaves the model untouched."""
+"""A skeleton, a copy of the model without data, runs in place of the model, which stays untouched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of small tensors are known for as long as nothing unknown is written to them."""
+"""Values of small tensors are known until something unknown is written to them."""
 
 from __future__ import annotations
 
