@@ -277,9 +277,9 @@ def rows(profile: Profile) -> dict[object, object]:
 
 
 def costs(profile: Profile) -> dict[object, Cost]:
-    """Return what operators cost, in all modules together."""
+    """Return what operators cost that are not free, in all modules together."""
     sums: dict[object, Cost] = {}
-    for r in profile.records:
+    for r in (r for r in profile.records if r.family != "free"):
         sums[r.operator, r.phase] = sums.get((r.operator, r.phase), Cost(0, 0, 0)) + r.cost
     return sums
 
