@@ -99,6 +99,7 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str | None] = la
     twins, snapshot = Twins(fakes, computing.borrow), Snapshot(namespaces)
     leaves = Leaves()
     with Undo() as restore:
+        restore.add(partial(_break_cycles, fakes.mode, refusals))
         restore.add(partial(_restore, snapshot, leaves, namespaces))
         guard = partial(guard_padding, known=computing.known, refusals=refusals)
         enter = _Entering(twins, leaves, snapshot, guard, RLock(), {}, {}, partial(_is_of, fakes.mode))
@@ -231,6 +232,12 @@ def _follow(threads: Threads, enter: _Entering, undo: Undo) -> None:
     undo.add(partial(remove, first_call))
     before_module(first_call)
     undo.enter(paired_optimizers(enter.twins, enter.snapshot, threads.is_here))
+
+
+def _break_cycles(mode: Any, refusals: Refusals) -> None:
+    """Let what was remembered go at once: a fake tensor that the program keeps refers to it, as it does to itself."""
+    mode.guard = None
+    refusals.leave_modules()
 
 
 def _restore(snapshot: Snapshot, leaves: Leaves, namespaces: Namespaces) -> None:

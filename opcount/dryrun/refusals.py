@@ -82,6 +82,10 @@ class Refusals:
         """True while a module is running."""
         return self._where() is not None
 
+    def leave_modules(self) -> None:
+        """Ask no more for the running module, when the dry run is over."""
+        self._where = lambda: None
+
     def refuse(
         self, operator: Any, reason: str = "needs the values of its inputs, and a dry run has none"
     ) -> DryRunError:

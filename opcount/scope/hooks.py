@@ -68,6 +68,11 @@ class Scopes:
         self._charge_module = charge_module
         self._charge_script = charge_script
 
+    def __del__(self) -> None:
+        threads = getattr(self, "_threads", None)
+        if threads is not None:
+            threads.dismantle()
+
     def open(self, undo: Undo) -> Scope:
         """Begin to observe on this thread, and register the hooks."""
         self.hold_thread(undo)

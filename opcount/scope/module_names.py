@@ -71,6 +71,10 @@ class _Known(weakref.ref[nn.Module]):
     hooks: int
 
 
+class _Alive(dict[int, _Known]):
+    """Modules that have a path, by ``id``; unlike a plain dict, it can be referred to weakly."""
+
+
 class ModuleNames:
     """Paths of modules.
 
@@ -85,13 +89,15 @@ class ModuleNames:
         self.paths: dict[int, str] = {}
         self.wrappers: set[int] = set()
         self.scripts: set[int] = set()
-        self._alive: dict[int, _Known] = {}
+        self._alive = _Alive()
         self._types: dict[str, str] = {}
         self._aliases: dict[str, tuple[str, ...]] = {}
         self._foreign: dict[str, Module] = {}
         self._numbers: dict[str, _Numbers] = {}
         self._originals: dict[int, str] = {}
-        self._forget = partial(_forget, self.paths, (self.wrappers, self.scripts), self._alive, self._originals)
+        self._forget = partial(
+            _forget, self.paths, (self.wrappers, self.scripts), weakref.ref(self._alive), self._originals
+        )
         self._leaves: dict[int, _Leaf] = {}
         self._foreign_parameters: dict[str, dict[int, int]] = {}
         self._serials: dict[int, tuple[weakref.ref[Any], int]] = {}
@@ -246,12 +252,18 @@ class ModuleNames:
 
 
 def _forget(
-    paths: dict[int, str], noted: tuple[set[int], ...], alive: dict[int, _Known], originals: dict[int, str], dead: Any
+    paths: dict[int, str],
+    noted: tuple[set[int], ...],
+    alive: weakref.ref[_Alive],
+    originals: dict[int, str],
+    dead: Any,
 ) -> None:
     paths.pop(dead.key, None)
     for ids in noted:
         ids.discard(dead.key)
-    alive.pop(dead.key, None)
+    known = alive()
+    if known is not None:
+        known.pop(dead.key, None)
     originals.pop(dead.hooks, None)
 
 

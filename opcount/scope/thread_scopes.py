@@ -47,6 +47,15 @@ class ThreadScopes:
             self._checkpoints = weakref.WeakKeyDictionary()
         return self._checkpoints
 
+    def dismantle(self) -> None:
+        """Break the cycles among frames and scopes, which would wait for Python's collector, with all the tallies."""
+        for frame in list(self.frames()):
+            frame.children = {}
+        for scope in self._all():
+            scope.timeline.forget()
+        self.by_ident.clear()
+        self._ended.clear()
+
     def join(self) -> Scope:
         """Return the scope of the running thread, made at its first call."""
         ident, thread = get_ident(), threading.current_thread()

@@ -1,0 +1,55 @@
+"""What a dry run makes goes when it ends: nothing waits for Python's collector of cycles, which takes time."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import nn
+
+from opcount import OpCounter
+from opcount.scope import Frame
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Turn the collector off, after a first run, in which PyTorch fills caches of its own."""
+    with OpCounter(dry_run=True):
+        nn.Linear(3, 3)(torch.ones(2, 3))
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_the_tensors_that_stood_for_weights_are_freed_with_the_dry_run() -> None:
+    model = nn.Linear(3, 3, device="meta")
+    with OpCounter(model, dry_run=True):
+        model(torch.ones(2, 3))
+        stand_in = weakref.ref(model.weight)
+    assert stand_in() is None
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("dry", [False, True])
+def test_the_tallies_of_modules_are_freed_with_the_counter(dry: bool) -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.ReLU()))
+    with OpCounter(model, dry_run=dry) as c:
+        model(torch.ones(2, 3))
+    assert _paths() == {"0", "1", "1.0"}
+    del c
+    assert _paths() == set()
+
+
+def _paths() -> set[str]:
+    """Return the paths of all frames of modules below the root that are alive."""
+    return {each.path for each in gc.get_objects() if type(each) is Frame and each.path}
