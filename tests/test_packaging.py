@@ -176,3 +176,13 @@ def test_the_readme_of_the_tests_names_every_folder_and_every_file_beside_it():
     files = {path.name for path in tests.iterdir() if path.is_file()} - {"__init__.py", "README.md"}
     named = re.findall(r"^\| `([\w./]+)` \|", (tests / "README.md").read_text(), re.MULTILINE)
     assert sorted(named) == sorted(files | {folder for folder in folders if "__pycache__" not in folder})
+
+
+def test_the_design_page_lists_the_layers_of_the_import_contracts():
+    contracts = (ROOT / "pyproject.toml").read_text()
+    (layers,) = re.findall(r"^layers = \[\n(.*?)^\]", contracts, re.DOTALL | re.MULTILINE)
+    rows = re.findall(r'^    "(.*?)"', layers, re.MULTILINE)
+    page = (ROOT / "docs/design.md").read_text()
+    table = page.partition("| layer of `opcount/` |")[2].partition("\n\n")[0]
+    shown = re.findall(r"^\| ((?:`\w+` )+)\|", table, re.MULTILINE)
+    assert [re.findall(r"\w+", row) for row in shown] == [re.findall(r"\w+", row) for row in rows]

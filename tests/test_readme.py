@@ -16,6 +16,7 @@ from opcount.convention import _ALIASES, CONVENTIONS
 from tests.shims import STARTUP, child_environment
 
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "opcount"
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "tests/README.md"]
 PYTHON = ".venv/bin/python"
@@ -82,9 +83,10 @@ def test_every_block_says_what_it_is_and_no_output_stands_alone(page):
 
 @pages
 def test_every_path_that_a_page_names_exists(page):
-    path = r"(?:\b(?:opcount|scripts|tests|docs)|(?<!\w)\.(?:ci|github))/(?:[\w./-]*[\w/])?"
-    named = re.findall(path, page.read_text())
-    assert [path for path in named if not (ROOT / path).exists()] == []
+    ours = [folder.name for folder in PACKAGE.iterdir() if folder.is_dir()]
+    folders = "|".join([r"\.ci", r"\.github", "docs", "opcount", "scripts", "tests", *ours])
+    named = re.findall(rf"(?<![\w./-])(?:{folders})/(?:[\w./-]*[\w/])?", page.read_text())
+    assert [path for path in named if not any((root / path).exists() for root in (ROOT, PACKAGE))] == []
 
 
 @pages

@@ -50,6 +50,12 @@ def test_a_counter() -> None:
     assert_type(c.coverage, Coverage)
     assert_type(c.coverage.verdict(), str)
     assert_type(c.profile, Profile)
+    assert_type(c.total, Total)
+    assert_type(c.by_family(), dict[str, Total])
+    assert_type(c.explain(), str)
+    assert_type(c.diff(c.profile), Diff)
+    assert_type(c.to_json(), str)
+    assert_type(c.with_convention("full"), Profile)
     assert c.macs == 2 * 3 * 4
 
 

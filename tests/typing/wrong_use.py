@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     OpCounter(dryrun=True)  # type: ignore[call-arg]  # dry_run
     OpCounter().macs = 3  # type: ignore[misc]  # counts are read
     OpCounter().by_modules()  # type: ignore[attr-defined]  # by_module
+    OpCounter().explain(3)  # type: ignore[arg-type]  # a path
     OpCounter().flops()  # type: ignore[operator]  # a property
 
     def read(profile: Profile) -> None:
