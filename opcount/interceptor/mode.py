@@ -116,9 +116,8 @@ class Interceptor(TorchDispatchMode):
             self.till.charge(plan, out, args, kwargs, scope.top, scope.phase)
         else:
             self.till.charge(plan, out, args, kwargs, *scope.locate())
-        origins = self.origins
-        if origins is not None and origins.active:
-            origins.note(plan.operator, plan.family, out, args, kwargs or {})
+        if scope.returned is not None:  # so it is while origins are active; their own attribute is further away
+            self.note(plan, out, args, kwargs or {})
         return out
 
     def _decide(self, func: Any) -> Plan:

@@ -138,7 +138,7 @@ class _Submodules:
     settled = True
     muted = False
     phase = ""
-    returned = None
+    returned: Callable[[Any], None] | None = None
 
     def __init__(self) -> None:
         self.frames = {"": Frame("")}

@@ -15,7 +15,7 @@ from opcount.scope import Frame, Row
 from opcount.scope.frame import Sink
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from opcount.interceptor.plan import Plan
     from opcount.interceptor.steps import Recorded, Steps
@@ -33,12 +33,14 @@ class Places(Protocol):
         top: The frame of the running module.
         phase: Of forward operators.
         muted: Whether a module around it is priced as a whole.
+        returned: Called with what a module returns, while somebody asks who wrote what; else None.
     """
 
     settled: bool
     top: Frame
     phase: str
     muted: bool
+    returned: Callable[[Any], None] | None
 
     def locate(self) -> tuple[Frame, str]:
         """Return the frame and the phase of the operator that runs now."""
