@@ -132,9 +132,9 @@ def efficient_forward(
     bias: Tensor | None,
     cu_seqlens_q: Tensor | None,
     cu_seqlens_k: Tensor | None,
-    max_seqlen_k: int | None,
     custom_mask_type: int,
     seqlen_k: Tensor | None,
+    max_seqlen_k: int | None = None,  # from PyTorch 2.2 on
 ) -> Cost:
     """``out = softmax(q @ k.T * scale + bias) @ v`` for each sequence: the sum of its ``h l s (e + ev)``."""
     return forward_cost(

@@ -3,7 +3,7 @@
 A formula of opcount's own without a ``/`` in its signature names what it needs in the words of the operator's schema,
 and ``out`` for what the call returned: ``def scaled_mm(out, self, bias)``. Where an argument stands, and what it
 defaults to, is read from the schema of each overload, once. A formula with a ``/`` takes ``(out, *args, **kwargs)`` as
-the call has them, as a user's formula does.
+the call has them, as a user's formula does: so do those whose arguments have other names in other versions.
 """
 
 from __future__ import annotations

@@ -269,9 +269,9 @@ def cdist(out: Tensor, x1: Tensor, x2: Tensor, p: float, compute_mode: int | Non
 
 
 @formula(aten._cdist_backward)
-def cdist_backward(grad: Tensor, x1: Tensor) -> Cost:
+def cdist_backward(_out: Tensor, grad: Tensor, x: Tensor, /, *_: object, **__: object) -> Cost:
     """``grad_x[p] = sum(grad[p, r] * d(p, r) * (x[p] - y[r]) for r)``.
 
     For each coordinate of each pair a difference, a power, a product and a sum, and for each pair a factor ``d``.
     """
-    return Cost(0, grad.numel() * (4 * x1.shape[-1] + 1))
+    return Cost(0, grad.numel() * (4 * x.shape[-1] + 1))

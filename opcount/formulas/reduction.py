@@ -151,9 +151,9 @@ def pdist(out: Tensor, self: Tensor) -> Cost:
 
 
 @formula(aten._pdist_backward)
-def pdist_backward(grad: Tensor, self: Tensor) -> Cost:
+def pdist_backward(_out: Tensor, grad: Tensor, x: Tensor, /, *_: object, **__: object) -> Cost:
     """Each pair's difference, times its gradient, is added to one row and taken from the other: four operations."""
-    return Cost(0, 4 * grad.numel() * self.shape[-1], 0)
+    return Cost(0, 4 * grad.numel() * x.shape[-1], 0)
 
 
 _EACH_INPUT = {

@@ -37,10 +37,11 @@ SAME = {
     "a": {"self", "batch1", "mat", "mat1", "sparse"},
     "b": {"batch2", "dense", "mat2", "other", "vec"},
     "bias": {"self"},  # the addend of addmm
+    "grad": {"grad_output"},  # from PyTorch 2.14 on
     "indices": {"index"},
     "packed": {"packed_weight", "weight"},
     "values": {"source"},
-    "x": {"self", "X", "grad_in", "grad_output", "input", "qa", "qx", "v"},
+    "x": {"self", "X", "grad_in", "grad_output", "input", "qa", "qx", "v", "x1"},
 }
 """What schemas call an argument that a formula takes by its position."""
 
