@@ -61,5 +61,8 @@ def parents_first(paths: Iterable[str]) -> dict[str, None]:
     """Return all paths as keys, the root first and parents before children; missing parents are added."""
     found: dict[str, None] = {ROOT: None}
     for path in paths:
+        if path.rpartition(".")[0] in found:
+            found[path] = None
+            continue
         found.update(dict.fromkeys(reversed(list(unknown_parents(path, found)))))
     return found

@@ -12,7 +12,7 @@ from opcount.convention import FVCORE, Convention, find_convention
 from opcount.cost import Cost
 from opcount.coverage import FREE, UNCOUNTED, Coverage
 from opcount.errors import ConventionError, SamplingError
-from opcount.paths import ROOT, ancestors_of, parents
+from opcount.paths import ROOT, ancestors_of, parents, parents_first
 from opcount.records import CALLED, Module, Record, Total, merge, phases_in_order
 from opcount.steps import Amount, Steps
 
@@ -99,6 +99,8 @@ class Profile:
             ancestors: ``"owner"``: an operator counts for its module and the dotted parents of its path.
                 ``"caller"``: for every module that was running, which differs for shared modules.
         """
+        if ancestors == "owner":
+            return self._by_owner()
         own: dict[tuple[str, ...], list[int]] = {}
         for record in self.records:
             _add(own, record.stack, self.read(record))
@@ -107,6 +109,20 @@ class Profile:
             for path in ancestors_of(stack, ancestors):
                 _add(totals, path, numbers)
         return _as_totals(totals)
+
+    def _by_owner(self) -> dict[str, Total]:
+        """Add up the records of each module, then each module's sum to its parent's, children before parents."""
+        sums: dict[str, list[int]] = {}
+        for record in self.records:
+            _add(sums, record.path, self.read(record))
+        own = list(sums)
+        for path in reversed(parents_first(own)):
+            if path != ROOT:
+                _add(sums, path.rpartition(".")[0], sums[path])
+        paths = dict.fromkeys(self.modules)
+        if not paths.keys() >= sums.keys():
+            paths.update(dict.fromkeys(parent for path in own for parent in parents(path)))
+        return {path: Total(*sums[path]) if path in sums else Total() for path in paths}
 
     def by_operator(self) -> dict[str, Total]:
         """Return the total of every counted operator, such as ``"aten.mm.default"``."""
