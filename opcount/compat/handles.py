@@ -27,7 +27,7 @@ class Value:
         self._value = value
 
     def isCompleteTensor(self) -> bool:  # noqa: N802  (the name in torch._C.Value)
-        """Tell whether this is a tensor."""
+        """Return whether this is a tensor."""
         return isinstance(self._value, torch.Tensor)
 
     def type(self) -> Value:

@@ -1,4 +1,4 @@
-"""Run a model and leave no trace: buffers, random numbers and train or eval are as before afterwards."""
+"""Preservation of a model's state during a run: buffers, train or eval mode, random number generators."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ABSENT = object()
-"""Mode of a module that has none: a frozen script."""
+"""Sentinel: the module has no mode (a frozen script)."""
 
 _BY_ROW = {torch.sparse_csr, torch.sparse_bsr}
 _BY_COLUMN = {torch.sparse_csc, torch.sparse_bsc}
@@ -67,7 +67,7 @@ class _ModuleState:
         self._tables = [(table, table.copy()) for table in _tables(module)]
 
     def restore(self) -> None:
-        """Bring the module back; nothing is written that did not change."""
+        """Restore the module; unchanged buffers are not written to."""
         if self._training is not getattr(self._module, "training", _ABSENT):
             self._module.training = self._training  # type: ignore[assignment]
         for table, before in self._tables:

@@ -1,4 +1,4 @@
-"""What operators are worth to the analyses of mmengine and fvcore: FLOPs, and activations."""
+"""Prices of operators in the analyses of mmengine and fvcore: FLOPs and activations."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def scaled_counts(
 
 
 def complexity_of(flops: JitModelAnalysis, activations: JitModelAnalysis | None) -> Complexity:
-    """Return what tables and texts are made of."""
+    """Return the data of tables and texts."""
     analyses = {"flops": flops} if activations is None else {"flops": flops, "acts": activations}
     return Complexity(
         structure_of(flops.reported),

@@ -52,7 +52,7 @@ def forward_of(module: nn.Module) -> object:
 
 
 def is_meant_to_be_called(module: nn.Module) -> bool:
-    """Tell whether a call of the module would do something: not of containers, nor of an identity."""
+    """Return whether a call of the module would do something: not of containers, nor of an identity."""
     return forward_of(module) not in _NEVER_CALLED
 
 

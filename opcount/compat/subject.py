@@ -1,4 +1,4 @@
-"""The model that an analysis runs: the caller's own, to be left as it was, or a skeleton in its place."""
+"""The model that an analysis runs: the caller's own, preserved, or a skeleton of it."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def without_computing(model: nn.Module, where: Callable[[], str | None]) -> Iter
     """Run a skeleton dry.
 
     Args:
-        model: It.
-        where: Tells the path of the running module, for errors.
+        model: The skeleton.
+        where: Returns the path of the running module, for errors.
 
     Raises:
         DryRunError: An operator needs values.

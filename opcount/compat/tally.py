@@ -1,4 +1,4 @@
-"""What operators of one run counted for, by the modules that were running."""
+"""Sums of one run of a model, by the modules that were running."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """What ran in one place.
+    """The sums of one chain of modules.
 
     Attributes:
         counts: By word.
@@ -30,10 +30,10 @@ class Entry(NamedTuple):
 
 
 class Layout:
-    """The modules whose sums are asked for.
+    """The modules that are reported.
 
     Args:
-        model: Theirs.
+        model: The model that contains them.
 
     Attributes:
         modules: By full name, a shared one once.
@@ -48,7 +48,7 @@ class Layout:
 
 
 class Tally:
-    """A growing sum; to be asked when the model has run and its layout is set."""
+    """Running sums; read them after the model has run and the layout is set."""
 
     layout: Layout
 

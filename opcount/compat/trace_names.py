@@ -1,4 +1,4 @@
-"""What a graph traced by ``torch.jit.trace`` calls operators, and which of them fvcore takes to cost nothing."""
+"""Names of operators in a trace of ``torch.jit.trace``, and those to which fvcore gives no cost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from opcount.interceptor import Call
 
 FUNCTION = "prim::PythonOp."
-"""What stands before the name of a class of ``autograd.Function``."""
+"""Prefix of the name of an ``autograd.Function`` subclass."""
 
 TRACED_IN_PARTS = frozenset(
     f"aten.{name}"
@@ -22,7 +22,7 @@ TRACED_IN_PARTS = frozenset(
         "gru_cell lstm_cell rnn_relu_cell rnn_tanh_cell"
     ).split()
 )
-"""Packets that a trace has no entry for, but for what they call."""
+"""Packets that a trace replaces by the operators that they call."""
 
 COSTS_NOTHING = frozenset(
     f"aten::{name}"
@@ -34,7 +34,7 @@ COSTS_NOTHING = frozenset(
         "zeros_like"
     ).split()
 )
-"""What fvcore leaves out of its list of unsupported operators."""
+"""Operators that fvcore never lists as unsupported."""
 
 _NAMES_OF_PARTS = {
     "_adaptive_avg_pool2d": "adaptive_avg_pool2d",
@@ -58,7 +58,7 @@ _NAMES_OF_PARTS = {
         ).split()
     },
 }
-"""The name in a trace of what arrives under another where autograd takes composite operators apart."""
+"""Names in a trace by the name under which an operator dispatches when autograd decomposes composites."""
 
 _ALIASES = {
     "absolute": "abs",
@@ -117,7 +117,7 @@ def trace_name_of(operator: str) -> str:
 
 
 def trace_name_of_whole(call: Call) -> str:
-    """Return the name in a trace of what autograd took apart: a product with a bias was a linear layer, mostly."""
+    """Return the name in a trace of an operator that autograd decomposed: ``addmm`` was a linear layer, mostly."""
     packet = call.operator.split(".")[1]
     if packet == "mean" and call.flops:
         return "aten::adaptive_avg_pool2d"

@@ -1,4 +1,4 @@
-"""Why a module costs what it costs: each of its own operators with its mathematics, its shapes and its numbers."""
+"""The explanation of a module's cost: each of its own operators with formula, shapes and exact numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _INDENT = "    "
 
 
 class Group(NamedTuple):
-    """What makes calls one entry, wherever the module was called from."""
+    """The key of an entry: calls from all callers of the module are added up."""
 
     operator: str
     family: str

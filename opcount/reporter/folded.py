@@ -1,4 +1,4 @@
-"""Folded stacks, ``a;b;operator number`` a line: what flame-graph tools read."""
+"""Folded stacks, ``a;b;operator number`` a line: the input of flame-graph tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A page that explores a count: an icicle of modules, tables, what changed. One file, which fetches nothing."""
+"""An interactive page: an icicle chart of modules, tables, changes. One self-contained HTML file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each operator cost, the biggest first."""
+"""The table of operators, the most expensive first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HEADERS = ["operator", "family", "dtype", "calls", "MACs", "arith", "FLOPs", "%
 
 
 def render(profile: Profile, *, free: bool = False) -> str:
-    """Return the profile as a table of operators, by dtype; those that are explained by nothing stand last.
+    """Return the profile as a table of operators, by dtype; uncounted ones come last.
 
     Args:
         profile: What to print.

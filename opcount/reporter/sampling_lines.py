@@ -1,4 +1,4 @@
-"""What a report says of a loop of which some steps were counted: which numbers are measured, and which extrapolated."""
+"""Lines of a report about a sampled loop: its measured and its extrapolated numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def heading(profile: Profile) -> str:
-    """Return what stands before the totals: ``"total"``, and if not everything was counted, what it is of.
+    """Return the heading of the totals: ``"total"``, followed by the counted steps if only some were counted.
 
     Example:
         >>> from opcount.profile import Profile

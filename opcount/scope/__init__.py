@@ -1,4 +1,4 @@
-"""Where an operator runs: which module called it, in which phase."""
+"""The place of an operator: the module that called it, and the phase."""
 
 from opcount.scope.class_names import ClassNames
 from opcount.scope.frame import Frame, Row

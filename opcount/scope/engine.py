@@ -1,4 +1,4 @@
-"""Tells when a backward begins and ends, on every thread, while a counter is entered.
+"""Notifications at the begin and the end of a backward, on every thread, while a counter is entered.
 
 A thread that only calls ``backward()`` runs no module, so no hook of a module fires on it. Every backward that
 Python starts goes through one engine object, which is replaced by this one for as long as a counter is open.
@@ -14,10 +14,10 @@ from opcount.undo import Undo
 
 
 class Listener(Protocol):
-    """Wants to know about backwards."""
+    """An object that is notified of backwards."""
 
     def begin_backward(self, roots: Any, undo: Undo, *, create_graph: bool) -> None:
-        """Prepare for a backward on this thread; add what is to be done after it, if anything."""
+        """Prepare for a backward on this thread; add the steps that follow it to ``undo``."""
 
 
 _listeners: tuple[Listener, ...] = ()
@@ -28,7 +28,7 @@ class _Engine(ImperativeEngine):
     """PyTorch's engine; every instance stands for the same one.
 
     Args:
-        before: The engine object in whose place it is.
+        before: The engine object that it replaces.
     """
 
     def __init__(self, before: Any) -> None:
@@ -47,7 +47,7 @@ class _Engine(ImperativeEngine):
 
 
 def _run_on_several_threads() -> None:
-    """Undo that this thread runs backward alone.
+    """Allow several threads in a backward again.
 
     The work of an accelerator would run on a thread of its own, whose autograd sequence numbers collide with ours.
     """
@@ -56,11 +56,11 @@ def _run_on_several_threads() -> None:
 
 
 RUN_BACKWARD = _Engine.run_backward.__code__
-"""Of the Python frame that is below every operator of a backward, and above none of the next backward."""
+"""Code of the Python frame at the bottom of each backward: all operators of the backward run above it."""
 
 
 def listen(listener: Listener) -> None:
-    """Tell a listener about the backwards of all threads."""
+    """Notify a listener of the backwards of all threads."""
     global _listeners  # noqa: PLW0603  (a tuple, so that a backward under way is not disturbed)
     with _LOCK:
         _listeners = (*_listeners, listener)
@@ -69,7 +69,7 @@ def listen(listener: Listener) -> None:
 
 
 def ignore(listener: Listener) -> None:
-    """Stop telling it; the engine is PyTorch's own again after the last one."""
+    """Stop notifying a listener; after the last one, PyTorch's own engine is put back."""
     global _listeners  # noqa: PLW0603
     with _LOCK:
         _listeners = tuple(other for other in _listeners if other is not listener)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 Shapes = tuple[tuple["tuple[int, ...] | None", ...], tuple["tuple[int, ...] | None", ...]]
-"""Of the arguments and of the results of a call; None for a nested tensor."""
+"""Shapes of the arguments and of the results of a call; None for a nested tensor."""
 
 
 _ORDER = count()
@@ -20,7 +20,7 @@ class Row:
     """The running sum of one operator in one frame; the mutable twin of `opcount.records.Record`.
 
     Attributes:
-        order: Grows from each row to the next that is made, in whatever frame.
+        order: Creation order among the rows of all frames.
     """
 
     __slots__ = ("activations", "arith", "bytes", "calls", "macs", "order", "shapes")
@@ -31,7 +31,7 @@ class Row:
         self.order = next(_ORDER)
 
     def absorb(self, other: Row) -> None:
-        """Add another row's sums to this one's; whichever was first stands first."""
+        """Add another row's sums to this one's; the smaller order is kept."""
         self.order = min(self.order, other.order)
         self.add(other)
 
@@ -48,11 +48,11 @@ class Frame:
     """One module under one chain of callers.
 
     Attributes:
-        path: Of the module; ``""`` for the root.
+        path: Path of the module; ``""`` for the root.
         parent: The caller's frame.
         children: Frames of the modules called from here, by path.
         rows: The tally, by ``(plan, phase, dtype)``.
-        calls: Of the module, from here.
+        calls: Calls of the module from the parent.
     """
 
     __slots__ = ("calls", "children", "parent", "path", "rows")
@@ -93,7 +93,7 @@ class Frame:
             pending.extend(reversed(frame.children.values()))
 
     def clear(self) -> None:
-        """Forget the tally of this frame and of all below it; the frames stay, a backward may need them."""
+        """Clear the tally of this frame and its descendants; the frames stay, a backward may need them."""
         for frame in self.walk():
             frame.rows.clear()
             frame.calls = 0
@@ -108,14 +108,14 @@ class Frame:
 
 
 class _Discard(dict[Any, Row]):
-    """A tally that keeps nothing."""
+    """A tally that discards its rows."""
 
     def __missing__(self, _key: Any) -> Row:
         return Row()
 
 
 class Sink(Frame):
-    """Where the work inside a module goes that is priced as a whole."""
+    """A frame that discards the work inside a module that is priced as a whole."""
 
     __slots__ = ()
 

@@ -1,7 +1,7 @@
-"""Notices that code was left by an exception that no hook saw, such as KeyboardInterrupt.
+"""Detection of code that ended by an exception without its exit hook, such as KeyboardInterrupt.
 
-A token among the locals of a running Python frame dies with that frame, however it ends. Where a handler still holds
-the traceback, and with it the frame, a walk over the running frames tells.
+A token among the locals of a Python frame is freed with that frame, however it ends. If a handler still holds the
+traceback, and with it the frame, a walk over the running frames decides.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class FrameGuard:
     """Watches the Python frame that called a hook.
 
     Args:
-        depth: Of that frame, seen from the caller of this.
-        ended: Called when the frame is gone.
+        depth: Number of frames from the caller of this up to that frame.
+        ended: Called when the frame has ended.
     """
 
     __slots__ = ("_frame", "_token")
@@ -36,7 +36,7 @@ class FrameGuard:
         self._token = weakref.ref(token, ended)
 
     def is_running(self) -> bool:
-        """Tell whether the frame is on the stack of this thread."""
+        """Return whether the frame is on the stack of this thread."""
         if self._token() is None:
             return False
         frame = sys._getframe(1)

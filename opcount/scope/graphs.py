@@ -1,4 +1,4 @@
-"""Tells whether an autograd graph was made under observation, for a thread that only runs it backward.
+"""Origin of an autograd graph, for a thread that only runs it backward: whether it was created under observation.
 
 A node knows its sequence number, not the thread that created it, and each thread numbers its nodes from 0 on. So a
 number that the running thread has not reached yet is another thread's; one that it has reached may be either's.
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 LEAF = 1 << 63
-"""From here on sequence numbers are those of AccumulateGrad nodes, which belong to a leaf and not to a moment."""
+"""The least sequence number of AccumulateGrad nodes: such a number belongs to a leaf, and is no creation order."""
 
 
 class Maker(Enum):
-    """Who made a graph: the running thread unobserved, a thread that was observed, either of them, or some other."""
+    """The creator of a graph: the running thread unobserved, an observed thread, either of them, or another thread."""
 
     ITSELF = 0
     OBSERVED = 1
@@ -49,7 +49,7 @@ def leaves_of(roots: Any) -> Iterator[Any]:
 
 
 def maker_of(roots: Any, own: Timeline | None, others: Iterable[Timeline]) -> Maker:
-    """Tell who made a graph that the running thread is about to run backward.
+    """Return who made a graph that the running thread is about to run backward.
 
     Args:
         roots: Where backward begins.

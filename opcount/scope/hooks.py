@@ -1,4 +1,4 @@
-"""Module and optimizer hooks keep each thread's scope; they are process-wide and leave the modules untouched."""
+"""Module and optimizer hooks that update each thread's scope: process-wide, nothing is stored on the modules."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 _RAISED = object()
-"""In place of what a module returned."""
+"""Sentinel: the module raised and returned nothing."""
 
 _COUNTING: dict[int, set[object]] = {}
-"""What each thread has entered itself; such a thread is never adopted by another's counter."""
+"""Open counters by thread id. A thread with a counter of its own is not adopted by another thread's counter."""
 
 
 class Scopes:
@@ -39,7 +39,7 @@ class Scopes:
 
     Args:
         model: Gives modules their paths; None: all are named by their class.
-        adopt: Called on a thread that runs a module of ours without our mode; adds what undoes it.
+        adopt: Called on a thread that runs one of our modules without our mode; adds its undo steps.
         priced_modules: Module classes that are priced as a whole.
         charge_module: ``(module, frame, phase, out, args, kwargs)`` of such a module, after its forward.
         charge_script: ``(module, frame, phase, out)`` of a ScriptModule, after its forward.
@@ -74,7 +74,7 @@ class Scopes:
             threads.dismantle()
 
     def open(self, undo: Undo) -> Scope:
-        """Begin to observe on this thread, and register the hooks."""
+        """Start observing this thread, and register the hooks."""
         self.hold_thread(undo)
         scope = self._threads.join()
         undo.add(scope.close)
@@ -95,7 +95,7 @@ class Scopes:
         _COUNTING.setdefault(home, set()).add(self)
 
     def _unhook(self) -> None:
-        """Remove the hooks; the last one when no adopted thread runs a module any more."""
+        """Remove the hooks; the hook after modules stays until no adopted thread runs a module."""
         remove(self._enter, self._enter_optimizer, self._leave_optimizer)
         self._release_leave()
 
@@ -121,11 +121,11 @@ class Scopes:
         return self._threads.unattributed()
 
     def forget_graphs(self) -> None:
-        """Forget which modules made the autograd graphs of up to now: a backward through them is unattributed."""
+        """Forget the creators of all autograd graphs so far: a backward through them is unattributed."""
         self._threads.forget_graphs()
 
     def clear(self) -> None:
-        """Forget all that was tallied."""
+        """Clear the tally."""
         self._threads.clear()
 
     def _enter(self, module: nn.Module, _args: object) -> None:
@@ -154,7 +154,7 @@ class Scopes:
             scope.push(module, frame, task, caller)
 
     def _leave(self, module: nn.Module, args: Any, kwargs: Any, out: Any = _RAISED) -> None:
-        """Run after a module; after an exception with one argument less."""
+        """Pop the module; after an exception PyTorch passes no ``out``."""
         ident = get_ident()
         scope = self._scope_of.get(ident)
         if scope is None or not scope.observing:
@@ -203,7 +203,7 @@ class Scopes:
         undo.add(scope.begin_backward(create_graph=create_graph))
 
     def _maker_of(self, roots: Any, scope: Scope | None) -> Maker:
-        """Tell who made a graph; one that reaches a parameter of the model is ours, whoever made it."""
+        """Return who made a graph; one that reaches a parameter of the model is ours, whoever made it."""
         counting = get_ident() in _COUNTING
         if self.names.model is None and not counting:
             return Maker.OBSERVED
@@ -248,14 +248,14 @@ class Scopes:
                 self._end_step(ident)
 
     def _end_step(self, ident: int, _token: object = None) -> None:
-        """Let go of a thread that was adopted for the step of an optimizer."""
+        """Release a thread that was adopted for the step of an optimizer."""
         if ident == get_ident() and ident in self._stepping:
             undo, _ = self._stepping.pop(ident)
             undo.run()
 
 
 def _unseen(*_args: object, **_kwargs: object) -> None:
-    """Do nothing: for dynamo, in place of the hooks, where a higher-order operator compiles what runs a module."""
+    """Do nothing: the hooks' replacement in code that dynamo compiles for a higher-order operator."""
 
 
 for _hook in (vars(Scopes)["_enter"], vars(Scopes)["_leave"]):

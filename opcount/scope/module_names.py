@@ -1,4 +1,4 @@
-"""What a module is called: its path in the model, or its class if it is not of the model."""
+"""Names of modules: the path in the model, or the class for a module outside the model."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _Numbers:
         return self._next - 1
 
     def give_back(self, number: int) -> None:
-        """Take a number back."""
+        """Return a number to the pool."""
         heappush(self._free, number)
 
 
@@ -133,7 +133,7 @@ class ModuleNames:
             self.scripts.add(key)
 
     def is_known(self, module: nn.Module) -> bool:
-        """Tell whether a module is the model's, or a replica of one."""
+        """Return whether a module is the model's, or a replica of one."""
         return id(module) in self.paths or self._original(module) is not None
 
     def _original(self, module: nn.Module) -> str | None:
@@ -173,7 +173,7 @@ class ModuleNames:
         return path
 
     def is_foreign(self, path: str) -> bool:
-        """Tell whether a path is that of a module outside the model."""
+        """Return whether a path is that of a module outside the model."""
         return path in self._foreign and path not in self._types
 
     def _serial(self, parameter: Any) -> int:
@@ -213,7 +213,7 @@ class ModuleNames:
                         self._leaves[id(parameter)] = _Leaf(weakref.ref(parameter), path)
 
     def owns_any(self, variables: Iterable[object]) -> bool:
-        """Tell whether a parameter of the model is among variables; without a model any is ours."""
+        """Return whether a parameter of the model is among variables; without a model any is ours."""
         if self.model is None:
             return True
         parameters = set(map(id, self.model.parameters()))
@@ -229,7 +229,7 @@ class ModuleNames:
         return 0 if self.model is None else _count_parameters(self.model)
 
     def table(self, calls: Callable[[str], int]) -> dict[str, Module]:
-        """Return what is known of every module, the model's in ``named_modules`` order."""
+        """Return the facts about every module, the model's in ``named_modules`` order."""
         params = self._parameters_by_path()
         table = {
             path: Module(path, kind, params.get(path, 0), calls(path), self._aliases.get(path, ()))
@@ -268,7 +268,7 @@ def _forget(
 
 
 def _is_traced_for_operator() -> bool:
-    """Tell whether a higher-order operator of PyTorch calls the module that a hook is called for."""
+    """Return whether a higher-order operator of PyTorch calls the module that a hook is called for."""
     frame: Any = sys._getframe(3)
     for _ in range(_FAR):
         if frame is None:
@@ -280,7 +280,7 @@ def _is_traced_for_operator() -> bool:
 
 
 def _contains(model: nn.Module, module: nn.Module) -> bool:
-    """Tell whether a module is part of a model; fast, as it is asked for every module that is not."""
+    """Return whether a module is part of a model; fast, as it is asked for every module that is not."""
     pending: list[nn.Module | None] = [model]
     seen = set()
     while pending:

@@ -1,7 +1,7 @@
-"""Finds out, inside a backward, whether a checkpoint is running its function again, and where it was called.
+"""Detection of a checkpoint that runs its function again inside a backward, and of its caller.
 
-Modules that it runs again are known by their hooks. What it runs outside of modules can be told by the Python
-stack: between an operator of a plain backward and the engine that runs it there are hardly any Python frames.
+Modules that run again are known by their hooks. Operators outside of modules are recognised by the Python stack:
+between an operator of a plain backward and the engine there are hardly any Python frames.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from opcount.scope.engine import RUN_BACKWARD
 
 
 class Rerun(NamedTuple):
-    """A checkpoint that runs its function again.
+    """A checkpoint that recomputes its forward.
 
     Attributes:
-        checkpoint: What a non-reentrant one remembers of its forward.
+        checkpoint: The state that a non-reentrant one keeps of its forward; None for a reentrant one.
     """
 
     checkpoint: object | None
@@ -27,7 +27,7 @@ def find_rerun(depth: int = 1) -> Rerun | None:
     """Return the innermost checkpoint that is running again in the innermost backward of this thread.
 
     Args:
-        depth: Of the Python frame to begin with, seen from here.
+        depth: Number of Python frames from here up to the first one to look at.
     """
     frame: Any = sys._getframe(depth)
     while frame is not None and frame.f_code is not RUN_BACKWARD:
@@ -42,7 +42,7 @@ def find_rerun(depth: int = 1) -> Rerun | None:
 
 
 def checkpoint_of(pack_hook: Any) -> object | None:
-    """Return what a non-reentrant checkpoint remembers, from its hook on saved tensors; None for others' hooks."""
+    """Return a non-reentrant checkpoint's state, from its hook on saved tensors; None for other hooks."""
     code = getattr(pack_hook, "__code__", None)
     if code is None or code.co_filename != CHECKPOINT_FILE or "frame" not in code.co_freevars:
         return None

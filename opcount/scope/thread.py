@@ -30,7 +30,7 @@ NO_TASK = -1
 """The graph task of code that does not run inside a backward."""
 
 _ABANDONED = -2
-"""No graph task: what was running has ended without a word."""
+"""Sentinel task id: the tracked frame ended without its exit hook (KeyboardInterrupt, for example)."""
 
 
 _CALLER = 2
@@ -75,7 +75,7 @@ class Scope:
         settled: False from a backward operator on until a forward operator is located again.
         observing: Whether a mode on this thread charges operators to this scope.
         creates_graph: Whether the innermost backward can be differentiated again.
-        returned: Told what a module returns before it is popped; None: nobody.
+        returned: Called with a module's result before it is popped; or None.
         unattributed: Operator calls charged to the root because their module is unknown, by reason.
     """
 
@@ -108,7 +108,7 @@ class Scope:
         self.settled = True
 
     def open(self, *, forward: bool = True) -> None:
-        """Start to observe.
+        """Start observing.
 
         Args:
             forward: Nodes created from now on belong to the root. False: only those of modules are known.
@@ -120,7 +120,7 @@ class Scope:
         self._mark(self._at_rest)
 
     def close(self) -> None:
-        """Stop to observe."""
+        """Stop observing."""
         self._rest()
         if self.observing:
             self._mark(None)
@@ -209,17 +209,17 @@ class Scope:
         return False
 
     def _cut(self, index: int) -> None:
-        """Leave all entries from one on."""
+        """Pop all entries from an index on."""
         del self._stack[index + 1 :]
         self.pop(self._stack[index][0])
 
     def _abandon(self, _token: object) -> None:
-        """Take note that an entry's Python frame is gone although nothing has popped the entry."""
+        """Mark that the Python frame of an entry has ended although the entry was not popped."""
         self.settled = False
         self.task = _ABANDONED
 
     def tidy(self) -> None:
-        """Leave the entries whose code is no longer running."""
+        """Pop the entries whose code is no longer running."""
         self.settled = True
         for index, (*_, guard) in enumerate(self._stack):
             if guard is not None and not guard.is_running():
@@ -227,7 +227,7 @@ class Scope:
                 return
 
     def caller(self, task: int) -> Frame:
-        """Return the frame that calls a module, where that is not simply the one on top."""
+        """Return the frame that calls a module, if it may differ from the one on top."""
         if self.task == _ABANDONED or task == NO_TASK:
             self.tidy()
         if task in {NO_TASK, self.task}:
@@ -335,5 +335,5 @@ class Scope:
         return self.root
 
     def note(self, reason: str) -> None:
-        """Take note of an operator call whose module is unknown."""
+        """Count an operator call whose module is unknown."""
         self.unattributed[reason] = self.unattributed.get(reason, 0) + 1

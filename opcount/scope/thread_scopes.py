@@ -1,4 +1,4 @@
-"""The scopes of several threads: one for each thread that runs modules, remembered for a later backward."""
+"""The scopes of all threads that run modules, kept for a later backward."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class ThreadScopes:
             return scope
 
     def _end(self, scope: Scope) -> None:
-        """Remember a scope whose thread has ended, its identifier now being another's."""
+        """Keep the scope of an ended thread, whose identifier now belongs to another one."""
         self._ended.append(scope)
         if len(self._ended) > _REMEMBERED:
             oldest = self._ended.pop(0)
@@ -106,13 +106,13 @@ class ThreadScopes:
         return reasons
 
     def forget_graphs(self) -> None:
-        """Forget which frames made the autograd graphs of up to now, on the threads that are at rest."""
+        """Forget the creators of all autograd graphs so far, on the threads that do not observe."""
         for scope in self._all():
             if not scope.observing:
                 scope.timeline.forget()
 
     def clear(self) -> None:
-        """Forget all that was tallied; the frames stay, a backward may need them."""
+        """Clear the tally; the frames stay, a backward may need them."""
         self._merged = Frame("")
         self._merged_unattributed.clear()
         for scope in self._all():

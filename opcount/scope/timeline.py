@@ -1,4 +1,4 @@
-"""Which frame created an autograd node.
+"""Timeline of autograd: the frame that created a node.
 
 Autograd numbers its nodes in the order of creation. Noting the number at each push and pop of the module
 stack cuts that sequence into intervals, one frame each; a backward operator belongs to the frame in whose
@@ -54,7 +54,7 @@ class Timeline:
             del bounds[: self.capacity // 2], frames[: self.capacity // 2]
 
     def repair(self) -> None:
-        """Forget all if an interrupt came between the two halves of a mark."""
+        """Forget all if an interrupt came between the two steps of `mark`."""
         if len(self.bounds) != len(self.frames):
             self.forget()
 
@@ -67,7 +67,7 @@ class Timeline:
         self.found: Frame = _NOWHERE
 
     def knows(self, number: int) -> bool:
-        """Tell whether a node was created under observation; unlike `find`, fit for any thread."""
+        """Return whether a node was created under observation; unlike `find`, thread-safe."""
         index = bisect_right(self.bounds, number)
         return bool(index) and self.frames[index - 1] is not None
 
