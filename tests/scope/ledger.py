@@ -45,3 +45,8 @@ class Block(nn.Module):
 BATCH = 11
 A, B, OWN = BATCH * 2 * 3, BATCH * 3 * 5, BATCH * 5 * 7
 """Each product's multiply-accumulates; in backward the same for each gradient."""
+
+
+def backward_calls_at_root(counter):
+    """Return how many backward operators are charged to the root."""
+    return sum(r.calls for r in counter.profile.records if r.phase == "backward" and r.stack == ("",))
