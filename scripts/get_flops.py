@@ -5,21 +5,25 @@
     python scripts/get_flops.py resnet50_8xb32_in1k
     python scripts/get_flops.py rtmdet_s_syncbn_fast_8xb32-300e_coco --shape 640 --train
 
-A Python file builds the model with a function or an nn.Module class. It may say `input_shape`, one shape without the
-batch or several, or `inputs`: a tensor, a tuple of arguments, a dict of keyword arguments, or a function that returns
-one of these. A model of mmpretrain is counted up to its features, as its own get_flops.py does; one of mmdet or mmyolo
-up to what its heads put out.
+Nothing is computed where a dry run is possible; where it is not, or with --real, the model runs.
+
+TARGET is FILE.py, FILE.py:factory, a config file of OpenMMLab or the name of one, or any other target of `opcount
+count`. A Python file builds the model with a function or an nn.Module class. It may say `input_shape`, one shape
+without the batch or several, or `inputs`: a tensor, a tuple of arguments, a dict of keyword arguments, or a function
+that returns one of these. A model of mmpretrain is counted up to its features, as its own get_flops.py does; one of
+mmdet or mmyolo up to what its heads put out.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
+import subprocess
 import sys
 import traceback
 import warnings
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,67 +42,60 @@ _RULE = "=" * 30
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = _parse(arguments)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a count needs no weights: nothing is to be fetched
 
-    from opcount.errors import OpcountError, UncountedOperatorWarning  # noqa: PLC0415  (--help does not wait for torch)
-    from opcount.loaders import blame  # noqa: PLC0415
+    from opcount.cli.attempt import NeedsNewProcessError, attempt  # noqa: PLC0415  (--help does not wait for torch)
+    from opcount.errors import OpcountError, UncountedOperatorWarning  # noqa: PLC0415
 
     warnings.simplefilter("ignore", UncountedOperatorWarning)  # the report says it
-    loaded = None
     try:
         with redirect_stdout(sys.stderr):  # what a model or a config prints is no part of the report
-            loaded = _load(options)
-            report = _report(loaded, options)
+            _, report, reason = attempt(options, partial(_report, options), nullcontext)
+    except NeedsNewProcessError as why:
+        command = [sys.executable, __file__, "--real", *arguments]
+        status, report, reason = subprocess.run(command, check=False).returncode, "", str(why)  # noqa: S603
+        if status:
+            return status
     except OpcountError as error:
-        return _fail(str(error), options)
-    except Exception as error:
-        if loaded is None:
-            raise
-        hint = ". Meta tensors hold no values: if it reads one, pass --device cpu" if options.device == "meta" else ""
-        return _fail(f"the model raised {blame(error, loaded.model)}{hint}", options)
-    print(report)
+        if options.traceback:
+            traceback.print_exc()
+        print(f"get_flops.py: {error}", file=sys.stderr)
+        return 1
+    if reason:
+        print(f"get_flops.py: {reason}", file=sys.stderr)
+    print(report, end="")
     return 0
 
 
-def _fail(message: str, options: argparse.Namespace) -> int:
-    if options.traceback:
-        traceback.print_exc()
-    print(f"get_flops.py: {message}", file=sys.stderr)
-    return 1
-
-
-def _load(options: argparse.Namespace) -> Loaded:
-    from opcount.loaders import Request, load  # noqa: PLC0415
-
-    return load(options.target, Request.of(options, hollow=False))
-
-
-def _report(loaded: Loaded, options: argparse.Namespace) -> str:
+def _report(options: argparse.Namespace, loaded: Loaded, dry: bool) -> str:  # noqa: FBT001  (see `attempt`)
     """Run the model, and return all that there is to print."""
     from opcount import OpCounter, get_model_complexity_info  # noqa: PLC0415
+    from opcount.errors import InputError, OpcountError  # noqa: PLC0415
+    from opcount.loaders import blame  # noqa: PLC0415
+    from opcount.loaders.step import backward, forward  # noqa: PLC0415
 
     show_arch = loaded.style == "classifier" if options.show_arch is None else options.show_arch
-    with OpCounter(loaded.model) as counter:
-        info = get_model_complexity_info(
-            loaded.model, inputs=loaded.inputs, show_table=not options.not_show_table, show_arch=show_arch
-        )
-    profile = _step(loaded) if options.train else counter.profile
+    shown: dict[str, Any] = {"show_table": not options.not_show_table, "show_arch": show_arch}
+    try:
+        with OpCounter(dry_run=dry) as counter:
+            info = get_model_complexity_info(loaded.model, inputs=loaded.inputs, dry_run=dry, **shown)
+        if options.train:
+            with OpCounter(loaded.model, dry_run=dry) as counter:
+                backward(forward(loaded))
+    except OpcountError:
+        raise
+    except Exception as error:
+        hint = ". Meta tensors hold no values: if it reads one, pass --device cpu" if options.device == "meta" else ""
+        raise InputError(f"the model raised {blame(error, loaded.model)}{hint}") from error
+    profile = counter.profile
     texts = [info["out_table"], info["out_arch"]]
     parts = texts if loaded.style == "detector" else texts[::-1]
     parts += [_phases(profile)] if options.train else []
     parts += [f"\n{profile.convention.name} convention: {profile.convention.summary}; {profile.coverage.verdict()}."]
-    return "\n".join([*(part.rstrip("\n") for part in parts if part), *_closing(loaded, info, options.batch_size or 1)])
-
-
-def _step(loaded: Loaded) -> Profile:
-    """Count a forward pass, and a backward pass from everything that it returned."""
-    from opcount import OpCounter  # noqa: PLC0415
-    from opcount.loaders.step import backward, forward  # noqa: PLC0415
-
-    with OpCounter(loaded.model) as counter:
-        backward(forward(loaded))
-    return counter.profile
+    lines = [*(part.rstrip("\n") for part in parts if part), *_closing(loaded, info, options.batch_size or 1), ""]
+    return "\n".join(lines)
 
 
 def _phases(profile: Profile) -> str:
@@ -124,42 +121,19 @@ def _closing(loaded: Loaded, info: dict[str, Any], batch_size: int) -> list[str]
     return [_RULE, shape, *batch, *(f"{name}: {info[key]}" for name, key in names.items()), _RULE]
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    from opcount.cli.parser import model_options  # noqa: PLC0415  (it may be beside this script)
+
     summary, _, details = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(
         "get_flops.py", description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    model_options(parser, train="train mode; adds a backward pass, and a table of forward and backward")
     add = parser.add_argument
-    add("target", metavar="TARGET", help="FILE.py, FILE.py:factory, a config file of OpenMMLab, or the name of one")
-    add("--shape", nargs="+", type=_size, default=[], metavar="N", help="S, or H W; for a Python file any shape")
-    add("--batch-size", type=_size, metavar="N", help="samples in the input (default: 1)")
-    add("--device", type=_device, default="cpu", help="cpu (default), cuda, cuda:N, or meta: shapes only, no values")
-    add("--train", action="store_true", help="train mode; adds a backward pass, and a table of forward and backward")
     add("--show-arch", action=argparse.BooleanOptionalAction, help="print every module (default: for mmpretrain)")
     add("--not-show-table", action="store_true", help="leave out the table")
-    add("--cfg-options", nargs="+", type=_setting, default=[], metavar="K=V", help="override settings of a config")
     add("--traceback", action="store_true", help="show where an error comes from")
     return parser.parse_args(arguments)
-
-
-def _size(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(
-            f"expected a positive whole number, got {text!r}. CONFIG comes before the options."
-        )
-    return int(text)
-
-
-def _device(text: str) -> str:
-    if not re.fullmatch(r"cpu|meta|cuda(:\d+)?", text):
-        raise argparse.ArgumentTypeError(f"expected cpu, cuda, cuda:N or meta, got {text!r}.")
-    return text
-
-
-def _setting(text: str) -> str:
-    if not re.match(r"[^=]+=", text):
-        raise argparse.ArgumentTypeError(f"expected key=value, got {text!r}. CONFIG comes before the options.")
-    return text
 
 
 def _run() -> int:

@@ -6,95 +6,103 @@ import gc
 import os
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 
 from opcount.cli.progress import progress
-from opcount.counter import OpCounter
-from opcount.errors import DryRunError, InputError, OpcountError
-from opcount.loaders import blame, load
+from opcount.errors import DryRunError, OpcountError
+from opcount.loaders import Request, blame, load
 from opcount.loaders.blame import brief, line_of
-from opcount.loaders.request import Request
-from opcount.loaders.step import forward, training_step
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from torch import nn
 
     from opcount.loaders import Loaded
-    from opcount.profile import Profile
+
+Count = TypeVar("Count")
 
 _PLAIN = {torch.Tensor, torch.nn.Parameter, getattr(torch.nn, "Buffer", torch.Tensor)}
 _REMEDY = " Count a real run"
-"""Where an error begins to say what to do, which is done here."""
+"""Beginning of the advice in an error that `attempt` follows itself."""
 
 _LAZY = (torch.nn.UninitializedParameter, torch.nn.UninitializedBuffer)
+
+
+_COLLECTIONS = 3
+"""Times that garbage is collected: a tensor lets go of its Python attributes only after it was itself collected."""
 
 
 class NeedsNewProcessError(Exception):
     """A dry attempt left tensors without values where a real one would find them."""
 
 
-def count(options: argparse.Namespace) -> tuple[Loaded, Profile, str]:
-    """Count without computing; compute where that is not possible, unless a dry run was insisted on.
+def attempt(
+    options: argparse.Namespace,
+    count: Callable[[Loaded, bool], Count],
+    announce: Callable[[str], AbstractContextManager[object]] = progress,
+) -> tuple[Loaded, Count, str]:
+    """Count a target without computing; compute where that is not possible, unless a dry run was insisted on.
+
+    Args:
+        options: Command line: ``target``, ``dry_run`` (None: dry where possible), and the fields of a `Request`.
+        count: Runs what was loaded under a counter; its second argument says whether to run dry.
+        announce: Returns a context manager around a step that may take long.
 
     Returns:
-        The target's model and inputs, what was counted, and why it was computed: empty if it was not, or was meant to.
+        The target's model and inputs, the result of ``count``, and why it was computed: empty if it was not, or was
+        meant to.
 
     Raises:
         NeedsNewProcessError: With the reason, if it is not possible to compute in this process.
     """
     if options.dry_run is False:
-        return *_real(options), ""
-    gc.freeze()  # what is here already is not looked at again
+        return *_Attempt(options, count, announce, dry=False).run(), ""
+    gc.freeze()  # objects that exist already are not looked at again
     try:
-        found = _dry(options)
+        found = _dry(_Attempt(options, count, announce, dry=True), insist=options.dry_run is True)
         if not isinstance(found, str):
             return *found, ""
         if _is_valueless_left():
             raise NeedsNewProcessError(found)
     finally:
         gc.unfreeze()
-    return *_real(options), found
+    return *_Attempt(options, count, announce, dry=False).run(), found
 
 
-def _real(options: argparse.Namespace) -> tuple[Loaded, Profile]:
-    return _Attempt(options, dry=False).run()
-
-
-def _dry(options: argparse.Namespace) -> tuple[Loaded, Profile] | str:
-    """Return what a dry run counted, or why a real one is to follow."""
-    attempt = _Attempt(options, dry=True)
-    try:
-        return attempt.run()
-    except (Exception, SystemExit) as error:
-        nothing_ran = attempt.loaded is None and isinstance(error, OpcountError) and error.__cause__ is None
-        if options.dry_run or nothing_ran or not attempt.can_be_computed():
-            raise
-        return f"{_reason(error, attempt.loaded)} Computing instead."
-
-
-class _Attempt:
+class _Attempt(Generic[Count]):
     """One way to count a target."""
 
-    def __init__(self, options: argparse.Namespace, *, dry: bool) -> None:
-        self._options = options
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        count: Callable[[Loaded, bool], Count],
+        announce: Callable[[str], AbstractContextManager[object]],
+        *,
+        dry: bool,
+    ) -> None:
+        self._target = options.target
+        self._request = Request.of(options, hollow=dry and options.device == "cpu")
+        self._count = count
+        self._announce = announce
         self._dry = dry
         self.loaded: Loaded | None = None
 
-    def run(self) -> tuple[Loaded, Profile]:
+    def run(self) -> tuple[Loaded, Count]:
         """Load the target, and run it under a counter."""
-        with progress(f"building {self._options.target}"):
-            loaded = self.loaded = self._load()
-        with progress(f"counting {self._options.target}"):
+        with self._announce(f"building {self._target}"):
+            loaded = self.loaded = load(self._target, self._request)
+        with self._announce(f"counting {self._target}"):
             if self._dry:
                 loaded = self.loaded = _hollow(loaded)
-            return loaded, self._profile(loaded)
+            return loaded, self._count(loaded, self._dry)
 
     def can_be_computed(self) -> bool:
-        """Tell whether the weights of what was loaded have room in this machine's memory."""
+        """Return whether the weights of what was loaded have room in this machine's memory."""
         if self.loaded is None or not hasattr(os, "sysconf"):
             return True
         model = self.loaded.model
@@ -102,38 +110,16 @@ class _Attempt:
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         return size < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
-    def _load(self) -> Loaded:
-        options = self._options
-        return load(options.target, Request.of(options, hollow=self._dry and options.device == "cpu"))
 
-    def _profile(self, loaded: Loaded) -> Profile:
-        options = self._options
-        before = _names(loaded.model)
-        try:
-            with torch.set_grad_enabled(options.train), OpCounter(loaded.model, dry_run=self._dry) as counter:
-                if options.train:
-                    training_step(loaded, options.optimizer or "AdamW")
-                else:
-                    forward(loaded)
-                if self._dry:
-                    _check_grown(loaded.model, before)
-        except OpcountError:
+def _dry(attempt: _Attempt[Count], *, insist: bool) -> tuple[Loaded, Count] | str:
+    """Return what a dry run counted, or why a real one is to follow."""
+    try:
+        return attempt.run()
+    except (Exception, SystemExit) as error:
+        nothing_ran = attempt.loaded is None and isinstance(error, OpcountError) and error.__cause__ is None
+        if insist or nothing_ran or not attempt.can_be_computed():
             raise
-        except (Exception, SystemExit) as error:
-            hint = " Say what it takes with --shape or --input" if not options.input else " Check --input"
-            hint += ", or compute it with --real." if self._dry else "."
-            raise InputError(f"the model raised {blame(error, loaded.model).rstrip('.')}.{hint}") from error
-        return counter.profile
-
-
-def _names(model: nn.Module) -> set[str]:
-    return {name for name, _ in model.named_parameters()}
-
-
-def _check_grown(model: nn.Module, before: set[str]) -> None:
-    """Refuse to report a model without the parameters that its forward made, which go when a dry run ends."""
-    if new := _names(model) - before:
-        raise DryRunError(f"dry run: {min(new)} is made by the forward of the model, and goes when the run ends.")
+        return f"{_reason(error, attempt.loaded)} Computing instead."
 
 
 def _hollow(loaded: Loaded) -> Loaded:
@@ -166,7 +152,8 @@ def _reason(error: BaseException, loaded: Loaded | None) -> str:
 
 
 def _is_valueless_left() -> bool:
-    """Tell whether a new tensor without values is alive: a cache of the program may hold it for the next who asks."""
-    gc.collect()
+    """Return whether a new tensor without values is alive: a cache of the program may return it in a real run."""
+    for _ in range(_COLLECTIONS):
+        gc.collect()
     tensors = (each for each in gc.get_objects() if issubclass(type(each), torch.Tensor))
     return any(tensor.is_meta or hasattr(tensor, "fake_mode") for tensor in tensors)

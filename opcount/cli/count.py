@@ -7,19 +7,28 @@ import subprocess
 import sys
 import warnings
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 import opcount
-from opcount.cli.attempt import NeedsNewProcessError, count
+from opcount.cli.attempt import NeedsNewProcessError, attempt
 from opcount.cli.formats import chosen, read_as, render
 from opcount.cli.output import warn, write
-from opcount.errors import InputError, UncountedOperatorWarning
+from opcount.counter import OpCounter
+from opcount.errors import DryRunError, InputError, OpcountError, UncountedOperatorWarning
+from opcount.loaders import blame
+from opcount.loaders.step import forward, training_step
 
 if TYPE_CHECKING:
     import argparse
+
+    from torch import nn
+
+    from opcount.loaders import Loaded
+    from opcount.profile import Profile
 
 
 def run(options: argparse.Namespace) -> int:
@@ -29,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         with redirect_stdout(sys.stderr), warnings.catch_warnings():  # what a model prints is no part of the report
             warnings.simplefilter("ignore", UncountedOperatorWarning)  # the report says it
-            loaded, profile, reason = count(options)
+            loaded, profile, reason = attempt(options, partial(_count, options))
     except NeedsNewProcessError as why:
         return _in_new_process(options, str(why))
     for message in filter(None, (loaded.note, reason)):
@@ -43,8 +52,37 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _count(options: argparse.Namespace, loaded: Loaded, dry: bool) -> Profile:  # noqa: FBT001  (see `attempt`)
+    before = _names(loaded.model)
+    try:
+        with torch.set_grad_enabled(options.train), OpCounter(loaded.model, dry_run=dry) as counter:
+            if options.train:
+                training_step(loaded, options.optimizer or "AdamW")
+            else:
+                forward(loaded)
+            if dry:
+                _check_grown(loaded.model, before)
+    except OpcountError:
+        raise
+    except (Exception, SystemExit) as error:
+        hint = " Say what it takes with --shape or --input" if not options.input else " Check --input"
+        hint += ", or compute it with --real." if dry else "."
+        raise InputError(f"the model raised {blame(error, loaded.model).rstrip('.')}.{hint}") from error
+    return counter.profile
+
+
+def _names(model: nn.Module) -> set[str]:
+    return {name for name, _ in model.named_parameters()}
+
+
+def _check_grown(model: nn.Module, before: set[str]) -> None:
+    """Refuse to report a model without the parameters that its forward made, which go when a dry run ends."""
+    if new := _names(model) - before:
+        raise DryRunError(f"dry run: {min(new)} is made by the forward of the model, and goes when the run ends.")
+
+
 def _in_new_process(options: argparse.Namespace, reason: str) -> int:
-    """Compute where nothing is left of a dry attempt."""
+    """Compute in a process that holds no tensors of a dry attempt."""
     name, *arguments = options.command_line
     paths = [str(Path(opcount.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}

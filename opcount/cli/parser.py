@@ -6,7 +6,7 @@ import argparse
 import re
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opcount._version import __version__
 from opcount.cli.formats import FORMATS
@@ -108,39 +108,32 @@ def _lazily(module: str) -> Callable[[argparse.Namespace], int]:
 
 
 def _count(sub: argparse.ArgumentParser) -> None:
+    model_options(sub, train="forward, backward and an optimizer's step, in train mode")
+    sub.add_argument("--optimizer", metavar="NAME", help="of torch.optim for --train, or none (default: AdamW)")
+    _report(sub)
+    sub.set_defaults(command=_lazily("count"))
+
+
+def model_options(sub: argparse.ArgumentParser, train: str) -> None:
+    """Add a target, and the options that say how to build, call and run it: the fields of a `Request`, and dry_run."""
     add = sub.add_argument
-    add("target", metavar="TARGET", help="what to count; see above")
-    add(
-        "--shape",
-        nargs="+",
-        type=_positive,
-        default=[],
-        metavar="N",
-        help="S, or H W, or a whole shape without the batch",
-    )
+    pairs: dict[str, Any] = {"nargs": "+", "action": "extend", "default": [], "metavar": "K=V"}
+    add("target", metavar="TARGET", help="what to count")
+    sizes = "S, or H W, or a whole shape without the batch"
+    add("--shape", nargs="+", type=_positive, default=[], metavar="N", help=sizes)
     add("--input", action="append", default=[], metavar="NAME=1x3x224x224:float32", help="an input, by name or not")
     add("--seq", type=_positive, metavar="N", help="tokens in a text")
     add("--batch-size", type=_positive, metavar="N", help="samples (default: 1)")
-    add("--kwargs", nargs="+", action="extend", default=[], metavar="K=V", help="arguments of what builds the model")
-    add(
-        "--cfg-options",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="K=V",
-        help="override settings of an OpenMMLab config",
-    )
-    add("--train", action="store_true", help="forward, backward and an optimizer's step, in train mode")
-    add("--optimizer", metavar="NAME", help="of torch.optim for --train, or none (default: AdamW)")
+    add("--kwargs", **pairs, help="arguments of what builds the model")
+    add("--cfg-options", **pairs, type=_setting, help="override settings of an OpenMMLab config")
     add("--dtype", default="", metavar="D", help="of parameters and inputs, such as bfloat16")
     add("--device", default="cpu", type=_device, help="cpu (default), cuda, cuda:N, or meta")
+    add("--train", action="store_true", help=train)
     way = sub.add_mutually_exclusive_group()
-    way.add_argument(
-        "--real", dest="dry_run", action="store_false", help="compute; the default is a dry run, where that is possible"
-    )
+    real = "compute; the default is a dry run, where that is possible"
+    way.add_argument("--real", dest="dry_run", action="store_false", help=real)
     way.add_argument("--dry-run", action="store_true", help="never compute: fail where a dry run is not possible")
-    _report(sub)
-    sub.set_defaults(command=_lazily("count"), dry_run=None)
+    sub.set_defaults(dry_run=None)
 
 
 def _show(sub: argparse.ArgumentParser) -> None:
@@ -213,6 +206,12 @@ def _natural(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text!r}.")
     return int(text)
+
+
+def _setting(text: str) -> str:
+    if not re.match(r"[^=]+=", text):
+        raise argparse.ArgumentTypeError(f"expected key=value, got {text!r}. TARGET comes first.")
+    return text
 
 
 def _device(text: str) -> str:

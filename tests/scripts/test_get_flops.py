@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -159,7 +160,7 @@ def test_the_report_says_convention_and_coverage(get_flops, write):
         class Net(nn.Module):
             def forward(self, x): return opaque(x)
     """
-    status, output, errors = get_flops(write(text), "--shape", "8")
+    status, output, errors = get_flops(write(text), "--shape", "8", "--real")
     assert (status, errors) == (0, "")
     assert "fvcore convention: " in output
     assert "1 operator has no formula, so the total is a lower bound: opcounttests.opaque.default (1 call)." in output
@@ -176,6 +177,56 @@ def test_what_a_model_prints_is_no_part_of_the_report(get_flops, write):
     _, output, errors = get_flops(write(text))
     assert "imported" not in output
     assert errors == "imported\ncalled\n"
+
+
+ASKS = """
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(4, 4)
+        def forward(self, x):
+            x = self.a(x)
+            print(type(x).__name__)
+            {}
+            return x
+    input_shape = (4,)
+"""
+
+
+def test_nothing_is_computed_unless_that_is_asked_for(get_flops, write):
+    path = write(ASKS.format(""))
+    dry, real = get_flops(path), get_flops(path, "--real")
+    assert (dry[:2], real[0]) == (real[:2], 0)
+    assert (dry[2], real[2]) == ("DryTensor\n", "Tensor\n")
+
+
+def test_a_model_that_cannot_run_dry_is_computed_and_one_line_says_why(get_flops, write):
+    path = write(ASKS.format("assert x.sum().item() < 9"))
+    status, output, errors = get_flops(path)
+    assert status == 0
+    assert "Flops: 16" in closing(output)  # 4 x 4
+    assert output == get_flops(path, "--real")[1]
+    (line,) = [line for line in errors.splitlines() if not line.endswith("Tensor")]
+    assert re.fullmatch(r"get_flops\.py: dry run: .*some\.py:\d+.* Computing instead\.", line)
+    status, output, errors = get_flops(path, "--dry-run")
+    assert (status, output) == (1, "")
+    assert errors.splitlines()[-1].startswith("get_flops.py: dry run: ")
+
+
+def test_what_a_dry_run_left_behind_does_not_reach_the_real_one(write):
+    kept = """
+        import functools
+        @functools.cache
+        def table(): return torch.ones(4)
+        def build():
+            table()
+            return Net()
+    """
+    path = write(dedent(ASKS).format("assert (x * table()).sum().item() < 9") + dedent(kept))
+    result = run(f"{path}:build")
+    assert result.returncode == 0, result.stderr
+    assert "Flops: 16" in closing(result.stdout)
+    assert result.stderr.endswith("Computing instead.\n")
 
 
 def test_a_model_without_parameters_works(get_flops, write):
