@@ -66,3 +66,28 @@ def parents_first(paths: Iterable[str]) -> dict[str, None]:
             continue
         found.update(dict.fromkeys(reversed(list(unknown_parents(path, found)))))
     return found
+
+
+def by_parent(paths: Iterable[str]) -> dict[str, list[str]]:
+    """Group paths by parent, each group in order; the root has no parent.
+
+    Example:
+        >>> by_parent(["", "a", "b", "a.c"])
+        {'': ['a', 'b'], 'a': ['a.c']}
+    """
+    groups: dict[str, list[str]] = {}
+    for path in paths:
+        if path:
+            groups.setdefault(path.rpartition(".")[0], []).append(path)
+    return groups
+
+
+def follows(name: str, following: str) -> bool:
+    """Return whether two names are consecutive numbers, as those of repeated blocks are.
+
+    Example:
+        >>> follows("9", "10"), follows("9", "11"), follows("fc1", "fc2")
+        (True, False, False)
+    """
+    numbers = name.isdecimal() and following.isdecimal() and len(name) < 19  # longer ones cost time, or are refused
+    return numbers and len(following) < 20 and int(name) + 1 == int(following)

@@ -15,12 +15,13 @@ import torch
 
 import opcount
 from opcount.cli.attempt import NeedsNewProcessError, attempt
-from opcount.cli.formats import chosen, read_as, render
+from opcount.cli.formats import render
 from opcount.cli.output import warn, write
 from opcount.counter import OpCounter
 from opcount.errors import DryRunError, InputError, OpcountError, UncountedOperatorWarning
 from opcount.loaders import blame
 from opcount.loaders.step import forward, training_step
+from opcount.structure import structure_of
 
 if TYPE_CHECKING:
     import argparse
@@ -43,12 +44,7 @@ def run(options: argparse.Namespace) -> int:
         return _in_new_process(options, str(why))
     for message in filter(None, (loaded.note, reason)):
         warn(message)
-    if chosen(options) == "arch":
-        from opcount.cli.arch import render_arch  # noqa: PLC0415
-
-        write(render_arch(loaded.model, read_as(profile, options)), options.output)
-    else:
-        write(render(profile, options), options.output)
+    write(render(profile, options, partial(structure_of, loaded.model)), options.output)
     return 0
 
 

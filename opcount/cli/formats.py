@@ -11,9 +11,11 @@ from opcount.selectors import ModulePattern
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
     from pathlib import Path
 
     from opcount.profile import Profile
+    from opcount.structure import Structure
 
 FORMATS = ("table", "arch", "tree", "operators", "markdown", "json", "csv", "html", "speedscope", "folded")
 
@@ -29,14 +31,28 @@ _BY_SUFFIX = {
 }
 
 
-def render(profile: Profile, options: argparse.Namespace) -> str:
-    """Return a profile in the format that was asked for; ``arch`` needs the model, and is not made here."""
+def render(
+    profile: Profile, options: argparse.Namespace, structure: Callable[[], Structure | None] = lambda: None
+) -> str:
+    """Return a profile in the format and convention asked for, and warn of options without an effect on it.
+
+    Args:
+        profile: What was counted.
+        options: The command line.
+        structure: Returns the model as plain data, which one format needs.
+
+    Raises:
+        InputError: No module matches ``--modules``, or the format needs a model and there is none.
+    """
     name = chosen(options)
-    profile = read_as(profile, options)
+    for option in _OUTLINING if name not in _OUTLINED else ():
+        if (value := getattr(options, option)) is not None and value is not False:
+            warn(f"--{option} has no effect with --format {name} (only with {', '.join(_OUTLINED)}).")
+    profile = profile.with_convention(options.convention) if options.convention else profile
     if name == "json":
         return profile.to_json(indent=1) + "\n"
     reporter = import_module(f"opcount.reporter.{name}")
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"structure": structure()} if name == "arch" else {}
     if name in _OUTLINED:
         settings = {"fold": not options.unfold, "sort": options.sort, "modules": options.modules}
         if options.depth is not None:
@@ -44,15 +60,6 @@ def render(profile: Profile, options: argparse.Namespace) -> str:
         _check_modules(profile, options.modules)
     text: str = reporter.render(profile, **settings)
     return text if text.endswith("\n") else f"{text}\n"
-
-
-def read_as(profile: Profile, options: argparse.Namespace) -> Profile:
-    """Return a profile under the convention that was asked for; say which other options a report does not heed."""
-    name = chosen(options)
-    for option in _OUTLINING if name not in _OUTLINED else ():
-        if (value := getattr(options, option)) is not None and value is not False:
-            warn(f"--{option}: heeded by {', '.join(_OUTLINED)}, not by {name}.")
-    return profile.with_convention(options.convention) if options.convention else profile
 
 
 def _check_modules(profile: Profile, text: str | None) -> None:

@@ -15,8 +15,7 @@ import numpy as np
 from torch import nn
 
 from opcount.compat.inputs import Inputs
-from opcount.compat.structure import canonical_names, is_meant_to_be_called
-from opcount.compat.subject import left_alone, reported, runs_dry, skeleton_of, without_computing
+from opcount.compat.subject import is_meant_to_be_called, left_alone, reported, runs_dry, skeleton_of, without_computing
 from opcount.compat.tally import Entry, Layout, Tally
 from opcount.compat.trace_names import (
     COSTS_NOTHING,
@@ -28,6 +27,7 @@ from opcount.compat.trace_names import (
 )
 from opcount.compat.warning_filter import hidden_warnings
 from opcount.interceptor import fused_attention_disabled, whole_calls
+from opcount.structure import canonical_names
 from opcount.undo import Undo
 
 if TYPE_CHECKING:

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from opcount.compat.analysis import JitModelAnalysis
 from opcount.compat.jit_handles import FLOP_HANDLES
-from opcount.compat.parameters import PARAMETER_HEADERS, parameter_count, parameter_rows
+from opcount.compat.parameter_table import PARAMETER_HEADERS, parameter_rows
 from opcount.compat.prices import ActivationAnalysis, FlopAnalysis, complexity_of, scaled_counts
 from opcount.reporter.arch import arch
 from opcount.reporter.complexity_table import complexity_rows
 from opcount.reporter.pipe import piped
+from opcount.structure import parameter_count
 
 if TYPE_CHECKING:
     from collections import Counter, defaultdict
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from opcount.compat.handles import Handle
-    from opcount.reporter.structure import Complexity
+    from opcount.reporter.complexity_table import Complexity
 
 __all__ = [
     "ActivationCountAnalysis",

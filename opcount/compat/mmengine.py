@@ -8,13 +8,14 @@ from warnings import warn
 
 from opcount.compat.analysis import JitModelAnalysis
 from opcount.compat.inputs import Inputs, random_inputs
-from opcount.compat.parameters import parameter_count, parameter_count_table
+from opcount.compat.parameter_table import parameter_count_table
 from opcount.compat.prices import ActivationAnalysis, FlopAnalysis, complexity_of, scaled_counts
 from opcount.coverage import UNCOUNTED, Coverage
 from opcount.errors import InputError, UncountedOperatorWarning
 from opcount.reporter.arch import arch
 from opcount.reporter.complexity_table import complexity_table
 from opcount.reporter.numbers import openmmlab
+from opcount.structure import parameter_count
 
 if TYPE_CHECKING:
     from collections import Counter, defaultdict
@@ -143,7 +144,7 @@ def get_model_complexity_info(
     numbers = {
         "flops": complexity.columns["flops"][""],
         "activations": complexity.columns["acts"][""],
-        "params": complexity.params.get("", 0),
+        "params": complexity.structure.params.get("", 0),
     }
     return {
         **numbers,

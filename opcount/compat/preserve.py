@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from opcount._torch.modules import buffers_of, transient_buffers_of
 from opcount._torch.tensors import sparse_indices, sparse_values
-from opcount.compat.structure import walk
+from opcount.structure import walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

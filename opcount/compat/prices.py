@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from opcount.compat.analysis import JitModelAnalysis
 from opcount.compat.jit_handles import FLOP_HANDLES
-from opcount.compat.parameters import parameter_count
-from opcount.compat.structure import structure_of
-from opcount.reporter.structure import Complexity
+from opcount.reporter.complexity_table import Complexity
+from opcount.structure import structure_of
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -58,7 +57,6 @@ def complexity_of(flops: JitModelAnalysis, activations: JitModelAnalysis | None)
     analyses = {"flops": flops} if activations is None else {"flops": flops, "acts": activations}
     return Complexity(
         structure_of(flops.reported),
-        parameter_count(flops.reported),
         {column: analysis.by_module() for column, analysis in analyses.items()},
         {column: analysis.uncalled_modules() for column, analysis in analyses.items()},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,20 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from opcount.compat.preserve import preserved, preserved_random_state
-from opcount.compat.structure import walk
+from opcount.structure import walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from opcount.dryrun import DryRun
+
+
+_NEVER_CALLED = (nn.ModuleList.forward, nn.ModuleDict.forward, nn.Module.forward, nn.Identity.forward)
+
+
+def is_meant_to_be_called(module: nn.Module) -> bool:
+    """Return whether a call of the module would do something: not of containers, nor of an identity."""
+    return inspect.getattr_static(type(module), "forward", None) not in _NEVER_CALLED  # a scripted module has none
 
 
 def runs_dry(model: nn.Module, dry_run: bool | None) -> bool:  # noqa: FBT001  (an answer that may be missing)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from opcount.compat.structure import walk
 from opcount.paths import ancestors_of
 from opcount.scope.module_names import ModuleNames
+from opcount.structure import walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -4,18 +4,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opcount.errors import InputError
 from opcount.escapes import printable, visible
+from opcount.reporter.complexity_table import Complexity
 from opcount.reporter.numbers import openmmlab
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from opcount.reporter.structure import Complexity, Node
+    from opcount.profile import Profile
+    from opcount.structure import Node, Structure
 
 NOT_CALLED = (
     "N/A indicates a possibly missing statistic due to how the module was called. "
     "Missing values are still included in the parent's total.\n"
 )
+
+
+def render(profile: Profile, structure: Structure | None) -> str:
+    """Return the annotated architecture of a model that was counted.
+
+    Raises:
+        InputError: There is no model: a stored profile has none.
+    """
+    if structure is None:
+        raise InputError("--format: arch needs the model, and a stored profile has none. Use tree, or `opcount count`.")
+    totals = profile.by_module()
+    columns = {
+        "flops": {path: total.flops for path, total in totals.items()},
+        "acts": {path: total.activations for path, total in totals.items()},
+    }
+    silent = {path for path, module in profile.modules.items() if not module.calls and not totals[path].calls}
+    text = arch(Complexity(structure, columns, dict.fromkeys(columns, silent)))
+    return f"{text.rstrip()}\n\nconvention: {profile.convention.name}\ncoverage: {profile.coverage.verdict()}\n"
 
 
 def arch(complexity: Complexity) -> str:
@@ -31,7 +52,7 @@ def _statistics(complexity: Complexity) -> dict[str, str]:
     kept = uncalled or {""}
     lines = {}
     for name in complexity.structure.modules:
-        numbers: dict[str, float] = {"params": complexity.params.get(name, 0)}
+        numbers: dict[str, float] = {"params": complexity.structure.params.get(name, 0)}
         numbers |= {column: counts.get(name, 0) for column, counts in complexity.columns.items()}
         if name not in kept and not any(numbers.values()):
             continue

@@ -5,21 +5,38 @@ Every step looks at each name once, so the time is linear in the modules; nothin
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from opcount.escapes import printable
+from opcount.paths import by_parent
 from opcount.reporter.columns import framed
 from opcount.reporter.numbers import openmmlab
-from opcount.reporter.structure import children_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
-    from opcount.reporter.structure import Complexity
+    from opcount.structure import Structure
 
     Cells = dict[str, str]
 
 _HEADERS = {"flops": "#flops", "acts": "#activations"}
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """What the reports in mmengine's layout show.
+
+    Attributes:
+        structure: The model.
+        columns: FLOPs, and perhaps activations, of every module, by the column's short name: ``flops``, ``acts``.
+        uncalled: Full names of the modules that no operator ran under, for each column.
+    """
+
+    structure: Structure
+    columns: Mapping[str, Mapping[str, float]]
+    uncalled: Mapping[str, AbstractSet[str]]
 
 
 def complexity_table(complexity: Complexity, max_depth: int = 3, *, show_param_shapes: bool = True) -> str:
@@ -68,7 +85,10 @@ def _cells(complexity: Complexity, params: str, *, show_param_shapes: bool) -> d
 
 def _statistics(complexity: Complexity, params: str) -> dict[str, dict[str, float]]:
     """Return numbers by name and header: the names with parameters first, then the other modules."""
-    columns = {params: complexity.params, **{_HEADERS[c]: numbers for c, numbers in complexity.columns.items()}}
+    columns = {
+        params: complexity.structure.params,
+        **{_HEADERS[c]: numbers for c, numbers in complexity.columns.items()},
+    }
     table: dict[str, dict[str, float]] = {}
     for header, numbers in columns.items():
         for name, number in numbers.items():
@@ -90,7 +110,7 @@ def _without_zeros(statistics: Mapping[str, Mapping[str, float]]) -> dict[str, M
 
 def _pick_rows(table: dict[str, Cells], max_depth: int) -> list[tuple[int, str, Cells]]:
     """Return depth, name and texts of the rows; one that says nothing more than its only child gives way to it."""
-    children = children_of(table)
+    children = by_parent(table)
     root, cells = _collapse("", table, children)
     rows = [(0, root or "model", cells)]
     cut = len(root) + 1 if root else 0

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from opcount.escapes import printable
-from opcount.paths import ROOT
+from opcount.paths import ROOT, follows
 from opcount.records import Total
-from opcount.reporter.structure import follows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opcount.escapes import printable
-from opcount.paths import ROOT, parents_first, unknown_parents
+from opcount.paths import ROOT, by_parent, follows, parents_first, unknown_parents
 from opcount.records import Total
-from opcount.reporter.structure import children_of, follows
 from opcount.selectors import ModulePattern
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class _Outline:
         self._totals.setdefault(ROOT, Total())
         paths = parents_first(self._totals)
         kept = self._kept(paths if modules is None else ModulePattern(modules).find(profile))
-        self._children = children_of({path: None for path in paths if path in kept})
+        self._children = by_parent(path for path in paths if path in kept)
         if sort is not None:
             for group in self._children.values():
                 group.sort(key=self._sort_key(sort), reverse=True)

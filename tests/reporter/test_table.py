@@ -102,7 +102,7 @@ def test_no_report_needs_torch():
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from opcount.profile import Profile\n"
-        "from opcount.reporter import arch, complexity_table, numbers, structure, table\n"
+        "from opcount.reporter import arch, complexity_table, numbers, table\n"
         "print(table.render(Profile()))"
     )
     assert "coverage" in subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout

@@ -1,38 +1,20 @@
-"""Parameters by name and by module, as ``named_parameters`` lists them: a tied one once, under its first name."""
+"""Tables of parameters, as mmengine and fvcore print them."""
 
 from __future__ import annotations
 
 import textwrap
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from opcount.escapes import printable
+from opcount.paths import by_parent
 from opcount.reporter.columns import framed
-from opcount.reporter.structure import children_of
+from opcount.structure import parameter_count
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 PARAMETER_HEADERS = ["name", "#elements or shape"]
-
-
-def parameter_count(model: nn.Module) -> defaultdict[str, int]:
-    """Return the elements of every parameter and every module that has any; the model is ``""``.
-
-    Example:
-        >>> from torch import nn
-        >>> dict(parameter_count(nn.Sequential(nn.Linear(2, 3))))
-        {'': 9, '0': 9, '0.weight': 6, '0.bias': 3}
-    """
-    counts: defaultdict[str, int] = defaultdict(int)
-    for name, parameter in model.named_parameters():
-        elements = parameter.numel()
-        counts[""] += elements
-        parts = name.split(".")
-        for depth in range(1, len(parts) + 1):
-            counts[".".join(parts[:depth])] += elements
-    return counts
 
 
 def parameter_count_table(model: nn.Module, max_depth: int = 3) -> str:
@@ -47,7 +29,7 @@ def parameter_rows(model: nn.Module, max_depth: int) -> list[list[str]]:
     """Return the rows of the table, names and cells indented by their depth."""
     counts = parameter_count(model)
     shapes = {name: str(tuple(parameter.shape)) for name, parameter in model.named_parameters()}
-    children = children_of(counts)
+    children = by_parent(counts)
     rows = [["model", _size(counts[""])]]
     pending = [(1, name) for name in reversed(children.get("", ()))]
     while pending:
