@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from torch import nn
 
-from opcount.compat.inputs import Inputs
 from opcount.compat.subject import is_meant_to_be_called, left_alone, reported, runs_dry, skeleton_of, without_computing
 from opcount.compat.tally import Entry, Layout, Tally
 from opcount.compat.trace_names import (
@@ -27,6 +26,7 @@ from opcount.compat.trace_names import (
 )
 from opcount.compat.warning_filter import hidden_warnings
 from opcount.interceptor import fused_attention_disabled, whole_calls
+from opcount.model_inputs import Arguments
 from opcount.structure import canonical_names
 from opcount.undo import Undo
 
@@ -258,8 +258,8 @@ class JitModelAnalysis:
             self.analyze()
         return cast("Tally", self._stats)
 
-    def _arguments(self) -> Inputs:
-        return Inputs(self._inputs if isinstance(self._inputs, tuple) else (self._inputs,), {})
+    def _arguments(self) -> Arguments:
+        return Arguments(self._inputs if isinstance(self._inputs, tuple) else (self._inputs,), {})
 
     def _run(self, analyses: Sequence[JitModelAnalysis], *, with_autograd: bool = False) -> list[Tally]:
         """Run the model: without autograd, which takes operators apart."""

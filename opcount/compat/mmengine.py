@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from warnings import warn
 
 from opcount.compat.analysis import JitModelAnalysis
-from opcount.compat.inputs import Inputs, random_inputs
 from opcount.compat.parameter_table import parameter_count_table
+from opcount.compat.preserve import preserved_random_state
 from opcount.compat.prices import ActivationAnalysis, FlopAnalysis, complexity_of, scaled_counts
 from opcount.coverage import UNCOUNTED, Coverage
 from opcount.errors import InputError, UncountedOperatorWarning
+from opcount.model_inputs import Arguments, dtype_and_device, random_tensor, read_shapes
 from opcount.reporter.arch import arch
 from opcount.reporter.complexity_table import complexity_table
 from opcount.reporter.numbers import openmmlab
@@ -20,7 +21,7 @@ from opcount.structure import parameter_count
 if TYPE_CHECKING:
     from collections import Counter, defaultdict
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from opcount.compat.handles import Handle
 
@@ -42,8 +43,8 @@ class _Keywords(JitModelAnalysis):
 
     _logger = logging.getLogger("mmengine")
 
-    def _arguments(self) -> Inputs:
-        return Inputs.of(self._inputs)
+    def _arguments(self) -> Arguments:
+        return Arguments.of(self._inputs)
 
 
 class FlopAnalyzer(_Keywords, FlopAnalysis):
@@ -134,7 +135,7 @@ def get_model_complexity_info(
                 "get_model_complexity_info: expected an input shape or inputs, got None of type NoneType for both. "
                 "Pass input_shape=(3, 224, 224), or inputs=model_inputs."
             )
-        inputs = random_inputs(model, input_shape)
+        inputs = _random_inputs(model, input_shape)
     flops, activations = FlopAnalyzer(model, inputs, dry_run=dry_run), ActivationAnalyzer(model, inputs)
     for analyzer in (flops, activations):
         analyzer.unsupported_ops_warnings(enabled=False).uncalled_modules_warnings(enabled=False)
@@ -170,6 +171,16 @@ def complexity_stats_table(
 def complexity_stats_str(flops: FlopAnalyzer, activations: ActivationAnalyzer | None = None) -> str:
     """Return the model as ``repr`` does, with a line of statistics for every module."""
     return arch(complexity_of(flops, activations))
+
+
+def _random_inputs(model: nn.Module, input_shape: object) -> tuple[Tensor, ...]:
+    """Return one random tensor for every shape, with a batch of 1 before it, as the model's parameters are.
+
+    The generators are put back, so that the program around draws what it would have drawn.
+    """
+    shapes = read_shapes(input_shape, "get_model_complexity_info")
+    with preserved_random_state(model):
+        return tuple(random_tensor((1, *shape), *dtype_and_device(model)) for shape in shapes)
 
 
 def _warn_of_uncounted(calls: Counter[str]) -> None:

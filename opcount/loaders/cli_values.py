@@ -13,6 +13,7 @@ import torch
 
 from opcount.errors import InputError, LoadError
 from opcount.loaders.input_tensors import home, ones
+from opcount.model_inputs import random_tensor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,7 +102,7 @@ def called_with(model: nn.Module, request: Request, makers: Makers) -> Inputs:
     if not request.input:
         return _made(makers)
     named, unnamed = _given(request)
-    if not (request.shape or request.batch_size or request.seq):
+    if not request.makes_inputs:
         return dict(named) if named else tuple(unnamed)
     if not isinstance(makers, Mapping) and unnamed:
         return (*unnamed, *(make() for make in makers[len(unnamed) :]))
@@ -154,5 +155,5 @@ def _make(shape: str, dtype: str, request: Request) -> Tensor:
     sizes = () if shape == "scalar" else tuple(map(int, shape.split("x")))
     kind = dtype_of(dtype)
     if kind.is_floating_point or kind.is_complex:
-        return torch.rand(sizes, device=home(sizes, request)).to(kind)
+        return random_tensor(sizes, kind, home(sizes, request))
     return ones(sizes, request, kind)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from opcount.errors import InputError, LoadError
 from opcount.loaders.build import build, library, unknown
 from opcount.loaders.cli_values import arguments, called_with, read_settings
-from opcount.loaders.input_tensors import described, ones, random_input
+from opcount.loaders.input_tensors import described, ones, random_batch
 from opcount.loaders.request import Loaded
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _image(config: Any, request: Request) -> tuple[int, int]:
 
 
 def _floats(model: nn.Module, request: Request, *shape: int) -> Tensor:
-    return random_input(model, (request.samples, *shape), request)
+    return random_batch(model, shape, request)
 
 
 def _first(config: Any, *names: str) -> int | None:

@@ -13,7 +13,7 @@ from opcount.loaders.architecture import architecture
 from opcount.loaders.build import build, library
 from opcount.loaders.cli_values import arguments, called_with
 from opcount.loaders.configuration import check_length, configuration, look, positions
-from opcount.loaders.input_tensors import described, ones, random_input
+from opcount.loaders.input_tensors import described, ones, random_batch
 from opcount.loaders.request import Loaded
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class _Inputs:
         return (sizes[-2:] if len(sizes) > 1 else (sizes[0], sizes[0])) if sizes else (height, width)
 
     def _random(self, *shape: int) -> Tensor:
-        return random_input(self._model, (self._request.samples, *shape), self._request)
+        return random_batch(self._model, shape, self._request)
 
     def _pixels(self) -> Tensor:
         channels = look(self._config, "num_channels", "in_channels", "in_chans", default=3)

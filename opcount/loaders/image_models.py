@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from opcount.loaders.build import build, library, unknown
 from opcount.loaders.cli_values import arguments, called_with
-from opcount.loaders.input_tensors import image_shape, random_input, random_inputs
+from opcount.loaders.input_tensors import image_shape, random_batch, random_input
 from opcount.loaders.request import Loaded
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _with_images(model: nn.Module, default: tuple[int, ...], request: Request, c
 
     def make() -> object:
         shapes.append(image_shape(request.use("shape"), default))
-        return random_inputs(model, shapes[-1:], request)
+        return random_batch(model, shapes[-1], request)
 
     inputs = called_with(model, request, [make] * count)
     return Loaded(

@@ -1,14 +1,13 @@
-"""Input shapes, and inputs of these shapes that fit a model's parameters."""
+"""Shapes of images, and input tensors that suit a request."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import TYPE_CHECKING
 
 import torch
 
-from opcount.errors import InputError
+from opcount.model_inputs import dtype_and_device, random_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,10 +17,10 @@ if TYPE_CHECKING:
     from opcount.loaders.request import Inputs, Request
 
 IMAGE = (3, 224, 224)
-"""The input of a model that says nothing of its own."""
+"""Default input, of a model that declares none."""
 
 _LARGE = 1 << 16
-"""Elements of an input whose values no dry run keeps."""
+"""Elements from which on a dry run has no use for the values of an input."""
 
 
 def image_shape(sizes: Sequence[int], default: tuple[int, ...] = IMAGE) -> tuple[int, ...]:
@@ -42,41 +41,14 @@ def image_shape(sizes: Sequence[int], default: tuple[int, ...] = IMAGE) -> tuple
     return (channels, sizes[0], sizes[-1])
 
 
-def check_shape(shape: object, who: str) -> tuple[int, ...]:
-    """Return the shape as a tuple of positive whole numbers.
-
-    Raises:
-        InputError: It is something else.
-    """
-    sizes = tuple(shape) if isinstance(shape, (tuple, list)) else ()
-    if not sizes or not all(type(size) is int and size > 0 for size in sizes):
-        raise InputError(
-            f"{who}: expected an input shape of positive whole numbers without the batch, such as (3, 224, 224), "
-            f"got {shape!r} of type {type(shape).__name__}. Give the shape of one sample."
-        )
-    return sizes
-
-
-def random_inputs(model: nn.Module, shapes: Sequence[tuple[int, ...]], request: Request) -> Inputs:
-    """Return one random tensor for each shape, with the batch before it."""
-    tensors = tuple(random_input(model, (request.samples, *shape), request) for shape in shapes)
-    return tensors[0] if len(tensors) == 1 else tensors
+def random_batch(model: nn.Module, shape: tuple[int, ...], request: Request) -> Tensor:
+    """Return a random tensor for a shape without the batch."""
+    return random_input(model, (request.samples, *shape), request)
 
 
 def random_input(model: nn.Module, shape: tuple[int, ...], request: Request) -> Tensor:
-    """Return a random tensor of this shape, batch included."""
-    return suited(torch.rand(shape, device=home(shape, request)), model)
-
-
-def suited(tensor: Tensor, model: nn.Module) -> Tensor:
-    """Return a floating-point tensor in the dtype of the model's first floating-point parameter.
-
-    A model without one leaves the dtype as it is.
-    """
-    for weight in itertools.chain(model.parameters(), model.buffers()):
-        if weight.is_floating_point() or weight.is_complex():
-            return tensor.to(weight.dtype)
-    return tensor
+    """Return a random tensor of a dtype that suits the model's parameters."""
+    return random_tensor(shape, dtype_and_device(model)[0], home(shape, request))
 
 
 def ones(shape: tuple[int, ...], request: Request, dtype: torch.dtype = torch.int64) -> Tensor:
@@ -85,7 +57,7 @@ def ones(shape: tuple[int, ...], request: Request, dtype: torch.dtype = torch.in
 
 
 def home(shape: tuple[int, ...], request: Request) -> str:
-    """Return the device that an input is made on: values that a dry run has no use for are not made."""
+    """Return the device that an input is made on: ``meta`` for values that a dry run does not use."""
     return "meta" if request.hollow and math.prod(shape) > _LARGE else request.device
 
 

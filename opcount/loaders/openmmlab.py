@@ -19,8 +19,9 @@ from torch.nn.functional import pad
 from opcount.errors import InputError, LoadError
 from opcount.loaders.blame import blame
 from opcount.loaders.hub import INSTALL, find_config
-from opcount.loaders.input_tensors import image_shape, random_inputs, suited
+from opcount.loaders.input_tensors import image_shape, random_batch
 from opcount.loaders.request import Loaded
+from opcount.model_inputs import dtype_and_device, random_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,7 +127,7 @@ def _classifier(model: nn.Module, scope: str, request: Request) -> Loaded:
     model = model.to(request.device).train(request.train)
     model.forward = model.extract_feat  # type: ignore[assignment]
     shape = image_shape(request.use("shape"))
-    return Loaded(model, random_inputs(model, [shape], request), "classifier", shape)
+    return Loaded(model, random_batch(model, shape, request), "classifier", shape)
 
 
 def _detector(model: nn.Module, scope: str, request: Request) -> Loaded:
@@ -139,7 +140,7 @@ def _detector(model: nn.Module, scope: str, request: Request) -> Loaded:
     if len(shape) != 3:
         raise InputError(f"load: expected one size, or height and width, got {request.shape!r}. Pass --shape H W.")
     stride = _stride(model) if scope == "mmyolo" else 1
-    image = pad(torch.rand(shape), [0, -shape[2] % stride, 0, -shape[1] % stride])
+    image = pad(random_tensor(shape, torch.float32, "cpu"), [0, -shape[2] % stride, 0, -shape[1] % stride])
     inputs = _preprocessed(model, image, asked, request)
     padded = inputs["inputs"].shape[-2:]
     return Loaded(model, inputs, "detector", padded, None if tuple(padded) == asked else asked)
@@ -172,7 +173,7 @@ def _preprocessed(model: nn.Module, image: Tensor, asked: tuple[int, ...], reque
     preprocess: Any = model.data_preprocessor
     data = preprocess({"inputs": [image] * request.samples, "data_samples": samples}, training=False)
     return {
-        "inputs": suited(data["inputs"], model).to(request.device),
+        "inputs": data["inputs"].to(request.device, dtype_and_device(model)[0]),
         "data_samples": data["data_samples"],
         "mode": "tensor",
     }

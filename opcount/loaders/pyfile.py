@@ -17,11 +17,12 @@ from opcount.loaders.blame import blame
 from opcount.loaders.build import near
 from opcount.loaders.cli_values import called_with
 from opcount.loaders.factory import build_from
-from opcount.loaders.input_tensors import IMAGE, check_shape, described, image_shape, random_inputs
+from opcount.loaders.input_tensors import IMAGE, described, image_shape, random_batch
 from opcount.loaders.request import Loaded
+from opcount.model_inputs import read_shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from opcount.loaders.request import Inputs, Request
@@ -62,14 +63,15 @@ def with_inputs(model: nn.Module, module: ModuleType, request: Request, name: ob
     if not request.input and not isinstance(getattr(module, "inputs", None), (ModuleType, NoneType)):
         inputs = _own_inputs(module, request, name)
         return Loaded(model, inputs, "file", described(inputs))
-    shapes: list[tuple[int, ...]] = []
+    declared = _declared_shapes(module, request, name) if request.makes_inputs else []
+    made: list[tuple[int, ...]] = []
 
-    def make(of: Callable[[], tuple[int, ...]]) -> object:
-        shapes.append(of())
-        return random_inputs(model, shapes[-1:], request)
+    def make(shape: tuple[int, ...]) -> object:
+        made.append(image_shape(request.use("shape"), shape) if len(declared) == 1 else shape)
+        return random_batch(model, made[-1], request)
 
-    inputs = called_with(model, request, [partial(make, of) for of in _shapes(module, request, name)])
-    return Loaded(model, inputs, "file", shapes[0] if len(shapes) == 1 else shapes or ", ".join(request.input))
+    inputs = called_with(model, request, [partial(make, shape) for shape in declared])
+    return Loaded(model, inputs, "file", made[0] if len(made) == 1 else made or ", ".join(request.input))
 
 
 def _import(path: Path) -> ModuleType:
@@ -105,19 +107,15 @@ def _first_on_path(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
 
 
-def _shapes(module: ModuleType, request: Request, path: object) -> list[Callable[[], tuple[int, ...]]]:
-    """Return what tells the shape of each input, when it is made."""
+def _declared_shapes(module: ModuleType, request: Request, path: object) -> list[tuple[int, ...]]:
     given = getattr(module, "input_shape", IMAGE)
-    who = f"load: input_shape of {path}"
-    several = isinstance(given, (tuple, list)) and bool(given) and all(isinstance(s, (tuple, list)) for s in given)
-    if not several:
-        return [lambda: image_shape(request.use("shape"), check_shape(given, who))]
-    if request.shape:
+    shapes = read_shapes(given, f"load: input_shape of {path}")
+    if len(shapes) > 1 and request.shape:
         raise InputError(
             f"load: expected no --shape, got {request.shape!r}: {path} declares several inputs, {given!r}. "
             "Edit its input_shape."
         )
-    return [partial(check_shape, shape, who) for shape in given]
+    return shapes
 
 
 def _own_inputs(module: ModuleType, request: Request, path: object) -> Inputs:

@@ -67,6 +67,11 @@ class Request:
         """Leading dimension of every input that is made."""
         return self.use("batch_size") or 1
 
+    @property
+    def makes_inputs(self) -> bool:
+        """Whether inputs are made: those of ``input`` are all that there are unless sizes say that others follow."""
+        return not self.input or any(getattr(self, name) for name in _SIZES)
+
     def unused(self) -> str:
         """Return the first option that was given though nothing depends on it, as a message shows it."""
         name = next((name for name in _OPTIONAL if getattr(self, name) and name not in self.used), "")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opcount.errors import InputError, OpcountError
+from opcount.model_inputs import Arguments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,10 +27,8 @@ _RATE = sys.float_info.min
 
 def forward(loaded: Loaded) -> Any:
     """Call the model with its inputs."""
-    inputs = loaded.inputs
-    if isinstance(inputs, dict):
-        return loaded.model(**inputs)
-    return loaded.model(*(inputs if isinstance(inputs, tuple) else (inputs,)))
+    args, kwargs = Arguments.of(loaded.inputs)
+    return loaded.model(*args, **kwargs)
 
 
 def backward(outputs: Any) -> None:
