@@ -39,7 +39,7 @@ compdef _opcount opcount
 
 
 class _Option(NamedTuple):
-    """What a subcommand takes; without names it is told by its place."""
+    """An option of a subcommand, or a positional argument, which has no names."""
 
     names: list[str]
     help: str
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, list[_Option]]]:
-    """Yield each subcommand's name and what it takes."""
+    """Yield each subcommand's name and its options."""
     subs = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))  # noqa: SLF001
     for name, sub in subs.choices.items():
         yield (

@@ -1,4 +1,4 @@
-"""How a profile is printed: one renderer for each name after ``--format``."""
+"""The formats of a report: one renderer for each name after ``--format``."""
 
 from __future__ import annotations
 

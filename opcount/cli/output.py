@@ -1,4 +1,4 @@
-"""Where a report goes: standard output, or a file; what stands beside it; and how a stored one is read."""
+"""Writing a report to standard output or to a file, messages to standard error, and reading a stored profile."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def warn(message: str) -> None:
-    """Tell the user something that is no part of the report."""
+    """Print a message that is no part of the report."""
     print("\n".join(map(visible, f"opcount: {message}".split("\n"))), file=sys.stderr)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from opcount.profile import Profile
 
 _OURS = (str(Path(__file__).parents[1]) + os.sep, "<frozen runpy>", "<frozen importlib", str(runpy.__file__))
-"""Where the frames are that a program does not have when Python runs it."""
+"""Files of the frames that a program does not have when Python runs it."""
 
 
 def run(options: argparse.Namespace) -> int:

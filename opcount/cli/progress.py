@@ -1,4 +1,4 @@
-"""A word on standard error about what takes more than a second."""
+"""Progress messages on standard error, for steps that take more than a second."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PATIENCE = 1.0
 
 @contextmanager
 def progress(what: str) -> Iterator[None]:
-    """Say what is being done, once it has taken more than a second."""
+    """Print a message once the block has taken more than a second."""
 
     def say() -> None:
         print(f"opcount: {what} ...", file=sys.stderr, flush=True)

@@ -1,7 +1,6 @@
-"""A name, a file or a config becomes a model and its inputs.
+"""Loaders: a model and its inputs from a name, a file or a config.
 
-`load` is the door: it decides what a target names, and hands it to `pyfile` or to `openmmlab`. The OpenMMLab packages
-are imported when a config asks for them, never before.
+`load` chooses a loader by the form of the target. Libraries are imported when a target needs them.
 """
 
 from __future__ import annotations

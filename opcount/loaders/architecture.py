@@ -1,4 +1,4 @@
-"""Which class of transformers a configuration is counted as."""
+"""The class of transformers that a configuration is counted as."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FILLS_GAPS = "AutoModelForMaskedLM"
 
 
 def architecture(transformers: Any, config: Any, name: str, wanted: str = "") -> tuple[Any, str]:
-    """Return a class, and what to tell the user of the choice.
+    """Return a class, and a note for the user about the choice.
 
     It is the one that the user wants, or that the configuration names; else, of a model that generates, the one with
     a head; else the plain model of its type.

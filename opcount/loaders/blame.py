@@ -1,4 +1,4 @@
-"""Where an error that a model raised comes from: which of its modules, and which line."""
+"""The module and the line that an error of a model comes from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _FOLDERS = (Path(nn.__file__).parents[1], Path(importlib.__file__).parent, Path(__file__).parents[1])
 _LIBRARIES = tuple(f"{folder}{os.sep}" for folder in _FOLDERS)
-"""Where torch, importlib and opcount are: a line in there tells a user nothing."""
+"""Folders of torch, importlib and opcount: a line in there does not help a user."""
 
 _LONG = 400
 """Characters of a message that is shown whole."""

@@ -1,4 +1,4 @@
-"""What a command line says of a model's arguments: ``key=value`` pairs, and inputs by shape and dtype."""
+"""Values of command-line options: ``key=value`` pairs, dtypes, and inputs by shape and dtype."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def dtype_of(name: str) -> torch.dtype:
 
 
 def called_with(model: nn.Module, request: Request, makers: Makers) -> Inputs:
-    """Return what the command line says that a model is called with, and for the rest what is made.
+    """Return the inputs of a model: those of ``--input``, and for the rest those that a loader makes.
 
     Args:
         model: Its forward's arguments have names.
@@ -120,7 +120,7 @@ def _made(makers: Makers) -> Inputs:
 
 
 def _stands_in(name: str, named: Mapping[str, object]) -> bool:
-    """Tell whether an input was given, or the embeddings that take its place."""
+    """Return whether an input was given, or the embeddings that take its place."""
     return name in named or (name.endswith("input_ids") and name.replace("input_ids", "inputs_embeds") in named)
 
 

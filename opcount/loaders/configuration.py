@@ -86,7 +86,7 @@ def look(config: Any, *names: str, default: Any = None) -> Any:
 
 
 def positions(config: Any) -> int | None:
-    """Return how many tokens a configuration says that a text may have."""
+    """Return the limit that a configuration sets for the tokens of a text; None if it sets none."""
     limit = look(config, *_POSITIONS)
     return limit if isinstance(limit, int) and limit > 0 else None
 
@@ -110,7 +110,7 @@ def check_length(model: nn.Module, config: Any, inputs: Mapping[str, Any]) -> No
 
 
 def _has_table(model: nn.Module, limit: int) -> bool:
-    """Tell whether a parameter or buffer holds a row for each position."""
+    """Return whether a parameter or buffer holds a row for each position."""
     tables = [*model.named_parameters(), *model.named_buffers()]
     return any(
         ("pos" in name or "wpe" in name) and tensor.dim() > 1 and 0 <= tensor.shape[-2] - limit <= _SPARE

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from opcount.loaders.request import Request
 
 _WORDS = 77
-"""Of the text that an image is made from, as CLIP counts them."""
+"""Tokens of a prompt, as CLIP makes them."""
 
 
 def load(name: str, request: Request) -> Loaded:

@@ -1,4 +1,4 @@
-"""The configs that ship inside the OpenMMLab packages, by name. The packages are looked into, not imported."""
+"""Configs that ship inside the OpenMMLab packages, by name; the packages are not imported."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def load(name: str, request: Request) -> Loaded:
     kind, note = architecture(transformers, config, name, wanted)
     model = build(f"transformers/{name}", partial(kind._from_config, config), request)  # noqa: SLF001  (from_config's)
     _look_at_no_values(model)
-    inputs = called_with(model, request, _Inputs(model, config, request).makers())
+    inputs = called_with(model, request, _InputMakers(model, config, request).by_name())
     given = inputs if isinstance(inputs, dict) else {"input_ids": inputs[0]} if isinstance(inputs, tuple) else {}
     check_length(model, config, given)
     return Loaded(model, inputs, "library", described(inputs), note=note)
@@ -68,8 +68,8 @@ def _say_nothing(*_args: object, **_kwargs: object) -> None:
     pass
 
 
-class _Inputs:
-    """What a model is called with, from its configuration and the arguments of its forward."""
+class _InputMakers:
+    """Inputs of a model, made from its configuration and the arguments of its forward."""
 
     def __init__(self, model: nn.Module, config: Any, request: Request) -> None:
         self._model = model
@@ -83,7 +83,7 @@ class _Inputs:
             if each.default is each.empty and each.kind in {each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY}
         ]
 
-    def makers(self) -> dict[str, Callable[[], object]]:
+    def by_name(self) -> dict[str, Callable[[], object]]:
         """Return what makes each input, by name."""
         main = str(getattr(self._model, "main_input_name", "input_ids"))
         if main not in self._names and self._needed:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _FRAMES = 16
 _FLOW = (3, 368, 768)
-"""Of each of two frames: whole multiples of 8, as optical flow needs them."""
+"""Shape of each of two frames for optical flow, which needs multiples of 8."""
 
 _DETECTED = 800
 """Height and width of an image for a detector, near what its own transform makes of one."""

@@ -1,8 +1,8 @@
 """An OpenMMLab config becomes a model through mmengine's Config and registries; nothing is ever downloaded.
 
-What the packages' own ``get_flops.py`` do before they count is done here: mmpretrain models run ``extract_feat``;
-detectors get their synchronized batch norms reverted, their re-parameterizable blocks fused, and their inputs from
-their preprocessor.
+The model is prepared as in the packages' own ``get_flops.py``: mmpretrain models run ``extract_feat``; detectors
+get their synchronized batch norms reverted, their re-parameterizable blocks fused, and their inputs from their
+preprocessor.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _without_weights(value: Any) -> Any:
 
 
 def _classifier(model: nn.Module, scope: str, request: Request) -> Loaded:
-    """Let ``forward`` be ``extract_feat``: the head's parameters count, what it computes does not."""
+    """Replace ``forward`` by ``extract_feat``: the parameters of the head count, its operators do not."""
     if not hasattr(model, "extract_feat"):
         raise LoadError(
             f"load: expected a model of {scope} with extract_feat, got {type(model).__name__}. Build it in a Python "

@@ -55,7 +55,7 @@ def load(path: Path, factory: str, request: Request) -> Loaded:
 
 
 def with_inputs(model: nn.Module, module: ModuleType, request: Request, name: object) -> Loaded:
-    """Return a model with the inputs asked for, else with those that its module says it takes.
+    """Return a model with the inputs asked for, else with those that its module declares.
 
     Raises:
         InputError: The module's ``input_shape`` or ``inputs`` are unusable.
@@ -99,7 +99,7 @@ def _import(path: Path) -> ModuleType:
 
 @contextmanager
 def _first_on_path(folder: Path) -> Iterator[None]:
-    """Let a file import its neighbours, as it does when it is run."""
+    """Put the folder of a file first on the import path, as Python does when it runs the file."""
     sys.path.insert(0, str(folder))
     try:
         yield

@@ -21,7 +21,7 @@ _OPTIONAL = (*_SIZES, "input", "kwargs", "cfg_options", "dtype")
 
 @dataclass(frozen=True)
 class Request:
-    """How to build a model and its inputs: one field for each option of the command line, under the same name.
+    """A model and inputs to build: one field for each option of the command line, under the same name.
 
     Attributes:
         shape: One size for a square image, two for height and width, or a whole shape without the batch; empty: the

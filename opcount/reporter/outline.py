@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SORT_KEYS = ("macs", "arith", "flops", "activations", "params", "calls", "bytes")
 
 
-class Line(NamedTuple):
+class ModuleLine(NamedTuple):
     """One module, or several equal ones in a row.
 
     Attributes:
@@ -48,7 +48,7 @@ def outline(
     fold: bool = True,
     sort: str | None = None,
     modules: str | None = None,
-) -> list[Line]:
+) -> list[ModuleLine]:
     """Return the lines of a report, callers before what they call.
 
     Args:
@@ -80,7 +80,7 @@ class _Outline:
         self._signatures: dict[str, Any] = {}
         self._sign(paths)
 
-    def lines(self, depth: int | None, *, fold: bool) -> Iterator[Line]:
+    def lines(self, depth: int | None, *, fold: bool) -> Iterator[ModuleLine]:
         pending = [(0, ROOT, "model", 1, 1)]
         while pending:
             level, path, name, count, copies = pending.pop()
@@ -89,10 +89,10 @@ class _Outline:
                 groups = self._groups(self._children.get(path, []), fold=fold)
                 pending += [(level + 1, first, shown, n, n * copies) for first, shown, n in reversed(list(groups))]
 
-    def _line(self, level: int, path: str, name: str, count: int, copies: int) -> Line:
+    def _line(self, level: int, path: str, name: str, count: int, copies: int) -> ModuleLine:
         total = self._totals.get(path, Total())
         module = self._known.get(path)
-        return Line(
+        return ModuleLine(
             level,
             path,
             name if count == 1 else f"{name} x{count}",

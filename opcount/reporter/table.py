@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from opcount.profile import Profile
-    from opcount.reporter.outline import Line
+    from opcount.reporter.outline import ModuleLine
 
 HEADERS = ["module", "type", "params", "MACs", "FLOPs", "activations", "% FLOPs"]
 _NOT_CALLED = "-"
@@ -48,7 +48,7 @@ def render(
     return "\n".join([*plain(HEADERS, [cells(line, profile) for line in lines], words=2), "", *summary(profile)])
 
 
-def cells(line: Line, profile: Profile) -> list[str]:
+def cells(line: ModuleLine, profile: Profile) -> list[str]:
     """Return what a row shows of a module."""
     total = line.total
     numbers = [si(total.macs), si(total.flops), si(total.activations), percent(total.flops, profile.flops)]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from opcount.profile import Profile
-    from opcount.reporter.outline import Line
+    from opcount.reporter.outline import ModuleLine
 
 
 def render(
@@ -29,7 +29,7 @@ def render(
     return "\n".join([*shown, "", *summary(profile)])
 
 
-def _text(line: Line, profile: Profile) -> str:
+def _text(line: ModuleLine, profile: Profile) -> str:
     name = f"{line.name} ({line.type})" if line.type else line.name
     if not line.ran:
         return f"{name}: not called"
@@ -40,7 +40,7 @@ def _text(line: Line, profile: Profile) -> str:
     return f"{name}: {', '.join(facts)}"
 
 
-def _branches(lines: list[Line]) -> Iterator[str]:
+def _branches(lines: list[ModuleLine]) -> Iterator[str]:
     """Yield what stands before each line: ``|--`` where another child of the same parent follows, else ```--``."""
     followed: list[str] = []
     open_levels: set[int] = set()
