@@ -7,12 +7,13 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from opcount.errors import InputError, LoadError
-from opcount.loaders.input_tensors import home, ones
+from opcount.loaders.input_tensors import home, image_shape, ones, random_batch
 from opcount.model_inputs import random_tensor
 
 if TYPE_CHECKING:
@@ -106,10 +107,27 @@ def called_with(model: nn.Module, request: Request, makers: Makers) -> Inputs:
         return dict(named) if named else tuple(unnamed)
     if not isinstance(makers, Mapping) and unnamed:
         return (*unnamed, *(make() for make in makers[len(unnamed) :]))
-    names = _positions(model)
+    names = _positional_names(model)
     named |= dict(zip(names, unnamed, strict=False))
     by_name = makers if isinstance(makers, Mapping) else dict(zip(names, makers, strict=False))
     return {**{name: make() for name, make in by_name.items() if not _stands_in(name, named)}, **named}
+
+
+def called_with_shapes(
+    model: nn.Module,
+    request: Request,
+    defaults: Sequence[tuple[int, ...]],
+    make: Callable[[nn.Module, tuple[int, ...], Request], object] = random_batch,
+) -> tuple[Inputs, object]:
+    """Return the inputs of a model, one for each default shape, and the shapes of those that were made."""
+    made: list[tuple[int, ...]] = []
+
+    def one(default: tuple[int, ...]) -> object:
+        made.append(image_shape(request.use("shape"), default))
+        return make(model, made[-1], request)
+
+    inputs = called_with(model, request, [partial(one, default) for default in defaults])
+    return inputs, made[0] if len(made) == 1 else made or ", ".join(request.input)
 
 
 def _made(makers: Makers) -> Inputs:
@@ -124,7 +142,7 @@ def _stands_in(name: str, named: Mapping[str, object]) -> bool:
     return name in named or (name.endswith("input_ids") and name.replace("input_ids", "inputs_embeds") in named)
 
 
-def _positions(model: nn.Module) -> list[str]:
+def _positional_names(model: nn.Module) -> list[str]:
     parameters = inspect.signature(model.forward).parameters.values()
     return [each.name for each in parameters if each.kind in {each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD}]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from opcount.loaders.build import build, library, unknown
-from opcount.loaders.cli_values import arguments, called_with
-from opcount.loaders.input_tensors import image_shape, random_batch, random_input
+from opcount.loaders.cli_values import arguments, called_with_shapes
+from opcount.loaders.input_tensors import random_input
 from opcount.loaders.request import Loaded
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from opcount.loaders.request import Request
 
@@ -75,24 +75,14 @@ def _default_shape(models: Any, name: str) -> tuple[int, ...]:
 
 
 def _with_images(model: nn.Module, default: tuple[int, ...], request: Request, count: int = 1) -> Loaded:
-    shapes: list[tuple[int, ...]] = []
-
-    def make() -> object:
-        shapes.append(image_shape(request.use("shape"), default))
-        return random_batch(model, shapes[-1], request)
-
-    inputs = called_with(model, request, [make] * count)
-    return Loaded(
-        model, inputs, "library", shapes[0] if len(shapes) == 1 else tuple(shapes) or ", ".join(request.input)
-    )
+    inputs, shape = called_with_shapes(model, request, [default] * count)
+    return Loaded(model, inputs, "library", shape)
 
 
 def _with_list_of_images(model: nn.Module, request: Request) -> Loaded:
-    shapes: list[tuple[int, ...]] = []
+    inputs, shape = called_with_shapes(model, request, [(3, _DETECTED, _DETECTED)], _images)
+    return Loaded(model, inputs, "library", shape)
 
-    def make() -> object:
-        shapes.append(image_shape(request.use("shape"), (3, _DETECTED, _DETECTED)))
-        return [random_input(model, shapes[-1], request) for _ in range(request.samples)]
 
-    inputs = called_with(model, request, [make])
-    return Loaded(model, inputs, "library", shapes[0] if shapes else ", ".join(request.input))
+def _images(model: nn.Module, shape: tuple[int, ...], request: Request) -> list[Tensor]:
+    return [random_input(model, shape, request) for _ in range(request.samples)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType, NoneType
 from typing import TYPE_CHECKING
@@ -15,9 +14,9 @@ from torch import nn
 from opcount.errors import InputError, LoadError
 from opcount.loaders.blame import blame
 from opcount.loaders.build import near
-from opcount.loaders.cli_values import called_with
+from opcount.loaders.cli_values import called_with_shapes
 from opcount.loaders.factory import build_from
-from opcount.loaders.input_tensors import IMAGE, described, image_shape, random_batch
+from opcount.loaders.input_tensors import IMAGE, described
 from opcount.loaders.request import Loaded
 from opcount.model_inputs import read_shapes
 
@@ -64,14 +63,8 @@ def with_inputs(model: nn.Module, module: ModuleType, request: Request, name: ob
         inputs = _own_inputs(module, request, name)
         return Loaded(model, inputs, "file", described(inputs))
     declared = _declared_shapes(module, request, name) if request.makes_inputs else []
-    made: list[tuple[int, ...]] = []
-
-    def make(shape: tuple[int, ...]) -> object:
-        made.append(image_shape(request.use("shape"), shape) if len(declared) == 1 else shape)
-        return random_batch(model, made[-1], request)
-
-    inputs = called_with(model, request, [partial(make, shape) for shape in declared])
-    return Loaded(model, inputs, "file", made[0] if len(made) == 1 else made or ", ".join(request.input))
+    inputs, shape = called_with_shapes(model, request, declared)
+    return Loaded(model, inputs, "file", shape)
 
 
 def _import(path: Path) -> ModuleType:
