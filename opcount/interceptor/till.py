@@ -128,7 +128,7 @@ class Till:
             try:
                 row.bytes += out.nbytes
             except (AttributeError, RuntimeError):
-                row.bytes += _written(out)
+                row.bytes += _written(_asked_for(out, args))
 
     def charge_steps(self, steps: Steps, recorded: Recorded, frame: Frame, phase: str) -> None:
         """Add the steps to the tallies of the submodules that would have run them."""
@@ -256,6 +256,14 @@ def _computing_dtype(dtype: torch.dtype | None, out: Any, args: tuple[Any, ...],
     """Return the dtype of the first floating-point tensor, else of the first tensor, of arguments then results."""
     found = [t.dtype for t in tensors((*args, *kwargs.values(), out))]
     return next((d for d in found if d in _COMPUTING), dtype or (found[0] if found else None))
+
+
+def _asked_for(out: Any, args: tuple[Any, ...]) -> Any:
+    """Leave out the gradients that an ``output_mask`` declines: some kernels return them, and fake ones never do."""
+    mask = args[-1] if args else None
+    if type(out) is tuple and type(mask) is list and len(mask) == len(out) and set(map(type, mask)) == {bool}:
+        return tuple([gradient for gradient, asked in zip(out, mask, strict=True) if asked])
+    return out
 
 
 def _written(out: Any) -> int:

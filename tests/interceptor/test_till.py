@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from opcount import Cost
+from opcount import Cost, OpCounter
 from opcount.coverage import FREE, UNCOUNTED
 from opcount.interceptor.plan import Plan
 from opcount.interceptor.till import NotingTill, Till, UnguardedTill
@@ -88,3 +88,15 @@ def test_a_till_that_notes_overlooks_free_operators():
     assert not till.priced
     till.charge(SMALL, X, (X,), None, Frame(""), "forward")
     assert till.priced
+
+
+def test_gradients_that_nobody_asked_for_count_no_bytes_whatever_the_kernel_returns():
+    conv = torch.nn.Conv3d(1, 2, 3, padding=1)
+    conv.weight.requires_grad_(False)
+    x = torch.ones(1, 1, 1, 3, 6, requires_grad=True)
+    written = []
+    for dry in (False, True):
+        with OpCounter(conv, dry_run=dry) as c:
+            conv(x).sum().backward()
+        written.append([r.bytes for r in c.profile.records if r.operator == "aten.convolution_backward.default"])
+    assert written == [[4 * 18 + 4 * 2], [4 * 18 + 4 * 2]]  # of the input and of the bias
