@@ -93,10 +93,10 @@ def test_a_till_that_notes_overlooks_free_operators():
 def test_gradients_that_nobody_asked_for_count_no_bytes_whatever_the_kernel_returns():
     conv = torch.nn.Conv3d(1, 2, 3, padding=1)
     conv.weight.requires_grad_(False)
-    x = torch.ones(1, 1, 1, 3, 6, requires_grad=True)
+    x = torch.ones(3, 1, 1, 3, 6, requires_grad=True)  # of a batch oneDNN computes all gradients
     written = []
     for dry in (False, True):
         with OpCounter(conv, dry_run=dry) as c:
             conv(x).sum().backward()
         written.append([r.bytes for r in c.profile.records if r.operator == "aten.convolution_backward.default"])
-    assert written == [[4 * 18 + 4 * 2], [4 * 18 + 4 * 2]]  # of the input and of the bias
+    assert written == [[4 * 3 * 18 + 4 * 2], [4 * 3 * 18 + 4 * 2]]  # of the input and of the bias
