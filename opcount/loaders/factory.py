@@ -53,7 +53,7 @@ def build_from(module: ModuleType, factory: str, source: object, request: Reques
     if needed := [each for each in _required(maker) if each not in given]:
         raise LoadError(
             f"load: expected a factory without required arguments, got {name}({', '.join(needed)}) in "
-            f"{str(source)!r}. Add a function that gives them, and pass FILE.py:function."
+            f"{str(source)!r}. Give them with --kwargs, or add a function that does, and pass FILE.py:function."
         )
     return build(f"{source}:{factory or name}", partial(maker, **given), request)
 

@@ -218,7 +218,10 @@ def test_the_name_of_the_output_tells_the_format(opcount, write, tmp_path):
         (["nowhere.py"], "which does not exist"),
         (["no.such.package:Net"], "no.such.package cannot be imported"),
         (["torch.nn:Lineer"], "expected a name in torch.nn, got 'Lineer'"),
-        (["torch.nn:Linear", "--kwargs", "in_features=1"], "cannot be built: TypeError"),
+        (
+            ["torch.nn:Linear", "--kwargs", "in_features=1"],
+            "expected a factory without required arguments, got Linear(out_features) in 'torch.nn'",
+        ),
         (["torch.nn:Identity", "--input", "x=1xtwo"], "expected an input such as x=1x3x224x224:float32"),
         (["torch.nn:Identity", "--input", "x=1:float33"], "expected a dtype such as float32"),
         (["torch.nn:Identity", "--kwargs", "a b"], "expected key=value, got 'a b'"),
