@@ -38,9 +38,14 @@ SAME = {
     "b": {"batch2", "dense", "mat2", "other", "vec"},
     "bias": {"self"},  # the addend of addmm
     "grad": {"grad_output"},  # from PyTorch 2.14 on
+    "h": {"pooled_height"},
     "indices": {"index"},
+    "map": {"channel_mapping"},
     "packed": {"packed_weight", "weight"},
+    "ratio": {"sampling_ratio"},
+    "scale": {"spatial_scale"},
     "values": {"source"},
+    "w": {"pooled_width"},
     "x": {"self", "X", "grad_in", "grad_output", "input", "qa", "qx", "v", "x1"},
 }
 """What schemas call an argument that a formula takes by its position."""
