@@ -280,8 +280,10 @@ class Memo(TorchDispatchMode):
         answer = True if kind is _IN_PLACE and out is args[0] else result_shapes(out)
         if answer is not None and kind is not _IN_PLACE and shares_memory(out, args) != (kind is _VIEW):
             answer = None
-            # Whatever its schema says: _unsafe_view is a view.
-            _learn(facts.func, _VIEW if kind is _FRESH else _OTHER)
+            if kind is _FRESH:  # whatever its schema says: _unsafe_view is a view
+                _learn(facts.func, _VIEW)
+            elif facts_of(facts.func).kind is not _VIEW:
+                _learn(facts.func, _OTHER)
         if answer is not None:
             if len(_ANSWERS) >= _CAPACITY:
                 _ANSWERS.clear()
