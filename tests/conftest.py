@@ -72,7 +72,7 @@ def differences(before: dict[str, object]) -> dict[str, str]:
 
 
 def _is_dynamos(value: object) -> bool:
-    """Tell whether dynamo put it there: it replaces ``nn.Module.__init__`` for good when it first compiles a module."""
+    """Return whether dynamo put it there: it replaces ``nn.Module.__init__`` when it first compiles a module."""
     module, file = getattr(value, "__module__", None) or "", Path(getattr(value, "co_filename", ""))
     return module.startswith("torch._dynamo") or file.parent.name == "_dynamo"
 

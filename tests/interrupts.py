@@ -75,7 +75,7 @@ class Interruption:
 
 
 def _releases_lock(frame: FrameType) -> bool:
-    """Tell whether the next instruction is on the way to the release of a lock.
+    """Return whether the next instruction is on the way to the release of a lock.
 
     Python runs no handler of a signal between the last instruction of a block and the end of the call of an
     ``__exit__`` that is written in C: that is where locks get their safety from.

@@ -1,4 +1,4 @@
-"""What takes a second to import: it is imported when it is first asked for."""
+"""Modules of PyTorch that take a second to import, imported when they are first asked for."""
 
 from __future__ import annotations
 

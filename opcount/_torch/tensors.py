@@ -1,4 +1,4 @@
-"""What tensors and storages say of themselves by private names alone."""
+"""Facts about tensors and storages that only private names give."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class JitModelAnalysis:
 
     @property
     def model(self) -> nn.Module:
-        """What is analyzed."""
+        """The model under analysis."""
         return self._model
 
     def total(self, module_name: str = "") -> int:
@@ -245,7 +245,7 @@ class JitModelAnalysis:
 
     @property
     def uncounted(self) -> Counter[str]:
-        """How often operators ran that nothing explains, by the names that a profile gives them."""
+        """Number of calls of operators that nothing explains, by the names that a profile gives them."""
         return self._analyze().uncounted()
 
     @property

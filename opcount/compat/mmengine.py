@@ -39,7 +39,7 @@ __all__ = [
 
 
 class _Keywords(JitModelAnalysis):
-    """What mmengine takes and logs otherwise than fvcore: a dict holds keyword arguments."""
+    """Differences from fvcore: a dict holds keyword arguments, and the logger is mmengine's."""
 
     _logger = logging.getLogger("mmengine")
 

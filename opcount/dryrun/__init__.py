@@ -205,7 +205,7 @@ class _Entering(NamedTuple):
 
 
 def _is_of(mode: object, value: Any) -> bool:
-    """Tell whether something is a fake tensor of a dry run."""
+    """Return whether something is a fake tensor of a dry run."""
     return isinstance(value, DryTensor) and value.fake_mode is mode
 
 

@@ -1,4 +1,4 @@
-"""What the code of a model keeps outside of the model: globals, class attributes, closures, defaults, caches.
+"""State that the code of a model keeps outside of the model: globals, class attributes, closures, defaults, caches.
 
 A dry run leaves it as the program has made it, unless something fake was stored there, which the next real run would
 find: then all of that namespace or container is put back, with the flag beside it that says that it is filled.
@@ -97,7 +97,7 @@ class Namespaces:
             todo.extend(self._inside(value))
 
     def hold_fakes(self, value: Any) -> bool:
-        """Tell whether fake tensors can be reached from an object."""
+        """Return whether fake tensors can be reached from an object."""
         return holds_fakes([value], self._mode)
 
     def restoring(self) -> list[Undo]:
@@ -198,7 +198,7 @@ class Namespaces:
         return list(held.values()) if len(held) < _MANY else ()
 
     def _is_spoilt(self, now: dict[Any, Any], before: dict[Any, Any]) -> bool:
-        """Tell whether something fake is new."""
+        """Return whether something fake is new."""
         if len(now) == len(before) and all(map(is_, now.values(), before.values())):
             return False
         new = [value for name, value in now.items() if before.get(name, _ABSENT) is not value]
@@ -206,7 +206,7 @@ class Namespaces:
 
 
 def holds_fakes(values: Iterable[Any], mode: object) -> bool:
-    """Tell whether fake tensors of a mode can be reached from values, other than through code and classes."""
+    """Return whether fake tensors of a mode can be reached from values, other than through code and classes."""
     todo, seen = list(values), {}
     while todo:
         value = todo.pop()

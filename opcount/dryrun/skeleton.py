@@ -135,7 +135,7 @@ def _copy_object(copier: _Copier, value: Any) -> Any:
 
 
 def _has_own_way(value: Any) -> bool:
-    """Tell whether an object is more than its attributes: its class says how it is copied, pickled or made."""
+    """Return whether an object is more than its attributes: its class says how it is copied, pickled or made."""
     kind = type(value)
     return hasattr(kind, "__deepcopy__") or any(
         getattr(kind, name, None) is not getattr(object, name, None)

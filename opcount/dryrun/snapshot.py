@@ -128,7 +128,7 @@ class Snapshot:
         self._undo: list[Undo] = [(empty_again, self._empty, None)]
 
     def has(self, module: nn.Module) -> bool:
-        """Tell whether a module is remembered."""
+        """Return whether a module is remembered."""
         return id(module) in self.remembered
 
     def modules(self, modules: list[nn.Module], *, hold: bool) -> list[dict[str, Any]]:
@@ -370,7 +370,7 @@ def _put_back_class(module: nn.Module, kind: type) -> None:
 
 
 def _all_same(now: Iterable[Any], before: Iterable[Any]) -> bool:
-    """Tell whether collections, one after the other, hold the same objects as as many others of the same sizes."""
+    """Return whether collections, one after the other, hold the same objects as as many others of the same sizes."""
     return all(map(is_, chain.from_iterable(now), chain.from_iterable(before)))
 
 

@@ -163,5 +163,5 @@ def _is_real(tensor: Tensor) -> bool:
 
 
 def _needs_twin(tensor: Tensor) -> bool:
-    """Tell whether a tensor has no data, or is fake without being of this dry run."""
+    """Return whether a tensor has no data, or is fake without being of this dry run."""
     return tensor.is_meta or isinstance(tensor, FakeTensor)

@@ -108,5 +108,5 @@ def different(a: Outcome, b: Outcome) -> list[str]:
 
 
 def alike(a: BaseException | None, b: BaseException | None) -> bool:
-    """Tell whether two errors say the same."""
+    """Return whether two errors say the same."""
     return type(a) is type(b) and str(a) == str(b)
