@@ -207,7 +207,7 @@ class Profile:
 
         return frame(self)
 
-    def __add__(self, other: object) -> Profile:
+    def __add__(self, other: Profile) -> Profile:
         """Add the records of two counts; the modules of both are kept, by path.
 
         Raises:
@@ -231,7 +231,7 @@ class Profile:
             steps=_add_steps(self, other),
         )
 
-    def __radd__(self, other: object) -> Profile:
+    def __radd__(self, other: int) -> Profile:  # of ``sum``, which begins with 0
         return self if other == 0 else NotImplemented
 
     def to_rows(self) -> list[dict[str, Any]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections import Counter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,15 @@ RUN_TIME = {"numpy", "opcount", "prettytable", "torch"}
 
 HOSTS = {"pytest_plugin": {"pytest"}}
 """Files that only another program imports, and that program."""
+
+
+FACADE = {("opcount.profile", f"opcount.{name}") for name in ("diff", "serialize")} | {
+    ("opcount.profile", f"opcount.reporter.{name}") for name in ("explain", "html", "table")
+}
+"""Methods of a profile that print, compare or save it: what they import, when they are called, reads profiles."""
+
+PROTOCOLS = {"check", "dump", "load", "parse", "read", "render", "run", "write"}
+"""Functions that several files have, to be called by the name of the file: ``serialize.load``, ``table.render``."""
 
 
 def relative(path):
@@ -116,3 +127,41 @@ def test_importing_a_file_needs_only_the_run_time_dependencies(path):
 def test_every_file_says_in_its_first_lines_what_it_is_for(path):
     source = path.read_text()
     assert not source or ast.get_docstring(ast.parse(source))
+
+
+def module_name(path):
+    return ".".join(("opcount", *relative(path).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def imported_files(tree, names):
+    """Return the package's files that a file imports: in functions, and for annotations, too."""
+    nodes = list(ast.walk(tree))
+    found = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (inner & names) or {node.module}
+    return found & names
+
+
+def test_no_files_import_each_other_in_a_circle_not_even_in_functions_or_for_types():
+    trees = {module_name(path): ast.parse(path.read_text()) for path in SOURCES}
+    graph = {name: imported_files(tree, set(trees)) - {name} for name, tree in trees.items()}
+    for above, below in FACADE:
+        graph[above].remove(below)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_a_name_of_a_class_or_a_public_function_has_one_meaning_in_the_package():
+    owners = [
+        (node.name, path)
+        for path in SOURCES
+        if layer(path) not in {"compat", "formulas"}  # named by other programs, and by the operators that they price
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) or (isinstance(node, ast.FunctionDef) and not node.name.startswith("_"))
+    ]
+    shared = {name for name, count in Counter(name for name, _ in owners).items() if count > 1} - PROTOCOLS
+    assert not {name: [module_name(path) for owner, path in owners if owner == name] for name in shared}

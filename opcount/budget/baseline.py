@@ -67,7 +67,7 @@ def take(profile: Profile, depth: int | None = None) -> ModuleCounts:
     return ModuleCounts(profile.convention.name, rows, depth)
 
 
-def compare(before: ModuleCounts, after: ModuleCounts) -> tuple[Change, ...]:
+def compare_counts(before: ModuleCounts, after: ModuleCounts) -> tuple[Change, ...]:
     """Return all modules of both, as far down as both go; a renamed one is recognised.
 
     FLOPs are 0 where the two read them under different conventions.
@@ -82,7 +82,7 @@ def beyond(before: ModuleCounts, after: ModuleCounts, rtol: Fraction | int = 0) 
 
     A module that came or went always does.
     """
-    found = [(change, metric, *change.values(metric)) for change in compare(before, after) for metric in UNITS]
+    found = [(change, metric, *change.values(metric)) for change in compare_counts(before, after) for metric in UNITS]
     return [
         (change, metric)
         for change, metric, old, new in found

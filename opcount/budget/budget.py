@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
+from warnings import warn
 
 from opcount.budget.baseline import take
 from opcount.budget.limit import Limit, label, naming, read_defaults, read_limits, read_module_limits
 from opcount.budget.verdict import Failure, Verdict, below
 from opcount.convention import Convention, find_convention
 from opcount.coverage import UNCOUNTED, plural
-from opcount.errors import BudgetError
+from opcount.errors import BudgetError, UncountedOperatorWarning
 from opcount.escapes import printable
 from opcount.profile import ROOT, parents
 from opcount.selectors import ModulePattern
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from opcount.budget.baseline import Counts
+    from opcount.budget.watch import Watcher
     from opcount.profile import Profile
 
 TRAINING = "training"
@@ -149,6 +151,22 @@ class Budget:
                     path=path,
                 )
                 return
+
+
+def enforce(budget: Budget, profile: Profile, watcher: Watcher, *, who: str, name: str = "") -> None:
+    """Check a profile; warn of uncounted operators that the budget neither permits nor fails over.
+
+    Raises:
+        BudgetExceededError: It is not within the budget.
+        BudgetError: A pattern of the budget matches no module.
+    """
+    __tracebackhide__ = True
+    verdict = budget.check(profile)
+    if verdict:
+        before = watcher.before(name) if budget.phase is None else None
+        raise verdict.error(who, before, watcher.verbosity)
+    if any(not budget.permits(operator) for operator in profile.coverage.uncounted):
+        warn(f"{who}: {profile.coverage.verdict()}.", UncountedOperatorWarning, stacklevel=4)
 
 
 def need_all_steps(profile: Profile) -> None:

@@ -6,22 +6,53 @@ import inspect
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from opcount.budget.budget import Budget
+from opcount.budget.budget import Budget, enforce
 from opcount.budget.scaling import scaling
-from opcount.budget.verdict import enforce
 from opcount.budget.watch import current, quiet_counter
 from opcount.errors import BudgetError
 from opcount.undo import noted, when_dropped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from torch import nn
+    from typing_extensions import TypedDict, Unpack
 
+    from opcount.convention import Convention
     from opcount.counter import OpCounter
 
     F = TypeVar("F", bound=Callable[..., Any])
+    Bound = str | int | None
+
+    class Bounds(TypedDict, total=False):
+        """Bounds by the name of the argument: a quantity with a unit, or an integer where the name has a metric."""
+
+        min: Bound
+        max: Bound
+        exact: Bound
+        min_macs: Bound
+        max_macs: Bound
+        exact_macs: Bound
+        min_flops: Bound
+        max_flops: Bound
+        exact_flops: Bound
+        min_activations: Bound
+        max_activations: Bound
+        exact_activations: Bound
+        min_params: Bound
+        max_params: Bound
+        exact_params: Bound
+
+    class Options(Bounds, total=False):
+        """Keyword arguments of `Budget.of`."""
+
+        modules: Mapping[str, str | int | Mapping[str, Bound]] | None
+        phase: str | None
+        metric: str | None
+        rtol: float
+        convention: str | Convention | None
+        allow_uncounted: bool | Sequence[str]
 
 
 class flop_budget:  # noqa: N801  (used as a decorator and a context manager, never as a type)
@@ -61,7 +92,7 @@ spenders: Linear: 500 MAC (100.0 %).
     scaling = staticmethod(scaling)
 
     def __init__(
-        self, *limits: str | int, model: nn.Module | None = None, name: str | None = None, **options: Any
+        self, *limits: str | int, model: nn.Module | None = None, name: str | None = None, **options: Unpack[Options]
     ) -> None:
         for given in limits:
             if callable(given):
@@ -116,7 +147,7 @@ spenders: Linear: 500 MAC (100.0 %).
             watcher, profile = current(), counter.profile
             name = self._name or (self._function if self._function != watcher.function else "")
             who = ", ".join(filter(None, (watcher.name, name))) or "flop_budget"
-            watcher.note(name, profile, self.budget)
+            watcher.note(name, profile, (str(self.budget),))
             enforce(self.budget, profile, watcher, who=who, name=name)
 
     def _again(self, function: Callable[..., Any]) -> flop_budget:

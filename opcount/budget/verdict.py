@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
-from warnings import warn
 
-from opcount.budget.baseline import compare, natural, own, take
+from opcount.budget.baseline import compare_counts, natural, own, take
 from opcount.budget.limit import label, show, show_apart, show_change
-from opcount.errors import BudgetExceededError, UncountedOperatorWarning
+from opcount.errors import BudgetExceededError
 from opcount.escapes import printable, visible
 from opcount.profile import parents
 from opcount.reporter.numbers import percent
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from opcount.budget.baseline import ModuleCounts
-    from opcount.budget.budget import Budget
-    from opcount.budget.watch import Watcher
     from opcount.diff import Change
     from opcount.profile import Profile
 
@@ -60,22 +57,6 @@ class Verdict(list[Failure]):
         spent = summarize(self.part, first.metric, first.path, before)
         text = f"{sentences} {spent}" if sentences.endswith("?") else f"{sentences}. {spent}"
         return BudgetExceededError(text.rstrip(), explain(self.part, first.metric, first.path, before, verbosity))
-
-
-def enforce(budget: Budget, profile: Profile, watcher: Watcher, *, who: str, name: str = "") -> None:
-    """Check a profile; warn of uncounted operators that the budget neither permits nor fails over.
-
-    Raises:
-        BudgetExceededError: It is not within the budget.
-        BudgetError: A pattern of the budget matches no module.
-    """
-    __tracebackhide__ = True
-    verdict = budget.check(profile)
-    if verdict:
-        before = watcher.before(name) if budget.phase is None else None
-        raise verdict.error(who, before, watcher.verbosity)
-    if any(not budget.permits(operator) for operator in profile.coverage.uncounted):
-        warn(f"{who}: {profile.coverage.verdict()}.", UncountedOperatorWarning, stacklevel=4)
 
 
 def summarize(profile: Profile, metric: str, path: str | None = None, before: ModuleCounts | None = None) -> str:
@@ -165,7 +146,7 @@ def _changed(
     before: ModuleCounts | None, after: ModuleCounts, metric: str, *, with_parents: bool = False
 ) -> list[Change]:
     """Return the modules whose children do not explain the change, the largest change first."""
-    changes = compare(before, after) if before is not None else ()
+    changes = compare_counts(before, after) if before is not None else ()
     found = [change for change in changes if len(set(change.values(metric))) > 1]
     if with_parents:
         return sorted(found, key=lambda change: natural(change.path))

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from opcount.budget.baseline import ModuleCounts
-    from opcount.budget.budget import Budget
     from opcount.counter import OpCounter
     from opcount.profile import Profile
 
@@ -49,9 +48,9 @@ class Watcher:
     verbosity: int = 0
     measurements: list[Measurement] = field(default_factory=list)
 
-    def note(self, name: str, profile: Profile, *budgets: Budget) -> None:
-        """Add a count, and what it is held to."""
-        self.measurements.append(Measurement(name, profile, tuple(map(str, budgets))))
+    def note(self, name: str, profile: Profile, limits: tuple[str, ...] = ()) -> None:
+        """Add a count, and what it is held to, for people."""
+        self.measurements.append(Measurement(name, profile, limits))
 
 
 _WATCHERS: list[Watcher] = []

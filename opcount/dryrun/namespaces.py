@@ -147,7 +147,7 @@ class Namespaces:
 
     def _of_function(self, function: types.FunctionType) -> Iterable[Any]:
         found: list[Any] = []
-        facts = facts_of(function.__code__)
+        facts = code_facts(function.__code__)
         if function.__closure__:
             found.extend(self._note(Cells(function.__closure__)).values())
         if function.__defaults__:
@@ -237,9 +237,9 @@ class _Facts(NamedTuple):
 
 
 @functools.lru_cache(1 << 14)
-def facts_of(code: types.CodeType) -> _Facts:
+def code_facts(code: types.CodeType) -> _Facts:
     """Return what is known of code."""
-    inner = [facts_of(each) for each in code.co_consts if isinstance(each, types.CodeType)]
+    inner = [code_facts(each) for each in code.co_consts if isinstance(each, types.CodeType)]
     names = frozenset(code.co_names).union(*(each.names for each in inner))
     steps = code.co_code[::2]
     stores = _STORE in steps or "setattr" in names or any(each.stores for each in inner)

@@ -15,13 +15,13 @@ from torch.nn import Parameter
 from opcount._torch.functorch import in_transform
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.opening import Composite, can_run_unseen, charge_as_steps
-from opcount.interceptor.steps import Steps
+from opcount.interceptor.operator_steps import OperatorSteps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from opcount.interceptor.operator_steps import StepRecorder
     from opcount.interceptor.plan import Mode, Plan
-    from opcount.interceptor.steps import StepRecorder
 
 _MATMUL = "aten.matmul.default"
 ASKING = {_MATMUL, "aten.max_pool1d.default", "aten.linalg_svdvals.default", "aten.linalg_eigvalsh.default"}
@@ -51,12 +51,12 @@ def _is_plain(tensor: Tensor) -> bool:
     return type(tensor) in {Tensor, Parameter} and tensor.layout is torch.strided and not tensor.is_nested
 
 
-def _steps(func: Any, first: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps:
+def _steps(func: Any, first: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OperatorSteps:
     def run(recorder: StepRecorder) -> None:
         del recorder
         func(*map(_meta, args), **{name: _meta(value) for name, value in kwargs.items()})
 
-    return Steps((func, *_about((*args, *sorted(kwargs.items())))), first.device.type, run)
+    return OperatorSteps((func, *_about((*args, *sorted(kwargs.items())))), first.device.type, run)
 
 
 def _meta(value: Any) -> Any:

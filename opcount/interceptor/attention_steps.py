@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from opcount.interceptor.steps import StepRecorder
+    from opcount.interceptor.operator_steps import StepRecorder
 
 
 class Masks(NamedTuple):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Kind(Enum):
+class EffectKind(Enum):
     """How an operator makes its results."""
 
     __hash__ = object.__hash__  # that of an Enum takes longer
@@ -54,7 +54,7 @@ randint_like randn randn_like random randperm range tril_indices triu_indices un
 _READS = {"_local_scalar_dense", "item"}
 _KINDS = {
     name: kind
-    for kind, names in ((Kind.BLANK, _BLANK), (Kind.CONSTANT, _CONSTANT), (Kind.FRESH, _FRESH))
+    for kind, names in ((EffectKind.BLANK, _BLANK), (EffectKind.CONSTANT, _CONSTANT), (EffectKind.FRESH, _FRESH))
     for name in names.split()
 }
 _FILLERS = {
@@ -82,7 +82,7 @@ class Effect(NamedTuple):
         computes: Whether results are computed in memory of their own, and nothing else is written.
     """
 
-    kind: Kind
+    kind: EffectKind
     written: frozenset[int | str] | None
     updated: bool = False
     overwrites: bool = False
@@ -121,7 +121,7 @@ class Effect(NamedTuple):
 def is_blank(operator: str) -> bool:
     """Return whether an operator leaves memory uninitialised."""
     namespace, _, rest = operator.partition(".")
-    return namespace == "aten" and _kind(rest.partition(".")[0]) is Kind.BLANK
+    return namespace == "aten" and _kind(rest.partition(".")[0]) is EffectKind.BLANK
 
 
 @cache
@@ -131,8 +131,8 @@ def effect_of(operator: str, free: bool) -> Effect:  # noqa: FBT001
     packet = rest.partition(".")[0]
     if namespace not in {"aten", "prims"}:
         packs = free and namespace not in FREE_NAMESPACES
-        return Effect(Kind.COPY if packs else Kind.WORK, frozenset() if packs else None)
-    kind = _kind(packet) if free else Kind.WORK
+        return Effect(EffectKind.COPY if packs else EffectKind.WORK, frozenset() if packs else None)
+    kind = _kind(packet) if free else EffectKind.WORK
     arguments = list(_written(operator))
     func = _overload(operator)
     aliases = [r.alias_info for r in schema_of(func).returns]
@@ -144,16 +144,16 @@ def effect_of(operator: str, free: bool) -> Effect:  # noqa: FBT001
         scaled=packet.rstrip("_") in {"addmm", "baddbmm", "addmv", "addr", "addbmm", "sspaddmm"},
         plain=packet in {"clone", "_to_copy", "copy_"},
         filler=_FILLERS.get(packet),
-        computes=kind is Kind.WORK and not arguments and not any(aliases),
+        computes=kind is EffectKind.WORK and not arguments and not any(aliases),
         views=not arguments and bool(aliases) and all(aliases) and not _may_copy(func),
     )
 
 
-def _kind(packet: str) -> Kind:
+def _kind(packet: str) -> EffectKind:
     name = packet.removesuffix("_") if not packet.endswith("__") else packet
     if packet in _READS:
-        return Kind.WORK
-    return _KINDS.get(name) or (Kind.QUESTION if name.startswith(("is_", "_has_same")) else Kind.COPY)
+        return EffectKind.WORK
+    return _KINDS.get(name) or (EffectKind.QUESTION if name.startswith(("is_", "_has_same")) else EffectKind.COPY)
 
 
 def _written(operator: str) -> Iterator[tuple[int, str]]:

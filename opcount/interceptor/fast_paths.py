@@ -18,15 +18,15 @@ from opcount._torch.dispatch import schema_of
 from opcount._torch.functorch import in_transform
 from opcount.interceptor.attention_steps import Attention, EncoderLayer, Masks
 from opcount.interceptor.opening import before_modes, charge_as_steps, open_up
+from opcount.interceptor.operator_steps import Autocast, OperatorSteps
 from opcount.interceptor.plan import Plan, handler
 from opcount.interceptor.stack import interceptors, without
-from opcount.interceptor.steps import Autocast, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from opcount.interceptor.operator_steps import StepRecorder
     from opcount.interceptor.plan import Handler, Mode
-    from opcount.interceptor.steps import StepRecorder
 
 _ATTENTION = nn.MultiheadAttention.forward.__code__
 _LAYER = nn.TransformerEncoderLayer.forward.__code__
@@ -41,7 +41,7 @@ _CALLED = ("self_attn", "dropout1", "linear1", "dropout", "linear2", "dropout2",
 class _FastPath:
     """Runs an operator, and charges the steps that it stands for; without any, what can be seen inside of it."""
 
-    def __init__(self, read: Callable[[list[Any]], Steps | None]) -> None:
+    def __init__(self, read: Callable[[list[Any]], OperatorSteps | None]) -> None:
         self._read = read
 
     def __call__(self, mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -65,7 +65,7 @@ def _autocast_of(device: str) -> Autocast | None:
         return Autocast(torch.get_autocast_dtype(device), gradients=not torch.is_inference_mode_enabled())
 
 
-def _attention(arguments: list[Any]) -> Steps | None:
+def _attention(arguments: list[Any]) -> OperatorSteps | None:
     q, k, v, width, heads, *rest = arguments
     *weights, mask, need_weights, average, mask_type = rest
     if not _are_plain([q, k, v]):
@@ -82,10 +82,10 @@ def _attention(arguments: list[Any]) -> Steps | None:
         attention.run(recorder, first, second, second if v_is_k else recorder.like(v))
 
     about = (*map(_about, (q, k, v, *weights)), k_is_q, v_is_k, *attention._replace(weights=()))
-    return Steps(("attention", *about), q.device.type, run, moved=_sum_of(masks, local))
+    return OperatorSteps(("attention", *about), q.device.type, run, moved=_sum_of(masks, local))
 
 
-def _layer(arguments: list[Any]) -> Steps | None:
+def _layer(arguments: list[Any]) -> OperatorSteps | None:
     x, width, heads, *rest = arguments
     weights, (gelu, norm_first, eps), norms, hidden, (mask, mask_type) = (
         tuple(rest[i:j]) for i, j in ((0, 4), (4, 7), (7, 11), (11, 15), (15, 17))
@@ -102,7 +102,7 @@ def _layer(arguments: list[Any]) -> Steps | None:
     about = ("layer", shape, x.dtype, x.device.type, *tensors, heads, masks, gelu, norm_first, activation)
     called = (*_CALLED, *([activation] if activation else [])) if local else ()
     moved = _sum_of(masks, local)
-    return Steps(about, x.device.type, lambda recorder: layer.run(recorder, shape, x.dtype), called, moved)
+    return OperatorSteps(about, x.device.type, lambda recorder: layer.run(recorder, shape, x.dtype), called, moved)
 
 
 def _merging(original: Any) -> Any:

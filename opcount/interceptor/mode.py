@@ -14,9 +14,9 @@ from opcount.errors import CounterStateError
 from opcount.interceptor.calls import is_fake, takes, tensors
 from opcount.interceptor.composites import see_composites
 from opcount.interceptor.fast_calls import BOUND
+from opcount.interceptor.operator_steps import take_back
 from opcount.interceptor.plan import PassThrough, unpriced
 from opcount.interceptor.stack import dry_runs, modes_below, replace_modes, without
-from opcount.interceptor.steps import take_back
 from opcount.interceptor.till import NotingTill, UnguardedTill
 from opcount.interceptor.watching import Watching, looking_into
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from opcount._torch.dispatch import OpOverload
     from opcount.interceptor.function_calls import FunctionCalls
+    from opcount.interceptor.operator_steps import OperatorSteps, Recorded
     from opcount.interceptor.origins import Origins
     from opcount.interceptor.plan import Plan
     from opcount.interceptor.planner import Planner
-    from opcount.interceptor.steps import Recorded, Steps
     from opcount.interceptor.till import AnyTill, Places
     from opcount.undo import Undo
 
@@ -73,7 +73,7 @@ class Interceptor(TorchDispatchMode):
         till: AnyTill,
         functions: FunctionCalls | None = None,
         origins: Origins | None = None,
-        record: Callable[[Steps], Recorded] | None = None,
+        record: Callable[[OperatorSteps], Recorded] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.planner = planner
@@ -166,7 +166,7 @@ class Interceptor(TorchDispatchMode):
         """Whether nothing is charged."""
         return isinstance(self.plans, PassThrough)
 
-    def charge_steps(self, steps: Steps) -> None:
+    def charge_steps(self, steps: OperatorSteps) -> None:
         """Charge what an operator stands for."""
         if not (self.is_paused or self.scope.muted or self.record is None):
             self.till.charge_steps(steps, self.record(steps), *self.scope.locate())

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from opcount._torch.dispatch import OpOverload
+    from opcount.interceptor.operator_steps import OperatorSteps
     from opcount.interceptor.plan import Mode, Plan
-    from opcount.interceptor.steps import Steps
 
 
 def _autograd_keys() -> DispatchKeySet:
@@ -176,7 +176,7 @@ def run_unseen(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
 
 
 def charge_as_steps(
-    mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], steps: Steps
+    mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], steps: OperatorSteps
 ) -> Any:
     """Run an operator as it runs without us, and charge the steps that it stands for."""
     out, unaware = run_unseen(func, args, kwargs)

@@ -17,7 +17,7 @@ from torch import Tensor
 from opcount._torch.tensors import storage_key
 from opcount.coverage import FREE
 from opcount.interceptor.calls import tensors
-from opcount.interceptor.effects import Kind, effect_of
+from opcount.interceptor.effects import EffectKind, effect_of
 from opcount.interceptor.storages import (
     Storages,
     has_values,
@@ -209,7 +209,7 @@ class Origins:
             self.states.drop_dead()
             self._rest()
         effect = effect_of(operator, family == FREE)
-        if effect.kind is Kind.BLANK or (self._calls and effect.views):
+        if effect.kind is EffectKind.BLANK or (self._calls and effect.views):
             return
         if not self._doubts and effect.computes and self._calls and type(out) is Tensor:
             storage = storage_of(out)
@@ -237,12 +237,12 @@ class Origins:
 
     def _origin(self, effect: Effect, read: list[Tensor]) -> Origin:
         """Return how the results of an operator came about."""
-        if effect.kind is Kind.CONSTANT:
+        if effect.kind is EffectKind.CONSTANT:
             return Origin.CONSTANT
-        if effect.kind not in {Kind.COPY, Kind.WORK}:
+        if effect.kind not in {EffectKind.COPY, EffectKind.WORK}:
             return Origin.WORK
         states = [self._behind(tensor) for tensor in read]
-        return _of_copies(read, states) if effect.kind is Kind.COPY else _of_work(states)
+        return _of_copies(read, states) if effect.kind is EffectKind.COPY else _of_work(states)
 
     def _behind(self, tensor: Tensor) -> State | None:
         """Return the state of what a tensor holds; None if that is nothing, or a single number from elsewhere."""

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from opcount._torch.dispatch import OpOverload
     from opcount.cost import Cost
+    from opcount.interceptor.operator_steps import OperatorSteps
     from opcount.interceptor.origins import Origins
-    from opcount.interceptor.steps import Steps
     from opcount.interceptor.watching import Watching
     from opcount.registry import Pricing
 
@@ -54,7 +54,7 @@ class Mode(Protocol):
     def charge_finished(self, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Charge an operator that has run without the mode."""
 
-    def charge_steps(self, steps: Steps) -> None:
+    def charge_steps(self, steps: OperatorSteps) -> None:
         """Charge what an operator stands for."""
 
     def take_back(self, operator: str, out: Tensor) -> None:

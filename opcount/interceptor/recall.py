@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from opcount.undo import Undo
 
 
-class DryRun(Protocol):
+class AnyDryRun(Protocol):
     """A dry run that knows what some calls return."""
 
     def recall(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
@@ -31,7 +31,7 @@ class Recall:
     """Factory of the runners of one count: they ask a dry run first, on the threads where no other counter waits."""
 
     def __init__(self) -> None:
-        self._dry_run: DryRun | None = None
+        self._dry_run: AnyDryRun | None = None
         self._threads: set[int] = set()
 
     def __call__(self, func: Any) -> Callable[..., Any]:
@@ -46,7 +46,7 @@ class Recall:
 
         return run
 
-    def begin(self, dry_run: DryRun, undo: Undo) -> None:
+    def begin(self, dry_run: AnyDryRun, undo: Undo) -> None:
         """Ask a dry run until the steps have run; call it before this count's interceptor is there."""
         undo.add(self._end)
         self._dry_run = dry_run

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from opcount.interceptor.operator_steps import Autocast, OperatorSteps, Recorded
     from opcount.interceptor.plan import Plan
-    from opcount.interceptor.steps import Autocast, Recorded, Steps
 
 _ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 _CPU_ATTENTION = aten("_scaled_dot_product_flash_attention_for_cpu.default")
@@ -168,7 +168,7 @@ class Recordings:
         self._plans: dict[Any, Plan] = {}
         self._known: dict[object, Recorded] = {}
 
-    def __call__(self, steps: Steps) -> Recorded:
+    def __call__(self, steps: OperatorSteps) -> Recorded:
         """Return what steps would be charged by a counter."""
         key = steps.signature, steps.autocast
         recorded = self._known.get(key)
@@ -178,7 +178,7 @@ class Recordings:
             recorded = self._known[key] = self._record(steps)
         return recorded
 
-    def _record(self, steps: Steps) -> Recorded:
+    def _record(self, steps: OperatorSteps) -> Recorded:
         """Compute steps, unseen by all modes."""
         recorder = Recorder(self._planner, self._plans, steps.device, steps.autocast)
         with ExitStack() as stack:

@@ -17,8 +17,8 @@ from opcount.scope.frame import Sink
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from opcount.interceptor.operator_steps import OperatorSteps, Recorded
     from opcount.interceptor.plan import Plan
-    from opcount.interceptor.steps import Recorded, Steps
     from opcount.scope.frame import Shapes
 
 _COMPUTING = {t for t in vars(torch).values() if isinstance(t, torch.dtype) and (t.is_floating_point or t.is_complex)}
@@ -69,7 +69,7 @@ class AnyTill(Protocol):
             phase: In which phase.
         """
 
-    def charge_steps(self, steps: Steps, recorded: Recorded, frame: Frame, phase: str, /) -> None:
+    def charge_steps(self, steps: OperatorSteps, recorded: Recorded, frame: Frame, phase: str, /) -> None:
         """Charge the steps that a call stands for, as they were recorded."""
 
     def add_rows(self, frame: Frame, rows: Mapping[Any, Row], /) -> None:
@@ -130,7 +130,7 @@ class Till:
             except (AttributeError, RuntimeError):
                 row.bytes += _written(_asked_for(out, args))
 
-    def charge_steps(self, steps: Steps, recorded: Recorded, frame: Frame, phase: str) -> None:
+    def charge_steps(self, steps: OperatorSteps, recorded: Recorded, frame: Frame, phase: str) -> None:
         """Add the steps to the tallies of the submodules that would have run them."""
         steps.charge(recorded, frame, phase)
 
@@ -170,7 +170,7 @@ class DeferringTill:
         """Keep a charge, in the place of the frame that it is for."""
         _TILL.charge(plan, out, args, kwargs, self._kept.setdefault(frame, Frame("")), phase)
 
-    def charge_steps(self, steps: Steps, recorded: Recorded, frame: Frame, phase: str) -> None:
+    def charge_steps(self, steps: OperatorSteps, recorded: Recorded, frame: Frame, phase: str) -> None:
         """Refuse: steps are charged to frames of submodules, which are not kept."""
         raise NotImplementedError
 
@@ -208,7 +208,7 @@ class NotingTill:
             self.priced = True
         self._outer.charge(plan, out, args, kwargs, frame, phase)
 
-    def charge_steps(self, steps: Steps, recorded: Recorded, frame: Frame, phase: str) -> None:
+    def charge_steps(self, steps: OperatorSteps, recorded: Recorded, frame: Frame, phase: str) -> None:
         """Charge, and note it."""
         self.priced = True
         self._outer.charge_steps(steps, recorded, frame, phase)

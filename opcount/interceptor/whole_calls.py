@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from opcount.interceptor.operator_steps import OperatorSteps, Recorded
     from opcount.interceptor.plan import Plan
-    from opcount.interceptor.recall import DryRun
-    from opcount.interceptor.steps import Recorded, Steps
+    from opcount.interceptor.recall import AnyDryRun
     from opcount.interceptor.till import Deferral
     from opcount.scope import Row, Scope
 
@@ -81,7 +81,7 @@ def whole_calls(
     parts_of: Collection[str],
     functions: Collection[str] = (),
     *,
-    dry_run: DryRun | None = None,
+    dry_run: AnyDryRun | None = None,
     with_autograd: bool = False,
 ) -> Iterator[Scopes]:
     """Report every operator that returns a tensor, whole, while the block runs.
@@ -242,7 +242,7 @@ class _TellingTill:
         is_priced = chosen.family != UNCOUNTED
         return Call(plan.operator, plan.func, stack, args, shown, out, flops, macs, activations, is_priced)
 
-    def charge_steps(self, steps: Steps, recorded: Recorded, frame: Frame, phase: str) -> None:
+    def charge_steps(self, steps: OperatorSteps, recorded: Recorded, frame: Frame, phase: str) -> None:
         """Refuse: steps are not reported."""
         raise NotImplementedError
 

@@ -49,7 +49,7 @@ def arguments(pairs: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def read_settings(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
     """Return the settings in a ``config.json``.
 
     Raises:

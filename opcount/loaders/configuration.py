@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from opcount.errors import InputError, LoadError
 from opcount.loaders.blame import blame
 from opcount.loaders.build import unknown
-from opcount.loaders.cli_values import read_settings, shown
+from opcount.loaders.cli_values import read_json, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,7 @@ def configuration(transformers: Any, name: str, overrides: Mapping[str, Any]) ->
     file = path / "config.json" if path.is_dir() else path
     settings = dict(overrides)
     if file.is_file():
-        settings = {**read_settings(file), **overrides}
+        settings = {**read_json(file), **overrides}
         name = settings.pop("model_type", None)
         if not isinstance(name, str):
             raise LoadError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from opcount.errors import InputError, LoadError
 from opcount.loaders.build import build, library, unknown
-from opcount.loaders.cli_values import arguments, called_with, read_settings
+from opcount.loaders.cli_values import arguments, called_with, read_json
 from opcount.loaders.input_tensors import described, ones, random_batch
 from opcount.loaders.request import Loaded
 
@@ -54,7 +54,7 @@ def _settings(name: str) -> tuple[str, dict[str, Any]]:
                 f"load: expected a folder with a config.json, got {name!r}. Nothing is downloaded: save the file first."
             )
         return name, {}
-    settings = read_settings(file)
+    settings = read_json(file)
     kind = settings.get("_class_name")
     if not isinstance(kind, str):
         raise LoadError(

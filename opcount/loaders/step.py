@@ -37,7 +37,7 @@ def backward(outputs: Any) -> None:
     Raises:
         InputError: None has one.
     """
-    found = [tensor for tensor in tensors(outputs) if tensor.requires_grad]
+    found = [tensor for tensor in tensors_in(outputs) if tensor.requires_grad]
     if not found:
         raise InputError("train: expected an output with a gradient, got none. Count forward alone, without --train.")
     torch.autograd.backward(found, [torch.ones_like(tensor) for tensor in found])
@@ -99,15 +99,15 @@ def _explained(name: str) -> Iterator[None]:
         ) from error
 
 
-def tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
     """Yield the tensors in nested lists, tuples, dicts and objects with attributes."""
     if hasattr(value, "requires_grad"):
         yield value
     elif isinstance(value, dict):
         for item in value.values():
-            yield from tensors(item)
+            yield from tensors_in(item)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from tensors(item)
+            yield from tensors_in(item)
     elif hasattr(value, "__dict__") and not isinstance(value, type):
-        yield from tensors(vars(value))
+        yield from tensors_in(vars(value))

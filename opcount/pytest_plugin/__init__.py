@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from opcount.budget import flop_budget as budget_of
+from opcount.budget import flop_budget
 from opcount.budget.watch import watching
 from opcount.errors import BudgetError, BudgetExceededError, ConventionError
 from opcount.pytest_plugin import call_phase, summary
@@ -81,10 +81,10 @@ class _Workers:
         node.workerinput["opcount_dist"] = self._config.getoption("dist", "no") if several else "no"
 
 
-@pytest.fixture
-def flop_budget() -> type[budget_of]:
+@pytest.fixture(name="flop_budget")
+def budget_fixture() -> type[flop_budget]:
     """Return what holds a block to a budget, and gives its counter; see `opcount.flop_budget`."""
-    return budget_of
+    return flop_budget
 
 
 @pytest.fixture

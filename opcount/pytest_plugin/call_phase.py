@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from opcount.budget.verdict import enforce
+from opcount.budget.budget import enforce
 from opcount.budget.watch import Watcher, current, quiet_counter
 from opcount.pytest_plugin.marker import Marker, read_markers
 from opcount.pytest_plugin.stored_counts import freeze, to_data
@@ -66,7 +66,7 @@ def counted(item: pytest.Item, run: Run) -> Iterator[None]:
 def _judge(item: pytest.Item, counter: OpCounter, markers: list[Marker], run: Run) -> None:
     __tracebackhide__ = True
     watcher, whole = current(), counter.profile
-    watcher.note("", whole, *(marker.budget for marker in markers))
+    watcher.note("", whole, tuple(str(marker.budget) for marker in markers))
     for marker in markers:
         who, profile = run.shared.add(item, marker, whole)
         enforce(marker.budget, profile, watcher, who=who, name=marker.name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from opcount.escapes import printable, visible
 from opcount.reporter.columns import plain
 from opcount.reporter.diff_lines import lines
-from opcount.reporter.markdown import code, table, text
+from opcount.reporter.markdown import code, escaped, table
 from opcount.reporter.numbers import si
 
 if TYPE_CHECKING:
@@ -34,11 +34,10 @@ def render(diff: Diff, metric: str = "macs", *, fold: bool = True) -> str:
 def render_markdown(diff: Diff, metric: str = "macs", *, fold: bool = True) -> str:
     """Return a diff as GitHub's Markdown; `render` explains the arguments."""
     rows = [[code(line.name), *numbers(line.change, metric)] for line in _shown(diff, metric, fold=fold)]
-    headers = [text(header) for header in _headers(diff, metric)]
+    headers = [escaped(header) for header in _headers(diff, metric)]
     body = list(table(headers, rows, words=1)) if len(rows) > 1 else [f"No module's {metric} changed."]
-    return "\n".join(
-        [f"**{_headline(diff, metric)}**", "", *body, "", *(f"* {text(line)}" for line in _summary(diff, metric)[1:])]
-    )
+    lines = [f"* {escaped(line)}" for line in _summary(diff, metric)[1:]]
+    return "\n".join([f"**{_headline(diff, metric)}**", "", *body, "", *lines])
 
 
 def numbers(change: Change, metric: str) -> list[str]:

@@ -24,8 +24,8 @@ def render(
 ) -> str:
     """Return the profile as Markdown; `opcount.reporter.table.render` explains the arguments."""
     lines = outline(profile, depth=depth, fold=fold, sort=sort, modules=modules)
-    rows = ([code("." * line.level + line.name), text(line.type), *cells(line, profile)[2:]] for line in lines)
-    return "\n".join([*table(HEADERS, rows, words=2), "", *(f"* {text(fact)}" for fact in summary(profile))])
+    rows = ([code("." * line.level + line.name), escaped(line.type), *cells(line, profile)[2:]] for line in lines)
+    return "\n".join([*table(HEADERS, rows, words=2), "", *(f"* {escaped(fact)}" for fact in summary(profile))])
 
 
 def table(headers: list[str], rows: Iterable[list[str]], words: int) -> Iterator[str]:
@@ -43,7 +43,7 @@ def code(name: str) -> str:
     return f"{fence}{pad}{name.replace('|', chr(92) + '|')}{pad}{fence}"
 
 
-def text(words: str) -> str:
+def escaped(words: str) -> str:
     """Return text in which nothing is taken for markup."""
     return "".join(f"\\{c}" if c in "\\`*_~&<>|#[]" else c for c in words)
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from opcount import Budget, Profile
-from opcount.budget.verdict import enforce
+from opcount.budget.budget import enforce
 from opcount.budget.watch import Watcher
 from opcount.errors import BudgetError, BudgetExceededError, ConventionError, UncountedOperatorWarning
 from tests.budget.profiles import profile, row, texts

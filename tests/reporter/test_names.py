@@ -14,7 +14,8 @@ from torch import nn
 from opcount import OpCounter, get_model_complexity_info
 from opcount.budget import Budget, baseline
 from opcount.budget.baseline import take
-from opcount.budget.verdict import enforce, explain
+from opcount.budget.budget import enforce
+from opcount.budget.verdict import explain
 from opcount.budget.watch import Watcher
 from opcount.cost import Cost
 from opcount.errors import BudgetExceededError

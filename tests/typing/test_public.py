@@ -76,6 +76,8 @@ def test_a_profile() -> None:
     assert_type(profile.with_convention("torch").flops, int)
     assert_type(profile.select(lambda record: record.phase == "forward"), Profile)
     assert_type(profile.diff(profile), Diff)
+    assert_type(profile + profile, Profile)
+    assert_type(sum([profile], Profile()), Profile)
     assert_type(profile.explain(), str)
     assert_type(profile.to_json(), str)
     assert_type(profile.to_rows(), list[dict[str, Any]])
@@ -90,7 +92,7 @@ def test_a_budget_leaves_the_type_of_what_it_decorates() -> None:
         return torch.ones(rows, 3) @ torch.ones(3, 4) * scale
 
     assert_type(run(2), torch.Tensor)
-    with flop_budget("1 kMAC") as c:
+    with flop_budget("1 kMAC", max_flops=1000, modules={"": "1 kMAC"}, phase="forward", rtol=0.1) as c:
         assert_type(c, OpCounter)
         run(2)
     with pytest.raises(BudgetExceededError) as caught:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     def read(profile: Profile) -> None:
         profile.records = ()  # type: ignore[misc]  # frozen
         profile.by_module("parents")  # type: ignore[arg-type]  # "owner" or "caller"
+        profile + profile.flops  # type: ignore[operator]  # a profile
         profile.diff(profile.to_json())  # type: ignore[arg-type]  # a profile
 
     @flop_budget("4.2 GMAC")
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     forward("2")  # type: ignore[arg-type]  # the decorated function's own types
     forward(2).macs  # type: ignore[attr-defined]  # noqa: B018  # a tensor
+    flop_budget("4.2 GMAC", maximum="5 GMAC")  # type: ignore[call-arg]  # max
+    flop_budget("4.2 GMAC", rtol="1 %")  # type: ignore[arg-type]  # a number
     flop_budget(4.2)  # type: ignore[arg-type]  # a limit has a unit
     Budget.of(4.2)  # type: ignore[arg-type]
 

@@ -44,7 +44,7 @@ class Autocast(NamedTuple):
     gradients: bool
 
 
-class Steps(NamedTuple):
+class OperatorSteps(NamedTuple):
     """Steps that an operator stands for.
 
     Attributes:
