@@ -101,7 +101,8 @@ class Coverage(NamedTuple):
         else:
             lines.append(self._uncounted() if self.uncounted else "every operator is accounted for")
         lines += [
-            f"{calls} calls charged to the root: {visible(reason)}" for reason, calls in self.unattributed.items()
+            f"{plural(calls, 'call')} charged to the root: {visible(reason)}"
+            for reason, calls in self.unattributed.items()
         ]
         return "; ".join(lines)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from opcount.cli.formats import FORMATS
 from opcount.convention import _ALIASES, CONVENTIONS
 from tests.shims import STARTUP, child_environment
 
@@ -105,6 +106,11 @@ def test_commands_of_a_page_print_what_follows_them(page):
         done = run(*words)
         assert done.returncode == 0, done.stderr
         assert shown in done.stdout
+
+
+def test_the_page_on_the_command_line_lists_the_formats_that_it_has():
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    assert re.split(", | and ", re.search(r"`--format` is one of ([\w, ]+)\.", page)[1]) == list(FORMATS)
 
 
 def test_the_readme_leads_to_every_page():

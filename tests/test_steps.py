@@ -3,18 +3,20 @@
 import csv
 import json
 import pickle
+from importlib import import_module
 
 import pytest
 
 from opcount.budget import Budget
 from opcount.cli import main
+from opcount.cli.formats import FORMATS
 from opcount.convention import find_convention
 from opcount.cost import Cost
 from opcount.errors import BudgetError, ProfileFormatError, SamplingError
 from opcount.profile import Module, Profile, Record
 from opcount.reporter import csv as csv_reporter
 from opcount.reporter import diff_table as diff_reporter
-from opcount.reporter import folded, html, markdown, operators, speedscope, tree
+from opcount.reporter import folded, html
 from opcount.steps import Amount, Spread, Steps
 
 MM = Record(("", "fc"), "aten.mm.default", "matmul", "forward", "float32", 2, Cost(200, 10, 20), 80, "(2x5)")
@@ -118,15 +120,9 @@ def test_a_damaged_file_is_refused(damage):
 
 
 REPORTS = {
-    "table": str,
-    "tree": tree.render,
-    "operators": operators.render,
-    "markdown": markdown.render,
-    "csv": csv_reporter.render,
+    **{name: import_module(f"opcount.reporter.{name}").render for name in FORMATS if name not in ("arch", "json")},
     "explain": lambda profile: profile.explain("fc"),
     "folded": lambda profile: folded.render(profile).replace("_", " "),
-    "speedscope": speedscope.render,
-    "html": html.render,
     "notebook": lambda profile: profile._repr_html_(),
     "diff": lambda profile: diff_reporter.render(PLAIN.diff(profile)),
     "markdown diff": lambda profile: diff_reporter.render_markdown(profile.diff(PLAIN)),

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Raised when older versions could misread a file."""
 
+STORED = ("macs", "flops", "activations", "params")
+"""The metrics that files hold, in this order; another one needs another `FORMAT`, here and for counts of tests."""
+
 Counts = dict[str, int]
 """A count for every metric."""
 
@@ -70,11 +73,13 @@ def take(profile: Profile, depth: int | None = None) -> ModuleCounts:
 def compare_counts(before: ModuleCounts, after: ModuleCounts) -> tuple[Change, ...]:
     """Return all modules of both, as far down as both go; a renamed one is recognised.
 
-    FLOPs are 0 where the two read them under different conventions.
+    A metric that one of the two lacks is 0, and so are FLOPs that they read under different conventions.
     """
     depth = min((counts.depth for counts in (before, after) if counts.depth is not None), default=None)
-    flops = visible(before.convention) == visible(after.convention)
-    return compare_sides(_side(before, depth, flops=flops), _side(after, depth, flops=flops))
+    metrics = _metrics(before) & _metrics(after)
+    if visible(before.convention) != visible(after.convention):
+        metrics -= {"flops"}
+    return compare_sides(_side(before, depth, metrics), _side(after, depth, metrics))
 
 
 def beyond(before: ModuleCounts, after: ModuleCounts, rtol: Fraction | int = 0) -> list[tuple[Change, str]]:
@@ -82,7 +87,7 @@ def beyond(before: ModuleCounts, after: ModuleCounts, rtol: Fraction | int = 0) 
 
     A module that came or went always does.
     """
-    found = [(change, metric, *change.values(metric)) for change in compare_counts(before, after) for metric in UNITS]
+    found = [(change, metric, *change.values(metric)) for change in compare_counts(before, after) for metric in STORED]
     return [
         (change, metric)
         for change, metric, old, new in found
@@ -122,7 +127,7 @@ def dump(counts: ModuleCounts) -> str:
     for path in sorted(counts.rows, key=natural):
         row = counts.rows[path]
         if not path or any(row.values()):  # a module that costs nothing may come and go
-            lines.append(f"{_written(path)}: {' '.join(f'{metric}={row[metric]:_}' for metric in UNITS)}")
+            lines.append(f"{_written(path)}: {' '.join(f'{metric}={row[metric]:_}' for metric in STORED)}")
     return "\n".join(lines) + "\n"
 
 
@@ -201,19 +206,20 @@ def _depth(path: str) -> int:
     return path.count(".") + 1 if path else 0
 
 
-def _side(counts: ModuleCounts, depth: int | None, *, flops: bool) -> Side:
+def _metrics(counts: ModuleCounts) -> set[str]:
+    return set(next(iter(counts.rows.values()), ()))
+
+
+def _side(counts: ModuleCounts, depth: int | None, metrics: set[str]) -> Side:
     rows = {path: row for path, row in counts.rows.items() if depth is None or _depth(path) <= depth}
-    totals = {
-        path: Total(macs=row["macs"], flops=row["flops"] if flops else 0, activations=row["activations"])
-        for path, row in rows.items()
-    }
+    totals = {path: Total(**{metric: row[metric] for metric in metrics - {"params"}}) for path, row in rows.items()}
     return Side(totals, {path: row["params"] for path, row in rows.items()})
 
 
 def _read_line(line: str, number: int, source: str) -> tuple[str, Counts]:
     path, _, rest = line.rpartition(": ")
     pairs = [pair.partition("=") for pair in rest.split(" ")]
-    if not path or [name for name, _, _ in pairs] != list(UNITS) or not all(_COUNT.fullmatch(c) for *_, c in pairs):
+    if not path or [name for name, _, _ in pairs] != list(STORED) or not all(_COUNT.fullmatch(c) for *_, c in pairs):
         raise _corrupt(source, number, line)
     return _path(path, number, source), {name: int(count) for name, _, count in pairs}
 

@@ -65,7 +65,7 @@ class Budget:
             modules: Limits of every module that a pattern names: ``{"layer4.*": "0.9 GMAC"}``. ``*`` stands for one
                 name of a path, ``**`` for any number of them. Instead of a quantity, ``{"min": ..., "max": ...}``.
             phase: What is counted; see `Budget`.
-            metric: What plain integers count: ``"macs"``, ``"flops"``, ``"activations"`` or ``"params"``.
+            metric: What plain integers count: a key of `opcount.selectors.UNITS`.
             rtol: How far a count may be beyond its bound, as a share of the bound.
             convention: How FLOPs are read.
             allow_uncounted: Whether operators without a formula may run; or patterns of the names of those that may.

@@ -28,7 +28,7 @@ class Limit:
     """A bound on a count.
 
     Attributes:
-        metric: What is counted: ``"macs"``, ``"flops"``, ``"activations"`` or ``"params"``.
+        metric: What is counted: a key of `opcount.selectors.UNITS`.
         bound: ``"min"``, ``"max"`` or ``"exact"``.
         count: The bound.
         modules: A pattern of module paths; None for the whole count.

@@ -61,7 +61,7 @@ def scaling(
         run: Called with each size.
         sizes: At least two.
         at_most: ``"1"``, ``"n"``, ``"n log n"``, ``"n^2"``, ``"n^1.5"``, ...
-        metric: ``"macs"``, ``"flops"`` or ``"activations"``.
+        metric: A key of `opcount.selectors.UNITS`, such as ``"activations"``.
         model: Gives modules their paths.
         allow_uncounted: Whether operators without a formula may run.
 

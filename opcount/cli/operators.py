@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import opcount.formulas  # noqa: F401  (registers the formulas)
 from opcount.cli.output import write
+from opcount.coverage import plural
 from opcount.errors import InputError
 from opcount.registry import BUILTIN
 from opcount.reporter.columns import plain
@@ -25,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     ]
     if not rows:
         raise InputError(f"operators: expected a glob that matches a name such as aten.mm, got {options.pattern!r}.")
-    lines = [*plain(["operator", "family", "formula"], rows, words=3), "", f"{len(rows)} formulas"]
+    lines = [*plain(["operator", "family", "formula"], rows, words=3), "", plural(len(rows), "formula")]
     note = "Others are priced by torch's own tags, declared free, or opened; a count names what is left."
     write("\n".join([*lines, note, ""]), options.output)
     return 0

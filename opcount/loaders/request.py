@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     Style: TypeAlias = Literal["file", "classifier", "detector", "library"]
 
 _SIZES = ("shape", "batch_size", "seq")
-_OPTIONAL = (*_SIZES, "input", "kwargs", "cfg_options", "dtype")
-"""Fields that a loader may have no use for."""
+_HEEDED = ("device", "train", "hollow", "used")
+"""Fields that every loader has a use for: any other is refused where nothing depends on it."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ class Request:
 
     def unused(self) -> str:
         """Return the first option that was given though nothing depends on it, as a message shows it."""
-        name = next((name for name in _OPTIONAL if getattr(self, name) and name not in self.used), "")
+        given = (each.name for each in fields(self) if each.name not in _HEEDED and getattr(self, each.name))
+        name = next((name for name in given if name not in self.used), "")
         flag = f"--{name.replace('_', '-')}" if name else ""
         return f"{flag} beside --input" if name in _SIZES and self.input else flag
 

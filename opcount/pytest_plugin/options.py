@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from opcount.budget.baseline import STORED
 from opcount.errors import InputError
 from opcount.selectors import Tolerance
 
@@ -103,7 +104,7 @@ def _positive(text: str) -> int:
 
 def _increase(text: str) -> Tolerance:
     try:
-        return Tolerance.parse(text, default=("macs", "flops"))
+        return Tolerance.parse(text, STORED, ("macs", "flops"))
     except InputError as error:
         raise ArgumentTypeError(
             f"{error} Write --flops-fail-on-increase=BY, or put the option last to leave the tolerance out."
@@ -112,6 +113,6 @@ def _increase(text: str) -> Tolerance:
 
 def _tolerance(text: str) -> Tolerance:
     try:
-        return Tolerance.parse(text)
+        return Tolerance.parse(text, STORED)
     except InputError as error:
         raise ArgumentTypeError(str(error)) from error

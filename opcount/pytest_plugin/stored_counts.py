@@ -6,11 +6,10 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opcount import json_reader as reader
-from opcount.budget.baseline import Counts, ModuleCounts, take
+from opcount.budget.baseline import STORED, Counts, ModuleCounts, take
 from opcount.errors import BaselineError
 from opcount.json_reader import MismatchError, parse, structure
 from opcount.profile import ROOT
-from opcount.selectors import UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -70,11 +69,15 @@ def to_data(measured: StoredCount) -> dict[str, Any]:
         "test": measured.test,
         "name": measured.name,
         "convention": measured.modules.convention,
-        **measured.counts,
+        **dict(zip(STORED, _row(measured.counts), strict=True)),
         "limits": measured.limits,
         "uncounted": measured.uncounted,
-        "modules": {path: list(counts.values()) for path, counts in measured.modules.rows.items()},
+        "modules": {path: _row(counts) for path, counts in measured.modules.rows.items()},
     }
+
+
+def _row(counts: Counts) -> list[int]:
+    return [counts[metric] for metric in STORED]
 
 
 def from_data(data: object) -> StoredCount:
@@ -141,9 +144,9 @@ def _modules(value: object) -> dict[str, Counts]:
 
 def _counts(value: object) -> Counts:
     counts = reader.sequence(reader.count)(value)
-    if len(counts) != len(UNITS):
-        raise MismatchError(f"{len(UNITS)} counts", value)
-    return dict(zip(UNITS, counts, strict=True))
+    if len(counts) != len(STORED):
+        raise MismatchError(f"{len(STORED)} counts", value)
+    return dict(zip(STORED, counts, strict=True))
 
 
 _PARTS: dict[str, Callable[[Any], Any]] = {

@@ -10,6 +10,7 @@ from opcount import Budget, Profile
 from opcount.budget.budget import enforce
 from opcount.budget.watch import Watcher
 from opcount.errors import BudgetError, BudgetExceededError, ConventionError, UncountedOperatorWarning
+from opcount.selectors import UNITS
 from tests.budget.profiles import profile, row, texts
 
 NET = profile(("stem", 100), ("layer1.0", 300), ("layer1.1", 350), params={"": 70, "layer1": 50})
@@ -136,7 +137,7 @@ def test_an_uncounted_operator_fails_an_upper_bound_and_no_lower_one():
     [
         ((), {}, "expected at least one limit, got none"),
         (("1 MAC",), {"maximum": "2 MAC"}, "got the argument 'maximum'"),
-        (("1 MAC",), {"max_bytes": 2}, "got the argument 'max_bytes'"),
+        (("1 MAC",), {"max_speed": 2}, "got the argument 'max_speed'"),
         (
             (),
             {"min": "2 MAC", "max": "1 MAC"},
@@ -145,7 +146,7 @@ def test_an_uncounted_operator_fails_an_upper_bound_and_no_lower_one():
         ((), {"modules": ["a"]}, "expected limits by module, such as"),
         (("1 MAC",), {"phase": ""}, "expected a phase such as 'forward' or 'training', got ''"),
         (("1 MAC",), {"phase": 3}, "got 3 of type int"),
-        (("1 MAC",), {"metric": "speed"}, "expected a metric out of macs, flops, activations, params, got 'speed'"),
+        (("1 MAC",), {"metric": "speed"}, f"expected a metric out of {', '.join(UNITS)}, got 'speed'"),
         (("1 MAC",), {"allow_uncounted": "mylib"}, "expected allow_uncounted to be True, False or patterns"),
         ((), {"max_macs": -1}, "expected a count from 0 up, got -1"),
         ((), {"max_macs": float("nan")}, "got nan of type float"),

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from opcount import Profile
+from opcount.cli.formats import FORMATS
 
 NET = """
 import torch
@@ -191,15 +192,13 @@ def test_what_needs_values_is_computed_and_that_is_said(opcount, write):
     assert "needs the values" in err
 
 
-@pytest.mark.parametrize(
-    "name", ["table", "arch", "tree", "operators", "markdown", "json", "csv", "html", "speedscope", "folded"]
-)
+@pytest.mark.parametrize("name", FORMATS)
 def test_formats(opcount, write, name):
     status, out, err = opcount("count", write(NET), "--format", name)
     assert (status, out[-1:]) == (0, "\n")
     assert "noise" not in out
     assert "noise" in err
-    assert "head" in out or name == "operators"
+    assert "head" in out or "144" in out  # a module, or the total
 
 
 def test_the_name_of_the_output_tells_the_format(opcount, write, tmp_path):

@@ -6,6 +6,7 @@ import json
 import re
 import unicodedata
 from html.parser import HTMLParser
+from importlib import import_module
 
 import pytest
 import torch
@@ -17,12 +18,13 @@ from opcount.budget.baseline import take
 from opcount.budget.budget import enforce
 from opcount.budget.verdict import explain
 from opcount.budget.watch import Watcher
+from opcount.cli.formats import FORMATS
 from opcount.cost import Cost
 from opcount.errors import BudgetExceededError
 from opcount.escapes import printable, visible
 from opcount.profile import Module, Profile, Record
 from opcount.reporter import csv as as_csv
-from opcount.reporter import diff_table, folded, html, markdown, operators, speedscope, table, tree
+from opcount.reporter import diff_table, folded, html, markdown, speedscope, table
 
 HOSTILE = [
     "a\nb", "a\\nb", "a\rb", "a\r\nb", "a\tb", "a\x00b", "a\x0bb", "a\x1cb", "a\x85b", "a\u2028b", "a\u2029b", "a\\b",
@@ -57,20 +59,15 @@ def profile(*names, macs=24):
 
 
 REPORTS = {
+    **{name: import_module(f"opcount.reporter.{name}").render for name in FORMATS if name not in ("arch", "json")},
     "table": lambda p: table.render(p, None),
-    "tree": tree.render,
     "markdown": lambda p: markdown.render(p, None),
-    "operators": operators.render,
-    "csv": as_csv.render,
-    "folded": folded.render,
-    "speedscope": speedscope.render,
     "json": Profile.to_json,
     "diff": lambda p: diff_table.render(profile("x").diff(p)),
     "diff as markdown": lambda p: diff_table.render_markdown(profile("x").diff(p)),
     "diff without folding": lambda p: diff_table.render(profile("x").diff(p), fold=False),
     "explanation": lambda p: "\n".join(p.explain(path) for path in p.modules),
     "coverage": lambda p: p.coverage.verdict(),
-    "html": html.render,
     "cell": html.frame,
     "evidence": lambda p: explain(p, "macs", verbosity=2),
     "baseline": lambda p: baseline.dump(take(p)),
@@ -159,8 +156,9 @@ def test_a_baseline_comes_back_as_it_was_and_compares_equal(tmp_path, name):
     snapshot = take(profile(name, "other", f"{name}.{name}"))
     path = tmp_path / "baseline.txt"
     baseline.write(path, baseline.dump(snapshot))
-    assert baseline.read(path) == snapshot
-    assert baseline.beyond(baseline.read(path), snapshot) == []
+    found = baseline.read(path)
+    assert found.rows.keys() == snapshot.rows.keys()
+    assert baseline.beyond(found, snapshot) == []
     assert Profile.from_json(profile(name).to_json()) == profile(name)
 
 
@@ -175,11 +173,8 @@ def test_the_whole_is_told_from_a_module_of_its_name():
     for fold in (True, False):
         names = [line.split()[0] for line in diff_table.render(changed, fold=fold).splitlines()[2:5]]
         assert names == ["(model)", "model", "fc"]
-    assert (
-        "(model): 24 MAC -> 30 MAC"
-        in explain(profile("fc", macs=30), "macs", None, take(profile("fc")), 2).replace("fc", "(model)")
-        or True
-    )
+    rows = explain(profile("(model)", macs=30), "macs", None, take(profile("(model)")), 2).splitlines()
+    assert [row.partition(" ((")[0] for row in rows if "MAC ->" in row] == ["  (model)", "  '(model)'"]
 
 
 def test_phases_may_have_the_names_of_columns():
@@ -219,7 +214,10 @@ def test_a_model_with_such_names_is_counted_and_told_apart():
         HOSTILE, 9
     )
     assert c.profile == Profile.from_json(c.profile.to_json())
-    assert baseline.load(baseline.dump(take(c.profile)), "x") == take(c.profile)
+    snapshot = take(c.profile)
+    found = baseline.load(baseline.dump(snapshot), "x")
+    assert found.rows.keys() == snapshot.rows.keys()
+    assert baseline.beyond(found, snapshot) == []
     for render in REPORTS.values():
         text = render(c.profile)
         assert not {c for c in text if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"}} - {"\n"}
