@@ -13,7 +13,7 @@ from opcount import OpCounter, get_model_complexity_info
 from opcount.compat import fvcore, mmengine
 from opcount.errors import DryRunError
 from tests.compat import zoo
-from tests.compat.test_mmengine import Noisy, state
+from tests.compat.test_analyzers import Noisy, state
 
 ANALYSES = [
     mmengine.FlopAnalyzer,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import wraps
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
+from tests.modules import Calls
+
 ROWS = 2
-FORWARD, BACKWARD, RECOMPUTE = "forward", "backward", "recompute"
+PHASES = "forward", "backward", "recompute"
 
 
 def line(n_in, n_out):
@@ -30,6 +33,12 @@ class Pair(nn.Module):
 A, B = ROWS * 3 * 5, ROWS * 5 * 7
 """One product of each layer of a `Pair`; the gradient of its weight, or of its input, costs the same."""
 
+HEAD = ROWS * 7 * 11
+"""One product of a layer on top of a `Pair`."""
+
+STEP = {"a": (A, A), "b": (B, 2 * B)}
+"""What the layers of a `Pair` owe for one step, forward and backward: the data need no gradient."""
+
 
 def data(*, grad=False, width=3):
     return torch.randn(ROWS, width, requires_grad=grad)
@@ -39,38 +48,39 @@ PROGRAMS = {}
 
 
 def program(function):
-    PROGRAMS[function.__name__] = function
-    return function
+    """Add a program: it returns a model, what to run, and by path what is owed in each of the `PHASES`."""
+
+    @wraps(function)
+    def made():
+        model, run, rows = function()
+        owed = {(path, phase): macs for path, row in rows.items() for phase, macs in zip(PHASES, row, strict=False)}
+        return model, run, {key: macs for key, macs in owed.items() if macs}
+
+    PROGRAMS[function.__name__] = made
+    return made
+
+
+def stepping(model, **options):
+    """Return a forward and a backward."""
+    return lambda: model(data(**options)).sum().backward()
 
 
 @program
 def plain():
     model = Pair()
-    return model, lambda: model(data()).sum().backward(), {
-        ("a", FORWARD): A, ("b", FORWARD): B,
-        ("a", BACKWARD): A,  # the data need no gradient
-        ("b", BACKWARD): 2 * B,
-    }  # fmt: skip
+    return model, stepping(model), STEP
 
 
 @program
 def input_needs_gradient():
     model = Pair()
-    return model, lambda: model(data(grad=True)).sum().backward(), {
-        ("a", FORWARD): A, ("b", FORWARD): B, ("a", BACKWARD): 2 * A, ("b", BACKWARD): 2 * B,
-    }  # fmt: skip
+    return model, stepping(model, grad=True), {"a": (A, 2 * A), "b": (B, 2 * B)}
 
 
 @program
 def in_place():
-    class InPlace(Pair):
-        def forward(self, x):
-            return self.b(self.a(x).relu_()).tanh_()
-
-    model = InPlace()
-    return model, lambda: model(data()).sum().backward(), {
-        ("a", FORWARD): A, ("b", FORWARD): B, ("a", BACKWARD): A, ("b", BACKWARD): 2 * B,
-    }  # fmt: skip
+    model = Calls(lambda m, x: m.b(m.a(x).relu_()).tanh_(), a=line(3, 5), b=line(5, 7))
+    return model, stepping(model), STEP
 
 
 @program
@@ -82,15 +92,13 @@ def retain_graph():
         loss.backward(retain_graph=True)
         loss.backward()
 
-    return model, run, {("a", FORWARD): A, ("b", FORWARD): B, ("a", BACKWARD): 2 * A, ("b", BACKWARD): 4 * B}
+    return model, run, {"a": (A, 2 * A), "b": (B, 4 * B)}
 
 
 @program
 def two_forwards_one_backward():
     model = Pair()
-    return model, lambda: (model(data()) + model(data())).sum().backward(), {
-        ("a", FORWARD): 2 * A, ("b", FORWARD): 2 * B, ("a", BACKWARD): 2 * A, ("b", BACKWARD): 4 * B,
-    }  # fmt: skip
+    return model, lambda: (model(data()) + model(data())).sum().backward(), {"a": (2 * A, 2 * A), "b": (2 * B, 4 * B)}
 
 
 @program
@@ -105,55 +113,34 @@ def forwards_and_backwards_interleaved():
         second.backward()
         third.backward()
 
-    return model, run, {("a", FORWARD): 3 * A, ("b", FORWARD): 3 * B, ("a", BACKWARD): 3 * A, ("b", BACKWARD): 6 * B}
+    return model, run, {"a": (3 * A, 3 * A), "b": (3 * B, 6 * B)}
 
 
 @program
 def called_twice():
-    class Twice(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a, self.b = line(3, 3), line(3, 7)
+    model, a, b = Calls(lambda m, x: m.b(m.a(m.a(x))), a=line(3, 3), b=line(3, 7)), ROWS * 3 * 3, ROWS * 3 * 7
+    return (
+        model,
+        stepping(model),
+        {"a": (2 * a, 2 * a + a), "b": (b, 2 * b)},
+    )  # the first call's input needs no gradient
 
-        def forward(self, x):
-            return self.b(self.a(self.a(x)))
 
-    model, a, b = Twice(), ROWS * 3 * 3, ROWS * 3 * 7
-    return model, lambda: model(data()).sum().backward(), {
-        ("a", FORWARD): 2 * a, ("b", FORWARD): b,
-        ("a", BACKWARD): 2 * a + a,  # the first call's input needs no gradient
-        ("b", BACKWARD): 2 * b,
+def _checkpointed(*, reentrant, again):
+    model = Calls(lambda m, x: m.head(checkpoint(m.block, x, use_reentrant=reentrant)), block=Pair(), head=line(7, 11))
+    return model, stepping(model, grad=True), {
+        "block.a": (A, 2 * A, A), "block.b": (B, 2 * B, again), "head": (HEAD, 2 * HEAD),
     }  # fmt: skip
-
-
-def _checkpointed(reentrant):
-    class Checkpointed(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.block, self.head = Pair(), line(7, 11)
-
-        def forward(self, x):
-            return self.head(checkpoint(self.block, x, use_reentrant=reentrant))
-
-    model, head = Checkpointed(), ROWS * 7 * 11
-    owed = {
-        ("block.a", FORWARD): A, ("block.b", FORWARD): B, ("head", FORWARD): head,
-        ("block.a", RECOMPUTE): A, ("block.b", RECOMPUTE): B,
-        ("block.a", BACKWARD): 2 * A, ("block.b", BACKWARD): 2 * B, ("head", BACKWARD): 2 * head,
-    }  # fmt: skip
-    return model, lambda: model(data(grad=True)).sum().backward(), owed
 
 
 @program
 def checkpoint_reentrant():
-    return _checkpointed(reentrant=True)
+    return _checkpointed(reentrant=True, again=B)
 
 
 @program
 def checkpoint_not_reentrant():
-    model, run, owed = _checkpointed(reentrant=False)
-    del owed["block.b", RECOMPUTE]  # it stops once the last input is there again, before the product itself
-    return model, run, owed
+    return _checkpointed(reentrant=False, again=0)  # it stops once the last input is there again, before the product
 
 
 @program
@@ -166,10 +153,7 @@ def checkpoint_selective():
             return checkpoint(super().forward, x, use_reentrant=False, context_fn=contexts)
 
     model = Selective()
-    return model, lambda: model(data()).sum().backward(), {
-        ("a", FORWARD): A, ("b", FORWARD): B,  # products are kept, nothing but views runs again
-        ("a", BACKWARD): A, ("b", BACKWARD): 2 * B,
-    }  # fmt: skip
+    return model, stepping(model), STEP  # products are kept, nothing but views runs again
 
 
 @program
@@ -185,18 +169,9 @@ def custom_function():
             x, weight = ctx.saved_tensors
             return grad @ weight.t(), x.t() @ grad
 
-    class Custom(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.randn(5, 7))
-
-        def forward(self, x):
-            return Product.apply(x, self.weight)
-
-    model = nn.Sequential(line(3, 5), Custom())
-    return model, lambda: model(data()).sum().backward(), {
-        ("0", FORWARD): A, ("1", FORWARD): B, ("0", BACKWARD): A, ("1", BACKWARD): 2 * B,
-    }  # fmt: skip
+    weight = nn.Parameter(torch.randn(5, 7))
+    model = nn.Sequential(line(3, 5), Calls(lambda m, x: Product.apply(x, m.weight), weight=weight))
+    return model, stepping(model), {"0": (A, A), "1": (B, 2 * B)}
 
 
 @dataclass
@@ -206,145 +181,66 @@ class Opaque:
 
 @program
 def opaque_outputs():
-    class Opening(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc = line(3, 5)
-
-        def forward(self, x):
-            return Opaque(self.fc(x))
-
-    class Closing(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.randn(5, 7))
-
-        def forward(self, opaque):
-            return opaque.hidden @ self.weight
-
-    model = nn.Sequential(Opening(), Closing())
-    return model, lambda: model(data()).sum().backward(), {
-        ("0.fc", FORWARD): A, ("1", FORWARD): B, ("0.fc", BACKWARD): A, ("1", BACKWARD): 2 * B,
-    }  # fmt: skip
+    opening = Calls(lambda m, x: Opaque(m.fc(x)), fc=line(3, 5))
+    closing = Calls(lambda m, opaque: opaque.hidden @ m.weight, weight=nn.Parameter(torch.randn(5, 7)))
+    model = nn.Sequential(opening, closing)
+    return model, stepping(model), {"0.fc": (A, A), "1": (B, 2 * B)}
 
 
 @program
 def keyword_only():
-    class Keyword(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.randn(5, 7))
-
-        def forward(self, *, hidden):
-            return hidden @ self.weight
-
-    class Calling(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a, self.b = line(3, 5), Keyword()
-
-        def forward(self, *, x):
-            return {"out": self.b(hidden=self.a(input=x))}
-
-    model = Calling()
-    return model, lambda: model(x=data())["out"].sum().backward(), {
-        ("a", FORWARD): A, ("b", FORWARD): B, ("a", BACKWARD): A, ("b", BACKWARD): 2 * B,
-    }  # fmt: skip
+    inner = Calls(lambda m, *, hidden: hidden @ m.weight, weight=nn.Parameter(torch.randn(5, 7)))
+    model = Calls(lambda m, *, x: {"out": m.b(hidden=m.a(input=x))}, a=line(3, 5), b=inner)
+    return model, lambda: model(x=data())["out"].sum().backward(), STEP
 
 
 @program
 def shared_module():
     layer = line(4, 4)
     model, once = nn.Sequential(layer, nn.ReLU(), layer), ROWS * 4 * 4
-    return model, lambda: model(data(width=4)).sum().backward(), {
-        ("0", FORWARD): 2 * once, ("0", BACKWARD): 3 * once,  # the first call's input needs no gradient
-    }  # fmt: skip
+    return model, stepping(model, width=4), {"0": (2 * once, 3 * once)}  # the first call's input needs no gradient
 
 
 @program
 def tied_weights():
-    class Tied(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.down, self.up = line(3, 5), line(3, 5)
-            self.up.weight = self.down.weight
-            self.mid = line(5, 3)
-
-        def forward(self, x):
-            return self.up(self.mid(self.down(x)))
-
-    model = Tied()
-    return model, lambda: model(data()).sum().backward(), {
-        ("down", FORWARD): A, ("mid", FORWARD): A, ("up", FORWARD): A,
-        ("down", BACKWARD): A, ("mid", BACKWARD): 2 * A, ("up", BACKWARD): 2 * A,
-    }  # fmt: skip
+    down, up = line(3, 5), line(3, 5)
+    up.weight = down.weight
+    model = Calls(lambda m, x: m.up(m.mid(m.down(x))), down=down, up=up, mid=line(5, 3))
+    return model, stepping(model), {"down": (A, A), "mid": (A, 2 * A), "up": (A, 2 * A)}
 
 
 @program
 def recursion():
-    class Recursive(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc = line(4, 4)
-
-        def forward(self, x, depth=2):
-            return self.fc(x) if depth == 0 else self(self.fc(x), depth - 1)
-
-    model, once = Recursive(), ROWS * 4 * 4
-    return model, lambda: model(data(width=4)).sum().backward(), {
-        ("fc", FORWARD): 3 * once, ("fc", BACKWARD): 5 * once,  # the first call's input needs no gradient
-    }  # fmt: skip
+    model = Calls(lambda m, x, depth=2: m(m.fc(x), depth - 1) if depth else m.fc(x), fc=line(4, 4))
+    once = ROWS * 4 * 4
+    return model, stepping(model, width=4), {"fc": (3 * once, 5 * once)}  # the first call's input needs no gradient
 
 
 @program
 def gradient_of_a_leaf():
     model = Pair()
-    return model, lambda: torch.autograd.grad(model(data()).sum(), model.a.weight), {
-        ("a", FORWARD): A, ("b", FORWARD): B,
-        ("a", BACKWARD): A, ("b", BACKWARD): B,  # nobody asked for the gradient of b's weight
-    }  # fmt: skip
+    run = lambda: torch.autograd.grad(model(data()).sum(), model.a.weight)
+    return model, run, {"a": (A, A), "b": (B, B)}  # nobody asked for the gradient of b's weight
 
 
 @program
 def functional_gradient():
     model = Pair()
-
-    def run():
-        loss = lambda x: model(x).sum()
-        torch.func.grad(loss)(data())
-
-    # parameters are constants here: only inputs have gradients
-    return model, run, {
-        ("a", FORWARD): A, ("b", FORWARD): B, ("a", BACKWARD): A, ("b", BACKWARD): B,
-    }  # fmt: skip
+    run = lambda: torch.func.grad(lambda x: model(x).sum())(data())
+    return model, run, {"a": (A, A), "b": (B, B)}  # parameters are constants here: only inputs have gradients
 
 
 @program
 def gradient_inside_forward():
-    class Force(nn.Module):
-        """The gradient of an inner model is what this one returns."""
-
-        def __init__(self):
-            super().__init__()
-            self.energy = Pair()
-
-        def forward(self, x):
-            return torch.autograd.grad(self.energy(x).sum(), x)[0]
-
-    model = Force()
-    return model, lambda: model(data(grad=True)), {
-        ("energy.a", FORWARD): A, ("energy.b", FORWARD): B, ("energy.a", BACKWARD): A, ("energy.b", BACKWARD): B,
-    }  # fmt: skip
+    model = Calls(lambda m, x: torch.autograd.grad(m.energy(x).sum(), x)[0], energy=Pair())
+    return model, lambda: model(data(grad=True)), {"energy.a": (A, A), "energy.b": (B, B)}
 
 
 @program
 def frozen_layer():
     model = Pair()
     model.a.requires_grad_(requires_grad=False)
-    return model, lambda: model(data()).sum().backward(), {
-        ("a", FORWARD): A, ("b", FORWARD): B,
-        ("b", BACKWARD): B,  # of its weight; below it nothing learns
-    }  # fmt: skip
+    return model, stepping(model), {"a": (A, 0), "b": (B, B)}  # b's weight; below it nothing learns
 
 
 @program
@@ -360,10 +256,7 @@ def module_in_a_tensor_hook():
         hidden.register_hook(look)
         model.b(hidden).sum().backward()
 
-    return model, run, {
-        ("a", FORWARD): A, ("b", FORWARD): B, ("a", BACKWARD): A, ("b", BACKWARD): 2 * B,
-        ("probe", RECOMPUTE): ROWS * 5 * 13,  # a module that runs inside backward
-    }  # fmt: skip
+    return model, run, {**STEP, "probe": (0, 0, ROWS * 5 * 13)}  # a module that runs inside backward
 
 
 @program
@@ -378,10 +271,7 @@ def post_accumulate_hook():
         model(data()).sum().backward()
         handle.remove()
 
-    return model, run, {
-        ("a", FORWARD): A, ("b", FORWARD): B, ("b", BACKWARD): 2 * B,
-        ("a", BACKWARD): A + 5 * 3 * 5,  # and the hook's own product, a's too
-    }  # fmt: skip
+    return model, run, {**STEP, "a": (A, A + 5 * 3 * 5)}  # and the hook's own product, a's too
 
 
 @program
@@ -393,9 +283,7 @@ def saved_tensor_hooks():
             out = model(data())
         out.sum().backward()
 
-    return model, run, {
-        ("a", FORWARD): A, ("b", FORWARD): B, ("a", BACKWARD): A, ("b", BACKWARD): 2 * B,
-    }  # fmt: skip
+    return model, run, STEP
 
 
 @program
@@ -406,24 +294,19 @@ def gradient_accumulation():
         for _ in range(3):
             model(data()).sum().backward()
 
-    return model, run, {("a", FORWARD): 3 * A, ("b", FORWARD): 3 * B, ("a", BACKWARD): 3 * A, ("b", BACKWARD): 6 * B}
+    return model, run, {"a": (3 * A, 3 * A), "b": (3 * B, 6 * B)}
 
 
 @program
 def module_that_raises():
-    class Raising(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc = line(3, 13)
-
-        def forward(self, x):
-            self.fc(x)
-            raise ValueError
+    def fail(module, x):
+        module.fc(x)
+        raise ValueError
 
     class Recovering(Pair):
         def __init__(self):
             super().__init__()
-            self.risky = Raising()
+            self.risky = Calls(fail, fc=line(3, 13))
 
         def forward(self, x):
             try:
@@ -433,42 +316,22 @@ def module_that_raises():
             return x
 
     model = Recovering()
-    return model, lambda: model(data()).sum().backward(), {
-        ("risky.fc", FORWARD): ROWS * 3 * 13,
-        ("a", FORWARD): A, ("b", FORWARD): B, ("a", BACKWARD): A, ("b", BACKWARD): 2 * B,
-    }  # fmt: skip
+    return model, stepping(model), {**STEP, "risky.fc": (ROWS * 3 * 13,)}
 
 
 @program
 def outside_every_module():
-    model = Pair()
-    weight = torch.randn(7, 11, requires_grad=True)
-    own = ROWS * 7 * 11
-    return model, lambda: (model(data()) @ weight).sum().backward(), {
-        ("a", FORWARD): A, ("b", FORWARD): B, ("", FORWARD): own,
-        ("a", BACKWARD): A, ("b", BACKWARD): 2 * B, ("", BACKWARD): 2 * own,
-    }  # fmt: skip
+    model, weight = Pair(), torch.randn(7, 11, requires_grad=True)
+    return model, lambda: (model(data()) @ weight).sum().backward(), {**STEP, "": (HEAD, 2 * HEAD)}
 
 
 @program
 def checkpoint_nested():
-    class Inner(Pair):
-        def forward(self, x):
-            return self.b(checkpoint(self.a, x, use_reentrant=False))
-
-    class Outer(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.block, self.head = Inner(), line(7, 11)
-
-        def forward(self, x):
-            return self.head(checkpoint(self.block, x, use_reentrant=False))
-
-    model, head = Outer(), ROWS * 7 * 11
-    return model, lambda: model(data()).sum().backward(), {
-        ("block.a", FORWARD): A, ("block.b", FORWARD): B, ("head", FORWARD): head,
-        ("block.a", RECOMPUTE): A,  # b's input; a's own input is where the block begins
-        ("block.a", BACKWARD): A, ("block.b", BACKWARD): 2 * B, ("head", BACKWARD): 2 * head,
+    inner = Calls(lambda m, x: m.b(checkpoint(m.a, x, use_reentrant=False)), a=line(3, 5), b=line(5, 7))
+    model = Calls(lambda m, x: m.head(checkpoint(m.block, x, use_reentrant=False)), block=inner, head=line(7, 11))
+    return model, stepping(model), {
+        "block.a": (A, A, A),  # again for b's input; a's own input is where the block begins
+        "block.b": (B, 2 * B), "head": (HEAD, 2 * HEAD),
     }  # fmt: skip
 
 
@@ -483,10 +346,9 @@ def double_backward():
         gradient.square().sum().backward()
 
     return model, run, {
-        ("0", FORWARD): a, ("2", FORWARD): b,
         # the gradient of x; then both gradients of that product; then, through tanh, those of the first forward
-        ("0", BACKWARD): a + 2 * a + 2 * a,
-        ("2", BACKWARD): b + b,  # its input's gradient; then that product's weight, the seed being a constant
+        "0": (a, a + 2 * a + 2 * a),
+        "2": (b, b + b),  # its input's gradient; then that product's weight, the seed being a constant
     }  # fmt: skip
 
 
@@ -499,27 +361,17 @@ def per_sample_gradients():
         loss = lambda w, x: torch.func.functional_call(model, w, (x,)).sum()
         torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(weights, data().unsqueeze(1))
 
-    return model, run, {
-        ("a", FORWARD): A, ("b", FORWARD): B,
-        ("a", BACKWARD): A, ("b", BACKWARD): 2 * B,  # as for the whole batch: the samples share no product
-    }  # fmt: skip
+    return model, run, STEP  # as for the whole batch: the samples share no product
 
 
 @program
 def forward_mode():
     model = Pair()
-    return model, lambda: torch.func.jvp(model, (data(),), (data(),)), {
-        # the value, the tangent by the weight, and the value by the weight's tangent: zeros, multiplied all the same
-        ("a", FORWARD): 3 * A, ("b", FORWARD): 3 * B,
-    }  # fmt: skip
+    # the value, the tangent by the weight, and the value by the weight's tangent: zeros, multiplied all the same
+    return model, lambda: torch.func.jvp(model, (data(),), (data(),)), {"a": (3 * A,), "b": (3 * B,)}
 
 
 @program
 def no_gradient_at_all():
     model = Pair()
-
-    def run():
-        with torch.inference_mode():
-            model(data())
-
-    return model, run, {("a", FORWARD): A, ("b", FORWARD): B}
+    return model, lambda: torch.inference_mode()(model)(data()), {"a": (A,), "b": (B,)}
