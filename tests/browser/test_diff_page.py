@@ -1,0 +1,79 @@
+"""The HTML report of two counts as its readers use it."""
+
+import pytest
+
+from opcount.reporter.numbers import si
+from tests.browser.test_html import Net, count
+
+
+@pytest.fixture(scope="module")
+def changed():
+    """Before, and after: a block grew, one shrank, one is gone and one was renamed."""
+    before = Net((16, 32, 64, 48))
+    after = Net((24, 16, 64))
+    after.classifier = after.head
+    del after.head
+    after.forward = lambda x: after.classifier(after.blocks(after.embed(x)))
+    return count(before), count(after)
+
+
+def test_a_comparison_shows_old_and_new_by_module(page, changed):
+    before, after = changed
+    shown = page(after, baseline=before)
+    diff = before.diff(after)
+    by_path = {change.path: change for change in diff.changes}
+    assert f"was {si(before.macs)}" in shown.text('.metric[data-metric="macs"]')
+    for path in shown.rows():
+        row = shown.row(path)
+        old, new = by_path[path].values("macs")
+        assert (row["total before"], row["total now"]) == (si(old), si(new))
+
+
+def test_a_comparison_colours_growth_and_shrinking_apart(page, changed):
+    before, after = changed
+    shown = page(after, baseline=before)
+
+    def channels(path):
+        color = shown.run(
+            "const c = document.createElement('canvas').getContext('2d', {willReadFrequently: true});"
+            "c.fillStyle = getComputedStyle(arguments[0]).backgroundColor; c.fillRect(0, 0, 1, 1);"
+            "return [...c.getImageData(0, 0, 1, 1).data]",
+            shown.cell(path),
+        )
+        return color[0] - color[2]
+
+    grown, shrunk, same, gone = (channels(path) for path in ("blocks.0", "blocks.1", "blocks.2", "blocks.3"))
+    assert grown > 60
+    assert abs(same) < 10
+    assert shrunk < -60
+    assert gone < -60
+
+
+def test_a_comparison_knows_the_renamed_and_the_gone(page, changed):
+    before, after = changed
+    shown = page(after, baseline=before)
+    assert "gone" in shown.one('tr[data-path="blocks.3"]').get_attribute("class")
+    assert "classifier" not in shown.rows()  # nothing but its name changed
+    shown.click("#only-changed input")
+    assert "classifier" in shown.rows()
+    shown.click('tr[data-path="classifier"] button')
+    assert "was head" in shown.text("#details")
+
+
+def test_a_comparison_sorts_by_change(page, changed):
+    before, after = changed
+    shown = page(after, baseline=before)
+    shown.click('th[data-column="total change"] button')
+    macs = [change.new.macs - change.old.macs for change in before.diff(after).changed]
+    changes = [shown.row(path)["total change"] for path in shown.rows()]
+    assert changes[0] == f"+{si(max(macs))}"
+    assert changes[-1] == si(min(macs))
+
+
+def test_a_comparison_by_phase(page, changed):
+    before, after = changed
+    shown = page(after, baseline=before)
+    shown.click('#phases button[data-phase="backward"]')
+    part = [side.select(lambda r: r.phase == "backward") for side in changed]
+    row = shown.row("")
+    assert (row["total before"], row["total now"]) == tuple(si(side.macs) for side in part)
