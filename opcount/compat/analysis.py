@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, partial
 from numbers import Number
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,6 +31,8 @@ from opcount.structure import canonical_names
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from typing_extensions import Self
 
     from opcount.compat.handles import Handle
@@ -66,6 +68,9 @@ class JitModelAnalysis:
 
     _prices: frozenset[str] = frozenset()
     """The operators that have a price before handles are set; the others count for the products inside."""
+
+    _priced_by_arguments: frozenset[str] = frozenset()
+    """Those of them whose price depends on the arguments of a call."""
 
     def __init__(self, model: nn.Module, inputs: Any, *, dry_run: bool | None = None) -> None:
         if not isinstance(model, nn.Module):
@@ -275,12 +280,16 @@ class JitModelAnalysis:
             for analysis, tally in zip(analyses, tallies, strict=True):
                 analysis._add(tally.at(call.stack), kind, call)
 
+        def asks(operator: str) -> bool:
+            return with_autograd or any(trace_name_of(operator) in analysis._asks for analysis in analyses)
+
         with ExitStack() as undo:
             undo.enter_context(left_alone(self._model, *args, *kwargs.values(), dry=dry))
             undo.enter_context(fused_attention_disabled())
             if self._warn_trace == "none":
                 undo.enter_context(hidden_warnings())
-            undo.enter_context(_telling(ran, add, functions, dry=dry, with_autograd=with_autograd))
+            telling = partial(whole_calls, ran, add, TRACED_IN_PARTS, functions, one_by_one=asks)
+            undo.enter_context(_telling(partial(telling, with_autograd=with_autograd), ran, dry=dry))
             ran(*args, **kwargs)
             layout = Layout(reported(self._model, ran))
         for tally in tallies:
@@ -298,9 +307,14 @@ class JitModelAnalysis:
                 word = _word(kind)
                 entry.counts[word] = entry.counts.get(word, 0) + number
             if not (number or self._is_explained(kind)) or not call.priced:
-                entry.unsupported[kind] = entry.unsupported.get(kind, 0) + 1
+                entry.unsupported[kind] = entry.unsupported.get(kind, 0) + call.calls
             if not call.priced:
-                entry.uncounted[call.operator] = entry.uncounted.get(call.operator, 0) + 1
+                entry.uncounted[call.operator] = entry.uncounted.get(call.operator, 0) + call.calls
+
+    @property
+    def _asks(self) -> Collection[str]:
+        """The operators whose calls are looked at one by one: by handles, or for a price that depends on arguments."""
+        return {*self._op_handles, *self._priced_by_arguments}
 
     def _is_explained(self, kind: str) -> bool:
         return kind in COSTS_NOTHING or (self._has_prices and kind in self._prices)
@@ -325,21 +339,15 @@ class JitModelAnalysis:
 
 
 @contextmanager
-def _telling(
-    model: nn.Module, tell: Callable[[Call], None], functions: Collection[str], *, dry: bool, with_autograd: bool
-) -> Iterator[None]:
+def _telling(whole: Callable[..., AbstractContextManager[Scopes]], model: nn.Module, *, dry: bool) -> Iterator[None]:
     """Tell of every operator while the block runs, without computing if that is asked for."""
     if not dry:
-        with whole_calls(model, tell, TRACED_IN_PARTS, functions, with_autograd=with_autograd):
+        with whole():
             yield
         return
     scopes: list[Scopes] = []
     with without_computing(model, lambda: scopes[0].running_path() if scopes else None) as run, Undo() as undo:
-        scopes.append(
-            undo.enter(
-                whole_calls(model, tell, TRACED_IN_PARTS, functions, dry_run=run.memo, with_autograd=with_autograd)
-            )
-        )
+        scopes.append(undo.enter(whole(dry_run=run.memo)))
         run.follow(undo)
         yield
 

@@ -23,6 +23,7 @@ class FlopAnalysis(JitModelAnalysis):
     """Counts FLOPs: one multiply-accumulate is one."""
 
     _prices = frozenset(FLOP_HANDLES)
+    _priced_by_arguments = frozenset({"aten::instance_norm"})
 
     def _price(self, kind: str, call: Call) -> int:
         if kind == "aten::instance_norm":  # by one rule, be the statistics the input's or those that were kept
@@ -36,7 +37,7 @@ class ActivationAnalysis(JitModelAnalysis):
     _prices = frozenset(f"aten::{name}" for name in "_convolution addmm bmm einsum linear matmul mm".split())
 
     def _price(self, kind: str, call: Call) -> int:
-        return _elements(call.out) if kind in self._prices else call.activations
+        return call.elements if kind in self._prices else call.activations
 
 
 def _elements(tensor: Tensor) -> int:

@@ -247,6 +247,16 @@ class Interceptor(TorchDispatchMode):
             while mode_count() > height:
                 pop_mode(None)
 
+    def run_under(self, run: Callable[..., Any], *args: Any) -> Any:
+        """Call a function, and see what it calls; as `reentered` does, in less time."""
+        height = mode_count()
+        try:
+            push_mode(self)
+            return run(*args)
+        finally:
+            while mode_count() > height:
+                pop_mode(None)
+
     def absent(self) -> AbstractContextManager[None]:
         """See nothing of what this thread runs."""
         return without([self])

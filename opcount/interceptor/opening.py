@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -88,6 +88,8 @@ class Composite:
         self._kernels: dict[DispatchKey, DispatchKey | None] = {}
         self._is_view = _has_kernel(func, DispatchKey.ADInplaceOrView)
         self._differentiated: set[DispatchKey] = set()
+        self._own_autocast = _own_autocast(func)
+        self._passed = self._own_autocast | _AUTOGRAD_AND_VIEWS
 
     def __call__(self, mode: Mode, _plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one call."""
@@ -97,13 +99,15 @@ class Composite:
             if key.name.startswith("NestedTensor") and any(_has_kernel(func, k) for k in _NESTED_AUTOGRAD):
                 self._differentiated.add(key)
         kernel = self._kernels[key]
-        if kernel is None or not all(map(_is_transparent, modes_below())):
+        if kernel is None or not all(map(_is_transparent, map(type, modes_below()))):
             return mode.run(self._whole, func, args, kwargs)
         if mode.sees_fakes and has_symbolic_sizes((*args, *kwargs.values())):
             with mode.reentered():
                 return decompose_symbolically(func, args, kwargs)
-        with before_modes(), switched_off(func, self._hidden(mode, key)), mode.reentered():
-            return run_kernel(func, kernel, args, kwargs)
+        if in_transform():
+            return mode.run_under(run_kernel, func, kernel, args, kwargs)
+        with state_before_modes(), without_keys(self._hidden(mode, key)):
+            return mode.run_under(run_kernel, func, kernel, args, kwargs)
 
     def plan_of_finished(self, _plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
         """Return the plan that charges a call as a whole."""
@@ -112,17 +116,17 @@ class Composite:
     def _hidden(self, mode: Mode, backend: DispatchKey) -> DispatchKeySet:
         """Return the keys that the operator has passed: with a kernel of its own for one, what it calls passes none.
 
-        Otherwise whoever called it has switched autograd off, and views are still tracked: whether a weight's view
-        requires a gradient decides how ``matmul`` computes, under inference_mode too. A tensor subclass calls with
-        all of them passed.
+        Its own autocast is among them. For the rest, whoever called it has switched autograd off, and views are still
+        tracked: whether a weight's view requires a gradient decides how ``matmul`` computes, under inference_mode too.
+        A tensor subclass calls with all of them passed.
         """
         if (
             mode.in_subclass
             or self._is_view
             or (backend in self._differentiated and not torch.is_inference_mode_enabled())
         ):
-            return _AUTOGRAD_AND_VIEWS
-        return _NO_KEYS
+            return self._passed
+        return self._own_autocast
 
     def _kernel_for(self, key: DispatchKey) -> DispatchKey | None:
         """Return the composite kernel for a backend; None where the backend has a kernel of its own."""
@@ -224,12 +228,13 @@ def _is_last_mode() -> bool:
     return all(getattr(mode, "is_interceptor", False) for mode in modes_below())
 
 
-def _is_transparent(mode: Any) -> bool:
-    """Return whether a mode does with a composite operator what it does with its parts: counters and fake tensors do.
+@lru_cache(64)
+def _is_transparent(kind: type) -> bool:
+    """Return whether modes of a class do with a composite operator what they do with its parts.
 
-    Anybody else's mode is to see the operator that it would see without us.
+    Counters and fake tensors do. Anybody else's mode is to see the operator that it would see without us.
     """
-    return type(mode).__module__.startswith(("opcount.", FAKE_TENSORS))
+    return kind.__module__.startswith(("opcount.", FAKE_TENSORS))
 
 
 def _passed(func: OpOverload) -> DispatchKeySet:

@@ -75,6 +75,9 @@ class Mode(Protocol):
     def reentered(self) -> AbstractContextManager[None]:
         """See what a kernel calls inside."""
 
+    def run_under(self, run: Callable[..., Any], *args: Any) -> Any:
+        """Call a function, and see what it calls."""
+
     def absent(self) -> AbstractContextManager[None]:
         """See nothing of what this thread runs."""
 

@@ -7,7 +7,8 @@ whole; what runs inside is priced as in every count, and told of in one sum.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
@@ -28,8 +29,8 @@ from opcount.interceptor.recall import Recall
 from opcount.interceptor.scripts import hidden_kernels
 from opcount.interceptor.stack import interceptors
 from opcount.interceptor.symbolic import unguarded
-from opcount.interceptor.till import DeferringTill, Till
-from opcount.scope import Frame, Scopes
+from opcount.interceptor.till import DeferringTill
+from opcount.scope import Scopes
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
@@ -38,16 +39,14 @@ if TYPE_CHECKING:
     from torch import nn
 
     from opcount.interceptor.operator_steps import OperatorSteps, Recorded
-    from opcount.interceptor.plan import Plan
+    from opcount.interceptor.plan import Handler, Mode, Plan
     from opcount.interceptor.recall import AnyDryRun
     from opcount.interceptor.till import Deferral
-    from opcount.scope import Row, Scope
-
-_NO_COST = Cost()
+    from opcount.scope import Frame, Row, Scope
 
 
 class Call(NamedTuple):
-    """One operator that ran.
+    """One operator that ran, or the sum of several calls of it in one chain of modules.
 
     Attributes:
         operator: The overload's name, ``"aten.linear.default"``; ``"autograd.Name"`` of an ``autograd.Function``.
@@ -60,6 +59,8 @@ class Call(NamedTuple):
         macs: Of all that ran inside.
         activations: Elements of the outputs of the convolutions and products inside.
         priced: False if something ran inside that nothing explains.
+        elements: Of the tensor that it returned; 0 if that is a list or tuple.
+        calls: Number of calls that this one is the sum of; their arguments and results are gone.
     """
 
     operator: str
@@ -72,6 +73,8 @@ class Call(NamedTuple):
     macs: int
     activations: int
     priced: bool
+    elements: int
+    calls: int = 1
 
 
 @contextmanager
@@ -81,6 +84,7 @@ def whole_calls(
     parts_of: Collection[str],
     functions: Collection[str] = (),
     *,
+    one_by_one: Callable[[str], bool] = lambda _: True,
     dry_run: AnyDryRun | None = None,
     with_autograd: bool = False,
 ) -> Iterator[Scopes]:
@@ -88,10 +92,12 @@ def whole_calls(
 
     Args:
         model: Gives modules their paths.
-        tell: Called after each operator, while its arguments are alive.
+        tell: Called after an operator that is reported by itself, while its arguments are alive; for the others at the
+            end of the block, with sums of calls that are alike in having a cost.
         parts_of: Packets, ``"aten.conv2d"``, whose parts are told of in their place.
         functions: Names of classes of ``autograd.Function`` that are told of whole. Others are told of by what they
             run, and by themselves where they have a formula or their results come from no operator that was seen.
+        one_by_one: Returns whether an operator, by its name, is reported by itself.
         dry_run: That this thread is in; None: it is in none.
         with_autograd: Let autograd record, and so take composite operators apart: their parts are told of.
     """
@@ -102,7 +108,7 @@ def whole_calls(
     calls = FunctionCalls(planner)
 
     def mode_for(scope: Scope) -> _Whole:
-        modes.append(_Whole(planner, scope, plans, _TellingTill(tell, scope), calls, parts_of, functions))
+        modes.append(_Whole(planner, scope, plans, _TellingTill(tell, scope, one_by_one), calls, parts_of, functions))
         return modes[-1]
 
     def adopt(scope: Scope, undo: Undo) -> None:
@@ -118,7 +124,7 @@ def whole_calls(
 
     def charge_script(module: nn.Module, frame: Frame, _phase: str, out: Any) -> None:
         for name in hidden_kernels(module):
-            tell(Call(name.replace(".", "::"), None, frame.stack(), (), {}, out, 0, 0, 0, priced=False))
+            tell(Call(name.replace(".", "::"), None, frame.stack(), (), {}, out, 0, 0, 0, priced=False, elements=0))
 
     scopes = Scopes(model, adopt, planner.priced_modules(), charge_module, charge_script)
     with Undo() as undo:
@@ -128,6 +134,8 @@ def whole_calls(
         if not with_autograd:
             undo.enter(_below_autograd())
         yield scopes
+    for mode in modes:
+        mode.telling.tell_of_sums()
 
 
 @contextmanager
@@ -154,28 +162,13 @@ class _Whole(Interceptor):
         self.telling = telling
         self._parts_of = parts_of
         self._told_functions = told_functions
-        self._told_in_parts: dict[int, bool] = {}
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        plan = self.plans.get(id(func)) or self._decide(func)
-        telling = self.telling
-        if plan.handle is None or telling.sums or (types and self._has_handler(types)) or self._is_told_in_parts(func):
-            return super().__torch_dispatch__(func, types, args, kwargs)
-        kwargs = kwargs or {}
-        with telling.summing(), self.reentered():
-            out = func(*args, **kwargs)
-        telling.tell_of_sum(str(func), func, self.scope.locate()[0], out, args, kwargs)
-        return out
-
-    def _is_told_in_parts(self, func: Any) -> bool:
-        told = self._told_in_parts.get(id(func))
-        if told is None:
-            is_higher_order = isinstance(func, HigherOrderOperator)
-            told = is_higher_order or str(func).rpartition(".")[0] in self._parts_of
-            self._told_in_parts[id(func)] = told
-        return told
+    def _decide(self, func: Any) -> Plan:
+        plan = self.planner.plan(func)
+        is_told_in_parts = isinstance(func, HigherOrderOperator) or str(func).rpartition(".")[0] in self._parts_of
+        if plan.handle is not None and not is_told_in_parts:
+            plan = replace(plan, handle=_Summing(plan.handle))
+        return self.plans.setdefault(id(func), plan)
 
     def run_function(self, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         """Run an ``autograd.Function``; one that was asked for is told of, and not what it does."""
@@ -183,11 +176,25 @@ class _Whole(Interceptor):
             return super().run_function(function, args, run)
         if self.telling.sums:
             return run()
-        with self.telling.summing():
-            out = run()
+        out = self.telling.sum_up(run)
         given = tuple(tensors(args))
         name = f"autograd.{function.__name__}"
         self.telling.tell_of_sum(name, None, self.scope.locate()[0], out, given, {})
+        return out
+
+
+class _Summing:
+    """Runs calls as another handler does, and reports the sum of what was charged."""
+
+    def __init__(self, handle: Handler) -> None:
+        self._handle = handle
+        self.plan_of_finished = handle.plan_of_finished
+
+    def __call__(self, mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not isinstance(mode, _Whole) or mode.telling.sums:
+            return self._handle(mode, plan, func, args, kwargs)
+        out = mode.telling.sum_up(self._handle, mode, plan, func, args, kwargs)
+        mode.telling.tell_of_sum(plan.operator, func, mode.scope.locate()[0], out, args, kwargs)
         return out
 
 
@@ -197,6 +204,7 @@ class _TellingTill:
     Args:
         tell: Called with each `Call`.
         scope: Knows whether a module around is priced as a whole.
+        one_by_one: Returns whether an operator is reported by itself; the others wait for `tell_of_sums`.
 
     Attributes:
         sums: Whether calls are added up: they run inside of an operator, or a function, that is told of whole.
@@ -204,21 +212,20 @@ class _TellingTill:
 
     counts_steps = False
 
-    def __init__(self, tell: Callable[[Call], None], scope: Scope) -> None:
+    def __init__(self, tell: Callable[[Call], None], scope: Scope, one_by_one: Callable[[str], bool]) -> None:
         self.sums = False
         self._tell = tell
         self._scope = scope
-        self._stacks: dict[Frame, tuple[str, ...]] = {}
-        self._tally = Frame("")
-        self._till = Till()
+        self._one_by_one = cache(one_by_one)
+        self._inside = _Sum()
+        self._waiting: dict[Any, _Sum] = {}
 
-    @contextmanager
-    def summing(self) -> Iterator[None]:
-        """Add up what is charged while the block runs; an operator that failed left the sum of what it did before."""
-        self._tally.rows.clear()
+    def sum_up(self, run: Callable[..., Any], *args: Any) -> Any:
+        """Call a function, and add up what is charged meanwhile."""
+        self._inside = _Sum()
         self.sums = True
         try:
-            yield
+            return run(*args)
         finally:
             self.sums = False
 
@@ -226,21 +233,16 @@ class _TellingTill:
         self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, frame: Frame, phase: str
     ) -> None:
         """Report a call that has run, by its plan alone, or add it to the sum."""
-        if self.sums:
-            self._till.charge(plan, out, args, kwargs, self._tally, phase)
-        elif not self._scope.muted and (type(out) is Tensor or next(tensors((out,)), None) is not None):
-            self._tell(self._call(plan, out, args, kwargs, frame))
-        else:
-            plan.priced(out, args, kwargs)  # a formula of the user's that fails is an error
-
-    def _call(self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, frame: Frame) -> Call:
-        chosen, cost = plan.priced(out, args, kwargs)
-        flops = 0 if cost is None else FVCORE.flops(plan.operator, chosen.family, cost)
-        stack = self._stacks.get(frame) or self._stacks.setdefault(frame, frame.stack())
-        macs, _, activations = cost or _NO_COST
-        shown = {} if kwargs is None or "cost" in kwargs else kwargs
-        is_priced = chosen.family != UNCOUNTED
-        return Call(plan.operator, plan.func, stack, args, shown, out, flops, macs, activations, is_priced)
+        del phase
+        chosen, cost = plan.priced(out, args, kwargs)  # a formula of the user's that fails is an error
+        total = self._inside if self.sums else _Sum()
+        if cost is not None:
+            total.add(chosen, *cost)
+        if chosen.family == UNCOUNTED:
+            total.priced = False
+        if not self.sums:
+            shown = {} if kwargs is None or "cost" in kwargs else kwargs
+            self._report(plan.operator, plan.func, frame, out, args, shown, total)
 
     def charge_steps(self, steps: OperatorSteps, recorded: Recorded, frame: Frame, phase: str) -> None:
         """Refuse: steps are not reported."""
@@ -248,7 +250,9 @@ class _TellingTill:
 
     def add_rows(self, _frame: Frame, rows: Mapping[Any, Row]) -> None:
         """Add to the sum."""
-        self._till.add_rows(self._tally, rows)
+        for (plan, *_), row in rows.items():
+            self._inside.add(plan, row.macs, row.arith, row.activations)
+            self._inside.priced &= plan.family != UNCOUNTED
 
     def deferred(self) -> Deferral:
         """Return a till that keeps calls, or their sum, until they are paid."""
@@ -258,16 +262,57 @@ class _TellingTill:
         self, operator: str, func: Any, frame: Frame, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         """Report a call by the sum of what it did."""
-        if self._scope.muted or next(tensors((out,)), None) is None:
+        self._report(operator, func, frame, out, args, kwargs, self._inside)
+
+    def _report(
+        self, operator: str, func: Any, frame: Frame, out: Any, args: Any, kwargs: dict[str, Any], total: _Sum
+    ) -> None:
+        if self._scope.muted:
             return
-        flops = macs = activations = 0
-        priced = True
-        for (plan, *_), row in self._tally.rows.items():
-            flops += FVCORE.flops(plan.operator, plan.family, Cost(row.macs, row.arith))
-            macs += row.macs
-            activations += row.activations
-            priced &= plan.family != UNCOUNTED
-        self._tell(Call(operator, func, frame.stack(), args, kwargs, out, flops, macs, activations, priced))
+        elements = 0
+        if isinstance(out, Tensor):
+            elements = out.numel()
+        elif next(tensors((out,)), None) is None:
+            return
+        if self._one_by_one(operator):
+            self._tell(Call(operator, func, frame.stack(), args, kwargs, out, *total.numbers(), elements))
+            return
+        key = (frame, operator, total.priced, bool(total.flops), bool(total.macs), bool(total.activations))
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            waiting = self._waiting[key] = _Sum()
+            waiting.priced = total.priced
+        waiting.calls += 1
+        waiting.flops += total.flops
+        waiting.macs += total.macs
+        waiting.activations += total.activations
+        waiting.elements += elements
+
+    def tell_of_sums(self) -> None:
+        """Report the calls that wait, those of one operator in one chain of modules together."""
+        for (frame, operator, *_), total in self._waiting.items():
+            stack = frame.stack()
+            self._tell(Call(operator, None, stack, (), {}, None, *total.numbers(), total.elements, total.calls))
+
+
+class _Sum:
+    """Running sum of calls; see `Call` for its attributes."""
+
+    __slots__ = ("activations", "calls", "elements", "flops", "macs", "priced")
+
+    def __init__(self) -> None:
+        self.calls = self.elements = self.flops = self.macs = self.activations = 0
+        self.priced = True
+
+    def add(self, plan: Plan, macs: int, arith: int, activations: int) -> None:
+        """Add a cost."""
+        self.flops += FVCORE.flops(plan.operator, plan.family, Cost(macs, arith))
+        self.macs += macs
+        self.activations += activations
+
+    def numbers(self) -> tuple[int, int, int, bool]:
+        """Return FLOPs, MACs, activations, and whether all calls are priced."""
+        return self.flops, self.macs, self.activations, self.priced
 
 
 class _DeferredTelling(_TellingTill):
@@ -276,7 +321,7 @@ class _DeferredTelling(_TellingTill):
     def __init__(self, tell: Callable[[Call], None], scope: Scope) -> None:
         self._calls: list[Call] = []
         self._tell_later = tell
-        super().__init__(self._calls.append, scope)
+        super().__init__(self._calls.append, scope, lambda _: True)
 
     def pay(self) -> None:
         """Report all calls that were kept."""
