@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from opcount._torch.dispatch import METHODS, TorchDispatchMode, below_autograd, dispatch_disabled
+from opcount._torch.dispatch import METHODS, below_autograd, dispatch_disabled
 from opcount._torch.fake import FakeTensor, unset_fake_temporarily
 from opcount.dryrun.control_flow import CONTROL_FLOW, rule_of
 from opcount.dryrun.expected_results import as_factorized, as_finite
@@ -27,6 +27,7 @@ from opcount.dryrun.tensors import DryTensor, run_operators, stands_for_data, wi
 from opcount.dryrun.unknown import UNKNOWN
 from opcount.dryrun.values import LIMIT
 from opcount.interceptor.calls import tensors
+from opcount.interceptor.stack import TransparentMode
 from opcount.interceptor.symbolic import has_symbolic_sizes
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class _UncacheableError(Exception):
     """An argument cannot be part of a cache key."""
 
 
-class Memo(TorchDispatchMode):
+class Memo(TransparentMode):
     """Dispatch mode that returns memoized results.
 
     Args:
@@ -81,17 +82,7 @@ class Memo(TorchDispatchMode):
         threads: Knows on which threads the mode is active.
     """
 
-    supports_higher_order_operators = True
     is_dry_run = True
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
-
-    @classmethod
-    def ignore_compile_internals(cls) -> bool:
-        """Leave compiled functions intact."""
-        return True
 
     def __init__(
         self,

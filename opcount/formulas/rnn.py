@@ -137,7 +137,7 @@ def mkldnn_layer_backward(input: Tensor, mode: int, hidden_size: int, has_biases
     return _stack(_CELLS[mode], input, (hidden_size, 0, 1), biased=has_biases).backward()
 
 
-@formula(aten._cudnn_rnn, aten.miopen_rnn)
+@formula(aten._cudnn_rnn, aten.miopen_rnn, aten._cudnn_rnn_backward, aten.miopen_rnn_backward)
 def gpu_rnn(
     input: Tensor,
     weight_stride0: int,
@@ -147,40 +147,26 @@ def gpu_rnn(
     dropout: float,
     train: bool,
     bidirectional: bool,
+    output_mask: Sequence[bool] | None = None,
     proj_size: int = 0,
 ) -> Cost:
-    """All layers and directions: each gate's products at every valid step."""
-    sizes = (hidden_size, proj_size, num_layers)
-    return _gpu_stack(input, weight_stride0, mode, sizes, bidirectional, train and dropout).forward()
+    """All layers and directions: each gate's products at every valid step.
+
+    Backward, each product for the data, and once more for the weights if asked for. A layer has ``weight_stride0``
+    weights, biases and projection included.
+    """
+    stack = _stack(
+        _CELLS[mode],
+        input,
+        (hidden_size, proj_size, num_layers),
+        biased=weight_stride0 >= 4,
+        bidirectional=bidirectional,
+        dropout=train and dropout,
+    )
+    return stack.forward() if output_mask is None else stack.backward(weights=output_mask[3])
 
 
-@formula(aten._cudnn_rnn_backward, aten.miopen_rnn_backward)
-def gpu_rnn_backward(
-    input: Tensor,
-    weight_stride0: int,
-    mode: int,
-    hidden_size: int,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    output_mask: Sequence[bool],
-    proj_size: int = 0,
-) -> Cost:
-    """All layers and directions: each product of the forward for the data, and once more for weights if asked for."""
-    sizes = (hidden_size, proj_size, num_layers)
-    stack = _gpu_stack(input, weight_stride0, mode, sizes, bidirectional, train and dropout)
-    return stack.backward(weights=output_mask[3])
-
-
-def _gpu_stack(
-    x: Tensor, stride: int, mode: int, sizes: tuple[int, int, int], bidirectional: bool, dropout: float
-) -> Layers:
-    """Describe the layers of a GPU kernel; each has ``stride`` weights, biases and projection included."""
-    return _stack(_CELLS[mode], x, sizes, biased=stride >= 4, bidirectional=bidirectional, dropout=dropout)
-
-
-@formula(aten._lstm_mps)
+@formula(aten._lstm_mps, aten.lstm_mps_backward)
 def lstm_mps(
     input: Tensor,
     hx: Sequence[Tensor],
@@ -189,28 +175,16 @@ def lstm_mps(
     dropout: float,
     train: bool,
     bidirectional: bool,
+    z_state: Tensor | None = None,
 ) -> Cost:
-    """All layers and directions of an LSTM: each gate's products at every step."""
-    return _lstm(input, hx, num_layers, has_biases, bidirectional, train and dropout).forward()
+    """All layers and directions of an LSTM: each gate's products at every step; backward, each product twice.
 
-
-@formula(aten.lstm_mps_backward)
-def lstm_mps_backward(
-    input: Tensor,
-    hx: Sequence[Tensor],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-) -> Cost:
-    """All layers and directions of an LSTM, data and weights: each product of the forward twice."""
-    return _lstm(input, hx, num_layers, has_biases, bidirectional, train and dropout).backward()
-
-
-def _lstm(x: Tensor, hx: Sequence[Tensor], layers: int, biased: bool, bidirectional: bool, dropout: float) -> Layers:
-    sizes = (hx[1].shape[-1], hx[0].shape[-1], layers)
-    return _stack(_LSTM, x, sizes, biased=biased, bidirectional=bidirectional, dropout=dropout)
+    A backward is given the ``z_state`` of its forward.
+    """
+    sizes = (hx[1].shape[-1], hx[0].shape[-1], num_layers)
+    dropped = train and dropout
+    stack = _stack(_LSTM, input, sizes, biased=has_biases, bidirectional=bidirectional, dropout=dropped)
+    return stack.forward() if z_state is None else stack.backward()
 
 
 @formula(aten._thnn_fused_lstm_cell)

@@ -183,19 +183,12 @@ class FunctionCalls:
 
     def _watch_forward(self, mode: Mode, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         """Run a forward, and name the function if it returns what no operator wrote that was seen."""
-        origins = mode.origins
-        watching = Watching(origins, args, lenient=_runs_programs(function))
-        try:
-            if origins is not None:
-                origins.begin(watching)
+        with Watching(mode.origins, args, lenient=_runs_programs(function)) as watching:
             out = run()
             unexplained = watching.leaves_unexplained(out)
             if unexplained:
                 watching.know(surroundings_of(function))
                 unexplained = watching.leaves_unexplained(out)
-        finally:
-            if origins is not None:
-                origins.end(watching)
         if unexplained:
             mode.charge(self._opaque_plan(name_of(function)), out, args, {})
         return out
@@ -215,17 +208,10 @@ class FunctionCalls:
         """Run a backward, and name it likewise; a gradient may be zero, or a tensor that the forward has kept."""
         function = forward_class(node)
         name = name_of(function)
-        origins = mode.origins
-        watching = Watching(origins, given, lenient=_runs_programs(function))
-        try:
-            if origins is not None:
-                origins.begin(watching)
+        with Watching(mode.origins, given, lenient=_runs_programs(function)) as watching:
             out = run()
             watching.know(*vars(node).values())
             unexplained = watching.leaves_unexplained(out, constants=name not in self._opaque, strangers=True)
-        finally:
-            if origins is not None:
-                origins.end(watching)
         if unexplained:
             mode.charge(self._opaque_plan(f"{name}{suffix}"), out, given, {})
         return out

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opcount._torch.autograd import graph_task
-from opcount._torch.dispatch import FAKE_MODE, TorchDispatchMode, infra_mode, mode_at, mode_count, pop_mode, push_mode
+from opcount._torch.dispatch import FAKE_MODE, infra_mode, mode_at, mode_count, pop_mode, push_mode
 from opcount.errors import CounterStateError
 from opcount.interceptor.calls import is_fake, takes, tensors
 from opcount.interceptor.composites import see_composites
 from opcount.interceptor.fast_calls import BOUND
 from opcount.interceptor.operator_steps import take_back
 from opcount.interceptor.plan import PassThrough, unpriced
-from opcount.interceptor.stack import dry_runs, modes_below, replace_modes, without
+from opcount.interceptor.stack import TransparentMode, dry_runs, modes_below, replace_modes, without
 from opcount.interceptor.till import NotingTill, UnguardedTill
-from opcount.interceptor.watching import Watching, looking_into
+from opcount.interceptor.watching import Watching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _NO_TASK = -1
 
 
-class Interceptor(TorchDispatchMode):
+class Interceptor(TransparentMode):
     """Sees every operator of one thread.
 
     Args:
@@ -51,19 +51,9 @@ class Interceptor(TorchDispatchMode):
         record: Returns what the steps of an operator are charged; None: no till counts steps.
     """
 
-    supports_higher_order_operators = True
     is_interceptor = True
     in_subclass = False
     """Whether the operators are those that a tensor subclass runs for another."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
-
-    @classmethod
-    def ignore_compile_internals(cls) -> bool:
-        """Let dynamo know that this mode changes nothing that it compiles."""
-        return True
 
     def __init__(
         self,
@@ -277,11 +267,9 @@ class Interceptor(TorchDispatchMode):
         """Run the forward derivative of an ``autograd.Function``."""
         return run() if self.functions is None else self.functions.run_jvp(self, node, tangents, run)
 
-    def looking_into(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], *, lenient: bool = False
-    ) -> AbstractContextManager[Watching]:
+    def looking_into(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, lenient: bool = False) -> Watching:
         """Look for what makes the results of a call while the block runs; leniently where that is a program's."""
-        return looking_into(self.origins, (*args, *kwargs.values()), lenient=lenient)
+        return Watching(self.origins, (*args, *kwargs.values()), lenient=lenient)
 
     @contextmanager
     def noting(self, kind: type[Interceptor] | None = None) -> Iterator[NotingTill]:

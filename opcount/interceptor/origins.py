@@ -64,10 +64,8 @@ _SWEEP = 32
 
 _SEARCHES = 100
 
-_DOUBTFUL = (Origin.TAINTED, Origin.FOREIGN, Origin.TABLE)
-
-
-_FROM_WORST = (Origin.TAINTED, Origin.FOREIGN, Origin.TABLE, Origin.BLANK)
+DOUBTFUL = (Origin.TAINTED, Origin.FOREIGN, Origin.TABLE)
+_FROM_WORST = (*DOUBTFUL, Origin.BLANK)
 _COMPUTED = {Origin.WORK, Origin.COPY}
 
 
@@ -275,12 +273,12 @@ class Origins:
             if state is not None:
                 self.states.drop(storage_key(storage))
             return
-        if effect.overwrites and origin not in _DOUBTFUL and not _fill(tensor.numel(), tensor, storage):
+        if effect.overwrites and origin not in DOUBTFUL and not _fill(tensor.numel(), tensor, storage):
             if state is not None and state.origin is Origin.BLANK:
                 state.filled += size_of(tensor.numel())
                 if not _fill(state.filled, tensor, storage):
                     return
-            elif state is not None and state.origin in _DOUBTFUL:
+            elif state is not None and state.origin in DOUBTFUL:
                 return
             origin = Origin.WORK
         self.states.put(storage, self._state(effect, origin, read, args))

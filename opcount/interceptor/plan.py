@@ -90,9 +90,7 @@ class Mode(Protocol):
     def deferring(self) -> tuple[Mode, Callable[[], None]]:
         """Return the same mode once more, to be entered; it charges what it sees when what is returned is called."""
 
-    def looking_into(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], *, lenient: bool = False
-    ) -> AbstractContextManager[Watching]:
+    def looking_into(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, lenient: bool = False) -> Watching:
         """Look for what makes the results of a call while the block runs."""
 
 

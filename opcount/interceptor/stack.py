@@ -6,12 +6,27 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from opcount._torch.dispatch import mode_at, mode_count, pop_mode, push_mode
+from opcount._torch.dispatch import TorchDispatchMode, mode_at, mode_count, pop_mode, push_mode
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from contextlib import AbstractContextManager
+
+
+class TransparentMode(TorchDispatchMode):
+    """Dispatch mode that changes nothing that dynamo compiles, and sees higher-order operators as they are called."""
+
+    supports_higher_order_operators = True
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Let dynamo know that compiled functions stay as they are."""
+        return True
 
 
 def modes_below() -> list[Any]:

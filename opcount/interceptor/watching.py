@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from cmath import isnan
 from collections.abc import Mapping
-from contextlib import contextmanager
 from types import BuiltinMethodType, CellType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,12 +14,14 @@ from opcount._torch.dispatch import dispatch_disabled, subclass_functions_disabl
 from opcount._torch.modules import buffers_of, parameters_of, submodules_of
 from opcount._torch.tensors import storage_key, version_of
 from opcount.interceptor.calls import tensors
-from opcount.interceptor.origins import Origin
+from opcount.interceptor.origins import DOUBTFUL, Origin
 from opcount.interceptor.storages import has_values, parts_of, print_of, revive, storage_of, storages_of
 from opcount.interceptor.symbolic import size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+
+    from typing_extensions import Self
 
     from opcount.interceptor.origins import Origins, State
 
@@ -29,27 +30,12 @@ _NUMBERS = {int, float, bool, str, type(None), torch.Size, torch.dtype, torch.de
 _SIMPLE = {Tensor, nn.Parameter, *_NUMBERS}
 _EMPTY = CellType()
 _MADE = {Origin.WORK, Origin.COPY, Origin.TAINTED}
-_DOUBTFUL = {Origin.TAINTED, Origin.FOREIGN, Origin.TABLE}
 _DEPTH = 4
 _MOST = 512
 
 
-@contextmanager
-def looking_into(origins: Origins | None, given: tuple[Any, ...], *, lenient: bool = False) -> Iterator[Watching]:
-    """Look at every operator of a call while the block runs."""
-    watching = Watching(origins, given, lenient=lenient)
-    if origins is None:
-        yield watching
-        return
-    try:
-        origins.begin(watching)
-        yield watching
-    finally:
-        origins.end(watching)
-
-
 class Watching:
-    """One call.
+    """One call, all operators of which are looked at while the block runs.
 
     Args:
         origins: Knows who wrote what; None: nobody does.
@@ -59,6 +45,7 @@ class Watching:
     """
 
     def __init__(self, origins: Origins | None, given: tuple[Any, ...], *, lenient: bool = False) -> None:
+        self._origins = origins
         self._states: Any = {} if origins is None else origins.states
         self._start = 0 if origins is None else origins.tick
         self._asked = origins is not None
@@ -68,6 +55,19 @@ class Watching:
         others = [value for value in given if type(value) not in _SIMPLE]
         if others or 0 in self.known:  # 0: a tensor without a storage of its own
             self.know(*given)
+
+    def __enter__(self) -> Self:
+        try:
+            if self._origins is not None:
+                self._origins.begin(self)
+            return self  # noqa: TRY300  (an interrupt here ends it, too)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        if self._origins is not None:
+            self._origins.end(self)
 
     def know(self, *values: Any) -> None:
         """Take more tensors for known from before the call."""
@@ -154,7 +154,7 @@ class Watching:
             return self._lenient or bool(strangers and storage.resizable())
         if state.origin is Origin.BLANK:
             return bool(size_of(tensor.numel()) <= state.filled)
-        if self._lenient or state.origin in _DOUBTFUL:
+        if self._lenient or state.origin in DOUBTFUL:
             return self._lenient and state.origin is not Origin.TAINTED
         return state.origin is Origin.WORK or self._is_as_put(tensor, state, constants=constants)
 
@@ -162,7 +162,7 @@ class Watching:
         """Return whether a tensor that was given was changed, and by no operator that was seen."""
         state = self._states.get(storage_key(storage))
         if state is not None and state.tick > self._start:
-            return state.origin in _DOUBTFUL and not self._lenient
+            return state.origin in DOUBTFUL and not self._lenient
         return any(given.key == storage_key(storage) and given.has_changed() for given in self._given)
 
     def _is_as_put(self, tensor: Tensor, state: State, *, constants: bool) -> bool:

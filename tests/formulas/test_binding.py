@@ -27,6 +27,7 @@ OPTIONAL = {
     "Keys in use, from a later PyTorch on": {"aten._cudnn_attention_forward"},
     "Values alone, or only together with the vectors": {"aten.linalg_svd", "prims.svd"},
     "No projection": {"aten.miopen_rnn", "aten.miopen_rnn_backward"},
+    "Only a backward is told which gradients are wanted, or given a state": {"aten._cudnn_rnn", "aten._lstm_mps"},
     "A packed sequence has another name": {"aten.quantized_gru", "aten.quantized_lstm"},
     "A mean of all, and an alpha that is always 1": {"aten.mean", "aten._foreach_add", "aten._foreach_sub"},
     "A number to look for": {"aten.isin"},
