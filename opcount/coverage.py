@@ -58,12 +58,12 @@ class Coverage(NamedTuple):
 
     @property
     def complete(self) -> bool:
-        """Whether every operator is counted or declared free."""
+        """True if every operator is counted or declared free."""
         return not self.uncounted
 
     @property
     def empty(self) -> bool:
-        """Whether no operator ran."""
+        """True if no operator ran."""
         return not (self.counted or self.free or self.uncounted or self.unattributed)
 
     @property

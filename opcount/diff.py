@@ -45,12 +45,12 @@ class Change(NamedTuple):
 
     @property
     def renamed(self) -> bool:
-        """Whether the module has another path than before."""
+        """True if the module has another path than before."""
         return self.before is not None and self.after is not None and self.before != self.after
 
     @property
     def is_change(self) -> bool:
-        """Whether anything but the module's name differs."""
+        """True if anything but the module's name differs."""
         return self.old != self.new or self.old_params != self.new_params or None in (self.before, self.after)
 
     def values(self, metric: str) -> tuple[int, int]:

@@ -32,7 +32,7 @@ class CounterStateError(OpcountError, RuntimeError):
 
 
 class ConventionError(OpcountError, ValueError):
-    """There is no such convention, or two counts under different ones were combined."""
+    """Unknown convention, or two counts under different ones combined."""
 
 
 class FormulaError(OpcountError, ValueError):

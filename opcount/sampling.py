@@ -48,7 +48,7 @@ class Sampling:
 
     @property
     def pauses(self) -> bool:
-        """Whether the next step is skipped."""
+        """True if the next step is skipped."""
         return self._skip > 0
 
     def end_skipped(self, *, complete: bool) -> None:

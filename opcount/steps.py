@@ -88,7 +88,7 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class Steps:
-    """Of which steps of a loop a profile is made.
+    """Steps of a loop that a profile is made of.
 
     Attributes:
         total: Steps that ran to their end.
@@ -111,12 +111,12 @@ class Steps:
 
     @property
     def extrapolated(self) -> bool:
-        """Whether the profile's numbers are estimates for all steps, and not what was measured."""
+        """True if the profile's numbers are estimates for all steps, and not what was measured."""
         return self.whole is None
 
     @property
     def partial(self) -> bool:
-        """Whether some steps were not counted, so that no number is exact for all that ran."""
+        """True if some steps were not counted, so that no number is exact for all that ran."""
         return self.measured < self.total
 
     def verdict(self) -> str:

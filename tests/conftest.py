@@ -1,4 +1,4 @@
-"""What holds for every test: one thread, one seed, and no trace of a counter afterwards."""
+"""Rules for every test: one thread, one seed, and no trace of a counter afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How costs add up, and how a convention reads them as FLOPs."""
+"""Sums of costs, and the FLOPs that a convention reads from them."""
 
 import pickle
 

@@ -1,4 +1,4 @@
-"""What changed between two counts, module by module."""
+"""Changes between two counts, module by module."""
 
 import pytest
 from hypothesis import given

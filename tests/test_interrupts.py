@@ -158,7 +158,7 @@ def test_a_program_that_goes_on_in_the_block_is_counted_right():
 
 
 class Failing(Exception):  # noqa: N818
-    """What an alarm raises, or the lack of memory."""
+    """Errors of an alarm, or of the lack of memory."""
 
 
 def test_any_exception_is_an_interrupt():

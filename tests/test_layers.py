@@ -1,8 +1,9 @@
-"""Who may touch what: the walls that the import contracts do not see."""
+"""Rules for the files of the package that the import contracts do not see."""
 
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections import Counter
 from graphlib import CycleError, TopologicalSorter
@@ -19,7 +20,7 @@ DOOR = "_torch"
 """The only folder that knows private names of PyTorch."""
 
 RUN_TIME = {"numpy", "opcount", "prettytable", "torch"}
-"""What a file may import when it is imported itself; everything else is for those who installed an extra."""
+"""Packages that a file may import when it is imported itself; everything else is for those who installed an extra."""
 
 HOSTS = {"pytest_plugin": {"pytest"}}
 """Files that only another program imports, and that program."""
@@ -165,3 +166,16 @@ def test_a_name_of_a_class_or_a_public_function_has_one_meaning_in_the_package()
     ]
     shared = {name for name, count in Counter(name for name, _ in owners).items() if count > 1} - PROTOCOLS
     assert not {name: [module_name(path) for owner, path in owners if owner == name] for name in shared}
+
+
+def texts_alone(tree):
+    """Return the strings that stand alone: docstrings, and those of attributes."""
+    alone = [node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)]
+    return [node.value for node in alone if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+
+
+@pytest.mark.parametrize("folder", ["opcount", "scripts", "tests"])
+def test_a_docstring_begins_with_a_noun_or_a_verb(folder):
+    riddle = re.compile(r"\s*(What|Which|How|Whether|Who|Whose|Where|Why|Of|It|They|There|Does|Tell whether)\b")
+    for path in (Path(__file__).parents[1] / folder).rglob("*.py"):
+        assert not [text for text in texts_alone(ast.parse(path.read_text())) if riddle.match(text)], path

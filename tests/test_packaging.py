@@ -1,4 +1,4 @@
-"""What an installation brings, and what it needs."""
+"""Contents of an installation, and its dependencies."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_importing_opcount_imports_no_torch():
 
 
 SLOW = ("torch._dynamo", "torch._inductor", "sympy", "pandas")
-"""What takes longer to import than most programs to count."""
+"""Modules that take longer to import than most programs to count."""
 
 
 @pytest.mark.parametrize("module", ["opcount.counter", "opcount.compat.mmengine", "opcount.budget"])

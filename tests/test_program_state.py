@@ -1,4 +1,4 @@
-"""What a program sets, shows and replaces inside a block is its own: only what is still the counter's is put back."""
+"""State that a program sets inside a block stays its own: only what is still the counter's is put back."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from opcount import OpCounter, flop_budget
 from tests.interrupts import left
 
 INTERRUPTS = int(os.environ.get("OPCOUNT_INTERRUPTS", "300"))
-"""Of each program; 2,000 take a minute."""
+"""Runs of each program; 2,000 take a minute."""
 
 MODEL = nn.Sequential(nn.Linear(3, 4, bias=False), nn.ReLU())
 X = torch.ones(2, 3)

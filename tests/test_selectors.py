@@ -1,4 +1,4 @@
-"""What people write to choose has one meaning wherever it is written: budgets, plugin and command line."""
+"""Text that people write to choose has one meaning wherever it is written: budgets, plugin and command line."""
 
 from __future__ import annotations
 

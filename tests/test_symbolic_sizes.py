@@ -45,7 +45,7 @@ PROGRAMS = {
     "solve": ((5, 5), lambda x: torch.linalg.solve(x + 9 * torch.eye(5), x)),
 }
 OTHERS_INSIDE = {"attention", "encoder", "gru", "loss"}
-"""What is made of other operators on a CPU than under fake tensors."""
+"""Functions that are made of other operators on a CPU than under fake tensors."""
 MODES = {"grad": torch.enable_grad, "no_grad": torch.no_grad, "inference": torch.inference_mode}
 
 

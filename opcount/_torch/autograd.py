@@ -1,4 +1,4 @@
-"""Where autograd stands: the running backward, its nodes, its engine, its hooks; functions and checkpoints."""
+"""State of autograd: the running backward, its nodes, its engine, its hooks; functions and checkpoints."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ saved_tensor_hooks: Callable[[bool], Any] = getattr(
 
 SingleLevelFunction: Any = need("autograd.function._SingleLevelFunction")
 APPLY_IS_PYTHON: bool = hasattr(vars(Function)["apply"], "__func__")
-"""Whether ``Function.apply`` is Python and calls another; from 2.15 on it is C++ and calls ``forward``."""
+"""True if ``Function.apply`` is Python and calls another; from 2.15 on it is C++ and calls ``forward``."""
 APPLIED: Any = SingleLevelFunction if APPLY_IS_PYTHON else Function
 """The class that ``apply`` goes through last in Python."""
 functorch_functions: Any = functorch.autograd_function

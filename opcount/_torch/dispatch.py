@@ -113,7 +113,7 @@ register_script_builtin: Callable[[Any, str], None] = need("jit._builtins._regis
 NN_FUNCTIONS: Any = need("_C._nn")
 METHODS: Any = need("_C.TensorBase")  # since 2.2, _TensorBase before
 CALLS_ITS_OP: bool = OpOverload.__call__.__code__.co_names == ("_op",)
-"""Whether a call of an overload does nothing but call its operator; from 2.15 on it does more."""
+"""True if a call of an overload does nothing but call its operator; from 2.15 on it does more."""
 plain_operator: Callable[[OpOverload], Callable[..., Any]] = attrgetter("_op")
 """Returns the function of C++ that an overload calls."""
 schema_of: Callable[[Any], Any] = attrgetter("_schema")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from opcount.registry import Pricing
 
 _FAMILY = "flop_counter"
-"""Of the operators that such a formula prices."""
+"""Family of the operators that such a formula prices."""
 
 
 def _is_flops(_operator: str, family: str) -> bool:
@@ -52,7 +52,7 @@ def _is_known(target: Any, function: Callable[..., Any]) -> bool:
 
 def _formula(function: Callable[..., Any]) -> Pricing:
     def price(out: Any, /, *args: Any, **kwargs: Any) -> Cost:
-        """What a formula of torch.utils.flop_counter says."""
+        """Cost by a formula of torch.utils.flop_counter."""
         flops = function(*args, **kwargs, out_val=out)
         return Cost(arith=round(flops) if isinstance(flops, float) else flops)
 

@@ -177,7 +177,7 @@ class FlopCounterMode:
 
 
 class _Counts(defaultdict[str, defaultdict[Any, int]]):
-    """What a counter has counted; to clear it clears the count."""
+    """Counts of a counter; `clear` resets the counter, too."""
 
     def __init__(self, scopes: Scopes | None) -> None:
         super().__init__(lambda: defaultdict(int))

@@ -223,7 +223,7 @@ def holds_fakes(values: Iterable[Any], mode: object) -> bool:
 
 
 class _Facts(NamedTuple):
-    """What code does beside computing.
+    """Names that code reads, writes and imports.
 
     Attributes:
         names: Of variables that are not its own, and of attributes, also of code inside it.

@@ -62,7 +62,7 @@ _PUT_BACK: tuple[tuple[Any, Any], ...] = (
     ((list, deque), put_back_list),
     (set, put_back_set),
 )
-"""What puts containers back, by their types."""
+"""Functions that restore containers, by type."""
 
 _OPAQUE = ("builtins", "itertools")
 """Modules of iterators, which hold objects that nobody can put there."""

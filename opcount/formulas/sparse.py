@@ -75,7 +75,7 @@ def mm_reduce(out: tuple[Tensor, Tensor], self: Tensor, other: Tensor) -> Cost:
 
 @formula(aten._sparse_mm_reduce_impl_backward)
 def mm_reduce_backward(self: Tensor, grad_out: Tensor, output_mask: list[bool]) -> Cost:
-    """For each gradient asked for, of the matrix's values and of the dense one: nnz x n."""
+    """Gradients asked for, of the matrix's values and of the dense one: nnz x n."""
     return Cost(sum(output_mask) * stored(self) * grad_out.shape[-1], 0, 0)
 
 

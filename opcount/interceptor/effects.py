@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class EffectKind(Enum):
-    """How an operator makes its results."""
+    """Way in which an operator makes its results."""
 
     __hash__ = object.__hash__  # that of an Enum takes longer
 

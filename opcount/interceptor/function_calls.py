@@ -37,7 +37,7 @@ def name_of(function: type) -> str:
 
 
 class _Way(NamedTuple):
-    """How the calls of a function are priced and charged.
+    """Price of the calls of a function, and the plan that charges it.
 
     Attributes:
         pricing: The plan whose formula is asked.

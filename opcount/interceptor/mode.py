@@ -53,7 +53,7 @@ class Interceptor(TransparentMode):
 
     is_interceptor = True
     in_subclass = False
-    """Whether the operators are those that a tensor subclass runs for another."""
+    """True if the operators are those that a tensor subclass runs for another."""
 
     def __init__(
         self,
@@ -148,12 +148,12 @@ class Interceptor(TransparentMode):
 
     @property
     def counts_steps(self) -> bool:
-        """Whether an operator that stands for several steps is charged as these."""
+        """True if an operator that stands for several steps is charged as these."""
         return self.till.counts_steps and self.record is not None
 
     @property
     def is_paused(self) -> bool:
-        """Whether nothing is charged."""
+        """True if nothing is charged."""
         return isinstance(self.plans, PassThrough)
 
     def charge_steps(self, steps: OperatorSteps) -> None:

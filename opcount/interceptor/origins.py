@@ -37,26 +37,26 @@ if TYPE_CHECKING:
 
 
 class Origin(Enum):
-    """How the numbers in a storage came about."""
+    """Source of the numbers in a storage."""
 
     __hash__ = object.__hash__  # that of an Enum takes longer
 
     BLANK = auto()
     """Nothing has been written into memory that an operator allocated."""
     CONSTANT = auto()
-    """It was filled with one number."""
+    """Filled with one number."""
     COPY = auto()
-    """They were copied."""
+    """Copied."""
     DATA = auto()
-    """They are Python's numbers."""
+    """Numbers of Python."""
     FOREIGN = auto()
-    """They come from memory of others', such as an array of NumPy, or were computed from such."""
+    """Memory that PyTorch did not allocate, such as an array of NumPy, or computed from such."""
     TABLE = auto()
-    """They come from an array that holds nothing of what is watched: no tensor was turned into an array before."""
+    """Array that holds nothing of what is watched: no tensor was turned into an array before."""
     TAINTED = auto()
-    """They were computed from memory that nobody is known to have written."""
+    """Computed from memory that no operator is known to have written."""
     WORK = auto()
-    """They were computed."""
+    """Computed."""
 
 
 _SWEEP = 32
@@ -129,7 +129,7 @@ class Origins:
         self._calls: list[Watched] = []
         self._searches = 0
         self._doubts = False
-        """Whether any storage may hold numbers that no operator is known to have computed."""
+        """True if any storage may hold numbers that no operator is known to have computed."""
 
     def begin(self, call: Watched) -> None:
         """Look at every operator until `end`."""

@@ -35,11 +35,11 @@ class Mode(Protocol):
 
     @property
     def counts_steps(self) -> bool:
-        """Whether an operator that stands for several steps is charged as these."""
+        """True if an operator that stands for several steps is charged as these."""
 
     @property
     def is_paused(self) -> bool:
-        """Whether nothing is charged."""
+        """True if nothing is charged."""
 
     @property
     def origins(self) -> Origins | None:
@@ -99,7 +99,7 @@ class Noting(Protocol):
 
     @property
     def priced(self) -> bool:
-        """Whether an operator was counted."""
+        """True if an operator was counted."""
 
 
 class Handler(Protocol):
@@ -221,7 +221,7 @@ class Unseen:
 
 
 class _Paused(Unseen):
-    """Does so for all operators."""
+    """Handler of a paused counter: every operator runs unseen."""
 
     def __call__(self, _: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         del plan

@@ -1,4 +1,4 @@
-"""This thread's stack of dispatch modes."""
+"""Stack of dispatch modes of the current thread."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _Operator(threading.local):
-    """Whether this thread is in a higher-order operator that compiles itself."""
+    """True if this thread is in a higher-order operator that compiles itself."""
 
     compiles = False
 
@@ -115,7 +115,7 @@ def _compiling(original: Any) -> Any:
 
 
 _CAN_COMPILE = hasattr(TorchDispatchMode, "ignore_compile_internals") and hasattr(higher_order_utils, _COMPILING)
-"""Whether dynamo compiles under a mode, and does not skip for good what it meets there."""
+"""True if dynamo compiles under a mode, and does not skip for good what it meets there."""
 
 PATCHED_AROUND: dict[tuple[Any, str], Any] = {(higher_order_utils, _COMPILING): _compiling} if _CAN_COMPILE else {}
 """Wrappers by module and function, in place while compiled functions run eagerly and operators compile themselves."""
@@ -128,7 +128,7 @@ def run_eagerly(undo: Undo) -> None:
 
 
 _NO_FAST_PATH: Any = 0
-"""In place of False, which is the program's own: the fast paths are off, and a block has turned them off."""
+"""Value in place of False, which is the program's own: a block has turned the fast paths off."""
 
 
 @contextmanager

@@ -69,7 +69,7 @@ class Request:
 
     @property
     def makes_inputs(self) -> bool:
-        """Whether inputs are made: those of ``input`` are all that there are unless sizes say that others follow."""
+        """True if inputs are made: those of ``input`` are all that there are unless sizes say that others follow."""
         return not self.input or any(getattr(self, name) for name in _SIZES)
 
     def unused(self) -> str:

@@ -47,7 +47,7 @@ class Run:
 
     @property
     def reports(self) -> bool:
-        """Whether this process reports: an xdist worker leaves that to its controller."""
+        """True if this process reports: an xdist worker leaves that to its controller."""
         return not hasattr(self.config, "workerinput")
 
     def before(self, item: pytest.Item, name: str) -> ModuleCounts | None:

@@ -26,7 +26,7 @@ _HEADERS = {"flops": "#flops", "acts": "#activations"}
 
 @dataclass(frozen=True)
 class Complexity:
-    """What the reports in mmengine's layout show.
+    """Contents of the reports in mmengine's layout.
 
     Attributes:
         structure: The model.

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 GLOBAL = "Global"
-"""What stands for all that ran, in modules and outside of them."""
+"""Row of all that ran, in modules and outside of them."""
 
 _HEADERS = ("Module", "FLOP", "% Total")
 _SUFFIXES = ("", "K", "M", "B", "T")

@@ -41,7 +41,7 @@ _HOOKED = 2
 
 
 class Shared(Protocol):
-    """What the scopes of several threads share."""
+    """Interface of what the scopes of several threads share."""
 
     phase: str
     single: bool
@@ -128,7 +128,7 @@ class Scope:
 
     @property
     def idle(self) -> bool:
-        """Whether no module is running."""
+        """True if no module is running."""
         return not self._stack
 
     def push(

@@ -90,7 +90,7 @@ PEERS: dict[str, Callable[[nn.Module, Tensor], object]] = {
 
 
 PATCHED = (torch, torch.Tensor, torch.nn.functional)
-"""Where peers put functions of theirs in place of PyTorch's."""
+"""Modules in which peers replace functions of PyTorch."""
 
 
 def ours(model: nn.Module, x: Tensor) -> object:
@@ -132,7 +132,7 @@ def run(names: list[str] | None = None) -> Iterator[measure.Result]:
 
 
 def works(count: Callable[[nn.Module, Tensor], object], name: str) -> bool:
-    """Tell whether a tool is installed and can count a model, of its own: some leave hooks behind when they fail."""
+    """Return whether a tool is installed and can count a model, of its own: some leave hooks behind when they fail."""
     before = [(owner, dict(vars(owner))) for owner in PATCHED]
     try:
         quietly(count, *positional(name))()

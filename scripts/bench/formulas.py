@@ -1,4 +1,4 @@
-"""What pricing one call costs, over the calls of training steps; a millisecond is a microsecond a call."""
+"""Time to price one call, over the calls of training steps; a millisecond is a microsecond a call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``import opcount`` adds to ``import torch``, in fresh interpreters."""
+"""Time that ``import opcount`` adds to ``import torch``, in fresh interpreters."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Result(NamedTuple):
-    """How one program compares with another.
+    """Comparison of one program with another.
 
     Attributes:
         suite: The benchmark's name.

@@ -1,4 +1,4 @@
-"""What counting adds to calls of modules, beyond what they take without it."""
+"""Time that counting adds to calls of modules, beyond what they take without it."""
 
 from __future__ import annotations
 

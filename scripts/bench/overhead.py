@@ -1,4 +1,4 @@
-"""What counting adds to small operators, beyond what they take without it."""
+"""Time that counting adds to small operators, beyond what they take without it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ CALLS = 1000
 
 
 class Empty(TorchDispatchMode):
-    """Does nothing, as PyTorch makes such a mode."""
+    """Mode without an effect, as PyTorch makes it."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         return func(*args, **kwargs) if kwargs else func(*args)
 
 
 class Unwatched(TorchDispatchMode):
-    """Does nothing, and is not hidden from dynamo, which costs half a microsecond."""
+    """Mode without an effect that is not hidden from dynamo, which costs half a microsecond."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:

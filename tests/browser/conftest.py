@@ -43,7 +43,7 @@ def requests(chromium):
 
 
 class Page:
-    """What a reader sees and does."""
+    """Page in a browser, as a reader sees and uses it."""
 
     def __init__(self, driver):
         self.driver = driver

@@ -1,4 +1,4 @@
-"""What a user gets wrong: one clear sentence, exit code 2, and no file that was not there before."""
+"""Mistakes of users: one clear sentence, exit code 2, and no file that was not there before."""
 
 import os
 import signal

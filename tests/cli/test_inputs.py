@@ -1,4 +1,4 @@
-"""What a model is called with: options that say it together, and options that would say nothing."""
+"""Inputs of a model: options that say it together, and options that would say nothing."""
 
 import json
 

@@ -26,11 +26,11 @@ CONFIG = {
 SEQUENCE = 2048
 KV = KV_HEADS * HIDDEN // HEADS
 WEIGHTS = LAYERS * (2 * HIDDEN**2 + 2 * HIDDEN * KV + 3 * HIDDEN * INNER) + HIDDEN * WORDS
-"""Of the matrices: queries and outputs, keys and values, the gated inner layer; and the output's words."""
+"""Parameters of the matrices: queries and outputs, keys and values, the gated inner layer; and the output's words."""
 
 PRODUCTS = SEQUENCE * WEIGHTS
 ATTENTION = LAYERS * SEQUENCE**2 * HIDDEN
-"""Of one of attention's two products, scores or values."""
+"""Cost of one of attention's two products, scores or values."""
 
 PARAMETERS = WEIGHTS + WORDS * HIDDEN + (2 * LAYERS + 1) * HIDDEN
 TENSORS = 9 * LAYERS + 3

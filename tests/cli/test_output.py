@@ -1,4 +1,4 @@
-"""Where reports go, and stored profiles that are wrong: one sentence, and nothing harmed."""
+"""Files of reports, and stored profiles that are wrong: one sentence, and nothing harmed."""
 
 import os
 import stat

@@ -12,7 +12,7 @@ REFERENCE = Path(__file__).resolve().parents[1] / "reference"
 
 
 class Published(NamedTuple):
-    """What mmengine counts for one model.
+    """Counts of mmengine for one model.
 
     Attributes:
         inputs: Shapes of the inputs, batch included.

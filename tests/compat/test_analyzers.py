@@ -1,4 +1,4 @@
-"""What the analyzers of both drop-ins, for mmengine.analysis and for fvcore.nn, have in common."""
+"""Behaviour that the analyzers of both drop-ins share: for mmengine.analysis and for fvcore.nn."""
 
 from __future__ import annotations
 

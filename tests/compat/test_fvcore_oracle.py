@@ -187,7 +187,7 @@ def their_flops(function, *inputs):
 
 
 def test_fvcores_numbers_are_wrong_where_ours_differ():
-    """What the drop-in's docstring claims."""
+    """Claims of the drop-in's docstring."""
     a, b = torch.ones(2, 3), torch.ones(5, 3, 4)
     assert their_flops(torch.matmul, a, b) == 2 * 3 * 4  # of 5 such products
     with pytest.raises(IndexError):

@@ -330,7 +330,7 @@ LEFT_OUT = {
     "addmm_": (lambda: torch.randn(2, 4).addmm_(torch.randn(2, 3), torch.randn(3, 4)), 2 * 2 * 3 * 4),
     "LSTM": (lambda: nn.LSTM(3, 4)(torch.randn(5, 2, 3)), 2 * 5 * 2 * 4 * 4 * (3 + 4)),
 }
-"""What counts 0 in torch, and what it costs."""
+"""Operators that count 0 in torch, and their cost."""
 
 
 @pytest.mark.parametrize("call", LEFT_OUT)

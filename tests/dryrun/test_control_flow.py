@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
-"""What PyTorch's own imports say."""
+"""Warnings of PyTorch's own imports."""
 
 ONE = 6 * 4 * 4
 """MACs of one product of ``(6, 4)`` and ``(4, 4)``."""

@@ -1,4 +1,4 @@
-"""What a dry run makes goes when it ends: nothing waits for Python's collector of cycles, which takes time."""
+"""Memory of a dry run is freed when it ends: nothing waits for Python's collector of cycles, which takes time."""
 
 from __future__ import annotations
 

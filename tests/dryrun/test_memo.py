@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SAMPLES = 2
 
 _NEEDS_VALUES = ("DataDependentOutputException", "DynamicOutputShapeException")
-"""What fake tensors raise where a dry run may know the value."""
+"""Errors of fake tensors where a dry run may know the value."""
 
 
 def metadata(value: Any, inputs: list[Tensor]) -> Any:

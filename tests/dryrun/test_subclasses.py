@@ -21,7 +21,7 @@ class Plain(Tensor):
 
 
 class Named(Tensor):
-    """It looks at every function."""
+    """Subclass that looks at every function."""
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -105,7 +105,7 @@ def test_results_are_of_the_class_and_keep_what_a_program_sets() -> None:
 
 
 class Runs(Tensor):
-    """It runs operators itself."""
+    """Subclass that runs operators itself."""
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""Which steps are counted: the first, then one in each window; and what all of them are taken to come to."""
+"""Choice of the steps that are counted: the first, then one in each window; and the estimate for all."""
 
 import random
 import statistics

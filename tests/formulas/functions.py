@@ -1,4 +1,4 @@
-"""What tests of formulas for functions of autograd share: asking by name, counting a whole call, sampling."""
+"""Helpers for tests of formulas for functions of autograd: asking by name, counting a whole call, sampling."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ SAME = {
     "w": {"pooled_width"},
     "x": {"self", "X", "grad_in", "grad_output", "input", "qa", "qx", "v", "x1"},
 }
-"""What schemas call an argument that a formula takes by its position."""
+"""Names in schemas of an argument that a formula takes by its position."""
 
 
 def overloads():

@@ -1,4 +1,4 @@
-"""What is around a program, and must be as it was when a count is over."""
+"""State around a program, which must be as it was when a count is over."""
 
 from __future__ import annotations
 

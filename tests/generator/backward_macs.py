@@ -1,4 +1,4 @@
-"""What autograd's nodes multiply, from the shapes of the gradients that go in and come out; knows nothing of opcount.
+"""Products of autograd's nodes, from the shapes of the gradients that go in and come out; knows nothing of opcount.
 
 A product of two operands owes one more product for each operand's gradient: the same pairs of numbers are multiplied
 as in forward. What a node has saved is never looked at: that would run a checkpoint again.

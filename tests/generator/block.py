@@ -1,4 +1,4 @@
-"""What programs are made of: parts, which are lines of code, and blocks of them, which are modules."""
+"""Building blocks of programs: parts, which are lines of code, and blocks of them, which are modules."""
 
 from __future__ import annotations
 

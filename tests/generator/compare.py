@@ -1,4 +1,4 @@
-"""What has to hold of every program, each as a function that returns complaints."""
+"""Properties of every program, each as a function that returns complaints."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Case:
 
     @property
     def runs_all(self) -> bool:
-        """Whether each part surely runs and is counted."""
+        """True if each part surely runs and is counted."""
         return (
             any(each.lines for each in self.program.actions)
             and not self.plain.error
@@ -54,7 +54,7 @@ def check(function):
 
 
 class Empty(TorchDispatchMode):
-    """Does nothing."""
+    """Context manager without an effect."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         return func(*args, **(kwargs or {}))

@@ -1,4 +1,4 @@
-"""What PyTorch's functions multiply, from the shapes of their arguments alone; knows nothing of opcount.
+"""Products of PyTorch's functions, from the shapes of their arguments alone; knows nothing of opcount.
 
 A function is known by its name as programs call it.
 """

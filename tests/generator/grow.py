@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Grow:
-    """Where the growth of a program is.
+    """Place at which a program grows.
 
     Attributes:
         draw: The program's choices.

@@ -1,4 +1,4 @@
-"""What `torch.func` hides in its wrappers: dimensions that are mapped over, tangents, graphs of several levels."""
+"""Values that `torch.func` hides in its wrappers: dimensions mapped over, tangents, graphs of several levels."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ running_task = torch._C._current_graph_task_id
 
 
 class Place(NamedTuple):
-    """Where operators run.
+    """Modules in which operators run.
 
     Attributes:
         path: Of the innermost module that the model knows.
@@ -30,7 +30,7 @@ class Place(NamedTuple):
 
 
 class Running(local):
-    """What runs on a thread.
+    """Modules that run on a thread.
 
     Attributes:
         places: The modules, the innermost last.
@@ -59,7 +59,7 @@ class Running(local):
 
 
 class Paths:
-    """Where modules are in a model that may grow."""
+    """Paths of modules in a model that may grow."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Outcome:
-    """What a run computed.
+    """Results of a run.
 
     Attributes:
         values: Tensors by name, as bytes.
@@ -39,7 +39,7 @@ class Outcome:
 
 
 class NoCounter:
-    """What programs call on their counter, when there is none."""
+    """Stand-in for the counter of programs that have none."""
 
     @contextmanager
     def phase(self, _name: str) -> Iterator[None]:

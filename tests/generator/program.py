@@ -59,7 +59,7 @@ class Program:
 
     @property
     def traits(self) -> set[str]:
-        """What the comparisons have to know; see `tests.generator.block.TRAITS`."""
+        """Facts for the comparisons; see `tests.generator.block.TRAITS`."""
         parts = [part for block in self.block.descendants() for part in block.parts]
         return {trait for each in (*parts, *self.actions) for trait in each.traits}
 

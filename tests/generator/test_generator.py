@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
-"""What PyTorch says of the programs."""
+"""Warnings of PyTorch about the programs."""
 
 CHUNKS, CHUNK = 10, 10
 FIRST = int(os.environ.get("OPCOUNT_SEED", "0"))

@@ -1,4 +1,4 @@
-"""What torch.utils.flop_counter gets wrong, and the right value beside it."""
+"""Errors of torch.utils.flop_counter, and the right value beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run prints and writes at its end."""
+"""Output of a run at its end."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from opcount import OpCounter, Profile
 from opcount.reporter import folded, speedscope
 
 SCHEMA = json.loads(Path(__file__).with_name("speedscope.schema.json").read_text())
-"""What https://www.speedscope.app/file-format-schema.json says of a sampled profile, and unknown keys refused."""
+"""Schema of a sampled profile, of https://www.speedscope.app/file-format-schema.json, unknown keys refused."""
 
 PIXELS = 1200
 """Width of a flame graph; its frames share all but a margin of 10 on each side."""

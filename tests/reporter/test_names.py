@@ -36,7 +36,7 @@ HOSTILE = [
     "\xb2", "\u0663", "9" * 5000, "n" * 3000, "\u00e9", "e\u0301", "\u6a21\u578b", "\U0001f40d", ",", "a,b", "%s", "{}",
     "$a", "~", "-", " ",
 ]  # fmt: skip
-"""What `nn.Module.add_module` takes: anything but the empty string and what has a dot."""
+"""Names that `nn.Module.add_module` takes: anything but the empty string and what has a dot."""
 
 
 def record(name, **changes):

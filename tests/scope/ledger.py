@@ -1,4 +1,4 @@
-"""What the tests of this folder read from a count: multiply-accumulates by module and phase."""
+"""Readings of a count for the tests of this folder: multiply-accumulates by module and phase."""
 
 from __future__ import annotations
 

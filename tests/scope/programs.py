@@ -37,7 +37,7 @@ HEAD = ROWS * 7 * 11
 """One product of a layer on top of a `Pair`."""
 
 STEP = {"a": (A, A), "b": (B, 2 * B)}
-"""What the layers of a `Pair` owe for one step, forward and backward: the data need no gradient."""
+"""Debt of the layers of a `Pair` for one step, forward and backward: the data need no gradient."""
 
 
 def data(*, grad=False, width=3):

@@ -1,4 +1,4 @@
-"""Where the operators of a backward go, beyond what the training programs show."""
+"""Modules that the operators of a backward belong to, beyond what the training programs show."""
 
 from __future__ import annotations
 

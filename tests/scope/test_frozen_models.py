@@ -23,7 +23,7 @@ def frozen():
 
 
 FROZEN = BATCH * (2 * 3 + 3 * 5)
-"""Of forward, and of the input's gradient."""
+"""Products of forward, and of the input's gradient."""
 
 
 def wanted():

@@ -1,4 +1,4 @@
-"""What PyTorch's own ModuleTracker, through FlopCounterMode, says of the same programs."""
+"""Counts of the same programs by PyTorch's own ModuleTracker, through FlopCounterMode."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ TELLS = {
     "gradient_inside_forward": "raises",
     "double_backward": "raises",
 }
-"""Where it is not right; opcount is, on every program (`test_programs`)."""
+"""Programs that it gets wrong; opcount is right, on every program (`test_programs`)."""
 
 
 @pytest.mark.skipif(not torch.__version__.startswith("2.13."), reason="what is told is that of PyTorch 2.13")

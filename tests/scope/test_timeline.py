@@ -1,4 +1,4 @@
-"""What a timeline answers is what a plain list of intervals does, in whatever order it is asked."""
+"""A timeline answers as a plain list of intervals does, in whatever order it is asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What programs do with their model. Each is a function from the choices of a program to some lines of code."""
+"""Actions of programs on their model. Each is a function from the choices of a program to some lines of code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What programs do around their forwards: copies, state, gradients by hand."""
+"""Actions of programs around their forwards: copies, state, gradients by hand."""
 
 from __future__ import annotations
 
