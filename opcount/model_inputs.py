@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from opcount._torch.stand_ins import default_device
 from opcount.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def dtype_and_device(model: nn.Module) -> tuple[torch.dtype, torch.device]:
     tensors = list(chain(model.parameters(), model.buffers()))
     drawable = [t for t in tensors if (t.is_floating_point() and t.dtype.itemsize > 1) or t.is_complex()]
     dtype = drawable[0].dtype if drawable else torch.get_default_dtype()
-    device = (drawable or tensors)[0].device if tensors else torch.get_default_device()
+    device = (drawable or tensors)[0].device if tensors else default_device()
     return dtype, device
 
 

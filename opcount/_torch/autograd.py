@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any
 
 from torch import _functorch as functorch
 from torch._C import _ImperativeEngine as ImperativeEngine
 from torch.autograd.function import Function
+from torch.autograd.graph import saved_tensors_hooks
 from torch.autograd.variable import Variable
 
 from opcount._torch.lookup import need
@@ -80,6 +81,14 @@ def set_engine(engine: Any) -> None:
     Variable._execution_engine = engine
 
 
+_DISABLES_SET_HOOKS: bool = "fail_if_non_empty" in (_HOOKS._saved_tensors_hooks_disable.__doc__ or "")
+"""Whether hooks can be disabled that are set already: since 2.8. Before, others are set that change nothing."""
+
+
+def _same(tensor: Any) -> Any:
+    return tensor
+
+
 @contextmanager
 def saved_tensor_hooks_disabled(reason: str) -> Iterator[None]:
     """Keep the program's hooks on saved tensors, which may copy or write what they get, from seeing any.
@@ -88,6 +97,10 @@ def saved_tensor_hooks_disabled(reason: str) -> Iterator[None]:
         reason: What a program is told that pushes hooks meanwhile.
     """
     before = _HOOKS._saved_tensors_hooks_get_disabled_error_message()
+    if not _DISABLES_SET_HOOKS:
+        with nullcontext() if before is not None else saved_tensors_hooks(_same, _same):
+            yield
+        return
     _HOOKS._saved_tensors_hooks_disable(reason, fail_if_non_empty=False)
     try:
         yield

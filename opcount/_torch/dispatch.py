@@ -10,7 +10,8 @@ from torch._higher_order_ops import utils as higher_order_utils
 from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from opcount._torch.lookup import need
+from opcount._torch.fake_slot import fake_mode, pop_mode, set_fake_mode, take_fake_mode
+from opcount._torch.lookup import find, need
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = [
     "BELOW_MODES",
     "CALLS_ITS_OP",
-    "FAKE_MODE",
+    "CAN_REDISPATCH",
+    "CPU_ATTENTION",
+    "FLASH_ATTENTION",
     "FUNCTIONS",
     "METHODS",
     "NN_FUNCTIONS",
@@ -38,11 +41,11 @@ __all__ = [
     "dispatch_disabled",
     "dump_kernels",
     "excluded_keys",
+    "fake_mode",
     "functions_disabled",
     "has_computed_kernel",
     "has_kernel",
     "higher_order_utils",
-    "infra_mode",
     "is_fallthrough",
     "is_included",
     "is_registered",
@@ -57,11 +60,11 @@ __all__ = [
     "run_kernel",
     "schema_of",
     "script_builtin",
+    "set_fake_mode",
     "set_included",
-    "set_infra_mode",
     "state_before_modes",
     "subclass_functions_disabled",
-    "take_infra_mode",
+    "take_fake_mode",
     "without_keys",
 ]
 
@@ -69,14 +72,7 @@ __all__ = [
 mode_count: Callable[[], int] = need("_C._len_torch_dispatch_stack")
 mode_at: Callable[[int], Any] = need("_C._get_dispatch_stack_at")
 push_mode: Callable[[Any], None] = need("_C._push_on_torch_dispatch_stack")
-pop_mode: Callable[[None], Any] = need("_C._pop_torch_dispatch_stack")  # takes None from 2.2 on, nothing before
 disabled_modes: Callable[[], AbstractContextManager[object]] = _disable_current_modes
-
-# Fake mode is no part of that stack: PyTorch keeps it in a slot of its own, below all modes.
-FAKE_MODE: Any = need("_C._TorchDispatchModeKey.FAKE")
-infra_mode: Callable[[Any], Any] = need("_C._get_dispatch_mode")  # since 2.2
-set_infra_mode: Callable[[Any], None] = need("_C._set_dispatch_mode")
-take_infra_mode: Callable[[Any], Any] = need("_C._unset_dispatch_mode")
 
 # Context managers that switch a part of the dispatcher off. They are entered and left in C++, so that no interrupt
 # comes between.
@@ -101,7 +97,8 @@ BELOW_MODES: DispatchKeySet = keys_after(DispatchKey.Python)
 is_registered: Callable[[str], bool] = need("_C._dispatch_has_kernel")
 has_kernel: Callable[[str, str], bool] = need("_C._dispatch_has_kernel_for_dispatch_key")
 has_computed_kernel: Callable[[str, str], bool] = need("_C._dispatch_has_computed_kernel_for_dispatch_key")
-is_fallthrough: Callable[[str, str], bool] = need("_C._dispatch_kernel_for_dispatch_key_is_fallthrough")
+is_fallthrough: Callable[[str, str], bool] = find("_C._dispatch_kernel_for_dispatch_key_is_fallthrough")
+"""Asked only where `CAN_REDISPATCH`: 2.1 lacks it."""
 dump_kernels: Callable[[str], str] = need("_C._dispatch_dump")
 """Returns a text with a line for each kernel: the only source for which of them are PyTorch's autograd kernels."""
 
@@ -111,12 +108,17 @@ script_builtin: Callable[[Any], str | None] = need("jit._builtins._find_builtin"
 """Returns the operator that a scripted call of a Python function becomes."""
 register_script_builtin: Callable[[Any, str], None] = need("jit._builtins._register_builtin")
 NN_FUNCTIONS: Any = need("_C._nn")
-METHODS: Any = need("_C.TensorBase")  # since 2.2, _TensorBase before
+METHODS: Any = find("_C.TensorBase") or need("_C._TensorBase")  # since 2.2; as it was called before
 CALLS_ITS_OP: bool = OpOverload.__call__.__code__.co_names == ("_op",)
 """True if a call of an overload does nothing but call its operator; from 2.15 on it does more."""
 plain_operator: Callable[[OpOverload], Callable[..., Any]] = attrgetter("_op")
 """Returns the function of C++ that an overload calls."""
 schema_of: Callable[[Any], Any] = attrgetter("_schema")
+
+
+CPU_ATTENTION: OpOverload | None = find("ops.aten._scaled_dot_product_flash_attention_for_cpu.default")
+"""What attention runs on a CPU: since 2.2. Before, `FLASH_ATTENTION` without a mask, single products with one."""
+FLASH_ATTENTION: OpOverload = need("ops.aten._scaled_dot_product_flash_attention.default")
 
 
 def aten(name: str) -> OpOverload:
@@ -129,6 +131,9 @@ def run_kernel(func: OpOverload, key: DispatchKey, args: tuple[Any, ...], kwargs
     """Run the kernel that an operator has for a key, whatever the keys of its arguments."""
     return func._op_dk(key, *args, **kwargs)
 
+
+CAN_REDISPATCH: bool = hasattr(OpOverload, "redispatch")
+"""Whether an operator's own kernel can be run for a set of keys: since 2.4. Before, no operator is opened."""
 
 destroy_library: Callable[[Any], None] = methodcaller("_destroy")
 """Takes back the kernels of a ``torch.library.Library``."""

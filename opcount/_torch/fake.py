@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from torch import _subclasses as subclasses
@@ -10,13 +11,13 @@ from torch._subclasses.fake_tensor import (
     FakeTensor,
     FakeTensorConverter,
     FakeTensorMode,
-    unset_fake_temporarily,
 )
 
-from opcount._torch.lookup import need
+from opcount._torch.fake_slot import set_fake_mode, take_fake_mode
+from opcount._torch.lookup import find
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -32,11 +33,29 @@ __all__ = [
     "warn_of_data_pointer",
 ]
 
-FOREACH_TYPES: tuple[list[Any], ...] = (
-    need("utils._foreach_utils._foreach_supported_types"),
-    need("optim.optimizer._foreach_supported_types"),
-)
-"""Types of tensors that optimizers handle many at a time."""
 
-refuse_data_pointer: Callable[[Tensor], object] = need("_C._set_throw_on_mutable_data_ptr")  # since 2.4
-warn_of_data_pointer: Callable[[Tensor], object] = need("_C._set_warn_deprecated_on_mutable_data_ptr")  # since 2.4
+@contextmanager
+def unset_fake_temporarily() -> Iterator[None]:
+    """Deactivate this thread's fake tensor mode while the block runs."""
+    mode = take_fake_mode()
+    try:
+        yield
+    finally:
+        if mode is not None:
+            set_fake_mode(mode)
+
+
+FOREACH_TYPES: list[list[Any]] = [
+    types for of in ("utils._foreach_utils", "optim.optimizer") if (types := find(f"{of}._foreach_supported_types"))
+]
+"""Types of tensors that optimizers handle many at a time; 2.1 has one list of them."""
+
+
+def _leave(_tensor: Tensor) -> None:
+    """Leave the data pointer as it is, where PyTorch does."""
+
+
+refuse_data_pointer: Callable[[Tensor], object] = find("_C._set_throw_on_mutable_data_ptr", _leave)  # since 2.4
+warn_of_data_pointer: Callable[[Tensor], object] = find(
+    "_C._set_warn_deprecated_on_mutable_data_ptr", _leave
+)  # since 2.4

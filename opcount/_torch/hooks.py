@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from torch.nn.modules import module as _modules
 
-from opcount._torch.lookup import need
+from opcount._torch.lookup import find, need
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,26 +25,46 @@ __all__ = [
     "WITH_KWARGS",
     "any_global_hook",
     "ask_for_global_hooks",
+    "taking_kwargs",
 ]
 
 FORWARD_PRE_HOOKS: Hooks = need("nn.modules.module._global_forward_pre_hooks")
 FORWARD_HOOKS: Hooks = need("nn.modules.module._global_forward_hooks")
 ALWAYS_CALLED: dict[int, bool] = need("nn.modules.module._global_forward_hooks_always_called")
 """The keys of the forward hooks that are called after an exception, too."""
-WITH_KWARGS: dict[int, bool] = need("nn.modules.module._global_forward_hooks_with_kwargs")  # since 2.6
-"""The keys of the forward hooks that take keyword arguments."""
+_WITH_KWARGS: dict[int, bool] | None = find("nn.modules.module._global_forward_hooks_with_kwargs")
+WITH_KWARGS: dict[int, bool] = {} if _WITH_KWARGS is None else _WITH_KWARGS
+"""The keys of the forward hooks that take keyword arguments. Since 2.6; `taking_kwargs` stands in before."""
 BACKWARD_PRE_HOOKS: Hooks = need("nn.modules.module._global_backward_pre_hooks")
 BACKWARD_HOOKS: Hooks = need("nn.modules.module._global_backward_hooks")
 STEP_PRE_HOOKS: Hooks = need("optim.optimizer._global_optimizer_pre_hooks")
 STEP_POST_HOOKS: Hooks = need("optim.optimizer._global_optimizer_post_hooks")
 
 
-def any_global_hook() -> Callable[[], bool]:
-    """Return what dynamo asks whether modules have global hooks."""
-    question: Callable[[], bool] = _modules._has_any_global_hook
-    return question
+def taking_kwargs(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what PyTorch is to call for ``hook(module, args, kwargs, out)``, without ``out`` if the module raised.
+
+    Where no hook is given keyword arguments, they are read from the frame that calls it; ``out`` is None there for a
+    module that raised, too, whose exception that very frame handles.
+    """
+    if _WITH_KWARGS is not None:
+        return hook
+
+    def call(module: Any, args: Any, out: Any) -> Any:
+        caller = sys._getframe(1)
+        trace = sys.exc_info()[2] if out is None else None
+        outs = () if trace is not None and trace.tb_frame is caller else (out,)
+        return hook(module, args, caller.f_locals["kwargs"], *outs)
+
+    return call
 
 
-def ask_for_global_hooks(answer: Callable[[], bool]) -> None:
-    """Have dynamo ask another function."""
-    _modules._has_any_global_hook = answer
+def any_global_hook() -> Callable[[], bool] | None:
+    """Return what dynamo asks whether modules have global hooks; None before 2.8, where it asks nothing."""
+    return getattr(_modules, "_has_any_global_hook", None)
+
+
+def ask_for_global_hooks(answer: Callable[[], bool] | None) -> None:
+    """Have dynamo ask another function, if it asks one."""
+    if answer is not None and hasattr(_modules, "_has_any_global_hook"):
+        _modules._has_any_global_hook = answer

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-SUPPORTED = "2.13 to 2.15"
+SUPPORTED = "2.1 to 2.15"
 """The versions of PyTorch that opcount is tested with."""
 
 
@@ -32,6 +32,19 @@ def need(name: str) -> Any:
             f"opcount: expected torch.{name}, which PyTorch {torch.__version__} lacks. "
             f"Install a PyTorch from {SUPPORTED}, or a newer opcount."
         ) from None
+
+
+def find(name: str, otherwise: Any = None) -> Any:
+    """Return a private name of PyTorch, or what stands in where this version has none.
+
+    Example:
+        >>> find("_C._no_such_name", 1)
+        1
+    """
+    try:
+        return reduce(_inside, name.split("."), torch)
+    except AttributeError:
+        return otherwise
 
 
 def _inside(owner: Any, name: str) -> Any:

@@ -30,9 +30,9 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.flop_counter import flop_registry, register_flop_formula, shape_wrapper
 
 from opcount.compat.flop_formulas import CONVENTION, formulas_of
+from opcount.compat.flop_registry import flop_registry, register_flop_formula, shape_wrapper
 from opcount.cost import Cost
 from opcount.coverage import FREE, UNCOUNTED
 from opcount.errors import CounterStateError, UncountedOperatorWarning

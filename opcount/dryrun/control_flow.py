@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from opcount._torch.dispatch import DispatchKey, HigherOrderOperator
-from opcount._torch.fake import FakeTensorMode
+from opcount._torch.dispatch import DispatchKey
+from opcount._torch.fake import FakeTensorMode, unset_fake_temporarily
+from opcount._torch.higher_order import rule_of
+from opcount.dryrun.unknown import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from opcount._torch.dispatch import HigherOrderOperator
+
+
+_LOOPS = {"while_loop", "while_loop_stack_output"}
 
 
 def _branch(chosen: Any, yes: Callable[..., Any], no: Callable[..., Any], operands: Any = ()) -> Any:
@@ -18,17 +23,25 @@ def _branch(chosen: Any, yes: Callable[..., Any], no: Callable[..., Any], operan
     return (yes if chosen else no)(*operands)
 
 
-def _control_flow() -> dict[Any, Callable[..., Any]]:
-    operators = torch.ops.higher_order
-    loops = (operators.while_loop, operators.while_loop_stack_output)
-    return {operators.cond: _branch} | {loop: loop.py_kernels[DispatchKey.CompositeExplicitAutograd] for loop in loops}
+def run_higher_order(func: HigherOrderOperator, memo: Any, fake: Any, args: Any, kwargs: Any) -> Any:
+    """Run ``cond`` or ``while_loop`` by the values that a dry run knows, another operator by PyTorch's rule for fakes.
 
+    Args:
+        func: The operator.
+        memo: The dispatch mode of the dry run.
+        fake: Its fake tensor mode.
+        args: Of the call.
+        kwargs: Of the call.
 
-CONTROL_FLOW = _control_flow()
-"""Functions that run ``cond`` and ``while_loop`` by the values of real tensors."""
-
-
-def rule_of(func: Any) -> Callable[..., Any] | None:
-    """Return PyTorch's rule for a higher-order operator under `FakeTensorMode`, or None."""
-    is_higher_order = isinstance(func, HigherOrderOperator)
-    return func.python_key_table.get(FakeTensorMode) if is_higher_order else None
+    Returns:
+        `UNKNOWN` where there is no such rule.
+    """
+    if func.name() == "cond" or func.name() in _LOOPS:
+        with memo:
+            run = _branch if func.name() == "cond" else func.py_kernels[DispatchKey.CompositeExplicitAutograd]
+            return run(*args, **kwargs)
+    rule = rule_of(func, FakeTensorMode)
+    if rule is None:
+        return UNKNOWN
+    with unset_fake_temporarily():
+        return rule(fake, *args, **kwargs)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from opcount._torch.dispatch import FAKE_MODE, set_infra_mode, take_infra_mode
+from opcount._torch.dispatch import set_fake_mode, take_fake_mode
 from opcount._torch.fake import FakeTensorConverter, FakeTensorMode
 
 if TYPE_CHECKING:
@@ -70,11 +70,11 @@ _PLACES = _Places()
 
 def put_on_thread(mode: DryMode) -> None:
     """Activate a mode on this thread, without setting PyTorch's process-wide flags for dynamo."""
-    before = take_infra_mode(FAKE_MODE)
+    before = take_fake_mode()
     if not _PLACES.modes:
         _PLACES.modes.append(before)
     _PLACES.modes.append(mode)
-    set_infra_mode(mode)
+    set_fake_mode(mode)
 
 
 def take_off_thread(mode: DryMode) -> None:
@@ -82,11 +82,11 @@ def take_off_thread(mode: DryMode) -> None:
     modes = _PLACES.modes
     if mode not in modes:
         return
-    current = take_infra_mode(FAKE_MODE)
+    current = take_fake_mode()
     modes.remove(mode)
     left = modes[-1] if current is mode else current
     if left is not None:
-        set_infra_mode(left)
+        set_fake_mode(left)
     if len(modes) == 1:
         modes.clear()
 
@@ -94,11 +94,11 @@ def take_off_thread(mode: DryMode) -> None:
 @contextmanager
 def outside(mode: DryMode) -> Iterator[None]:
     """Run operators with a mode deactivated on this thread."""
-    current = take_infra_mode(FAKE_MODE)
+    current = take_fake_mode()
     try:
         if current is not None and current is not mode:
-            set_infra_mode(current)
+            set_fake_mode(current)
         yield
     finally:
         if current is mode:
-            set_infra_mode(mode)
+            set_fake_mode(mode)

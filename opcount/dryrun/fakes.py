@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from opcount._torch.dispatch import FAKE_MODE, dispatch_disabled, infra_mode
+from opcount._torch.dispatch import dispatch_disabled
 from opcount._torch.fake import FakeTensor, refuse_data_pointer, warn_of_data_pointer
 from opcount._torch.tensors import is_zero_tensor, make_subclass
 from opcount.dryrun.fake_mode import DryMode
@@ -16,7 +16,6 @@ from opcount.dryrun.tensors import DryTensor, DryZeros, stands_for_data
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from opcount._torch.fake import FakeTensorMode
 
 CPU = torch.device("cpu")
 
@@ -115,8 +114,3 @@ def can_be_faked(tensor: Tensor) -> bool:
     if not stands_for_data(type(tensor)) or tensor.layout is not torch.strided or tensor.is_nested:
         return False
     return not (tensor.is_quantized or tensor.is_conj() or tensor.is_neg())
-
-
-def active_mode() -> FakeTensorMode | None:
-    """Return the fake tensor mode that is active on this thread."""
-    return infra_mode(FAKE_MODE)  # type: ignore[no-any-return]

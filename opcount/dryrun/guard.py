@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, UntypedStorage, nn
 from torch.nn.parameter import is_lazy
 
+from opcount._torch.dispatch import fake_mode
 from opcount._torch.fake import FakeTensor
 from opcount._torch.functorch import is_wrapped
-from opcount.dryrun.fakes import CPU, PLAIN, active_mode
+from opcount.dryrun.fakes import CPU, PLAIN
 from opcount.dryrun.tensors import DryTensor
 from opcount.dryrun.values import for_real
 
@@ -151,7 +152,7 @@ def was_made(modules: dict[int, weakref.ref[nn.Module]], module: nn.Module) -> b
 
 def active_guard() -> Guard | None:
     """Return the guard of this thread's dry run."""
-    return getattr(active_mode(), "guard", None)
+    return getattr(fake_mode(), "guard", None)
 
 
 def ask_before(ask: Callable[..., object]) -> Callable[[Any], Any]:

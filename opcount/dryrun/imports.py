@@ -8,15 +8,16 @@ from functools import partial
 from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from opcount._torch.dispatch import disabled_modes
+from opcount._torch.stand_ins import default_device
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
+
+    import torch
 
 
 @contextmanager
@@ -25,7 +26,7 @@ def imports_undisturbed() -> Iterator[None]:
 
     A module outlives the block, and so would a fake constant, or one on the meta device.
     """
-    finder = _Finder(getattr(torch, "get_default_device", lambda: torch.device("cpu"))())  # PyTorch 2.3
+    finder = _Finder(default_device())
     with disabled_modes():
         pass  # it imports what it needs when it is first called, which is to be before it is called for an import
     with Undo() as undo:

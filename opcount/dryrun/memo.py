@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from opcount._torch.dispatch import METHODS, below_autograd, dispatch_disabled
-from opcount._torch.fake import FakeTensor, unset_fake_temporarily
-from opcount.dryrun.control_flow import CONTROL_FLOW, rule_of
+from opcount._torch.dispatch import METHODS, HigherOrderOperator, below_autograd, dispatch_disabled
+from opcount._torch.fake import FakeTensor
+from opcount.dryrun.control_flow import run_higher_order
 from opcount.dryrun.expected_results import as_factorized, as_finite
 from opcount.dryrun.fake_mode import outside
 from opcount.dryrun.fakes import CPU, PLAIN, can_be_faked
@@ -218,14 +218,10 @@ class Memo(TransparentMode):
             return self._ask_plain(func, args, kwargs) if out is UNKNOWN else out
 
     def _ask_plain(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        control_flow = CONTROL_FLOW.get(func)
-        if control_flow is not None:
-            with self:
-                return control_flow(*args, **kwargs)
-        rule = rule_of(func)
-        if rule is not None:
-            with unset_fake_temporarily():
-                return rule(self._fakes.mode, *args, **kwargs)
+        if isinstance(func, HigherOrderOperator):
+            out = run_higher_order(func, self, self._fakes.mode, args, kwargs)
+            if out is not UNKNOWN:
+                return out
         facts = _FACTS[id(func)]
         self._fakes.dry((args, *kwargs.values()))
         self._note_leaves((*args, *kwargs.values()))

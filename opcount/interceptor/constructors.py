@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from opcount._torch.dispatch import FAKE_MODE, infra_mode, mode_count
+from opcount._torch.dispatch import fake_mode, mode_count
 from opcount.interceptor.stack import interceptors, without
 
 _construct = torch.Tensor.__new__
@@ -22,13 +22,9 @@ def _new(cls: type, /, *args: Any, **kwargs: Any) -> Any:
     if cls is torch.Tensor or not mode_count():
         return _construct(cls, *args, **kwargs)
     with without(interceptors()):
-        if _makes_fakes():
+        if fake_mode() is not None:
             return _construct(torch.Tensor, *args, **kwargs).as_subclass(cls)
         return _construct(cls, *args, **kwargs)
-
-
-def _makes_fakes() -> bool:
-    return infra_mode(FAKE_MODE) is not None
 
 
 class _Constructor:

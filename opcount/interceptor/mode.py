@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opcount._torch.autograd import graph_task
-from opcount._torch.dispatch import FAKE_MODE, infra_mode, mode_at, mode_count, pop_mode, push_mode
+from opcount._torch.dispatch import fake_mode, mode_at, mode_count, pop_mode, push_mode
 from opcount.errors import CounterStateError
 from opcount.interceptor.calls import is_fake, takes, tensors
 from opcount.interceptor.composites import see_composites
@@ -284,10 +284,6 @@ class Interceptor(TransparentMode):
         return self.again(till), till.pay
 
 
-def _fake_mode() -> Any:
-    return infra_mode(FAKE_MODE)
-
-
 def _any_meta(args: tuple[Any, ...]) -> bool:
     return any(tensor.is_meta for tensor in tensors(args))
 
@@ -304,7 +300,7 @@ class _InSubclass(Interceptor):
     def __init__(self, *state: Any) -> None:
         super().__init__(*state)
         self._is_first = True
-        self._fake_mode = _fake_mode()
+        self._fake_mode = fake_mode()
         self._on_meta = False
 
     def __torch_dispatch__(
@@ -314,7 +310,7 @@ class _InSubclass(Interceptor):
             self._is_first = False
             self._on_meta = _any_meta(args)
             return NotImplemented
-        if _fake_mode() not in (None, self._fake_mode) or (not self._on_meta and _any_meta(args)):
+        if fake_mode() not in (None, self._fake_mode) or (not self._on_meta and _any_meta(args)):
             return func(*args, **(kwargs or {}))
         return super().__torch_dispatch__(func, types, args, kwargs)
 

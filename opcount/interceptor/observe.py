@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opcount._torch import higher_order
 from opcount.interceptor import constructors, fast_paths, functions, surroundings
 from opcount.interceptor.patches import Patches
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from opcount.undo import Undo
 
 PATCHES = Patches(
-    {**functions.PATCHED, **constructors.PATCHED}, around={**surroundings.PATCHED_AROUND, **fast_paths.PATCHED_AROUND}
+    {**functions.PATCHED, **constructors.PATCHED},
+    around={**surroundings.PATCHED_AROUND, **fast_paths.PATCHED_AROUND, **higher_order.PATCHED_AROUND},
 )
 """Attributes of PyTorch that are replaced while any counter is entered."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from opcount._torch.dispatch import (
     BELOW_MODES,
+    CAN_REDISPATCH,
     DispatchKey,
     DispatchKeySet,
     below_autograd,
@@ -51,7 +52,7 @@ _COMPOSITE_NESTED = DispatchKey.CompositeImplicitAutogradNestedTensor
 _AUTOCASTS = [key for name, key in DispatchKey.__members__.items() if name.startswith("Autocast")]
 _NO_KEYS = DispatchKeySet(DispatchKey.Undefined)
 _AUTOGRAD = _autograd_keys()
-_NESTED_AUTOGRAD = (DispatchKey.Autograd, DispatchKey.AutogradNestedTensor)
+_NESTED_AUTOGRAD = ("Autograd", "AutogradNestedTensor")
 _AUTOGRAD_AND_VIEWS = _AUTOGRAD.add(DispatchKey.ADInplaceOrView)
 _NOTHING = nullcontext()
 
@@ -96,7 +97,7 @@ class Composite:
         key = _keys(args, kwargs).highestPriorityTypeId()
         if key not in self._kernels:
             self._kernels[key] = self._kernel_for(key)
-            if key.name.startswith("NestedTensor") and any(_has_kernel(func, k) for k in _NESTED_AUTOGRAD):
+            if key.name.startswith("NestedTensor") and any(has_kernel(func.name(), name) for name in _NESTED_AUTOGRAD):
                 self._differentiated.add(key)
         kernel = self._kernels[key]
         if kernel is None or not all(map(_is_transparent, map(type, modes_below()))):
@@ -145,7 +146,7 @@ def open_up(mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: di
     is only a shape function.
     """
     keys = _keys(args, kwargs)
-    if not _can_be_opened(func, keys, args, kwargs):
+    if not (CAN_REDISPATCH and _can_be_opened(func, keys, args, kwargs)):
         out = func(*args, **kwargs)
         mode.charge(plan, out, args, kwargs)
         return out
@@ -175,8 +176,9 @@ def run_unseen(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
     keys = _keys(args, kwargs)
     if not _can_be_opened(func, keys, args, kwargs):
         return func(*args, **kwargs), []
+    run = partial(func.redispatch, keys) if CAN_REDISPATCH else func  # with the keys above it off, it comes to the same
     with before_modes(), switched_off(func, _passed(func)), dispatch_disabled():
-        return func.redispatch(keys, *args, **kwargs), modes_below()
+        return run(*args, **kwargs), modes_below()
 
 
 def charge_as_steps(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opcount._torch.autograd import saved_tensor_hooks_disabled
-from opcount._torch.dispatch import aten, below_autograd, functions_disabled, schema_of
+from opcount._torch.dispatch import CPU_ATTENTION, FLASH_ATTENTION, aten, below_autograd, functions_disabled, schema_of
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.mode import Interceptor
 from opcount.interceptor.planner import Planner
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from opcount.interceptor.plan import Plan
 
 _ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
-_CPU_ATTENTION = aten("_scaled_dot_product_flash_attention_for_cpu.default")
 
 _LAYER_NORM = torch.ops.aten.native_layer_norm.default
 
@@ -109,8 +108,12 @@ class Recorder(Interceptor):
         self, types: Any, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
         is_causal: bool = False, **options: Any,  # noqa: FBT001, FBT002  (PyTorch's own)
     ) -> Any:  # fmt: skip
-        named = {"attn_mask": attn_mask, "scale": options.get("scale")}
-        return super().__torch_dispatch__(_CPU_ATTENTION, types, (q, k, v, dropout_p, is_causal), named)[0]
+        args, named = (q, k, v, dropout_p, is_causal), {"attn_mask": attn_mask, "scale": options.get("scale")}
+        if CPU_ATTENTION is not None:
+            return super().__torch_dispatch__(CPU_ATTENTION, types, args, named)[0]
+        if attn_mask is None:
+            return super().__torch_dispatch__(FLASH_ATTENTION, types, args, {"scale": named["scale"]})[0]
+        return super().__torch_dispatch__(_ATTENTION, types, (q, k, v, attn_mask, *args[3:]), options)
 
     def inside(self, name: str) -> AbstractContextManager[None]:
         """Charge a submodule while the block runs."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack, contextmanager
-from functools import cache, partial
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from opcount._torch.dispatch import TorchDispatchMode, higher_order_utils
-from opcount._torch.slow import dynamo, set_stance, stance_of
-from opcount.interceptor.stack import dry_runs
+from opcount._torch.slow import dynamo, eager_stance, end_stance, load_dynamo, set_stance, stance_of
+from opcount._torch.stand_ins import fast_path_enabled, set_fast_path_enabled
+from opcount.interceptor.stack import dry_runs, unwatched
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class _Eagerness:
     """Runs compiled functions eagerly in the whole process.
 
     Under a dispatch mode dynamo skips a frame that it meets for the first time, for good: the stance keeps it
-    from looking. It is set only where dynamo is loaded already, for loading it takes longer than most counts.
+    from looking. It is set only where dynamo is loaded, for loading it takes longer than most counts.
 
     Higher-order operators (``torch.cond``, ``scan``) that a program calls outside of a compiled function compile
     themselves: dynamo makes the tensors that a body closes over its arguments, without which they get no gradients.
@@ -47,12 +48,17 @@ class _Eagerness:
     def enter(self, user: object) -> None:
         with self._lock:
             self._users.add(user)
+            self.set()
+
+    def set(self) -> None:
+        """Set the stance, if there are users and dynamo is loaded."""
+        with self._lock:
             eval_frame = dynamo()
-            if eval_frame is None:
+            if eval_frame is None or not self._users:
                 return
             before = stance_of(eval_frame)
             if not any(before is ours for ours, _ in self._set):
-                ours = _eager_but_operators(before)
+                ours = eager_stance(before, _operator_compiles)
                 self._set.append((ours, before))
                 set_stance(eval_frame, ours)
 
@@ -65,30 +71,29 @@ class _Eagerness:
                 eval_frame = dynamo()
                 if stance_of(eval_frame) is ours:
                     set_stance(eval_frame, before)
-                ours.__class__ = type(before)
-                vars(ours).update(vars(before))  # a context manager of the program may bring it back
+                end_stance(ours, before)
                 self._set.pop()
 
 
-def _eager_but_operators(before: Any) -> Any:
-    """Return a stance that is eager, and another one inside of a higher-order operator that compiles itself."""
-    kind: Any = type(before)
-    ours: Any = object.__new__(_eager_kind(kind))
-    vars(ours).update(vars(before))
-    return ours
-
-
-@cache
-def _eager_kind(kind: Any) -> Any:
-    """Make a class once: each one would be work for the collector."""
-
-    def stance(ours: Any) -> str:
-        return str(vars(ours)["stance"]) if _OPERATOR.compiles else "force_eager"
-
-    return type(kind.__name__, (kind,), {"stance": property(stance)})
+def _operator_compiles() -> bool:
+    return _OPERATOR.compiles
 
 
 _EAGERNESS = _Eagerness()
+
+
+def _compile(original: Any) -> Any:
+    """Patch what first loads dynamo: a function that it met under a mode would never be compiled."""
+
+    @wraps(original)
+    def compile_(*args: Any, **kwargs: Any) -> Any:
+        with unwatched():  # it runs operators in some versions
+            load_dynamo()
+        _EAGERNESS.set()
+        return original(*args, **kwargs)
+
+    return compile_
+
 
 _COMPILING = "_set_compilation_env"
 
@@ -117,7 +122,10 @@ def _compiling(original: Any) -> Any:
 _CAN_COMPILE = hasattr(TorchDispatchMode, "ignore_compile_internals") and hasattr(higher_order_utils, _COMPILING)
 """True if dynamo compiles under a mode, and does not skip for good what it meets there."""
 
-PATCHED_AROUND: dict[tuple[Any, str], Any] = {(higher_order_utils, _COMPILING): _compiling} if _CAN_COMPILE else {}
+PATCHED_AROUND: dict[tuple[Any, str], Any] = {
+    (torch, "compile"): _compile,
+    **({(higher_order_utils, _COMPILING): _compiling} if _CAN_COMPILE else {}),
+}
 """Wrappers by module and function, in place while compiled functions run eagerly and operators compile themselves."""
 
 
@@ -135,12 +143,12 @@ _NO_FAST_PATH: Any = 0
 def fused_attention_disabled() -> Iterator[None]:
     """Keep PyTorch from its attention and encoder fast paths, in which one operator stands for many modules."""
     with Undo() as undo:
-        undo.add(partial(_allow_fast_path, torch.backends.mha.get_fastpath_enabled()))
-        torch.backends.mha.set_fastpath_enabled(_NO_FAST_PATH)
+        undo.add(partial(_allow_fast_path, fast_path_enabled()))
+        set_fast_path_enabled(_NO_FAST_PATH)
         yield
 
 
 def _allow_fast_path(before: Any) -> None:
     """Restore the setting, unless the program has made another since."""
-    if type(torch.backends.mha.get_fastpath_enabled()) is not bool:
-        torch.backends.mha.set_fastpath_enabled(before)
+    if type(fast_path_enabled()) is not bool:
+        set_fast_path_enabled(before)

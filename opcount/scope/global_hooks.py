@@ -16,6 +16,7 @@ from opcount._torch.hooks import (
     WITH_KWARGS,
     any_global_hook,
     ask_for_global_hooks,
+    taking_kwargs,
 )
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def after_module(hook: Hook) -> None:
     """Register ``hook(module, args, kwargs, out)`` after every call of a module, without ``out`` if that raised."""
     key = _key_of(hook)
     ALWAYS_CALLED[key] = WITH_KWARGS[key] = True
-    FORWARD_HOOKS[key] = hook
+    FORWARD_HOOKS[key] = taking_kwargs(hook)
     ask_for_global_hooks(has_hook_of_others)
 
 

@@ -66,6 +66,28 @@ def test_dynamo_does_not_warn_of_our_hooks(graphs):
     assert warnings.filters == filters
 
 
+_COMPILED_FIRST_INSIDE = """
+import torch
+from opcount import OpCounter
+model = torch.nn.Sequential(torch.nn.Linear(2, 3, bias=False))
+graphs = []
+def backend(graph, inputs):
+    graphs.append(graph)
+    return graph.forward
+with OpCounter(model) as c:
+    f = torch.compile(model, backend=backend)
+    f(torch.ones(5, 2))
+assert c.by_module()["0"].macs == c.macs == 30, c
+assert not graphs
+f(torch.ones(5, 2))
+assert len(graphs) == 1, graphs
+"""
+
+
+def test_a_model_compiled_inside_by_the_first_use_of_dynamo_is_counted_by_module_and_compiles_afterwards():
+    subprocess.run([sys.executable, "-c", _COMPILED_FIRST_INSIDE], check=True, capture_output=True, text=True)
+
+
 _DYNAMO_FIRST_INSIDE = """
 import sys, torch
 from opcount import OpCounter

@@ -1,0 +1,66 @@
+"""Public functions that not every version has, each with what stands in."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from opcount._torch.lookup import find
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "autocast_dtype",
+    "default_device",
+    "fast_path_enabled",
+    "is_autocast_enabled",
+    "set_fast_path_enabled",
+]
+
+default_device: Callable[[], torch.device] = getattr(
+    torch, "get_default_device", lambda: torch.empty(0).device
+)  # since 2.3
+
+_OF_DEVICES = hasattr(torch, "get_autocast_dtype")  # since 2.4
+
+
+def is_autocast_enabled(device: str) -> bool:
+    """Return whether autocast is on for a type of device."""
+    if _OF_DEVICES:
+        return torch.is_autocast_enabled(device)
+    return torch.is_autocast_cpu_enabled() if device == "cpu" else torch.is_autocast_enabled()
+
+
+def autocast_dtype(device: str) -> torch.dtype:
+    """Return the dtype of autocast for a type of device."""
+    if _OF_DEVICES:
+        return torch.get_autocast_dtype(device)
+    return torch.get_autocast_cpu_dtype() if device == "cpu" else torch.get_autocast_gpu_dtype()
+
+
+class _FastPath:
+    """The switch of the fast paths of attention before 2.3: these ask whether an operand overrides functions."""
+
+    def __init__(self) -> None:
+        self.enabled: Any = True
+        self._original = torch.overrides.has_torch_function
+
+    def get(self) -> Any:
+        return self.enabled
+
+    def set(self, enabled: Any) -> None:
+        self.enabled = enabled
+        torch.overrides.has_torch_function = self._original if enabled else self._overrides  # type: ignore[assignment]
+
+    def _overrides(self, operands: Any) -> bool:
+        asking = sys._getframe(1).f_globals["__name__"]
+        return asking in {"torch.nn.modules.activation", "torch.nn.modules.transformer"} or self._original(operands)
+
+
+_SWITCH = _FastPath()
+fast_path_enabled: Callable[[], Any] = find("backends.mha.get_fastpath_enabled", _SWITCH.get)  # since 2.3
+"""Returns whether attention and encoders may take their fast paths."""
+set_fast_path_enabled: Callable[[Any], None] = find("backends.mha.set_fastpath_enabled", _SWITCH.set)
