@@ -41,7 +41,7 @@ def autocast_dtype(device: str) -> torch.dtype:
     return torch.get_autocast_cpu_dtype() if device == "cpu" else torch.get_autocast_gpu_dtype()
 
 
-class _FastPath:
+class _FastPathSwitch:
     """The switch of the fast paths of attention before 2.3: these ask whether an operand overrides functions."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class _FastPath:
         return asking in {"torch.nn.modules.activation", "torch.nn.modules.transformer"} or self._original(operands)
 
 
-_SWITCH = _FastPath()
+_SWITCH = _FastPathSwitch()
 fast_path_enabled: Callable[[], Any] = find("backends.mha.get_fastpath_enabled", _SWITCH.get)  # since 2.3
 """Returns whether attention and encoders may take their fast paths."""
 set_fast_path_enabled: Callable[[Any], None] = find("backends.mha.set_fastpath_enabled", _SWITCH.set)
