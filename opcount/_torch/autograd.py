@@ -82,7 +82,7 @@ def set_engine(engine: Any) -> None:
 
 
 _DISABLES_SET_HOOKS: bool = "fail_if_non_empty" in (_HOOKS._saved_tensors_hooks_disable.__doc__ or "")
-"""Whether hooks can be disabled that are set already: since 2.8. Before, others are set that change nothing."""
+"""Flag: hooks can be disabled that are set already. Since 2.8. Before, others are set that change nothing."""
 
 
 def _same(tensor: Any) -> Any:

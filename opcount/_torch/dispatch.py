@@ -117,7 +117,7 @@ schema_of: Callable[[Any], Any] = attrgetter("_schema")
 
 
 CPU_ATTENTION: OpOverload | None = find("ops.aten._scaled_dot_product_flash_attention_for_cpu.default")
-"""What attention runs on a CPU: since 2.2. Before, `FLASH_ATTENTION` without a mask, single products with one."""
+"""Operator that attention runs on a CPU: since 2.2. Before, `FLASH_ATTENTION` without a mask, single products with one."""
 FLASH_ATTENTION: OpOverload = need("ops.aten._scaled_dot_product_flash_attention.default")
 
 
@@ -133,7 +133,7 @@ def run_kernel(func: OpOverload, key: DispatchKey, args: tuple[Any, ...], kwargs
 
 
 CAN_REDISPATCH: bool = hasattr(OpOverload, "redispatch")
-"""Whether an operator's own kernel can be run for a set of keys: since 2.4. Before, no operator is opened."""
+"""Flag: an operator's own kernel can be run for a set of keys. Since 2.4; before, no operator is opened."""
 
 destroy_library: Callable[[Any], None] = methodcaller("_destroy")
 """Takes back the kernels of a ``torch.library.Library``."""
