@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from numbers import Number
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from opcount.compat.handles import Handle
+    from opcount.dryrun import Disposable
     from opcount.interceptor import Call
     from opcount.scope import Scopes
 
@@ -272,7 +273,8 @@ class JitModelAnalysis:
         named = {name for analysis in analyses for name in (*analysis._op_handles, *analysis._ignored_ops)}
         functions = {name.removeprefix(FUNCTION) for name in named if name.startswith(FUNCTION)}
         dry = runs_dry(self._model, self._dry_run)
-        ran = skeleton_of(self._model) if dry else self._model
+        skeleton = skeleton_of(self._model) if dry else None
+        ran = self._model if skeleton is None else skeleton.model
         tallies = [Tally() for _ in analyses]
 
         def add(call: Call) -> None:
@@ -280,16 +282,18 @@ class JitModelAnalysis:
             for analysis, tally in zip(analyses, tallies, strict=True):
                 analysis._add(tally.at(call.stack), kind, call)
 
+        asked = {kind for analysis in analyses for kind in (*analysis._op_handles, *analysis._priced_by_arguments)}
+
         def asks(operator: str) -> bool:
-            return with_autograd or any(trace_name_of(operator) in analysis._asks for analysis in analyses)
+            return with_autograd or trace_name_of(operator) in asked
 
         with ExitStack() as undo:
             undo.enter_context(left_alone(self._model, *args, *kwargs.values(), dry=dry))
             undo.enter_context(fused_attention_disabled())
             if self._warn_trace == "none":
                 undo.enter_context(hidden_warnings())
-            telling = partial(whole_calls, ran, add, TRACED_IN_PARTS, functions, one_by_one=asks)
-            undo.enter_context(_telling(partial(telling, with_autograd=with_autograd), ran, dry=dry))
+            whole = partial(whole_calls, ran, add, TRACED_IN_PARTS, functions, with_autograd=with_autograd)
+            undo.enter_context(_telling(partial(whole, one_by_one=asks), skeleton))
             ran(*args, **kwargs)
             layout = Layout(reported(self._model, ran))
         for tally in tallies:
@@ -310,11 +314,6 @@ class JitModelAnalysis:
                 entry.unsupported[kind] = entry.unsupported.get(kind, 0) + call.calls
             if not call.priced:
                 entry.uncounted[call.operator] = entry.uncounted.get(call.operator, 0) + call.calls
-
-    @property
-    def _asks(self) -> Collection[str]:
-        """The operators whose calls are looked at one by one: by handles, or for a price that depends on arguments."""
-        return {*self._op_handles, *self._priced_by_arguments}
 
     def _is_explained(self, kind: str) -> bool:
         return kind in COSTS_NOTHING or (self._has_prices and kind in self._prices)
@@ -339,14 +338,14 @@ class JitModelAnalysis:
 
 
 @contextmanager
-def _telling(whole: Callable[..., AbstractContextManager[Scopes]], model: nn.Module, *, dry: bool) -> Iterator[None]:
-    """Tell of every operator while the block runs, without computing if that is asked for."""
-    if not dry:
+def _telling(whole: Callable[..., AbstractContextManager[Scopes]], skeleton: Disposable | None) -> Iterator[None]:
+    """Tell of every operator while the block runs, without computing where a skeleton runs."""
+    if skeleton is None:
         with whole():
             yield
         return
     scopes: list[Scopes] = []
-    with without_computing(model, lambda: scopes[0].running_path() if scopes else None) as run, Undo() as undo:
+    with without_computing(skeleton, lambda: scopes[0].running_path() if scopes else None) as run, Undo() as undo:
         scopes.append(undo.enter(whole(dry_run=run.memo)))
         run.follow(undo)
         yield

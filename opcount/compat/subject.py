@@ -15,7 +15,7 @@ from opcount.structure import walk
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from opcount.dryrun import DryRun
+    from opcount.dryrun import Disposable, DryRun
 
 
 _NEVER_CALLED = (nn.ModuleList.forward, nn.ModuleDict.forward, nn.Module.forward, nn.Identity.forward)
@@ -36,15 +36,15 @@ def runs_dry(model: nn.Module, dry_run: bool | None) -> bool:  # noqa: FBT001  (
     return any(parameter.is_meta for parameter in model.parameters()) if dry_run is None else dry_run
 
 
-def skeleton_of(model: nn.Module) -> nn.Module:
-    """Return a copy of the model without its data.
+def skeleton_of(model: nn.Module) -> Disposable:
+    """Return a copy of the model without its data, to run dry once.
 
     Raises:
         DryRunError: A part of the model has none.
     """
-    from opcount.dryrun import skeleton  # noqa: PLC0415  (fake tensors take a second to import)
+    from opcount.dryrun import disposable_skeleton  # noqa: PLC0415  (fake tensors take a second to import)
 
-    return skeleton(model)
+    return disposable_skeleton(model)
 
 
 def reported(model: nn.Module, ran: nn.Module) -> nn.Module:
@@ -58,7 +58,7 @@ def reported(model: nn.Module, ran: nn.Module) -> nn.Module:
         [name for name, _ in listed(model)] != [name for name, _ in listed(ran)]
         for listed in (walk, nn.Module.named_parameters)
     )
-    return skeleton_of(ran) if grown else model
+    return skeleton_of(ran).model if grown else model
 
 
 @contextmanager
@@ -69,11 +69,11 @@ def left_alone(model: nn.Module, *tensors: object, dry: bool) -> Iterator[None]:
 
 
 @contextmanager
-def without_computing(model: nn.Module, where: Callable[[], str | None]) -> Iterator[DryRun]:
+def without_computing(skeleton: Disposable, where: Callable[[], str | None]) -> Iterator[DryRun]:
     """Run a skeleton dry.
 
     Args:
-        model: The skeleton.
+        skeleton: Used for nothing else afterwards.
         where: Returns the path of the running module, for errors.
 
     Raises:
@@ -81,5 +81,5 @@ def without_computing(model: nn.Module, where: Callable[[], str | None]) -> Iter
     """
     from opcount.dryrun import dry_run  # noqa: PLC0415  (fake tensors take a second to import)
 
-    with dry_run(model, where) as dry:
+    with dry_run(skeleton, where) as dry:
         yield dry

@@ -34,7 +34,7 @@ from opcount.dryrun.one_hot import scattered_one_hot
 from opcount.dryrun.optimizers import paired_optimizers
 from opcount.dryrun.padding import guard_padding
 from opcount.dryrun.refusals import Refusals
-from opcount.dryrun.skeleton import skeleton
+from opcount.dryrun.skeleton import Disposable, disposable_skeleton, skeleton
 from opcount.dryrun.snapshot import Snapshot
 from opcount.dryrun.swapped_tensors import own_tensors, put_back_certain
 from opcount.dryrun.tensors import DryTensor
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["DryRun", "Lasting", "dry_run", "skeleton"]
+__all__ = ["Disposable", "DryRun", "Lasting", "disposable_skeleton", "dry_run", "skeleton"]
 
 
 class DryRun(NamedTuple):
@@ -72,7 +72,9 @@ class DryRun(NamedTuple):
 
 
 @contextmanager
-def dry_run(model: nn.Module | None = None, where: Callable[[], str | None] = lambda: None) -> Iterator[DryRun]:
+def dry_run(
+    model: nn.Module | Disposable | None = None, where: Callable[[], str | None] = lambda: None
+) -> Iterator[DryRun]:
     """Compute nothing inside the block: every operator answers with shapes alone.
 
     A small tensor keeps its value for as long as nothing unknown is written to it: a flag in a buffer, or sizes that
@@ -81,8 +83,8 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str | None] = la
     have shapes and no values.
 
     Args:
-        model: What is put back; so are other modules from their first call on. Tensors on the ``meta`` device count
-            as being on the CPU.
+        model: What is put back, unless it is disposable; so are other modules from their first call on. Tensors on the
+            ``meta`` device count as being on the CPU.
         where: Tells the path of the running module, for errors.
 
     Yields:
@@ -93,7 +95,7 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str | None] = la
             on fake tensors; on leaving the block, if the program caught that error; or something could not be put
             back.
     """
-    fakes, refusals = Fakes(), Refusals(where)
+    fakes, refusals = model.fakes if isinstance(model, Disposable) else Fakes(), Refusals(where)
     computing = Computing(fakes, refusals)
     namespaces = Namespaces(fakes.mode)
     twins, snapshot = Twins(fakes, computing.borrow), Snapshot(namespaces)
@@ -103,7 +105,9 @@ def dry_run(model: nn.Module | None = None, where: Callable[[], str | None] = la
         restore.add(partial(_restore, snapshot, leaves, namespaces))
         guard = partial(guard_padding, known=computing.known, refusals=refusals)
         enter = _Entering(twins, leaves, snapshot, guard, RLock(), {}, {}, partial(_is_of, fakes.mode))
-        if model is not None:
+        if isinstance(model, Disposable):
+            enter.disposable(model)
+        elif model is not None:
             enter.modules(model.modules(), hold=True)
         for supported in FOREACH_TYPES:
             restore.enter(_supporting(supported))
@@ -196,6 +200,18 @@ class _Entering(NamedTuple):
                             self._look_at_tensors(module)
                         self.twins.enter(module, held, self.leaves)
                     self.guard(new)
+
+    def disposable(self, skeleton: Disposable) -> None:
+        """Enter a skeleton, whose tensors are of this dry run already."""
+        modules = list(skeleton.model.modules())
+        if not skeleton.is_plain:
+            self.modules(modules, hold=True)
+            return
+        with for_real():
+            self.snapshot.pass_over(modules, skeleton.shared)
+            for fake, value in skeleton.values:
+                self.twins.keep(fake, value)
+            self.guard(modules)
 
     def _look_at_tensors(self, module: nn.Module) -> None:
         """Know a module from before in which the program has put tensors of the dry run already."""

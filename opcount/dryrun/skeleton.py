@@ -7,7 +7,7 @@ import functools
 import types
 import weakref
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ _SHARED = (
 """Types of objects that a copy shares with the original: nothing in them changes, or nothing in them can be copied."""
 
 _SHARED_KINDS = frozenset(_SHARED)
+_CONTAINERS = {dict, OrderedDict, list, set}
 
 
 def skeleton(model: Model) -> Model:
@@ -55,15 +56,57 @@ def skeleton(model: Model) -> Model:
     return copied
 
 
-class _Copier(TorchFunctionMode):
-    """Copies objects; it sees the tensors that classes with a way of their own to be copied ask to be copied."""
+class Disposable(NamedTuple):
+    """A skeleton for one dry run, which takes its fake tensors for its own and leaves it as it happens to end.
 
-    def __init__(self, fakes: Fakes) -> None:
+    Attributes:
+        model: The skeleton.
+        fakes: The factory of its tensors.
+        shared: What it shares with the model, or may share: in that a dry run is to put everything back.
+        values: Its tensors that stand for small ones, and these.
+        is_plain: Whether all of its tensors are of that factory.
+    """
+
+    model: nn.Module
+    fakes: Fakes
+    shared: list[Any]
+    values: list[tuple[Tensor, Tensor]]
+    is_plain: bool
+
+
+def disposable_skeleton(model: nn.Module) -> Disposable:
+    """Return a skeleton of a model for one dry run; see `skeleton`."""
+    fakes = Fakes()
+    copier = _Copier(fakes, borrows=True)
+    copied: nn.Module = copier.copy(model)
+    if not copier.is_plain:
+        return Disposable(skeleton(model), Fakes(), [], [], is_plain=False)
+    return Disposable(copied, fakes, copier.shared, copier.values, is_plain=True)
+
+
+class _Copier(TorchFunctionMode):
+    """Copies objects; it sees the tensors that classes with a way of their own to be copied ask to be copied.
+
+    Args:
+        fakes: Makes tensors.
+        borrows: Whether the values of small tensors are those of the originals, and not copies.
+
+    Attributes:
+        shared: What is not copied, or copied by a class in its own way.
+        values: Fake tensors, and the small ones that they stand for.
+        is_plain: Whether all tensors became fake, and none of them was copied by a class in its own way.
+    """
+
+    def __init__(self, fakes: Fakes, *, borrows: bool = False) -> None:
         super().__init__()
         self._fakes = fakes
+        self._borrows = borrows
         self._memo: dict[int, Any] = {}
         self._originals: list[Any] = []
         self._ways: dict[type, Callable[[_Copier, Any], Any]] = {}
+        self.shared: list[Any] = []
+        self.values: list[tuple[Tensor, Tensor]] = []
+        self.is_plain = True
 
     def copy(self, value: Any) -> Any:
         """Return the copy of an object, the same one each time."""
@@ -77,7 +120,7 @@ class _Copier(TorchFunctionMode):
         if way is None:
             way = self._ways[kind] = _way_of(kind)
         if way is _share:
-            return value
+            return self.share(value)
         self._originals.append(value)  # its id must not be another's
         return self.note(value, way(self, value))
 
@@ -85,32 +128,49 @@ class _Copier(TorchFunctionMode):
         """Remember the copy of an object, which it may have a part in."""
         return self._memo.setdefault(id(value), copied)
 
+    def share(self, value: Any) -> Any:
+        """Return an object, or a copy in which there may be something of it, and remember that."""
+        self.shared.append(value)
+        return value
+
+    def empty(self, container: Any) -> Any:
+        """Return the copy of an empty container of Python's that an original holds, the same one each time."""
+        known = self._memo.get(id(container))
+        if known is None:
+            known = self._memo[id(container)] = type(container)()
+        return known
+
     def tensor(self, tensor: Tensor) -> Tensor:
         """Return a fake tensor in the place of a real one."""
-        if is_lazy(tensor):
-            return copy.deepcopy(tensor)
-        if not is_plain(tensor):
-            return tensor
+        if is_lazy(tensor) or not is_plain(tensor):
+            self.is_plain = False
+            return copy.deepcopy(tensor) if is_lazy(tensor) else tensor
         fake = self._fakes.like(tensor)
         if not isinstance(tensor, FakeTensor) and not tensor.is_meta and tensor.numel() <= LIMIT:
-            vars(fake)[VALUE] = tensor.detach().clone()
-        vars(fake).update({name: self.copy(value) for name, value in vars(tensor).items() if name not in vars(fake)})
+            value = tensor.detach()
+            vars(fake)[VALUE] = value if self._borrows else value.clone()
+            self.values.append((fake, value))
+        attributes = vars(tensor)
+        if attributes:
+            new = {name: self.copy(value) for name, value in attributes.items() if name not in vars(fake)}
+            vars(fake).update(new)
         return fake
 
     def by_own_way(self, value: Any) -> Any:
         """Copy an object as Python does; share it if Python cannot."""
         try:
             with self:
-                return copy.deepcopy(value, self._memo)
+                return self.share(copy.deepcopy(value, self._memo))
         except DryRunError:
             raise
         except Exception:  # noqa: BLE001  (locks, files, generators, process groups: each says so in its own way)
-            return value
+            return self.share(value)
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is Tensor.__deepcopy__ or (func is Tensor.clone and not self._is_fake(args[0])):
+            self.is_plain = False
             return self.copy(args[0])
         return func(*args, **(kwargs or {}))
 
@@ -148,12 +208,15 @@ def _copy_attributes(copier: _Copier, value: Any) -> Any:
     copied = copier.note(value, object.__new__(kind))
     attributes = getattr(value, "__dict__", None)
     if attributes:
-        vars(copied).update(
-            {
-                name: attribute if type(attribute) in _SHARED_KINDS else copier.copy(attribute)
-                for name, attribute in attributes.items()
-            }
-        )
+        new = vars(copied)
+        for name, attribute in attributes.items():
+            kept = type(attribute)
+            if kept in _SHARED_KINDS:
+                new[name] = attribute
+            elif kept in _CONTAINERS and not attribute:
+                new[name] = copier.empty(attribute)
+            else:
+                new[name] = copier.copy(attribute)
     for base in kind.__mro__:
         names = vars(base).get("__slots__", ())
         for name in (names,) if isinstance(names, str) else names:
@@ -206,7 +269,7 @@ def _copy_method(copier: _Copier, value: types.MethodType) -> Any:
 def _copy_function(copier: _Copier, value: types.FunctionType) -> Any:
     """Copy a function that closes over a part of the model, or over something that may hold one."""
     if not value.__closure__ or all(_is_shared(cell) for cell in value.__closure__):
-        return value
+        return copier.share(value)
     cells = tuple(types.CellType() for _ in value.__closure__)
     copied = types.FunctionType(value.__code__, value.__globals__, value.__name__, value.__defaults__, cells)
     copier.note(value, copied)
@@ -243,7 +306,7 @@ def _is_shared(cell: types.CellType) -> bool:
 
 def _copy_reference(copier: _Copier, value: weakref.ref[Any]) -> Any:
     target = value()
-    return weakref.ref(copier.copy(target)) if isinstance(target, (nn.Module, Tensor)) else value
+    return weakref.ref(copier.copy(target)) if isinstance(target, (nn.Module, Tensor)) else copier.share(value)
 
 
 _WAYS: tuple[tuple[Any, Callable[[_Copier, Any], Any]], ...] = (

@@ -177,6 +177,18 @@ class Snapshot:
         empty = [table for table in tables if not table]
         return held, _State(list(map(type, modules)), attributes, full, empty, next(self._order))
 
+    def pass_over(self, modules: list[nn.Module], shared: Iterable[Any]) -> None:
+        """Take modules that nobody uses later for remembered; remember what they share with others.
+
+        Args:
+            modules: They live until the end.
+            shared: Objects.
+        """
+        for kind in dict.fromkeys(map(type, modules)):
+            self._look_at_class(kind)
+        self.remembered.update(dict.fromkeys(map(id, modules)))
+        self._look_into(shared)
+
     def leave(self, module: nn.Module, put_back: Callable[[Any, Any], None]) -> None:
         """Put a module back in another way, for the program had put other tensors into it when it was met.
 

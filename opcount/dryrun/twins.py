@@ -36,11 +36,14 @@ class Twins:
     Args:
         fakes: Make them.
         keep: Is told of each twin of a tensor that has values.
+
+    Attributes:
+        keep: See above.
     """
 
     def __init__(self, fakes: Fakes, keep: Callable[[Tensor, Tensor], None]) -> None:
         self._fakes = fakes
-        self._keep = keep
+        self.keep = keep
         self._twins: dict[int, tuple[Tensor, Tensor]] = {}
         self._in_place: set[int] = set()
         self._looked_into: dict[int, Any] = {}
@@ -120,7 +123,7 @@ class Twins:
         self._in_place.add(id(tensor))
         twin = self.of(tensor)
         if value is not None:
-            self._keep(twin, value)
+            self.keep(twin, value)
         return twin
 
     def _lazy(self, tensor: Any) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import threading
 
 import pytest
 import torch
@@ -198,3 +200,85 @@ def test_an_outer_counter_sees_the_same_in_a_dry_run():
         with OpCounter() as outer:
             get_model_complexity_info(model, (3,), dry_run=dry_run)
         assert outer.macs == 9
+
+
+class Locked:
+    """Has no copy, and so is shared with a skeleton."""
+
+    def __init__(self):
+        self.lock, self.kept = threading.Lock(), []
+
+    def __deepcopy__(self, memo):
+        raise TypeError("cannot copy a lock")
+
+
+GLOBALS = {}
+
+
+def keep_globally(x):
+    GLOBALS["kept"] = x
+    return x
+
+
+class KeepsElsewhere(nn.Module):
+    """Puts tensors where a copy of the model and the model meet."""
+
+    of_class = None
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.locked, self.function = nn.Linear(3, 3), Locked(), keep_globally
+        self.table = [[self.locked]]
+
+    def forward(self, x):
+        x = self.function(self.linear(x))
+        self.locked.kept.append(x)
+        type(self).of_class = x
+        return x
+
+
+def test_nothing_fake_is_left_in_what_a_model_shares_with_its_copy():
+    model = KeepsElsewhere()
+    info = get_model_complexity_info(model, (3,), dry_run=True)
+    assert (info["flops"], model.locked.kept, KeepsElsewhere.of_class, GLOBALS) == (9, [], None, {})
+
+
+class Copied(nn.Module):
+    """Is copied in its own way, with all tensors in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.linear(x)
+
+    def __deepcopy__(self, memo):
+        made = type(self)()
+        made.linear.weight = copy.deepcopy(self.linear.weight, memo)
+        made.linear.bias = copy.deepcopy(self.linear.bias, memo)
+        return made
+
+
+def test_a_part_that_is_copied_in_its_own_way_is_counted():
+    model = nn.Sequential(Copied(), nn.BatchNorm1d(3))
+    info = get_model_complexity_info(model, inputs=torch.ones(2, 3), dry_run=True)
+    assert info["flops"] == get_model_complexity_info(model, inputs=torch.ones(2, 3))["flops"] == 18 + 30
+
+
+def test_small_values_of_the_model_are_known_and_not_written_to():
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("steps", torch.tensor([2.0]))
+            self.linear = nn.Linear(3, 3)
+
+        def forward(self, x):
+            self.steps += 1
+            for _ in range(int(self.steps)):
+                x = self.linear(x)
+            return x
+
+    model = Counts()
+    assert get_model_complexity_info(model, (3,), dry_run=True)["flops"] == 27
+    assert model.steps.item() == 2
