@@ -47,11 +47,15 @@ def plain(headers: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> 
 def _columns(rows: Sequence[Sequence[str]], words: int) -> Iterator[tuple[int, list[str]]]:
     """Yield the width of each column, and its cells padded to it: on the right in the first ``words`` columns."""
     for i, cells in enumerate(zip(*rows, strict=True)):
-        widths = list(map(_width, cells))
-        most = max(widths)
-        blanks = (" " * (most - width) for width in widths)
-        pairs = zip(cells, blanks, strict=True)
-        yield most, [cell + blank if i < words else blank + cell for cell, blank in pairs]
+        pad = str.ljust if i < words else str.rjust
+        text = "".join(cells)
+        if text.isascii() and text.isprintable():  # most columns, at once: tables have a row for each module
+            most = max(map(len, cells))
+            yield most, [pad(cell, most) for cell in cells]
+        else:
+            widths = list(map(_width, cells))
+            most = max(widths)
+            yield most, [pad(cell, most - width + len(cell)) for cell, width in zip(cells, widths, strict=True)]
 
 
 def _width(text: str) -> int:

@@ -29,13 +29,13 @@ def si(count: int, unit: str = "", digits: int = 3) -> str:
         >>> si(0), si(999), si(1000), si(999_999_600), si(4_200_000_000, "MAC")
         ('0', '999', '1.000 k', '1.000 G', '4.200 GMAC')
     """
+    if -1000 < count < 1000:
+        return f"{count} {unit}" if unit else str(count)
     number, prefix = _scaled(count, digits)
     return f"{number} {prefix}{unit}".rstrip()
 
 
 def _scaled(count: int, digits: int) -> tuple[str, str]:
-    if abs(count) < 1000:
-        return str(count), ""
     power = (len(str(abs(count))) - 1) // 3
     text = f"{Decimal(count) / 1000**power:.{digits}f}"
     if abs(Decimal(text)) >= 1000:  # rounded up to the next prefix

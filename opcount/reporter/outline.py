@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SORT_KEYS = ("macs", "arith", "flops", "activations", "params", "calls", "bytes")
 
+_NOTHING = Total()
+
 
 class ModuleLine(NamedTuple):
     """One module, or several equal ones in a row.
@@ -63,11 +65,12 @@ def outline(
     """
     if sort is not None and sort not in SORT_KEYS:
         raise ValueError(f"sort: expected one of {', '.join(SORT_KEYS)}, got {sort!r}. Pass one of these names.")
-    return list(_Outline(profile, sort, modules).lines(depth, fold=fold))
+    return list(_Outline(profile, sort, modules, fold=fold).lines(depth))
 
 
 class _Outline:
-    def __init__(self, profile: Profile, sort: str | None, modules: str | None) -> None:
+    def __init__(self, profile: Profile, sort: str | None, modules: str | None, *, fold: bool) -> None:
+        self._fold = fold
         self._known = profile.modules
         self._totals = profile.by_module()
         self._totals.setdefault(ROOT, Total())
@@ -77,20 +80,21 @@ class _Outline:
         if sort is not None:
             for group in self._children.values():
                 group.sort(key=self._sort_key(sort), reverse=True)
-        self._signatures: dict[str, Any] = {}
-        self._sign(paths)
+        self._signatures: dict[str, int] = {}
+        if fold:
+            self._sign(paths)
 
-    def lines(self, depth: int | None, *, fold: bool) -> Iterator[ModuleLine]:
+    def lines(self, depth: int | None) -> Iterator[ModuleLine]:
         pending = [(0, ROOT, "model", 1, 1)]
         while pending:
             level, path, name, count, copies = pending.pop()
             yield self._line(level, path, name, count, copies)
             if depth is None or level < depth:
-                groups = self._groups(self._children.get(path, []), fold=fold)
+                groups = self._groups(self._children.get(path, []))
                 pending += [(level + 1, first, shown, n, n * copies) for first, shown, n in reversed(list(groups))]
 
     def _line(self, level: int, path: str, name: str, count: int, copies: int) -> ModuleLine:
-        total = self._totals.get(path, Total())
+        total = self._totals.get(path, _NOTHING)
         module = self._known.get(path)
         return ModuleLine(
             level,
@@ -103,12 +107,12 @@ class _Outline:
             bool(total.calls or (module is not None and module.calls)),
         )
 
-    def _groups(self, paths: list[str], *, fold: bool) -> Iterator[tuple[str, str, int]]:
+    def _groups(self, paths: list[str]) -> Iterator[tuple[str, str, int]]:
         """Yield the first path, the name to print and the length of each run of equal, consecutive modules."""
         start = 0
         while start < len(paths):
             stop = start + 1
-            while fold and stop < len(paths) and self._continues(paths[stop - 1], paths[stop]):
+            while self._fold and stop < len(paths) and self._continues(paths[stop - 1], paths[stop]):
                 stop += 1
             name = _name(paths[start])
             yield paths[start], name if stop == start + 1 else f"{name}-{_name(paths[stop - 1])}", stop - start
@@ -124,22 +128,22 @@ class _Outline:
         for path in reversed(list(paths)):
             module = self._known.get(path)
             below = tuple((_leaf(child), self._signatures[child]) for child in self._children.get(path, ()))
-            facts = (module.type, module.params, module.calls) if module else None
-            self._signatures[path] = numbers.setdefault((facts, self._totals.get(path), below), len(numbers))
+            facts = (module.type, module.params, module.calls) if module else ()
+            self._signatures[path] = numbers.setdefault((self._totals.get(path), below, *facts), len(numbers))
 
     def _kept(self, paths: Iterable[str]) -> set[str]:
         """Return those of the paths that have a number to show, and their parents."""
         kept = {ROOT}
         for path in paths:
             known = self._known.get(path)
-            if any(self._totals.get(path, Total())[:4]) or (known is not None and known.params):
+            if any(self._totals.get(path, _NOTHING)[:4]) or (known is not None and known.params):
                 kept.update(unknown_parents(path, kept))
         return kept
 
     def _sort_key(self, sort: str) -> Callable[[str], int]:
         if sort == "params":
             return lambda path: self._known[path].params if path in self._known else 0
-        return lambda path: int(getattr(self._totals.get(path, Total()), sort))
+        return lambda path: int(getattr(self._totals.get(path, _NOTHING), sort))
 
 
 def _name(path: str) -> str:
