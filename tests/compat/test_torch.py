@@ -132,7 +132,9 @@ def test_a_function_of_autograd_counts_for_what_it_runs():
 def test_the_backward_of_a_convolution_costs_two_forwards(conv, inputs, outputs):
     weight = leaf(outputs, inputs, 2, 2) if conv is F.conv2d else leaf(inputs, outputs, 2, 2)
     counts = counted(lambda: conv(leaf(1, inputs, 4, 4), weight).sum().backward()).get_flop_counts()["Global"]
-    assert counts[aten.convolution_backward] == 2 * counts[aten.convolution] > 0
+    places = 3 * 3 if conv is F.conv2d else 4 * 4  # that a filter of 2 x 2 stands at, in the output or the input
+    assert counts[aten.convolution] == 2 * places * inputs * outputs * 2 * 2
+    assert counts[aten.convolution_backward] == 2 * counts[aten.convolution]
 
 
 def test_a_grouped_convolution_costs_a_group_s_share_in_backward_too():

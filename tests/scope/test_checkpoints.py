@@ -126,7 +126,7 @@ def test_a_selective_checkpoint_recomputes_only_what_it_did_not_save():
         with OpCounter(model) as c:
             model(x()).sum().backward()
         products[context_fn] = sum(ledger(c, phases={"recompute"}).values())
-        assert c.by_phase()["recompute"].arith > 0
+        assert c.by_phase()["recompute"].arith == BATCH * (3 + 5)  # tanh and relu
     assert products == {noop_context_fn: A + B + OWN, context: 0}
 
 

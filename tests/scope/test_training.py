@@ -52,7 +52,7 @@ def test_a_transformer_with_gradient_checkpointing_and_adamw(reentrant):
     assert set(recomputed) <= set(forward)
     if reentrant:  # the other one stops as soon as it has what backward needs
         assert recomputed == forward
-    assert again.by_phase()["optimizer"].arith == plain.by_phase()["optimizer"].arith > 0
+    assert again.by_phase()["optimizer"].arith == plain.by_phase()["optimizer"].arith == 2288 * 14 + 28
 
 
 def test_a_timm_model_under_autocast_with_frozen_layers():
