@@ -226,7 +226,7 @@ class OpCounter:
             return
         sampling.end_measured(self._measured(), complete=complete)
         if sampling.pauses:
-            self._scopes.forget_graphs()
+            self._scopes.threads.forget_graphs()
 
     def _abandon(self) -> None:
         """Stop counting without a call of `__exit__`, unless the thread that entered is another one and alive."""
@@ -257,7 +257,7 @@ class OpCounter:
                     "Call it between two blocks."
                 )
             self._sampling.clear()
-        self._scopes.clear()
+        self._scopes.threads.clear()
         self._reported.clear()
         self._earlier = None
 
@@ -271,11 +271,11 @@ class OpCounter:
             raise ValueError(
                 f"OpCounter.phase: expected a name, got {name!r} of type {type(name).__name__}. Pass a string."
             )
-        before = self._scopes.set_phase(name)
+        before = self._scopes.threads.set_phase(name)
         try:
             yield
         finally:
-            self._scopes.set_phase(before)
+            self._scopes.threads.set_phase(before)
 
     @property
     def profile(self) -> Profile:
@@ -367,7 +367,9 @@ class OpCounter:
             raise CounterStateError(f"OpCounter.{what}: this counter is not counting. Call it inside the `with` block.")
 
     def _report_uncounted(self) -> None:
-        if not any(plan.family == UNCOUNTED for frame in self._scopes.frames() for plan, _, _ in list(frame.rows)):
+        if not any(
+            plan.family == UNCOUNTED for frame in self._scopes.threads.frames() for plan, _, _ in list(frame.rows)
+        ):
             return
         coverage = self._measured().coverage
         new = set(coverage.uncounted) - self._reported

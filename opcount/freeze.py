@@ -34,7 +34,7 @@ def profile_of(scopes: Scopes, convention: Convention, provenance: Mapping[str, 
     records: list[Record] = []
     formulas: dict[str, str] = {}
     sizes = SymbolicSizes()
-    for frame in list(scopes.frames()):
+    for frame in list(scopes.threads.frames()):
         calls[frame.path] += frame.calls
         records += map(sizes.settle, _records(frame, formulas))
     return Profile(
@@ -42,7 +42,7 @@ def profile_of(scopes: Scopes, convention: Convention, provenance: Mapping[str, 
         modules={path: sizes.settle_module(m) for path, m in scopes.names.table(calls.__getitem__).items()},
         convention=convention,
         provenance={**provenance, **sizes.facts(), **_uncalled(scopes.names, calls, records)},
-        unattributed=dict(scopes.unattributed()),
+        unattributed=dict(scopes.threads.unattributed()),
         formulas=formulas,
     )
 
@@ -62,7 +62,7 @@ def _uncalled(names: ModuleNames, calls: Counter[str], records: list[Record]) ->
 def total_of(scopes: Scopes, convention: Convention) -> Total:
     """Return the total of the tally of all threads so far, without making a profile."""
     macs = arith = flops = activations = calls = written = 0
-    for frame in list(scopes.frames()):
+    for frame in list(scopes.threads.frames()):
         for (plan, phase, _), row in list(frame.rows.items()):
             macs += row.macs
             arith += row.arith

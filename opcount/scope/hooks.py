@@ -19,12 +19,9 @@ from opcount.scope.thread_scopes import ThreadScopes
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
-    from collections import Counter
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection
 
     from torch import nn
-
-    from opcount.scope.frame import Frame
 
 
 _RAISED = object()
@@ -44,6 +41,10 @@ class Scopes:
         charge_module: ``(module, frame, phase, out, args, kwargs)`` of such a module, after its forward.
         charge_script: ``(module, frame, phase, out)`` of a ScriptModule, after its forward.
         names: Gives modules other paths than those in the model.
+
+    Attributes:
+        names: The paths of modules.
+        threads: The scope of each thread.
     """
 
     def __init__(
@@ -59,8 +60,8 @@ class Scopes:
         self._paths = self.names.paths
         self._wrappers = self.names.wrappers
         self._scripts = self.names.scripts
-        self._threads = ThreadScopes(self.names.owner_of)
-        self._scope_of = self._threads.by_ident
+        self.threads = ThreadScopes(self.names.owner_of)
+        self._scope_of = self.threads.by_ident
         self._adopt = adopt
         self._adopted: dict[int, Undo] = {}
         self._stepping: dict[int, tuple[Undo, FrameGuard]] = {}
@@ -69,14 +70,14 @@ class Scopes:
         self._charge_script = charge_script
 
     def __del__(self) -> None:
-        threads = getattr(self, "_threads", None)
+        threads = getattr(self, "threads", None)
         if threads is not None:
             threads.dismantle()
 
     def open(self, undo: Undo) -> Scope:
         """Start observing this thread, and register the hooks."""
         self.hold_thread(undo)
-        scope = self._threads.join()
+        scope = self.threads.join()
         undo.add(scope.close)
         scope.open()
         undo.add(self._unhook)
@@ -105,28 +106,8 @@ class Scopes:
 
     def running_path(self) -> str | None:
         """Return the path of the module that runs on this thread; None outside of all modules."""
-        scope = self._threads.by_ident.get(get_ident())
+        scope = self.threads.by_ident.get(get_ident())
         return None if scope is None or scope.idle else scope.frame.path
-
-    def set_phase(self, name: str) -> str:
-        """Name the phase of forward operators, on every thread; return the name before."""
-        return self._threads.set_phase(name)
-
-    def frames(self) -> Iterator[Frame]:
-        """Yield the frames of all threads."""
-        return self._threads.frames()
-
-    def unattributed(self) -> Counter[str]:
-        """Return the operator calls whose module is unknown, by reason."""
-        return self._threads.unattributed()
-
-    def forget_graphs(self) -> None:
-        """Forget the creators of all autograd graphs so far: a backward through them is unattributed."""
-        self._threads.forget_graphs()
-
-    def clear(self) -> None:
-        """Clear the tally."""
-        self._threads.clear()
 
     def _enter(self, module: nn.Module, _args: object) -> None:
         scope = self._scope_of.get(get_ident())
@@ -182,7 +163,7 @@ class Scopes:
         ours = self.names.model is None or self.names.is_known(module)
         if not ours or ident in _COUNTING:
             return None
-        scope = self._threads.join()
+        scope = self.threads.join()
         undo = self._adopted[ident] = Undo()
         undo.add(scope.close)
         scope.open()
@@ -192,7 +173,7 @@ class Scopes:
     def begin_backward(self, roots: Any, undo: Undo, *, create_graph: bool) -> None:
         """Prepare for a backward on this thread; adopt the thread if the graph is ours."""
         ident = get_ident()
-        scope = self._threads.by_ident.get(ident)
+        scope = self.threads.by_ident.get(ident)
         if scope is None or not scope.observing:
             maker = self._maker_of(roots, scope)
             if maker is Maker.ITSELF or (ident in _COUNTING and maker is not Maker.OBSERVED):
@@ -207,7 +188,7 @@ class Scopes:
         counting = get_ident() in _COUNTING
         if self.names.model is None and not counting:
             return Maker.OBSERVED
-        others = [other.timeline for other in self._threads.others(scope)]
+        others = [other.timeline for other in self.threads.others(scope)]
         maker = maker_of(roots, None if scope is None else scope.timeline, others)
         if maker in {Maker.ITSELF, Maker.EITHER} and not counting:
             leaves = list(leaves_of(roots))
@@ -219,7 +200,7 @@ class Scopes:
 
     def _observe_briefly(self, undo: Undo) -> Scope:
         """Adopt this thread for what it runs of ours without a module."""
-        scope = self._threads.join()
+        scope = self.threads.join()
         undo.add(scope.close)
         scope.open(forward=False)
         self._adopt(scope, undo)
@@ -227,7 +208,7 @@ class Scopes:
 
     def _enter_optimizer(self, optimizer: Any, _args: object, _kwargs: object) -> None:
         ident = get_ident()
-        scope = self._threads.by_ident.get(ident)
+        scope = self.threads.by_ident.get(ident)
         if scope is None or not scope.observing:
             stepped = (parameter for group in optimizer.param_groups for parameter in group["params"])
             if ident in _COUNTING or not self.names.owns_any(stepped):
@@ -241,7 +222,7 @@ class Scopes:
 
     def _leave_optimizer(self, optimizer: object, _args: object, _kwargs: object) -> None:
         ident = get_ident()
-        scope = self._threads.by_ident.get(ident)
+        scope = self.threads.by_ident.get(ident)
         if scope is not None and scope.observing:
             scope.pop(optimizer)
             if ident in self._stepping and scope.idle:

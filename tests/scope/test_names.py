@@ -228,7 +228,7 @@ def test_a_scripted_module_is_seen_as_a_whole():
 def test_a_bound_on_the_timeline_is_kept_and_told():
     model = nn.Sequential(line(2, 3), line(3, 2))
     with OpCounter(model) as c:
-        timeline = c._scopes._threads.by_ident[next(iter(c._scopes._threads.by_ident))].timeline
+        timeline = c._scopes.threads.by_ident[next(iter(c._scopes.threads.by_ident))].timeline
         timeline.capacity = 64
         loss = model(data()).sum()
         for _ in range(500):

@@ -127,8 +127,8 @@ def test_threads_that_come_and_go_leave_bounded_memory(monkeypatch):
         for _ in range(50):
             in_thread(linear, data())
     assert c.macs == 50 * A
-    assert len(c._scopes._threads._ended) <= 4
-    assert len(c._scopes._threads.by_ident) <= 1 + 4
+    assert len(c._scopes.threads._ended) <= 4
+    assert len(c._scopes.threads.by_ident) <= 1 + 4
 
 
 def test_a_counter_that_ends_while_a_thread_runs_its_model_lets_go_of_it():
