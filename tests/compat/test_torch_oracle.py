@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from torch import nn
+from torch.nn import functional as F  # noqa: N812
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import flop_counter as theirs
 
@@ -64,6 +65,32 @@ class Scattered(nn.Module):
         return self.loose[0](self.shared(x)) @ torch.ones(8, 3)
 
 
+class Square(torch.autograd.Function):
+    """Three products, two of them backward."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x @ x
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad @ grad + grad @ grad
+
+
+def leaf(*shape):
+    return torch.randn(*shape, requires_grad=True)
+
+
+def two_backwards():
+    a = leaf(4, 5)
+    for _ in range(2):
+        a.mm(a.t()).sum().backward()
+
+
+def square(x: torch.Tensor) -> torch.Tensor:
+    return torch.mm(x, x)
+
+
 SMALL = {
     "nothing": lambda: None,
     "no product": lambda: torch.randn(4, 5).cos(),
@@ -77,6 +104,17 @@ SMALL = {
         .sum()
         .backward()
     ),
+    "backward of a batch": lambda: (
+        torch.bmm(torch.mm(leaf(4, 5), torch.randn(5, 6)).expand(7, 4, 6), torch.randn(7, 6, 7)).sum().backward()
+    ),
+    "two backwards of one leaf": two_backwards,
+    "a function of autograd": lambda: Square.apply(leaf(5, 5)).sum().backward(),
+    "a scripted function": lambda: torch.jit.script(square)(torch.randn(5, 5)),
+    "backward of a convolution that widens": lambda: F.conv2d(leaf(1, 3, 4, 4), leaf(7, 3, 2, 2)).sum().backward(),
+    "backward of a transposed one that narrows": lambda: (
+        F.conv_transpose2d(leaf(1, 3, 4, 4), leaf(3, 1, 2, 2)).sum().backward()
+    ),
+    "a loop": lambda: [nn.ConvTranspose2d(4, 8, 2, stride=2)(torch.rand(1, 4, 9, 2)).sum().backward() for _ in "abc"],
     "backward of convolutions": lambda: (
         nn.Sequential(
             nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.ConvTranspose2d(8, 2, 2), nn.Flatten(), nn.Linear(32, 2)

@@ -1,4 +1,4 @@
-"""Errors of torch.utils.flop_counter, and the right value beside it."""
+"""Errors of torch.utils.flop_counter, and the right value beside it: the counter's, and the drop-in's."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (as everybody calls it)
 from torch import nn
 from torch.nn.attention.flex_attention import flex_attention
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils import flop_counter
 
 from opcount import OpCounter
+from opcount.compat import torch as drop_in
 
 RAISES = "raises"
 randn = torch.randn
@@ -141,12 +142,13 @@ def test_the_right_value_beside_the_one_that_flop_counter_mode_gives(name):
     if row.arith is not None:
         assert c.arith == row.arith
     assert c.coverage.complete
+    assert flops_of(drop_in, row.run) == 2 * c.macs
     if torch.__version__.startswith("2.13."):  # another version may be wrong in another way
-        assert flops_of_torch(row.run) == row.wrong
+        assert flops_of(flop_counter, row.run) == row.wrong
 
 
-def flops_of_torch(run):
-    counter = FlopCounterMode(display=False)
+def flops_of(package, run):
+    counter = package.FlopCounterMode(display=False)
     try:
         with counter:
             run()
