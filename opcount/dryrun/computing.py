@@ -13,7 +13,7 @@ from opcount.dryrun.fakes import CPU, can_be_faked
 from opcount.dryrun.numbers import QUESTIONS, Numbers
 from opcount.dryrun.operators import Kind, stands_for_input
 from opcount.dryrun.patterns import LAYOUTS, Patterns
-from opcount.dryrun.real_memory import needs_real_memory
+from opcount.dryrun.real_memory import copies_storage, needs_real_memory
 from opcount.dryrun.refusals import made_by_a_library
 from opcount.dryrun.sized_by_values import SIZED_BY_VALUES
 from opcount.dryrun.tensors import DryTensor, stands_for_data
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from opcount.dryrun.operators import Facts
     from opcount.dryrun.refusals import Refusals
 
+_COPY = torch.ops.aten.copy_.default
 _SELECT = torch.ops.aten.masked_select.default
 _MASKABLE = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_unsafe_index", "aten::_unsafe_index_put"}
 _INTEGERS = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
@@ -125,11 +126,17 @@ class Computing:
                     raise self._refusals.refuse(facts.func, reason)
 
     def memory(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return real memory for a function of PyTorch that writes to it in C++, else `UNKNOWN`."""
+        """Return real memory for a function of PyTorch that writes to it in C++, else `UNKNOWN`.
+
+        A tensor that is set to a storage stays whose the storage is: PyTorch reads and writes storages that way.
+        """
         if not needs_real_memory(func, args):
             return UNKNOWN
+        if func is _COPY and not (copies_storage() or self.values.is_ours(args[0])):
+            raise self._refusals.refuse("UntypedStorage.copy_", "changes memory of outside of the dry run")
         with for_real():
-            return self.values.adopt(func(*args, **kwargs))
+            out = func(*args, **kwargs)
+            return out if schema_of(func).name == "aten::set_" else self.values.adopt(out)
 
     def run(self, facts: Facts, known: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], answer: Any) -> Any:
         """Run an operator on small known arguments, else return `UNKNOWN`."""

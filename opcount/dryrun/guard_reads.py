@@ -75,12 +75,13 @@ def _copy_of(tensor: Tensor) -> Tensor:
 
 
 def _copying(original: Any) -> Any:
-    """Patch ``__deepcopy__``, which copies memory, and that may not be what the program has written."""
+    """Patch ``__deepcopy__``, which copies memory; a tensor may have none, or have been written to since."""
 
     @functools.wraps(original)
     def deepcopy(tensor: Tensor, memo: dict[int, Any]) -> Any:
         guard = active_guard()
-        if guard is None or isinstance(tensor, FakeTensor) or not guard.computing.values.is_written(tensor):
+        copies = guard is None or isinstance(tensor, FakeTensor)
+        if copies or not (tensor.is_meta or guard.computing.values.is_written(tensor)):
             return original(tensor, memo)
         return DryTensor.__deepcopy__(tensor, memo)  # type: ignore[arg-type]
 
