@@ -8,6 +8,7 @@ import torch.utils.checkpoint
 from opcount._torch.lookup import need
 
 CHECKPOINT_FILE: str = torch.utils.checkpoint.__file__
+MODULE_FILE: str = torch.nn.modules.module.__file__
 OPERATORS_FILE: str = need("_ops").__file__
 STORAGE_FILE: str = torch.storage.__file__
 TENSOR_FILE: str = need("_tensor").__file__

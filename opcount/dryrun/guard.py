@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 SHARE = "share_memory_"
 
+_OF_DATA = {"_fake_device", "fake_device", "known"}
+"""Attributes of a fake tensor that belong to its memory."""
+
 
 class Guard(NamedTuple):
     """Protects real tensors and modules in one dry run.
@@ -138,10 +141,28 @@ class Guard(NamedTuple):
         if storage.device.type != "meta" and not self.computing.values.is_our_memory(storage):
             raise self.refusals.refuse(f"UntypedStorage.{change}", "changes memory of outside of the dry run")
 
-    def swap(self, first: Tensor, second: Tensor) -> None:
-        """Refuse to swap two tensors unless both are fake."""
+    def swap(self, first: Tensor, second: Tensor, *, casts: bool) -> bool:
+        """Refuse to swap two tensors unless both are fake.
+
+        Args:
+            first: Any.
+            second: Any.
+            casts: Whether a module is cast: a real parameter would get other memory, which is always possible.
+
+        Returns:
+            Whether that is done, and there is nothing left to swap.
+        """
         if not (isinstance(first, FakeTensor) and isinstance(second, FakeTensor)):
             raise self.refusals.refuse("torch.utils.swap_tensors", "exchanges a tensor of outside of the dry run")
+        if casts:
+            _give_data(first, second)
+        return casts
+
+
+def _give_data(tensor: Tensor, source: Tensor) -> None:
+    """Give a fake tensor the memory of another one, as ``Module._apply`` does to real parameters."""
+    tensor.data = source.detach()
+    vars(tensor).update({name: value for name, value in vars(source).items() if name in _OF_DATA})
 
 
 def was_made(modules: dict[int, weakref.ref[nn.Module]], module: nn.Module) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from typing import Any
 
 import torch
 from torch import Tensor, UntypedStorage
 
+from opcount._torch.names import MODULE_FILE
 from opcount.dryrun.guard import SHARE, Guard, active_guard, ask_before
 
 
@@ -50,6 +53,17 @@ def _ask_about_storage(name: str) -> Any:
     return ask_before(lambda guard, storage, *_, **__: guard.storage(storage, name))
 
 
+def _swapping(original: Any) -> Any:
+    @functools.wraps(original)
+    def swap(first: Tensor, second: Tensor) -> None:
+        guard = active_guard()
+        casts = sys._getframe(1).f_code.co_filename == MODULE_FILE
+        if guard is None or not guard.swap(first, second, casts=casts):
+            original(first, second)
+
+    return swap
+
+
 _REMEMBERED = ("requires_grad_", "register_hook", "register_post_accumulate_grad_hook")
 """Methods that change the tensor object itself."""
 
@@ -71,4 +85,4 @@ TENSOR_PATCHES: dict[tuple[Any, str], Any] = {
 """By class and name."""
 
 if hasattr(torch.utils, "swap_tensors"):  # from PyTorch 2.3 on
-    TENSOR_PATCHES[torch.utils, "swap_tensors"] = ask_before(Guard.swap)(torch.utils.swap_tensors)
+    TENSOR_PATCHES[torch.utils, "swap_tensors"] = _swapping(torch.utils.swap_tensors)
