@@ -13,8 +13,10 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch.nn.parameter import is_lazy
 
-from opcount._torch.fake import FOREACH_TYPES
+from opcount._torch.fake import FOREACH_TYPES, FakeTensor
+from opcount._torch.functorch import is_wrapped
 from opcount._torch.modules import buffers_of, parameters_of
 from opcount.dryrun.computing import Computing
 from opcount.dryrun.constructors import subclasses_of_fakes
@@ -34,6 +36,7 @@ from opcount.dryrun.one_hot import scattered_one_hot
 from opcount.dryrun.optimizers import paired_optimizers
 from opcount.dryrun.padding import guard_padding
 from opcount.dryrun.refusals import Refusals
+from opcount.dryrun.script_profiles import scripts_unprofiled
 from opcount.dryrun.skeleton import Disposable, disposable_skeleton, skeleton
 from opcount.dryrun.snapshot import Snapshot
 from opcount.dryrun.swapped_tensors import own_tensors, put_back_certain
@@ -97,7 +100,7 @@ def dry_run(
     """
     fakes, refusals = model.fakes if isinstance(model, Disposable) else Fakes(), Refusals(where)
     computing = Computing(fakes, refusals)
-    namespaces = Namespaces(fakes.mode)
+    namespaces = Namespaces(partial(_is_spoilt, fakes.mode, computing))
     twins, snapshot = Twins(fakes, computing.borrow), Snapshot(namespaces)
     leaves = Leaves()
     with Undo() as restore:
@@ -128,6 +131,7 @@ def dry_run(
         memo.watch_operator = operators.watch  # type: ignore[attr-defined]
         restore.enter(operators.refusing_backwards(memo))
         restore.enter(errors_unlogged())
+        restore.enter(scripts_unprofiled())
         restore.enter(imports_undisturbed())
         fakes.mode.guard = Guard(snapshot, leaves, twins, computing, refusals, enter.modules, enter.born, enter.copied)  # type: ignore[attr-defined]
         GUARDED.use(restore)
@@ -223,6 +227,13 @@ class _Entering(NamedTuple):
 def _is_of(mode: object, value: Any) -> bool:
     """Return whether something is a fake tensor of a dry run."""
     return isinstance(value, DryTensor) and value.fake_mode is mode
+
+
+def _is_spoilt(mode: object, computing: Computing, tensor: Any) -> bool:
+    """Return whether a later real run would find no values in a tensor, or not its own."""
+    if isinstance(tensor, FakeTensor):
+        return tensor.fake_mode is mode
+    return not (is_wrapped(tensor) or is_lazy(tensor) or tensor.is_meta) and computing.lacks_values(tensor)
 
 
 def _tensors_of(modules: Iterable[nn.Module]) -> Iterator[torch.Tensor]:

@@ -72,6 +72,12 @@ class Computing:
             raise self._refusals.refuse(f"Tensor.{asked}")
         return value.requires_grad_(tensor.requires_grad), False
 
+    def lacks_values(self, tensor: Tensor) -> bool:
+        """Return whether a real tensor that was made inside stands for values that are not known."""
+        if tensor.layout is torch.strided:
+            return self.values.is_ours(tensor) and self.known(tensor) is None
+        return self.known(tensor) is None
+
     def forget(self, tensor: Tensor) -> None:
         """Mark the value of a real tensor as unknown."""
         with for_real():

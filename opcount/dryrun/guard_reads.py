@@ -80,10 +80,11 @@ def _copying(original: Any) -> Any:
     @functools.wraps(original)
     def deepcopy(tensor: Tensor, memo: dict[int, Any]) -> Any:
         guard = active_guard()
-        copies = guard is None or isinstance(tensor, FakeTensor)
-        if copies or not (tensor.is_meta or guard.computing.values.is_written(tensor)):
+        if guard is None or isinstance(tensor, FakeTensor):
             return original(tensor, memo)
-        return DryTensor.__deepcopy__(tensor, memo)  # type: ignore[arg-type]
+        if tensor.is_meta or guard.computing.values.is_written(tensor):
+            return DryTensor.__deepcopy__(tensor, memo)  # type: ignore[arg-type]
+        return original(tensor, memo)
 
     return deepcopy
 

@@ -17,15 +17,16 @@ from contextvars import ContextVar
 from operator import is_
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from opcount._torch.fake import FakeTensor
+from opcount._torch.functorch import is_wrapped, unwrapped
 from opcount.dryrun.containers import ATOMS, items_of
 from opcount.dryrun.function_caches import caches_of
 from opcount.dryrun.places import Attributes, Cache, Cells, Contents, Context, Results, Slots, Variables, slots_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from opcount.dryrun.containers import Undo
 
@@ -53,6 +54,9 @@ _CLOSED = (type, types.ModuleType, types.CodeType, types.FrameType, types.Traceb
 _NOT_LOOKED_INTO = (Tensor, nn.Module, types.ModuleType, logging.Logger)
 """Types of objects that have a care of their own, or hold nothing of a model."""
 
+_HOLD_TENSORS = (nn.Module, torch.optim.Optimizer, torch.distributions.Distribution, nn.utils.rnn.PackedSequence)
+"""PyTorch's classes of objects that hold tensors of a program."""
+
 _ENTRIES = {"forward", "__init__", "__call__", "__post_init__"}
 """Methods that are called without their names."""
 
@@ -75,11 +79,11 @@ class Namespaces:
     that it reaches, by their names alone.
 
     Args:
-        mode: Makes the fake tensors.
+        is_spoilt: Returns whether a tensor is fake, or real without the values that it should have.
     """
 
-    def __init__(self, mode: object) -> None:
-        self._mode = mode
+    def __init__(self, is_spoilt: Callable[[Tensor], bool]) -> None:
+        self._is_spoilt_tensor = is_spoilt
         self._seen: dict[int, Any] = {}
         self._variables: dict[int, Variables] = {}
         self._used = set(_ENTRIES)
@@ -98,7 +102,7 @@ class Namespaces:
 
     def hold_fakes(self, value: Any) -> bool:
         """Return whether fake tensors can be reached from an object."""
-        return holds_fakes([value], self._mode)
+        return holds_spoilt([value], self._is_spoilt_tensor)
 
     def restoring(self) -> list[Undo]:
         """Return what puts each place back that got something fake."""
@@ -202,22 +206,26 @@ class Namespaces:
         if len(now) == len(before) and all(map(is_, now.values(), before.values())):
             return False
         new = [value for name, value in now.items() if before.get(name, _ABSENT) is not value]
-        return holds_fakes(new, self._mode)
+        return holds_spoilt(new, self._is_spoilt_tensor)
 
 
-def holds_fakes(values: Iterable[Any], mode: object) -> bool:
-    """Return whether fake tensors of a mode can be reached from values, other than through code and classes."""
+def holds_spoilt(values: Iterable[Any], is_spoilt: Callable[[Tensor], bool]) -> bool:
+    """Return whether certain tensors can be reached from values, other than through code and classes."""
     todo, seen = list(values), {}
     while todo:
         value = todo.pop()
-        if type(value) in _ATOMS or id(value) in seen or isinstance(value, _CLOSED):
+        if id(value) in seen:
             continue
-        if isinstance(value, FakeTensor) and value.fake_mode is mode:
-            return True
+        if isinstance(value, Tensor):
+            if is_spoilt(value):
+                return True
+            todo.extend([unwrapped(value)] if is_wrapped(value) else vars(value).values())
+        elif type(value) in _ATOMS or isinstance(value, _CLOSED):
+            continue
         seen[id(value)] = value
         if isinstance(value, types.FunctionType):
             todo.extend((value.__closure__, value.__defaults__, value.__kwdefaults__, vars(value)))
-        elif not isinstance(value, Tensor) and (isinstance(value, nn.Module) or _may_hold(type(value))):
+        elif isinstance(value, _HOLD_TENSORS) or _may_hold(type(value)):
             todo.extend(gc.get_referents(value))
     return False
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from opcount._torch.dispatch import push_mode
 from opcount.dryrun.fake_mode import put_on_thread, take_off_thread
+from opcount.dryrun.script_profiles import scripts_unprofiled
 from opcount.interceptor.patches import Patches
 from opcount.interceptor.stack import dry_runs, modes_below, replace_modes
 from opcount.undo import Undo
@@ -56,6 +57,7 @@ class Threads:
         put_on_thread(self._mode)
         push_mode(memo)
         put_beneath_counters(memo)
+        undo.enter(scripts_unprofiled())
 
     def _leave(self, memo: Any, undo: Undo) -> None:
         error = undo.error or sys.exc_info()[1]

@@ -27,7 +27,7 @@ class Buffers(nn.Module):
         super().__init__()
         self.register_buffer("floats", torch.arange(6.0))
         self.register_buffer("integers", torch.arange(6))
-        self.register_buffer("view", self.floats[:3])
+        self.register_buffer("view", self.get("floats")[:3])
         self.weight = nn.Parameter(torch.arange(6.0))
 
     def get(self, name: str) -> Tensor:

@@ -1,0 +1,68 @@
+"""A dry run is none of the runs after which TorchScript fuses operators: later real runs are as without it."""
+
+from __future__ import annotations
+
+from threading import Thread
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from opcount import OpCounter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+
+TEXT = """
+def products(x, w):
+    for i in range(2):
+        x = torch.tanh(torch.matmul(x, w))
+    return x
+"""
+
+
+def script() -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a script function that nothing has run."""
+    return torch.jit.CompilationUnit(TEXT).products  # type: ignore[no-any-return]
+
+
+def gradients(function: Callable[[Tensor, Tensor], Tensor]) -> list[Tensor]:
+    """Return the gradients of two calls."""
+    torch.manual_seed(0)
+    x, w = torch.randn(6, 8), torch.randn(8, 8, requires_grad=True)
+    found: list[Tensor] = []
+    for _ in range(2):
+        w.grad = None
+        function(x, w).square().sum().backward()
+        assert w.grad is not None
+        found.append(w.grad)
+    return found
+
+
+def test_a_script_runs_for_the_first_time_after_a_dry_run() -> None:
+    one, other = script(), script()
+    with OpCounter(dry_run=True) as c:
+        gradients(one)
+    assert c.macs == 2 * (2 * 6 * 8 * 8 + (1 + 2) * 6 * 8 * 8)  # the gradient of x itself is not asked for
+    assert all(map(torch.equal, gradients(one), gradients(other)))
+
+
+def test_a_thread_of_a_dry_run_profiles_no_script() -> None:
+    one, other = script(), script()
+    with OpCounter(dry_run=True):
+        thread = Thread(target=gradients, args=(one,))
+        thread.start()
+        thread.join()
+    assert all(map(torch.equal, gradients(one), gradients(other)))
+
+
+def test_the_setting_is_put_back() -> None:
+    for before in (True, False):
+        with torch.jit.optimized_execution(before):  # type: ignore[attr-defined]
+            with OpCounter(dry_run=True):
+                assert not torch._C._get_graph_executor_optimize()
+            assert torch._C._get_graph_executor_optimize() == before
