@@ -1,4 +1,4 @@
-"""Whatever holds a tensor of a dry run, a global cache does not keep it for the next real run."""
+"""Global caches keep nothing of a dry run for the next real run, whatever object holds it."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def frozen(value: Any) -> Any:
     """Return what tells tensors apart: type, dtype, shape and bits, those of its gradient included."""
     if not isinstance(value, torch.Tensor):
         return repr(value)
-    if is_lazy(value):
+    if is_lazy(value) or torch._C._functorch.is_functorch_wrapped_tensor(value):  # the transform is over
         return type(value).__name__
     if value.layout != torch.strided:
         value = value.to_dense()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 from dataclasses import dataclass, replace
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,15 @@ if TYPE_CHECKING:
     from tests.generator.block import Block
 
 HEADER = """\
+import collections
 import contextlib
 import copy
+import ctypes
+import dataclasses
+import functools
+import io
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy
 import torch
@@ -89,7 +96,9 @@ class Program:
     def functions(self) -> tuple[Callable[[], nn.Module], Callable[[nn.Module, Any, list[Any]], None]]:
         """Return ``build`` and ``run``."""
         space: dict[str, Any] = {"__name__": "generated"}
-        exec(compile(self.text(), f"<program {self.seed}>", "exec"), space)  # noqa: S102  (the text is ours)
+        text, file = self.text(), f"<program {self.seed}>"
+        linecache.cache[file] = len(text), None, text.splitlines(keepends=True), file  # TorchScript reads it
+        exec(compile(text, file, "exec", dont_inherit=True), space)  # noqa: S102  (the text is ours)
         return space["build"], space["run"]
 
     def smaller(self) -> list[Program]:

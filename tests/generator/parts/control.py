@@ -69,7 +69,7 @@ def branched(grow):
             "once, twice = lambda y, w: ((y @ w).tanh(),), lambda y, w: (((y @ w).sin() @ w).cos(),)",
             f"[x] = torch.cond({test}, once, twice, (x, self.{name}))",
         ],
-        traits={"data", "no inference"},  # its kernels are traced with gradients
+        traits={"data", "no inference", "higher"},  # its kernels are traced with gradients
     )
 
 
@@ -86,5 +86,5 @@ def looped(grow):
             "with torch.no_grad():",
             "    x = x + torch._higher_order_ops.while_loop(goes, turn, begin)[1]",
         ],
-        traits={"data", "no inference"},
+        traits={"data", "no inference", "higher"},
     )

@@ -1,4 +1,4 @@
-"""Things that programs do besides calling layers: copies, caches, threads, subclasses, scripts, other layouts."""
+"""Things that programs do besides calling layers: copies, threads, subclasses, loops, decisions by values."""
 
 from __future__ import annotations
 
@@ -110,15 +110,6 @@ def lazy(grow):
     return Part(init=[f"self.{name} = {layer}"], forward=[f"x = {forward.format(name)}"])
 
 
-@part()
-def cached(grow):
-    draw, name = grow.draw, grow.draw.name("cache")
-    return Part(
-        init=[f"self.{name} = {{}}"],
-        forward=[f"x = x * self.{name}.setdefault(x.shape[1], torch.linspace(0.5, 1, {draw.e}))"],
-    )
-
-
 @part(deep=True)
 def recursive(grow):
     block, name, depth = grow.inner(), grow.draw.name("recursive"), grow.draw.name("depth")
@@ -172,13 +163,6 @@ def counted(grow):
 
 
 @part()
-def scripted(grow):
-    draw, name = grow.draw, grow.draw.name("script")
-    how = draw.pick(["torch.jit.script(nn.Tanh())", f"torch.jit.script(nn.LayerNorm({draw.e}))"])
-    return Part(init=[f"self.{name} = {how}"], forward=[f"x = self.{name}(x)"])
-
-
-@part()
 def parametrized(grow):
     draw, name = grow.draw, grow.draw.name("parametrized")
     how = draw.pick(["weight_norm", "spectral_norm"])
@@ -189,44 +173,11 @@ def parametrized(grow):
 
 
 @part()
-def autocast(grow):
-    draw, name = grow.draw, grow.draw.name("half")
-    return Part(
-        init=[f"self.{name} = nn.Linear({draw.e}, {draw.e})"],
-        forward=["with torch.autocast('cpu', dtype=torch.bfloat16):", f"    x = self.{name}(x)", "x = x.float()"],
-    )
-
-
-@part()
 def complex_numbers(grow):
     draw, name = grow.draw, grow.draw.name("w")
     return Part(
         init=[f"self.{name} = nn.Parameter(torch.randn({draw.e}, {draw.e}, dtype=torch.cfloat) / 4)"],
         forward=[f"x = (torch.complex(x, x.sin()) @ self.{name}).abs()"],
-    )
-
-
-@part()
-def sparse(grow):
-    """A matrix that stores some of its elements, made before the model runs or in the middle of it."""
-    draw, e, name = grow.draw, grow.draw.e, grow.draw.name("graph")
-    random, places = f"(torch.rand({e}, {e}) > 0.6).float()", f"torch.randint({e}, (2, {2 * e}))"
-    made, inside = draw.pick(
-        [
-            (f"{random}.to_sparse()", "{}"),
-            (f"{random}.to_sparse_csr()", "{}"),
-            (random, "{}.to_sparse()"),
-            (f"torch.eye({e}).roll(1, 0)", "({} * torch.arange(1.0, 3)[:1]).to_sparse_csr()"),
-            (places, f"torch.sparse_coo_tensor({{}}, x.reshape(-1, {e})[0].repeat(2), ({e}, {e}))"),
-            (places, f"torch.sparse_coo_tensor({{}}, torch.ones({2 * e}), ({e}, {e})).coalesce()"),
-            (f"torch.arange({e + 1})", f"torch.sparse_csr_tensor({{0}}, {{0}}[1:] - 1, x.detach().flatten()[:{e}])"),
-        ]
-    )
-    graph = inside.format(f"self.{name}")
-    return Part(
-        init=[f"self.register_buffer('{name}', {made}, persistent=False)"],
-        forward=[f"x = ({graph} @ x.reshape(-1, {e}).t()).t().reshape(x.shape)"],
-        traits={"random"} if "rand" in made else set(),
     )
 
 
