@@ -17,28 +17,6 @@ from opcount._torch.lookup import need
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = [
-    "APPLIED",
-    "APPLY_IS_PYTHON",
-    "NO_TASK",
-    "ImperativeEngine",
-    "SingleLevelFunction",
-    "Variable",
-    "backward_class",
-    "engine",
-    "forward_class",
-    "functorch_functions",
-    "graph_task",
-    "is_multithreaded",
-    "running_node",
-    "saved_tensor_hooks",
-    "saved_tensor_hooks_disabled",
-    "sequence_number",
-    "sequence_number_of",
-    "set_engine",
-    "set_multithreaded",
-]
-
 graph_task: Callable[[], int] = need("_C._current_graph_task_id")
 """Returns the id of the backward that runs on this thread, or `NO_TASK`."""
 NO_TASK = -1

@@ -19,55 +19,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = [
-    "BELOW_MODES",
-    "CALLS_ITS_OP",
-    "CAN_REDISPATCH",
-    "CPU_ATTENTION",
-    "FLASH_ATTENTION",
-    "FUNCTIONS",
-    "METHODS",
-    "NN_FUNCTIONS",
-    "DispatchKey",
-    "DispatchKeySet",
-    "HigherOrderOperator",
-    "OpOverload",
-    "OpOverloadPacket",
-    "TorchDispatchMode",
-    "aten",
-    "below_autograd",
-    "destroy_library",
-    "disabled_modes",
-    "dispatch_disabled",
-    "dump_kernels",
-    "excluded_keys",
-    "fake_mode",
-    "functions_disabled",
-    "has_computed_kernel",
-    "has_kernel",
-    "higher_order_utils",
-    "is_fallthrough",
-    "is_included",
-    "is_registered",
-    "keys_after",
-    "keys_of",
-    "mode_at",
-    "mode_count",
-    "plain_operator",
-    "pop_mode",
-    "push_mode",
-    "register_script_builtin",
-    "run_kernel",
-    "schema_of",
-    "script_builtin",
-    "set_fake_mode",
-    "set_included",
-    "state_before_modes",
-    "subclass_functions_disabled",
-    "take_fake_mode",
-    "without_keys",
-]
-
 # The stack of modes. PyTorch's own context managers tell dynamo about every mode that is pushed; opcount's do not.
 mode_count: Callable[[], int] = need("_C._len_torch_dispatch_stack")
 mode_at: Callable[[int], Any] = need("_C._get_dispatch_stack_at")
@@ -120,7 +71,7 @@ schema_of: Callable[[Any], Any] = attrgetter("_schema")
 
 
 CPU_ATTENTION: OpOverload | None = find("ops.aten._scaled_dot_product_flash_attention_for_cpu.default")
-"""Operator that attention runs on a CPU: since 2.2. Before, `FLASH_ATTENTION` without a mask, single products with one."""
+"""Operator that attention runs on a CPU: since 2.2. Before, `FLASH_ATTENTION` without a mask, else single products."""
 FLASH_ATTENTION: OpOverload = need("ops.aten._scaled_dot_product_flash_attention.default")
 
 

@@ -21,18 +21,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = [
-    "FOREACH_TYPES",
-    "FakeTensor",
-    "FakeTensorConverter",
-    "FakeTensorMode",
-    "fake_tensor",
-    "refuse_data_pointer",
-    "subclasses",
-    "unset_fake_temporarily",
-    "warn_of_data_pointer",
-]
-
 
 @contextmanager
 def unset_fake_temporarily() -> Iterator[None]:

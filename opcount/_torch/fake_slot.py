@@ -13,8 +13,6 @@ from opcount._torch.lookup import find, need
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["fake_mode", "pop_mode", "set_fake_mode", "take_fake_mode"]
-
 _count: Callable[[], int] = need("_C._len_torch_dispatch_stack")
 _at: Callable[[int], Any] = need("_C._get_dispatch_stack_at")
 _push: Callable[[Any], None] = need("_C._push_on_torch_dispatch_stack")

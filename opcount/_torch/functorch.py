@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["TransformType", "in_transform", "is_batched", "is_wrapped", "unwrapped"]
-
 in_transform: Callable[[], bool] = need("_C._are_functorch_transforms_active")
 is_wrapped: Callable[[Tensor], bool] = need("_C._functorch.is_functorch_wrapped_tensor")
 is_batched: Callable[[Tensor], bool] = need("_C._functorch.is_batchedtensor")

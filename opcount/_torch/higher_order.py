@@ -14,8 +14,6 @@ from opcount._torch.lookup import need
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["PATCHED_AROUND", "rule_of"]
-
 _count: Callable[[], int] = need("_C._len_torch_dispatch_stack")
 _at: Callable[[int], Any] = need("_C._get_dispatch_stack_at")
 _push: Callable[[Any], None] = need("_C._push_on_torch_dispatch_stack")

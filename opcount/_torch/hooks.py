@@ -14,20 +14,6 @@ if TYPE_CHECKING:
 
     Hooks = dict[int, Callable[..., Any]]
 
-__all__ = [
-    "ALWAYS_CALLED",
-    "BACKWARD_HOOKS",
-    "BACKWARD_PRE_HOOKS",
-    "FORWARD_HOOKS",
-    "FORWARD_PRE_HOOKS",
-    "STEP_POST_HOOKS",
-    "STEP_PRE_HOOKS",
-    "WITH_KWARGS",
-    "any_global_hook",
-    "ask_for_global_hooks",
-    "taking_kwargs",
-]
-
 FORWARD_PRE_HOOKS: Hooks = need("nn.modules.module._global_forward_pre_hooks")
 FORWARD_HOOKS: Hooks = need("nn.modules.module._global_forward_hooks")
 ALWAYS_CALLED: dict[int, bool] = need("nn.modules.module._global_forward_hooks_always_called")

@@ -12,16 +12,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-__all__ = [
-    "buffers_of",
-    "class_name_of",
-    "forward_hooks_of",
-    "named_member_accessor",
-    "parameters_of",
-    "submodules_of",
-    "transient_buffers_of",
-]
-
 parameters_of: Callable[[nn.Module], dict[str, Any]] = attrgetter("_parameters")
 buffers_of: Callable[[nn.Module], dict[str, Tensor | None]] = attrgetter("_buffers")
 transient_buffers_of: Callable[[nn.Module], set[str]] = attrgetter("_non_persistent_buffers_set")

@@ -12,14 +12,6 @@ from opcount._torch.lookup import find
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = [
-    "autocast_dtype",
-    "default_device",
-    "fast_path_enabled",
-    "is_autocast_enabled",
-    "set_fast_path_enabled",
-]
-
 default_device: Callable[[], torch.device] = getattr(
     torch, "get_default_device", lambda: torch.empty(0).device
 )  # since 2.3

@@ -13,27 +13,6 @@ from opcount._torch.lookup import need
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = [
-    "accumulation_hooks_of",
-    "base_of",
-    "drop_weak_reference",
-    "has_symbolic_shape",
-    "hooks_of_tensor",
-    "is_dead",
-    "is_view",
-    "is_zero_tensor",
-    "make_subclass",
-    "mark_parameter",
-    "nested_sizes_of",
-    "revived",
-    "sparse_indices",
-    "sparse_values",
-    "storage_key",
-    "suggest_memory_format",
-    "version_of",
-    "weak_reference",
-]
-
 storage_key: Callable[[Any], int] = attrgetter("_cdata")
 """Returns the address of a storage in C++: the same for every Python object that stands for it."""
 version_of: Callable[[Tensor], int] = attrgetter("_version")
