@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from torch._C import DispatchKey
@@ -49,9 +50,25 @@ def _asking_modes(original: Any) -> Any:
     return dispatch
 
 
+PASSED_TO_MODES: bool = hasattr(TorchDispatchMode, "supports_higher_order_operators")
+"""Flag: modes of any class get higher-order operators. Since 2.9."""
+
 PATCHED_AROUND: dict[tuple[Any, str], Any] = (
-    {}
-    if hasattr(TorchDispatchMode, "supports_higher_order_operators")  # since 2.9
-    else {(HigherOrderOperator, "dispatch"): _asking_modes}
+    {} if PASSED_TO_MODES else {(HigherOrderOperator, "dispatch"): _asking_modes}
 )
 """Wrappers by class and method that let modes of any class see higher-order operators."""
+
+_TRACERS = ("create_fw_bw_graph", "create_fw_bw_graph_branches", "create_bw_fn", "trace_joint_graph")
+
+
+def tracers() -> list[tuple[Any, str]]:
+    """Return functions, by module and name, that run a body on a program's tensors to trace its backward: up to 2.8."""
+    if PASSED_TO_MODES:
+        return []
+    return [
+        (module, name)
+        for path, module in list(sys.modules.items())
+        if path.startswith("torch._higher_order_ops.")
+        for name in _TRACERS
+        if getattr(vars(module).get(name), "__module__", "") == path
+    ]

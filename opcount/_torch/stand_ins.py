@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +12,7 @@ from opcount._torch.lookup import find
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
 default_device: Callable[[], torch.device] = getattr(
     torch, "get_default_device", lambda: torch.empty(0).device
@@ -31,6 +33,11 @@ def autocast_dtype(device: str) -> torch.dtype:
     if _OF_DEVICES:
         return torch.get_autocast_dtype(device)
     return torch.get_autocast_cpu_dtype() if device == "cpu" else torch.get_autocast_gpu_dtype()
+
+
+def compiled_eagerly() -> AbstractContextManager[object]:
+    """Run compiled functions eagerly while the block runs; before 2.6 a counter around it does."""
+    return torch.compiler.set_stance("force_eager") if hasattr(torch.compiler, "set_stance") else nullcontext()
 
 
 class _FastPathSwitch:

@@ -74,9 +74,15 @@ def _bodies_of_kernel(mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], 
     return _run_bodies(mode, plan, func if modes_below() else kernel, args, kwargs)
 
 
-def _scan(kernel: Any, combine_fn: Any, init: Any, xs: Any, additional_inputs: Any = ()) -> Any:
-    """Run what the kernel of ``scan`` runs once no mode is active: a fake tensor mode would run the body once."""
-    return kernel.__globals__["generic_scan"](combine_fn, init, xs, additional_inputs=additional_inputs)
+def _scan(kernel: Any, combine_fn: Any, init: Any, xs: Any, *options: Any) -> Any:
+    """Run what the kernel of ``scan`` runs once no mode is active: a fake tensor mode would run the body once.
+
+    From 2.7 on the options are the additional inputs alone.
+    """
+    run = kernel.__globals__["generic_scan"]
+    if len(options) > 1:
+        return run(combine_fn, init, xs, *options)
+    return run(combine_fn, init, xs, additional_inputs=options[0] if options else ())
 
 
 def _has_no_values(func: Any, args: tuple[Any, ...]) -> bool:

@@ -15,10 +15,8 @@ if TYPE_CHECKING:
     from opcount.scope import Scope, Scopes
     from opcount.undo import Undo
 
-PATCHES = Patches(
-    {**functions.PATCHED, **constructors.PATCHED},
-    around={**surroundings.PATCHED_AROUND, **fast_paths.PATCHED_AROUND, **higher_order.PATCHED_AROUND},
-)
+_AROUND = {**surroundings.PATCHED_AROUND, **fast_paths.PATCHED_AROUND, **higher_order.PATCHED_AROUND}
+PATCHES = Patches({**functions.PATCHED, **constructors.PATCHED}, around=_AROUND)
 """Attributes of PyTorch that are replaced while any counter is entered."""
 
 
@@ -30,6 +28,7 @@ def observe(scopes: Scopes, enlist: Callable[[Scope], Interceptor], undo: Undo) 
         enlist: Returns the interceptor of a scope.
         undo: Gets the steps.
     """
+    _AROUND.update(dict.fromkeys(higher_order.tracers(), surroundings.unseen))
     PATCHES.use(undo)
     surroundings.run_eagerly(undo)
     enlist(scopes.open(undo)).push_here(undo)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opcount._torch.dispatch import TorchDispatchMode, higher_order_utils
+from opcount._torch.dispatch import higher_order_utils
+from opcount._torch.higher_order import PASSED_TO_MODES
 from opcount._torch.slow import dynamo, eager_stance, end_stance, load_dynamo, set_stance, stance_of
-from opcount._torch.stand_ins import fast_path_enabled, set_fast_path_enabled
+from opcount._torch.stand_ins import compiled_eagerly, fast_path_enabled, set_fast_path_enabled
 from opcount.interceptor.stack import dry_runs, unwatched
 from opcount.undo import Undo
 
@@ -82,17 +83,20 @@ def _operator_compiles() -> bool:
 _EAGERNESS = _Eagerness()
 
 
-def _compile(original: Any) -> Any:
+_LOADERS = ("compile",) if PASSED_TO_MODES else ("compile", "cond")
+
+
+def _loading_dynamo(original: Any) -> Any:
     """Patch what first loads dynamo: a function that it met under a mode would never be compiled."""
 
     @wraps(original)
-    def compile_(*args: Any, **kwargs: Any) -> Any:
+    def load_first(*args: Any, **kwargs: Any) -> Any:
         with unwatched():  # it runs operators in some versions
             load_dynamo()
         _EAGERNESS.set()
         return original(*args, **kwargs)
 
-    return compile_
+    return load_first
 
 
 _COMPILING = "_set_compilation_env"
@@ -110,7 +114,7 @@ def _compiling(original: Any) -> Any:
             with ExitStack() as stack:
                 stack.enter_context(original())
                 if dry:  # dynamo knows no fake tensors of ours
-                    stack.enter_context(torch.compiler.set_stance("force_eager"))
+                    stack.enter_context(compiled_eagerly())
                     stack.enter_context(dry[0].watch_operator())
                 yield
         finally:
@@ -119,11 +123,22 @@ def _compiling(original: Any) -> Any:
     return compiling
 
 
-_CAN_COMPILE = hasattr(TorchDispatchMode, "ignore_compile_internals") and hasattr(higher_order_utils, _COMPILING)
+def unseen(original: Any) -> Any:
+    """Patch what runs a body to trace it."""
+
+    @wraps(original)
+    def run_unseen(*args: Any, **kwargs: Any) -> Any:
+        with unwatched():
+            return original(*args, **kwargs)
+
+    return run_unseen
+
+
+_CAN_COMPILE = hasattr(higher_order_utils, _COMPILING)
 """True if dynamo compiles under a mode, and does not skip for good what it meets there."""
 
 PATCHED_AROUND: dict[tuple[Any, str], Any] = {
-    (torch, "compile"): _compile,
+    **{(torch, name): _loading_dynamo for name in _LOADERS if hasattr(torch, name)},
     **({(higher_order_utils, _COMPILING): _compiling} if _CAN_COMPILE else {}),
 }
 """Wrappers by module and function, in place while compiled functions run eagerly and operators compile themselves."""
