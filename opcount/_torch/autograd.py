@@ -27,6 +27,9 @@ sequence_number: Callable[[], int] = need("_C._autograd._get_sequence_nr")
 is_multithreaded: Callable[[], bool] = need("_C._is_multithreading_enabled")
 set_multithreaded: Callable[[bool], None] = need("_C._set_multithreading_enabled")
 
+inference_guard: Callable[[bool], Any] = need("_C._InferenceMode")
+"""Context manager in C++ that switches inference mode, and puts back whether gradients are recorded, too."""
+
 _HOOKS: Any = need("_C._autograd")
 saved_tensor_hooks: Callable[[bool], Any] = getattr(
     _HOOKS, "_top_saved_tensors_default_hooks", lambda _ignore_tracing: None

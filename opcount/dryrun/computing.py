@@ -228,8 +228,9 @@ class Computing:
             for tensor in tensors((target,)):
                 if type(tensor) is DryTensor and not tensor.known and tensor.numel() > LIMIT:
                     continue
-                with for_real():
-                    self.values.forget(tensor)
+                if self.values.may_know(tensor):
+                    with for_real():
+                        self.values.forget(tensor)
                 if facts.overwrites:
                     self._fill(facts, tensor, args)
 

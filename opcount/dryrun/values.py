@@ -8,21 +8,19 @@ unknown may be written to them.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from opcount._torch.autograd import inference_guard
 from opcount._torch.dispatch import dispatch_disabled
 from opcount._torch.fake import FakeTensor
 from opcount._torch.tensors import sparse_values, storage_key
 from opcount.dryrun.tensors import DryTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import UntypedStorage
 
 LIMIT = 4096
@@ -38,11 +36,28 @@ _SWEEP = 1024
 _LARGEST_ITEM = 16
 
 
-@contextmanager
-def for_real() -> Iterator[None]:
-    """Compute with real tensors, unseen by dispatch modes and by autograd."""
-    with dispatch_disabled(), torch.inference_mode(mode=False), torch.no_grad():
-        yield
+class _ForReal:
+    """Context manager: compute with real tensors, unseen by dispatch modes and by autograd.
+
+    What it changes is put back in C++, also where an interrupt keeps it from being left: with the guards that it holds.
+    """
+
+    __slots__ = ("_dispatch", "_inference")
+
+    def __enter__(self) -> None:
+        self._dispatch: Any = dispatch_disabled()
+        self._inference: Any = inference_guard(False)  # noqa: FBT003  (takes no keywords)
+        self._dispatch.__enter__()
+        self._inference.__enter__()
+        torch.set_grad_enabled(mode=False)
+
+    def __exit__(self, *error: object) -> None:
+        self._inference.__exit__(*error)
+        self._dispatch.__exit__(*error)
+
+
+for_real = _ForReal
+"""Returns such a context manager."""
 
 
 class Values:
@@ -136,6 +151,10 @@ class Values:
                 tensor.known = False
         elif _has_storage(tensor):
             self._keep(tensor.untyped_storage(), None)
+
+    def may_know(self, tensor: Tensor) -> bool:
+        """Return whether a tensor is real, or something is known of its memory."""
+        return type(tensor) is not DryTensor or tensor.known or storage_key(tensor.untyped_storage()) in self._kept
 
     def is_ours(self, tensor: Tensor) -> bool:
         """Return whether the dry run has made a real tensor."""
