@@ -2,7 +2,7 @@
 
 from opcount.scope.class_names import ClassNames
 from opcount.scope.frame import Frame, Row
-from opcount.scope.hooks import Scopes
+from opcount.scope.scopes import Scopes
 from opcount.scope.thread import BACKWARD, FORWARD, OPTIMIZER, RECOMPUTE, Scope
 
 __all__ = ["BACKWARD", "FORWARD", "OPTIMIZER", "RECOMPUTE", "ClassNames", "Frame", "Row", "Scope", "Scopes"]
