@@ -13,7 +13,7 @@ from opcount.dryrun.fakes import CPU, can_be_faked
 from opcount.dryrun.numbers import QUESTIONS, Numbers
 from opcount.dryrun.operators import Kind, stands_for_input
 from opcount.dryrun.patterns import LAYOUTS, Patterns
-from opcount.dryrun.real_memory import copies_storage, needs_real_memory
+from opcount.dryrun.real_memory import copies_storage, draws_seed, needs_real_memory
 from opcount.dryrun.refusals import made_by_a_library
 from opcount.dryrun.sized_by_values import SIZED_BY_VALUES
 from opcount.dryrun.tensors import DryTensor, stands_for_data
@@ -22,7 +22,7 @@ from opcount.dryrun.values import LIMIT, LIMIT_OF_INTEGERS, Values, for_real
 from opcount.interceptor.calls import tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from opcount.dryrun.fakes import Fakes
     from opcount.dryrun.operators import Facts
@@ -85,24 +85,29 @@ class Computing:
 
     def borrow(self, twin: Tensor, real: Tensor) -> None:
         """Use a real tensor as the value of its twin; call it inside of `for_real`."""
-        if type(twin) is DryTensor and real.device == CPU:
+        if type(twin) is not DryTensor:
+            return
+        if real.device == CPU:
             self.values.borrow(twin, real)
+        elif not real.is_meta and real.numel() <= _limit_of(real):
+            self.values.keep(twin, real.cpu())
 
-    def wrap(self, value: Tensor, *, blank: bool = False) -> Any:
+    def wrap(self, value: Tensor, device: torch.device = CPU, *, blank: bool = False) -> Any:
         """Return a fake tensor, with a value if it is small; return a tensor that cannot be faked itself.
 
         Args:
             value: Any real tensor.
+            device: Of the result.
             blank: Whether programs write to such tensors; small integers are then fake as well.
         """
         if not can_be_faked(value):
             return value
         with for_real():
-            value = value.detach().clone()
-            small = value.numel() <= LIMIT
-            if value.dtype in _INTEGERS and not blank and value.device == CPU and value.numel() <= LIMIT_OF_INTEGERS:
+            value = value.detach().to(CPU, copy=True)
+            small = value.numel() <= (LIMIT if blank else _limit_of(value))
+            if value.dtype in _INTEGERS and small and not blank and device == CPU:
                 return self.values.adopt(value)
-            fake = self._fakes.make(value.shape, value.stride(), value.dtype, value.device)
+            fake = self._fakes.make(value.shape, value.stride(), value.dtype, device)
             if small:
                 self.values.keep(fake, value)
         return fake
@@ -135,7 +140,14 @@ class Computing:
         """Return real memory for a function of PyTorch that writes to it in C++, else `UNKNOWN`.
 
         A tensor that is set to a storage stays whose the storage is: PyTorch reads and writes storages that way.
+
+        Raises:
+            DryRunError: It draws the seed of a state that PyTorch would keep, fake, for all later recurrent layers; or
+                it would change memory of outside of the dry run.
         """
+        if draws_seed(func):
+            reason = "draws the seed of a dropout, of which cuDNN keeps the state for as long as the process runs"
+            raise self._refusals.refuse(func, reason)
         if not needs_real_memory(func, args):
             return UNKNOWN
         if func is _COPY and not (copies_storage() or self.values.is_ours(args[0])):
@@ -252,7 +264,7 @@ class Computing:
             else:
                 with for_real():
                     positions = value.nonzero().unbind(1)
-                indices.extend(map(self.wrap, positions))
+                indices.extend(self.wrap(each, _accelerator((index,))) for each in positions)
         return (args[0], indices, *args[2:]), kwargs
 
     def _fill(self, facts: Facts, tensor: Tensor, args: tuple[Any, ...]) -> None:
@@ -290,7 +302,9 @@ class Computing:
                 out = facts.func(*values, **named)
         except (_NotKnownError, NotImplementedError):
             return UNKNOWN
-        return self._fake(out, real, blank=facts.blank)
+        asked = next((v for v in (*args, *kwargs.values()) if isinstance(v, torch.device)), None)
+        device = _accelerator([tensor for _, tensor in real]) if asked is None else asked
+        return self._fake(out, real, CPU if device.type == "meta" else device, blank=facts.blank)
 
     def _real(self, value: Any, real: list[tuple[Tensor, Tensor]], *, written: bool) -> Any:
         if isinstance(value, Tensor):
@@ -307,21 +321,30 @@ class Computing:
             return type(value)([self._real(v, real, written=written) for v in value])
         return value
 
-    def _fake(self, out: Any, real: list[tuple[Tensor, Tensor]], *, blank: bool) -> Any:
+    def _fake(self, out: Any, real: list[tuple[Tensor, Tensor]], device: torch.device, *, blank: bool) -> Any:
         if isinstance(out, Tensor):
             original = next((tensor for value, tensor in real if value is out), None)
             if original is None and out.layout in LAYOUTS:
                 with for_real():
                     self._patterns.own(out, [value for value, _ in real])
-            return self.wrap(out, blank=blank) if original is None else original
+            return self.wrap(out, device, blank=blank) if original is None else original
         if isinstance(out, (list, tuple)):
-            return type(out)([self._fake(o, real, blank=blank) for o in out])
+            return type(out)([self._fake(o, real, device, blank=blank) for o in out])
         return out
 
     def known(self, tensor: Tensor) -> Tensor | None:
         """Return the value of a tensor, or None if it is unknown."""
         with for_real():
             return None if type(tensor) is not DryTensor and tensor.is_meta else self.values.of(tensor)
+
+
+def _limit_of(tensor: Tensor) -> int:
+    return LIMIT_OF_INTEGERS if tensor.dtype in _INTEGERS else LIMIT
+
+
+def _accelerator(tensors: Iterable[Tensor]) -> torch.device:
+    """Return the device of results: that of the first argument on an accelerator, else the CPU."""
+    return next((t.device for t in tensors if t.device != CPU and not t.is_meta), CPU)
 
 
 def _fit(tensors: list[Tensor]) -> bool:

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from opcount.dryrun.fakes import CPU
 from opcount.dryrun.unknown import UNKNOWN
 from opcount.dryrun.values import LIMIT_OF_INTEGERS, for_real
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from opcount.dryrun.values import Values
+    Wrap = Callable[[Tensor, torch.device], Any]
 
 _aten = torch.ops.aten
 
@@ -37,7 +36,7 @@ _FINITE_ANSWERS: dict[Any, Callable[..., bool | None]] = {
 FINITE_CHECKS = frozenset(_FINITE_ANSWERS)
 
 
-def as_finite(values: Values, func: Any, args: tuple[Any, ...]) -> Any:
+def as_finite(wrap: Wrap, func: Any, args: tuple[Any, ...]) -> Any:
     """Return what a check for a finite number returns if a single number is finite, else `UNKNOWN`."""
     number = args[0]
     if not isinstance(number, Tensor) or number.numel() != 1 or not number.dtype.is_floating_point:
@@ -46,14 +45,15 @@ def as_finite(values: Values, func: Any, args: tuple[Any, ...]) -> Any:
     if answer is None:
         return UNKNOWN
     with for_real():
-        return values.adopt(torch.full(number.shape, answer, device="cpu"))
+        known = torch.full(number.shape, answer, device="cpu")
+    return wrap(known, number.device)
 
 
-def as_factorized(values: Values, info: int, results: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def as_factorized(wrap: Wrap, info: int, results: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return the results of a factorization, with zeros for the result at position ``info``, which counts failures."""
     size = results[info].shape
-    if results[info].device != CPU or size.numel() > LIMIT_OF_INTEGERS:
+    if size.numel() > LIMIT_OF_INTEGERS:
         return tuple(results)
     with for_real():
-        none = values.adopt(torch.zeros(size, dtype=torch.int32, device="cpu"))
-    return (*results[:info], none, *results[info + 1 :])
+        none = torch.zeros(size, dtype=torch.int32, device="cpu")
+    return (*results[:info], wrap(none, results[info].device), *results[info + 1 :])

@@ -161,7 +161,7 @@ class Memo(TransparentMode):
             if out is not UNKNOWN:
                 return out
         if unknown and facts.asks_finite:
-            out = as_finite(self._computing.values, func, args)
+            out = as_finite(self._computing.wrap, func, args)
             if out is not UNKNOWN:
                 return out
         if answer is None:
@@ -181,7 +181,7 @@ class Memo(TransparentMode):
             if type(answer) is Shape:
                 return self._make(*answer)
             out = type(answer)([self._make(*a) if type(a) is Shape else a for a in answer])
-        return out if facts.info is None else as_factorized(self._computing.values, facts.info, out)
+        return out if facts.info is None else as_factorized(self._computing.wrap, facts.info, out)
 
     def _view(self, tensor: Tensor, answer: Any, *, known: bool) -> Any:
         """Return views of a fake tensor; they are inference tensors only if it is one."""
@@ -241,9 +241,8 @@ class Memo(TransparentMode):
         try:
             out = self._fakes.unobserved(corrected(func)(*args, **kwargs))
         except Exception as error:
-            explained = self._refusals.explain(
-                func, error, odd=any(map(_is_odd, tensors((originals, *kwargs.values()))))
-            )
+            odd = any(map(_is_odd, tensors((originals, *kwargs.values()))))
+            explained = self._refusals.explain(func, error, odd=odd)
             if explained is error:
                 raise
             raise explained from error
@@ -259,7 +258,7 @@ class Memo(TransparentMode):
     def _given_back(self, facts: Facts, out: Any, real: dict[int, Tensor]) -> Any:
         """Return the results with real tensors in place of their twins."""
         if facts.info is not None and not facts.writes:
-            return as_factorized(self._computing.values, facts.info, out)
+            return as_factorized(self._computing.wrap, facts.info, out)
         return real.get(id(out), out) if real else out
 
     def _remember(self, facts: Facts, key: Hashable, out: Any, args: tuple[Any, ...]) -> None:
@@ -288,10 +287,10 @@ class Memo(TransparentMode):
         """Return a fake tensor with the value of one that ``torch.tensor`` has made."""
         if type(tensor) is not Tensor or not can_be_faked(tensor) or tensor.is_meta:
             return UNKNOWN
-        return self._computing.wrap(tensor)
+        return self._computing.wrap(tensor, tensor.device)
 
-    def _to_fake(self, value: Any, real: dict[int, Tensor], facts: Facts) -> Any:
-        """Replace real tensors by their twins, and the meta device by the CPU.
+    def _to_fake(self, value: Any, real: dict[int, Tensor], facts: Facts) -> Any:  # noqa: PLR0911  (one a kind)
+        """Replace real tensors by their twins, real memory by empty memory, and the meta device by the CPU.
 
         In a product, a dense tensor of the same size replaces a sparse one, since the result is dense.
         """
@@ -310,6 +309,8 @@ class Memo(TransparentMode):
             return twin
         if isinstance(value, torch.device):
             return CPU if value.type == "meta" else value
+        if isinstance(value, torch.UntypedStorage):
+            return torch.UntypedStorage(value.nbytes(), device="meta") if value.device.type != "meta" else value
         if isinstance(value, (list, tuple)):
             return type(value)([self._to_fake(v, real, facts) for v in value])
         return value

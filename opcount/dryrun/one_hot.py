@@ -22,9 +22,11 @@ _of_torch = functional.one_hot
 
 
 def _one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
-    if type(tensor) is not DryTensor or num_classes < 1 or tensor.device.type != "cpu" or not tensor.numel():
+    kind = tensor.device.type
+    if type(tensor) is not DryTensor or num_classes < 1 or kind not in {"cpu", "cuda"} or not tensor.numel():
         return _of_torch(tensor, num_classes)
-    torch.aminmax(tensor)  # a check
+    if kind == "cpu":
+        torch.aminmax(tensor)  # a check
     zeros = torch.zeros((*tensor.shape, num_classes), dtype=torch.int64, device=tensor.device)
     return zeros.scatter_(-1, tensor.unsqueeze(-1), 1)
 

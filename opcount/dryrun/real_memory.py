@@ -10,7 +10,7 @@ import torch
 import torch.utils.data
 
 from opcount._torch.fake import FakeTensor
-from opcount._torch.names import STORAGE_FILE, TENSOR_FILE
+from opcount._torch.names import RECURRENT_FILE, STORAGE_FILE, TENSOR_FILE
 from opcount.dryrun.checks import asking
 
 _WRITTEN_IN_C = {"ctc_loss", "pad_packed_sequence", "pack_padded_sequence"}
@@ -19,6 +19,7 @@ _WRITTEN_IN_C = {"ctc_loss", "pad_packed_sequence", "pack_padded_sequence"}
 _COPIES = {"clone", "cpu"}
 
 _EMPTY = torch.ops.aten.empty.memory_format
+_RANDOM = torch.ops.aten.random_.default
 
 _DATA = str(Path(torch.utils.data.__file__).parent)
 """Data loaders read random numbers to shuffle and to seed; no size depends on them."""
@@ -32,6 +33,8 @@ def needs_real_memory(func: Any, args: tuple[Any, ...]) -> bool:
     code = frame.f_code
     if code.co_filename == STORAGE_FILE or code.co_filename.startswith(_DATA):
         return True
+    if code.co_filename == RECURRENT_FILE and func is _EMPTY and args[0] == []:
+        return True
     if code.co_name == "__deepcopy__" and code.co_filename == TENSOR_FILE:
         return True
     return code.co_name in _WRITTEN_IN_C and func is _EMPTY
@@ -41,3 +44,9 @@ def copies_storage() -> bool:
     """Return whether a method of a storage is running that copies it to a new one."""
     frame = asking(sys._getframe(1))
     return frame is not None and frame.f_code.co_name in _COPIES
+
+
+def draws_seed(func: Any) -> bool:
+    """Return whether an operator draws the seed of a dropout inside of a recurrent layer: cuDNN reads it in C++."""
+    frame = asking(sys._getframe(1)) if func is _RANDOM else None
+    return frame is not None and frame.f_code.co_filename == RECURRENT_FILE

@@ -99,12 +99,29 @@ def of_bags(func: Any, grad: Tensor, indices: Tensor, *args: Any) -> Tensor:
     return torch.sparse_coo_tensor(indices.reshape(1, -1), values, (rows, grad.shape[-1]))
 
 
+def dropout_state(_func: Any, *_: Any, device: torch.device, **__: Any) -> Tensor:
+    """Return a state of no bytes: cuDNN alone knows how many there are."""
+    return torch.empty(0, dtype=torch.uint8, device=device)
+
+
+def recurrent_backward(_func: Any, x: Tensor, weights: list[Tensor], *args: Any) -> tuple[Any, ...]:
+    """Return the gradients of input, states and weights that the mask, the last argument, asks for."""
+    _stride, _buffer, h, c, *_, mask = args
+    data = [
+        None if each is None or not asked else torch.empty_like(each)
+        for each, asked in zip((x, h, c), mask, strict=False)
+    ]
+    return (*data, [torch.empty_like(weight) for weight in weights] if mask[3] else [])
+
+
 _CORRECTED: dict[str, Callable[..., Any]] = {
     "aten.native_batch_norm.default": batch_norm,
     "aten.native_batch_norm_backward.default": asked_for,
     "aten.native_layer_norm.default": partial(norm, slice(1, 3)),
     "aten.native_group_norm.default": partial(norm, slice(2)),
     "aten._embedding_bag_backward.default": of_bags,
+    "aten._cudnn_init_dropout_state.default": dropout_state,
+    "aten._cudnn_rnn_backward.default": recurrent_backward,
     "aten.view.default": view,
     "aten._softmax.default": along,
     "aten.sort.default": along,

@@ -90,7 +90,7 @@ class Values:
             return None if self._lacks_values(tensor) else tensor
         kept = self._kept.get(storage_key(tensor.untyped_storage())) if _has_storage(tensor) else None
         if kept is None:
-            return tensor.detach()
+            return tensor.detach().cpu()
         return None if kept[1] is None else _view(kept[1], tensor)
 
     def writable(self, tensor: Tensor) -> Tensor | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from opcount._torch.cuda import is_captured
 from opcount._torch.dispatch import dispatch_disabled
 from opcount._torch.tensors import nested_sizes_of
 from opcount.errors import FormulaError
@@ -26,12 +27,23 @@ def real_macs(macs: int, operand: Tensor) -> int:
 
 
 def has_data(x: Tensor) -> bool:
-    """Return whether the tensor holds numbers that can be read: meta and fake tensors hold none."""
-    return type(x) in _PLAIN and not x.is_meta
+    """Return whether the tensor holds numbers: meta and fake tensors hold none.
+
+    Raises:
+        FormulaError: They cannot be read, because a CUDA graph is being captured.
+    """
+    if type(x) not in _PLAIN or x.is_meta:
+        return False
+    require(not is_captured(x), "a tensor with values, not one in a CUDA graph that is being captured", x)
+    return True
 
 
 def host_values(x: Tensor | None) -> Any:
-    """Return the numbers of a small tensor as nested lists, or None where there are none to be read."""
+    """Return the numbers of a small tensor as nested lists, or None where there are none.
+
+    Raises:
+        FormulaError: They cannot be read.
+    """
     if x is None or not has_data(x):
         return None
     with dispatch_disabled():  # a real tensor has its values in a dry run, too
@@ -39,7 +51,7 @@ def host_values(x: Tensor | None) -> Any:
 
 
 def host_ints(x: Tensor | None) -> list[int] | None:
-    """Return the numbers of a small integer tensor, or None where there are none to be read."""
+    """Return the numbers of a small integer tensor, or None where there are none."""
     values: list[int] | None = host_values(x)
     return values
 

@@ -17,7 +17,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from opcount.cost import Cost
-from opcount.formulas._operands import host_ints
+from opcount.formulas._operands import host_ints, nested_sizes
 from opcount.registry import aten
 from opcount.registry import builtin as formula
 
@@ -36,10 +36,19 @@ def backward_cost(rows: int, scores: int, e: int, ev: int) -> Cost:
 
 
 def _heads_first(q: Tensor, k: Tensor, v: Tensor) -> tuple[int, int, int, int]:
-    """Return rows, scores, ``e`` and ``ev`` of ``(..., h, l, e)``."""
+    """Return rows, scores, ``e`` and ``ev`` of ``(..., h, l, e)``, or of a nested tensor of ``(h, l, e)``."""
+    if q.is_nested:
+        return _components(q, k, v)
     *batch, e = q.shape
     rows = prod(batch)
     return rows, rows * k.shape[-2], e, v.shape[-1]
+
+
+def _components(q: Tensor, k: Tensor, v: Tensor) -> tuple[int, int, int, int]:
+    sizes = list(zip(nested_sizes(q), nested_sizes(k), nested_sizes(v), strict=True))
+    rows = [prod(size[:-1]) for size, *_ in sizes]
+    scores = sum(n * keys[-2] for n, (_, keys, _) in zip(rows, sizes, strict=True))
+    return sum(rows), scores, sizes[0][0][-1], sizes[0][2][-1]
 
 
 def heads_second(

@@ -30,7 +30,7 @@ _NOTHING = Cost()
 ELEMENTWISE = """
 _add_relu _conj_physical _prelu_kernel bitwise_and bitwise_left_shift bitwise_or bitwise_right_shift
 bitwise_xor elu_backward erf_inv floor_divide hardshrink_backward hardsigmoid_backward hardswish hardswish_backward
-hardtanh_backward leaky_relu_backward log_sigmoid_backward log_sigmoid_forward mish_backward
+hardtanh_backward leaky_relu leaky_relu_backward log_sigmoid_backward mish_backward
 rrelu_with_noise_backward softplus_backward softshrink_backward threshold_backward rrelu_with_noise
 rrelu_with_noise_functional isfinite bessel_i0 bessel_i0e bessel_i1 bessel_i1e bessel_j0 bessel_j1 cbrt
 conj_physical shift_left shift_right_arithmetic spherical_bessel_j0 signed_log1p clamp_nan_to_num

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from opcount._torch.cuda import is_captured
 from opcount._torch.dispatch import dispatch_disabled
 from opcount._torch.tensors import sparse_indices
 from opcount.cost import Cost
+from opcount.formulas._operands import require
 from opcount.formulas.sizes import is_sparse, per_output, register, scalars, stored
 from opcount.registry import aten
 from opcount.registry import builtin as formula
@@ -119,6 +121,7 @@ def _product(a: Tensor, b: Tensor) -> int:
 
 def _meetings(a: Tensor, b: Tensor) -> int:
     """Count the pairs ``a[i, k], b[k, j]`` of two sparse matrices that are both stored."""
+    require(not is_captured(a), "indices that can be read, not those in a CUDA graph that is being captured", a)
     with dispatch_disabled():  # other counters are not to see what this computes
         columns = torch.bincount(_indices(a, 1), minlength=a.shape[1])
         rows = torch.bincount(_indices(b, 0), minlength=b.shape[0])

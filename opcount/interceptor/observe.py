@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opcount._torch import higher_order
-from opcount.interceptor import constructors, fast_paths, functions, surroundings
+from opcount.interceptor import constructors, fast_paths, functions, launches, surroundings
 from opcount.interceptor.patches import Patches
 
 if TYPE_CHECKING:
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from opcount.scope import Scope, Scopes
     from opcount.undo import Undo
 
-_AROUND = {**surroundings.PATCHED_AROUND, **fast_paths.PATCHED_AROUND, **higher_order.PATCHED_AROUND}
+_MODULES = (surroundings, fast_paths, higher_order, launches)
+_AROUND = {at: make for module in _MODULES for at, make in module.PATCHED_AROUND.items()}
 PATCHES = Patches({**functions.PATCHED, **constructors.PATCHED}, around=_AROUND)
 """Attributes of PyTorch that are replaced while any counter is entered."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from opcount._torch.cuda import is_captured
 from opcount._torch.dispatch import dispatch_disabled, subclass_functions_disabled
 from opcount._torch.modules import buffers_of, parameters_of, submodules_of
 from opcount._torch.tensors import storage_key, version_of
@@ -230,7 +231,7 @@ def _is_filled_with(tensor: Tensor, value: Any) -> bool:
 def _may_be_read(tensor: Tensor) -> bool:
     if not has_values(tensor) or tensor.is_quantized:
         return False
-    return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
+    return not is_captured(tensor)
 
 
 def surroundings_of(function: Any) -> list[Any]:

@@ -299,3 +299,23 @@ def test_cudnn_attention_counts_the_keys_in_use():
     part = attention.cudnn_forward(q, k, k, ends, key_ends, 100, is_causal=False, seqused_k=used)
     assert (whole.macs, part.macs) == (HEADS * 200 * 2 * E, HEADS * 30 * 2 * E)
     assert attention.cudnn_forward_inplace(None, q, q, k, k, ends, key_ends, 1, 100, seqused_k=used) == part
+
+
+NESTED = (
+    aten._scaled_dot_product_flash_attention,
+    aten._scaled_dot_product_efficient_attention,
+    aten._scaled_dot_product_cudnn_attention,
+)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+@pytest.mark.parametrize("packet", NESTED, ids=str)
+def test_attention_of_nested_tensors_is_that_of_each_component(packet):
+    lengths = ((2, 3), (4, 1))
+    parts = [operands(1, 2, l, s, 5, 6) for l, s in lengths]  # noqa: E741
+    q, k, v = (torch.nested.nested_tensor([part[i][0] for part in parts]) for i in range(3))
+    takes_bias = any(argument.name == "attn_bias" for argument in packet.default._schema.arguments)
+    rest = (None, False) if takes_bias else ()
+    each = [price_of(packet.default, None, *part, *rest) for part in parts]
+    assert price_of(packet.default, None, q, k, v, *rest) == each[0] + each[1]
+    assert each[0].macs + each[1].macs == 2 * (2 * 3 + 4 * 1) * (5 + 6)
