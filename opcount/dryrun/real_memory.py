@@ -33,8 +33,6 @@ def needs_real_memory(func: Any, args: tuple[Any, ...]) -> bool:
     code = frame.f_code
     if code.co_filename == STORAGE_FILE or code.co_filename.startswith(_DATA):
         return True
-    if code.co_filename == RECURRENT_FILE and func is _EMPTY and args[0] == []:
-        return True
     if code.co_name == "__deepcopy__" and code.co_filename == TENSOR_FILE:
         return True
     return code.co_name in _WRITTEN_IN_C and func is _EMPTY
@@ -47,6 +45,6 @@ def copies_storage() -> bool:
 
 
 def draws_seed(func: Any) -> bool:
-    """Return whether an operator draws the seed of a dropout inside of a recurrent layer: cuDNN reads it in C++."""
+    """Return whether an operator draws the seed of a dropout inside of a recurrent layer."""
     frame = asking(sys._getframe(1)) if func is _RANDOM else None
     return frame is not None and frame.f_code.co_filename == RECURRENT_FILE

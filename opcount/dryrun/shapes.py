@@ -99,9 +99,10 @@ def of_bags(func: Any, grad: Tensor, indices: Tensor, *args: Any) -> Tensor:
     return torch.sparse_coo_tensor(indices.reshape(1, -1), values, (rows, grad.shape[-1]))
 
 
-def dropout_state(_func: Any, *_: Any, device: torch.device, **__: Any) -> Tensor:
-    """Return a state of no bytes: cuDNN alone knows how many there are."""
-    return torch.empty(0, dtype=torch.uint8, device=device)
+def recurrent(func: Any, x: Tensor, weights: list[Tensor], *args: Any) -> tuple[Tensor, ...]:
+    """Return the shape function's result, and the memory of all weights that the kernel makes where it is not given."""
+    *results, memory = func(x, weights, *args)
+    return (*results, x.new_empty(sum(weight.numel() for weight in weights)) if memory is None else memory)
 
 
 def recurrent_backward(_func: Any, x: Tensor, weights: list[Tensor], *args: Any) -> tuple[Any, ...]:
@@ -120,7 +121,7 @@ _CORRECTED: dict[str, Callable[..., Any]] = {
     "aten.native_layer_norm.default": partial(norm, slice(1, 3)),
     "aten.native_group_norm.default": partial(norm, slice(2)),
     "aten._embedding_bag_backward.default": of_bags,
-    "aten._cudnn_init_dropout_state.default": dropout_state,
+    "aten._cudnn_rnn.default": recurrent,
     "aten._cudnn_rnn_backward.default": recurrent_backward,
     "aten.view.default": view,
     "aten._softmax.default": along,

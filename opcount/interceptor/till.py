@@ -269,13 +269,13 @@ def _asked_for(out: Any, args: tuple[Any, ...]) -> Any:
 def _written(out: Any) -> int:
     """Count the bytes of several outputs; sparse and nested ones that cannot say have none.
 
-    A last one of plain bytes behind numbers is what a recurrent kernel keeps for its backward; fake kernels cannot
-    tell how much that is.
+    Plain bytes behind numbers, and whatever follows them, are what a recurrent kernel keeps for its backward; fake
+    kernels cannot tell how much that is.
     """
     total = 0
-    several = isinstance(out, tuple) and len(out) > 1
-    if several and getattr(out[-1], "dtype", None) is torch.uint8 and getattr(out[0], "dtype", None) in _COMPUTING:
-        out = out[:-1]
+    if isinstance(out, tuple) and len(out) > 1 and getattr(out[0], "dtype", None) in _COMPUTING:
+        kept = (at for at, value in enumerate(out) if getattr(value, "dtype", None) is torch.uint8)
+        out = out[: next(kept, None)]
     for value in out if isinstance(out, (list, tuple)) else (out,):
         if isinstance(value, Tensor):
             try:

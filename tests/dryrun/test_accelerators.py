@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from opcount import OpCounter
+from opcount.errors import DryRunError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,13 +130,27 @@ def test_the_gradients_of_a_recurrent_layer_have_the_shapes_of_what_they_are_for
     assert c.macs == 3 * (5 * 2) * 16 * (3 + 4)  # data and weights, then data alone
 
 
-def test_a_recurrent_layer_draws_no_seed_for_its_dropout() -> None:
+@pytest.mark.parametrize(("mode", "gates", "cell"), [(2, 4, True), (3, 3, False), (1, 1, False)])
+def test_a_recurrent_layer_of_cudnns_is_counted_dry_forward_and_backward(mode: int, gates: int, cell: bool) -> None:
+    x = torch.ones(5, 2, 3, requires_grad=True)
+    weights = [torch.ones(gates * 4, 3, requires_grad=True), torch.ones(gates * 4, 4, requires_grad=True)]
+    state = torch.ones(1, 2, 4)
+    with OpCounter(dry_run=True) as c:
+        out, *_ = aten._cudnn_rnn(
+            x, weights, 2, None, state, state if cell else None, mode, 4, 0, 1, False, 0.0, True, False, [], None
+        )
+        out.sum().backward()
+    forward = (5 * 2) * gates * 4 * (3 + 4)
+    assert {phase: total.macs for phase, total in c.by_phase().items()} == {"forward": forward, "backward": 2 * forward}
+    assert c.by_operator()["aten._cudnn_rnn.default"].bytes == 4 * (5 * 2 * 4 + (1 + cell) * 2 * 4)  # without weights
+    assert c.coverage.complete
+
+
+def test_a_state_of_dropout_that_cudnn_would_keep_is_refused() -> None:
     names: dict[str, Any] = {"torch": torch}
-    source = "def draw():\n    return torch.empty((), dtype=torch.int64).random_().item()"
+    source = "def draw():\n    return torch.empty((), dtype=torch.int64).random_()"
     exec(compile(source, nn.modules.rnn.__file__, "exec"), names)  # noqa: S102  (what ATen does when it is called there)
     before = torch.get_rng_state()
-    with OpCounter(dry_run=True):
-        assert names["draw"]() == 0
-        state = aten._cudnn_init_dropout_state(0.1, True, 0, dtype=torch.uint8, device=CUDA)
-    assert state.device == CUDA
+    with pytest.raises(DryRunError, match="cuDNN keeps the state"), OpCounter(dry_run=True):
+        names["draw"]()
     assert torch.equal(before, torch.get_rng_state())
