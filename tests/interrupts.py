@@ -18,7 +18,7 @@ import opcount
 from opcount.dryrun import threads
 from opcount.interceptor import surroundings
 from opcount.interceptor.observe import PATCHES
-from opcount.scope import engine, global_hooks, hooks
+from opcount.scope import engine, global_hooks, scopes
 from tests.conftest import traces
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def left() -> dict[str, object]:
         "starting of threads": (Thread.start, ThreadPoolExecutor.submit),
         "finders of modules": list(sys.meta_path),
         "listeners": engine._listeners,
-        "counting": dict(hooks._COUNTING),
+        "counting": dict(scopes._COUNTING),
         "keys of hooks": set(global_hooks._OURS),
         "locks": [lock._is_owned() for lock in _LOCKS],
     }
