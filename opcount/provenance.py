@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from opcount._torch.modules import parameters_of
+from opcount._torch.modules import modules_of, parameters_of
 from opcount._version import __version__
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def describe(model: nn.Module | None, before: Mapping[str, str], *, dry_run: boo
 
 def _devices(model: nn.Module) -> set[torch.device]:
     """Return the devices of the model's parameters."""
-    tables = [parameters_of(module) for module in model.modules()]
+    tables = [parameters_of(module) for module in modules_of(model)]
     return {parameter.device for table in tables for parameter in table.values() if parameter is not None}
 
 

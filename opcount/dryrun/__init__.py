@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +18,7 @@ from torch.nn.parameter import is_lazy
 
 from opcount._torch.fake import FOREACH_TYPES, FakeTensor
 from opcount._torch.functorch import is_wrapped
-from opcount._torch.modules import buffers_of, parameters_of
+from opcount._torch.modules import modules_of
 from opcount.dryrun.computing import Computing
 from opcount.dryrun.constructors import subclasses_of_fakes
 from opcount.dryrun.containers import put_back
@@ -42,7 +43,7 @@ from opcount.dryrun.snapshot import Snapshot
 from opcount.dryrun.swapped_tensors import own_tensors, put_back_certain
 from opcount.dryrun.tensors import DryTensor
 from opcount.dryrun.threads import Threads, put_beneath_counters, put_on_top, take_threads_along
-from opcount.dryrun.twins import Twins
+from opcount.dryrun.twins import Twins, entries_of
 from opcount.dryrun.undifferentiated import Undifferentiated
 from opcount.dryrun.values import for_real
 from opcount.errors import DryRunError
@@ -111,7 +112,7 @@ def dry_run(
         if isinstance(model, Disposable):
             enter.disposable(model)
         elif model is not None:
-            enter.modules(model.modules(), hold=True)
+            enter.modules(modules_of(model), hold=True)
         for supported in FOREACH_TYPES:
             restore.enter(_supporting(supported))
         threads = Threads(fakes.mode, refusals)
@@ -193,21 +194,28 @@ class _Entering(NamedTuple):
             hold: Remember them also when the program drops them.
         """
         with self.lock:
-            new = [module for module in modules if not self.snapshot.has(module)]
-            for module in new:
-                self.twins.check(module)
-            if new:
-                with for_real():
-                    self.snapshot.note(map(vars, _tensors_of(new)))
-                    for module, held in zip(new, self.snapshot.modules(new, hold=hold), strict=True):
-                        if not hold:
-                            self._look_at_tensors(module)
-                        self.twins.enter(module, held, self.leaves)
-                    self.guard(new)
+            remembered = self.snapshot.remembered
+            new = [module for module in modules if id(module) not in remembered]
+            if not new:
+                return
+            entries = entries_of(new)
+            self.twins.check(entries)
+            with for_real():
+                tensors = [entry[3] for entry in entries if not isinstance(entry[3], DryTensor)]
+                self.snapshot.note_attributes(list(map(vars, tensors)))
+                held = self.snapshot.modules(new, hold=hold)
+                if not hold:
+                    for module in new:
+                        self._look_at_tensors(module)
+                self.twins.enter(entries, self.leaves)
+                for module, values in zip(new, held, strict=True):
+                    if values:
+                        self.twins.enter_attributes(module, values)
+                self.guard(new)
 
     def disposable(self, skeleton: Disposable) -> None:
         """Enter a skeleton, whose tensors are of this dry run already."""
-        modules = list(skeleton.model.modules())
+        modules = modules_of(skeleton.model)
         if not skeleton.is_plain:
             self.modules(modules, hold=True)
             return
@@ -236,15 +244,6 @@ def _is_spoilt(mode: object, computing: Computing, tensor: Any) -> bool:
     return not (is_wrapped(tensor) or is_lazy(tensor) or tensor.is_meta) and computing.lacks_values(tensor)
 
 
-def _tensors_of(modules: Iterable[nn.Module]) -> Iterator[torch.Tensor]:
-    """Yield the tensors in the tables of modules that the program may have given attributes."""
-    for module in modules:
-        for table in (parameters_of(module), buffers_of(module)):
-            for tensor in table.values():
-                if tensor is not None and not isinstance(tensor, DryTensor):
-                    yield tensor
-
-
 def _follow(threads: Threads, enter: _Entering, undo: Undo) -> None:
     """Prepare modules and optimizers, on the threads of the dry run, when they are first called.
 
@@ -254,7 +253,7 @@ def _follow(threads: Threads, enter: _Entering, undo: Undo) -> None:
 
     def first_call(module: nn.Module, _args: object) -> None:
         if id(module) not in remembered and threads.is_here():
-            enter.modules(module.modules())
+            enter.modules(modules_of(module))
 
     undo.add(partial(remove, first_call))
     before_module(first_call)
@@ -270,7 +269,7 @@ def _break_cycles(mode: Any, refusals: Refusals) -> None:
 def _restore(snapshot: Snapshot, leaves: Leaves, namespaces: Namespaces) -> None:
     """Put everything back, whatever happens to the others."""
     torch.clear_autocast_cache()
-    errors = put_back((*snapshot.restoring(), *leaves.restoring()))
+    errors = put_back(chain(snapshot.restoring(), leaves.restoring()))
     errors += put_back(namespaces.restoring())
     if errors:
         raise DryRunError(

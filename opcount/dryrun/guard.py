@@ -17,6 +17,7 @@ from torch.nn.parameter import is_lazy
 from opcount._torch.dispatch import fake_mode
 from opcount._torch.fake import FakeTensor
 from opcount._torch.functorch import is_wrapped
+from opcount._torch.modules import modules_of
 from opcount.dryrun.fakes import CPU, PLAIN
 from opcount.dryrun.tensors import DryTensor
 from opcount.dryrun.values import for_real
@@ -66,7 +67,7 @@ class Guard(NamedTuple):
         if "_modules" not in vars(module):
             self.copied[id(module)] = weakref.ref(module)
         elif not was_made(self.born, module):
-            self.enter(module.modules())
+            self.enter(modules_of(module))
 
     def leaf(self, tensor: Tensor, change: str, *, data: bool = False) -> None:
         """Remember a real tensor before it changes.

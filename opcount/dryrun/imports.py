@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager, nullcontext
-from functools import partial
+from functools import cache, partial
 from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +27,18 @@ def imports_undisturbed() -> Iterator[None]:
     A module outlives the block, and so would a fake constant, or one on the meta device.
     """
     finder = _Finder(default_device())
-    with disabled_modes():
-        pass  # it imports what it needs when it is first called, which is to be before it is called for an import
+    _import_what_disables_modes()
     with Undo() as undo:
         undo.add(partial(_remove, finder))
         sys.meta_path.insert(0, finder)
         yield
+
+
+@cache
+def _import_what_disables_modes() -> None:
+    """Have PyTorch import what it needs to disable modes, before that is called for an import."""
+    with disabled_modes():
+        pass
 
 
 def _remove(finder: _Finder) -> None:

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from opcount._torch.dispatch import dispatch_disabled
-from opcount._torch.fake import FakeTensor
 from opcount._torch.functorch import is_wrapped
 from opcount._torch.tensors import accumulation_hooks_of, base_of, hooks_of_tensor, is_view
 from opcount.dryrun.containers import put_back_dict
@@ -85,7 +84,7 @@ class Leaves:
         name = id(tensor)
         if name in self._leaves:
             return
-        if is_plain(tensor) and not isinstance(tensor, FakeTensor):
+        if type(tensor) in PLAIN and is_plain(tensor):
             self.plain.add(name)
         is_leaf = tensor.is_leaf
         grad = tensor.grad if is_leaf else None

@@ -12,7 +12,7 @@ import gc
 import logging
 import sys
 import types
-from collections import deque
+from collections import defaultdict, deque
 from contextvars import ContextVar
 from operator import is_
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -87,7 +87,7 @@ class Namespaces:
         self._seen: dict[int, Any] = {}
         self._variables: dict[int, Variables] = {}
         self._used = set(_ENTRIES)
-        self._unused: dict[str, list[Any]] = {}
+        self._unused: defaultdict[str, list[Any]] = defaultdict(list)
         self._places: list[tuple[Any, dict[Any, Any]]] = []
 
     def look(self, code: Any) -> None:
@@ -95,10 +95,15 @@ class Namespaces:
         todo = deque([code])
         while todo and (len(self._seen) < _ENOUGH or todo[0] is code):
             value = todo.popleft()
-            if type(value) in _ATOMS or id(value) in self._seen or isinstance(value, _NOT_LOOKED_INTO):
+            kind = type(value)
+            if kind in _ATOMS or id(value) in self._seen:
                 continue
-            self._seen[id(value)] = value
-            todo.extend(self._inside(value))
+            if kind is types.FunctionType:
+                self._seen[id(value)] = value
+                todo.extend(self._of_function(value))
+            elif not isinstance(value, _NOT_LOOKED_INTO):
+                self._seen[id(value)] = value
+                todo.extend(self._inside(value))
 
     def hold_fakes(self, value: Any) -> bool:
         """Return whether fake tensors can be reached from an object."""
@@ -116,8 +121,6 @@ class Namespaces:
         return held
 
     def _inside(self, value: Any) -> Iterable[Any]:
-        if isinstance(value, types.FunctionType):
-            return self._of_function(value)
         if isinstance(value, type):
             return self._of_class(value)
         if isinstance(value, Cache):
@@ -131,23 +134,22 @@ class Namespaces:
                 return held
         return self._of_object(value)
 
-    def _of_class(self, kind: type) -> Iterator[Any]:
+    def _of_class(self, kind: type) -> Iterable[Any]:
+        found: list[Any] = []
+        used, unused = self._used, self._unused
         for each in kind.__mro__:
-            if each is kind or id(each) not in self._seen:
-                self._seen[id(each)] = each
-                if _is_others(each.__module__):
-                    continue
-                self._note(Attributes(each))
-                for cache in caches_of(each.__module__):
-                    if id(cache) not in self._seen:
-                        self._seen[id(cache)] = cache
-                        self._note(Results(cache))
-                        yield cache.__wrapped__
-                for name, value in vars(each).items():
-                    if name in self._used:
-                        yield value
-                    elif type(value) not in _ATOMS:
-                        self._unused.setdefault(name, []).append(value)
+            if (each is not kind and id(each) in self._seen) or _is_others(each.__module__):
+                continue
+            self._seen[id(each)] = each
+            for cache in caches_of(each.__module__):
+                if id(cache) not in self._seen:
+                    self._seen[id(cache)] = cache
+                    self._note(Results(cache))
+                    found.append(cache.__wrapped__)
+            for name, value in self._note(Attributes(each)).items():
+                if type(value) not in _ATOMS:
+                    (found if name in used else unused[name]).append(value)
+        return found
 
     def _of_function(self, function: types.FunctionType) -> Iterable[Any]:
         found: list[Any] = []
@@ -165,9 +167,10 @@ class Namespaces:
             self._of_globals(variables, facts.names, found)
             if facts.imports:
                 self._of_imports(variables.get("__package__"), facts.names, found)
-            for name in facts.names - self._used:
-                self._used.add(name)
-                found.extend(self._unused.pop(name, ()))
+            new = facts.names - self._used
+            self._used |= new
+            for name in new & self._unused.keys():
+                found += self._unused.pop(name)
         return found
 
     def _of_globals(self, variables: dict[str, Any], names: frozenset[str], found: list[Any]) -> None:

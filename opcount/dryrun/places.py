@@ -33,6 +33,8 @@ class Variables:
     def note(self, names: frozenset[str]) -> list[Any]:
         """Note names, and return the values of new ones."""
         new = names - self._names
+        if not new:
+            return []
         self._names |= new
         held = {name: self._variables[name] for name in new & self._variables.keys()}
         self.before |= held
@@ -169,33 +171,32 @@ class Results:
 
     def __init__(self, cache: Any) -> None:
         self._cache = cache
-        self._known = set(self._keys())
+        self._known: set[Any] | None = None
 
     def get(self) -> dict[Any, Any]:
         """Return the results by ``id``."""
-        if not self._cache.cache_info().currsize:
-            return {}
-        held: list[Any] = gc.get_referents(self._cache)
-        keys = self._keys()
+        held, keys = self._contents()
+        if self._known is None:
+            self._known = set(keys)
         return {id(result): result for result in (*held, *keys.values()) if result is not keys}
 
     def put(self, _before: dict[Any, Any]) -> None:
         """Remove new results; keep the others."""
         if self._known:
-            keys = self._keys()
+            _, keys = self._contents()
             for key in [key for key in keys if key not in self._known]:
                 del keys[key]  # as where another thread has removed it, which the cache expects
         else:
             self._cache.cache_clear()
 
-    def _keys(self) -> dict[Any, Any]:
-        """Return the dict of the cache, the last one among its referents that is not its ``__dict__``."""
-        if not self._cache.cache_info().currsize:
-            return {}
-        tables = [
-            each for each in gc.get_referents(self._cache) if type(each) is dict and each is not vars(self._cache)
-        ]
-        return tables[-1] if tables and len(tables[-1]) == self._cache.cache_info().currsize else {}
+    def _contents(self) -> tuple[list[Any], dict[Any, Any]]:
+        """Return the referents of the cache, and its dict: the last one among them that is not its ``__dict__``."""
+        size = self._cache.cache_info().currsize
+        if not size:
+            return [], {}
+        held = gc.get_referents(self._cache)
+        tables = [each for each in held if type(each) is dict and each is not vars(self._cache)]
+        return held, tables[-1] if tables and len(tables[-1]) == size else {}
 
 
 def slots_of(kind: type) -> tuple[Any, ...]:

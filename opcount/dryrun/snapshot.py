@@ -12,10 +12,8 @@ from array import array
 from collections import OrderedDict, deque
 from contextvars import ContextVar
 from functools import partial
-from itertools import chain, count
-from operator import eq, is_, itemgetter
-from sys import getrefcount
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import chain, count, filterfalse
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -31,12 +29,13 @@ from opcount.dryrun.containers import (
     put_back_list,
     put_back_set,
 )
+from opcount.dryrun.module_states import ModuleStates, states_of
 from opcount.dryrun.namespaces import put_back_place
 from opcount.dryrun.places import Attributes, Cache, Slots, slots_of
 from opcount.errors import DryRunError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from opcount.dryrun.containers import Undo
     from opcount.dryrun.namespaces import Namespaces
@@ -70,41 +69,7 @@ _OPAQUE = ("builtins", "itertools")
 _LARGE = 1 << 20
 """Size in bytes from which an array of numbers is not remembered."""
 
-_TENSORS = {Tensor, nn.Parameter}
-
-_ATOMS_BUT_TENSORS = ATOMS - _TENSORS
-
 _CONTAINERS = {dict, OrderedDict, list, set}
-
-_TABLES = frozenset(name for name, value in vars(nn.Module()).items() if type(value) in _CONTAINERS)
-"""Attributes in which a module holds what is its own."""
-
-_tables_of = itemgetter(*_TABLES)
-
-_KINDS_OF_TABLES = frozenset(map(type, _tables_of(vars(nn.Module()))))
-
-_QUIET = _ATOMS_BUT_TENSORS | _KINDS_OF_TABLES
-"""Types of attributes of which all is known when there are no more containers than a module has tables."""
-
-_NOTHING: dict[str, Any] = {}
-
-
-class _State(NamedTuple):
-    """Modules as they were.
-
-    Attributes:
-        kinds: Their classes.
-        attributes: Their attributes.
-        full: Tables that held something, and what that was.
-        empty: Tables that held nothing.
-        order: How many were remembered before.
-    """
-
-    kinds: list[type]
-    attributes: list[dict[str, Any]]
-    full: list[tuple[Any, Any]]
-    empty: list[Any]
-    order: int
 
 
 class Snapshot:
@@ -121,9 +86,9 @@ class Snapshot:
         self._namespaces = namespaces
         self._order = count()
         self._seen: dict[int, Any] = {}
-        self.remembered: dict[int, tuple[weakref.ref[nn.Module], _State] | None] = {}
-        self._held: list[tuple[list[nn.Module], _State]] = []
-        self._survived: list[_State] = []
+        self.remembered: dict[int, tuple[weakref.ref[nn.Module], ModuleStates] | None] = {}
+        self._held: list[tuple[list[nn.Module], ModuleStates]] = []
+        self._survived: list[ModuleStates] = []
         self._empty: list[Any] = []
         self._undo: list[Undo] = [(empty_again, self._empty, None)]
 
@@ -156,26 +121,13 @@ class Snapshot:
         self.remembered[key] = weakref.ref(module, partial(self._forget, key)), state
         return held[0]
 
-    def _remember_modules(self, modules: list[nn.Module]) -> tuple[list[dict[str, Any]], _State]:
-        """Remember modules, many at once: what takes time is done for all of them in C."""
+    def _remember_modules(self, modules: list[nn.Module]) -> tuple[list[dict[str, Any]], ModuleStates]:
         for kind in dict.fromkeys(map(type, modules)):
             self._look_at_class(kind)
-        attributes = [vars(module).copy() for module in modules]
-        tables: list[Any] = []
-        own = [_has_tables(each, tables) for each in attributes]
-        full = [(table, type(table)(table)) for table in tables if table]
-        kinds = map(type, chain.from_iterable(map(dict.values, attributes)))
-        others = sum(map(_KINDS_OF_TABLES.__contains__, kinds)) != len(tables)
-        held = [
-            _NOTHING if tabled and not others and _QUIET.issuperset(map(type, each.values())) else _held(each, tabled)
-            for each, tabled in zip(attributes, own, strict=True)
-        ]
-        for table, _ in full:
-            self._look_into(table if isinstance(table, set) else table.values())
-        for each in filter(None, held):
-            self._look_into(each.values())
-        empty = [table for table in tables if not table]
-        return held, _State(list(map(type, modules)), attributes, full, empty, next(self._order))
+        held, states = states_of(modules, next(self._order))
+        self._look_into(states.contents())
+        self._look_into(chain.from_iterable(map(dict.values, held)))
+        return held, states
 
     def pass_over(self, modules: list[nn.Module], shared: Iterable[Any]) -> None:
         """Take modules that nobody uses later for remembered; remember what they share with others.
@@ -200,32 +152,38 @@ class Snapshot:
             return
         reference, state = found
         others = (other for _, other in filter(None, self.remembered.values()) if other is not state)
-        remembered = {id(table) for other in (*others, *self._survived) for table in _tables_in(other)}
-        if remembered.isdisjoint(map(id, _tables_in(state))):
-            self.remembered[id(module)] = reference, _State([], [], [], [], state.order)
+        remembered = {id(table) for other in (*others, *self._survived) for table in other.tables()}
+        if remembered.isdisjoint(map(id, state.tables())):
+            self.remembered[id(module)] = reference, ModuleStates([], [], [], [], [], state.order)
             self._undo.append((put_back, reference, [(vars(module), state.attributes[0]), *state.full]))
 
     def note(self, values: Iterable[Any]) -> None:
         """Remember objects that are not modules."""
         self._look_into(values)
 
-    def restoring(self) -> list[Undo]:
-        """Return what puts each object back."""
-        undo = self._undo.copy()
+    def note_attributes(self, attributes: list[dict[str, Any]]) -> None:
+        """Remember the attributes of objects, most of which have none."""
+        self._empty += filterfalse(None, attributes)
+        self._look_into(filter(None, attributes))
+
+    def restoring(self) -> Iterator[Undo]:
+        """Yield what puts each object back; what is compared has been put back by the steps before."""
+        yield from self._undo.copy()
         alive = [([reference()], state) for reference, state in filter(None, list(self.remembered.values()))]
         gone: list[Any] = [([None], state) for state in self._survived]
         for (module,), state in sorted([*alive, *gone], key=_order, reverse=True):
-            undo += [] if module is None else _restoring_objects([module], state)
-            undo += _restoring_tables(state)
+            if module is not None and state.kinds:  # none of one that is put back in another way
+                yield from state.restoring_objects([module])
+            yield from state.restoring_tables()
         for modules, state in self._held:
-            undo += [*_restoring_objects(modules, state), *_restoring_tables(state)]
-        return undo
+            yield from state.restoring_objects(modules)
+            yield from state.restoring_tables()
 
     def _forget(self, key: int, reference: object) -> None:
         found = self.remembered.get(key)
         if found is not None and found[0] is reference:
             del self.remembered[key]
-            if _references(found[1]) > _REFERENCES_OF_ONE:
+            if found[1].are_shared():
                 self._survived.append(found[1])
 
     def _look_into(self, values: Iterable[Any]) -> None:
@@ -324,86 +282,5 @@ class Snapshot:
             self._undo.append((put_back_buffer, value, value[:]))
 
 
-def _has_tables(attributes: dict[str, Any], tables: list[Any]) -> bool:
-    """Add the tables of a module to others; tell whether it has all, and they are Python's."""
-    try:
-        found = _tables_of(attributes)
-    except KeyError:
-        return False
-    if not _KINDS_OF_TABLES.issuperset(map(type, found)):  # those of scripted modules are views of what C++ holds
-        return False
-    tables += found
-    return True
-
-
-def _held(attributes: dict[str, Any], tabled: bool) -> dict[str, Any]:  # noqa: FBT001  (called for every module)
-    """Return the attributes of a module, but for its tables, in which something may be found."""
-    return {
-        name: value
-        for name, value in attributes.items()
-        if type(value) not in _ATOMS_BUT_TENSORS
-        and not (tabled and name in _TABLES)
-        and not (type(value) is tuple and _ATOMS_BUT_TENSORS.issuperset(map(type, value)))
-    }
-
-
-def _order(remembered: tuple[Any, _State]) -> int:
+def _order(remembered: tuple[Any, ModuleStates]) -> int:
     return remembered[1].order
-
-
-def _restoring_objects(modules: list[nn.Module], state: _State) -> list[Undo]:
-    """Return what puts back those modules that are not as they were, but for what is in their tables."""
-    undo: list[Undo] = []
-    if not all(map(is_, map(type, modules), state.kinds)):
-        undo += [(_put_back_class, *pair) for pair in zip(modules, state.kinds, strict=True)]
-    now, before = list(map(vars, modules)), state.attributes
-    if not (
-        all(map(eq, map(len, now), map(len, before)))
-        and _all_same(now, before)
-        and _all_same(map(dict.values, now), map(dict.values, before))
-    ):
-        undo += [(put_back_dict, *pair) for pair in zip(now, before, strict=True)]
-    return undo
-
-
-def _restoring_tables(state: _State) -> list[Undo]:
-    full = [(put_back_set if isinstance(table, set) else put_back_dict, table, held) for table, held in state.full]
-    return [*full, (_empty_tables, state.empty, None)]
-
-
-def _empty_tables(tables: list[Any], before: None) -> None:
-    if any(tables):
-        empty_again(tables, before)
-
-
-def _put_back_class(module: nn.Module, kind: type) -> None:
-    if type(module) is not kind:
-        module.__class__ = kind
-
-
-def _all_same(now: Iterable[Any], before: Iterable[Any]) -> bool:
-    """Return whether collections, one after the other, hold the same objects as as many others of the same sizes."""
-    return all(map(is_, chain.from_iterable(now), chain.from_iterable(before)))
-
-
-def _tables_in(state: _State) -> list[Any]:
-    return [*map(itemgetter(0), state.full), *state.empty]
-
-
-def _references(state: _State) -> int:
-    """Return how often the tables of a module that is about to die are referred to, at most."""
-    return max(map(getrefcount, chain(map(itemgetter(0), state.full), state.empty)), default=0)
-
-
-def _references_of_one() -> int:
-    """Return how often the tables of a module are referred to that shares them with none."""
-    module = nn.Module()
-    tables: list[Any] = []
-    attributes = vars(module).copy()
-    _has_tables(attributes, tables)
-    state = _State([nn.Module], [attributes], [], list(tables), 0)
-    del tables
-    return _references(state)
-
-
-_REFERENCES_OF_ONE = _references_of_one()

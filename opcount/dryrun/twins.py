@@ -17,7 +17,7 @@ from opcount.dryrun.values import VALUE
 from opcount.errors import DryRunError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from opcount.dryrun.fakes import Fakes
     from opcount.dryrun.leaves import Leaves
@@ -28,6 +28,10 @@ _MAY_HOLD_TENSORS = {Tensor, nn.Parameter, getattr(nn, "Buffer", Tensor), list, 
 _NESTED = (Tensor, list, dict, tuple)
 
 _TABLES = {"_parameters", "_buffers", "_modules"}
+
+
+Entry = tuple[nn.Module, dict[str, Any], str, Tensor]
+"""A module, its table of parameters or of buffers, and a name and a tensor in it."""
 
 
 class Twins:
@@ -65,51 +69,52 @@ class Twins:
         """Return the tensor that stands in a module where this one stood."""
         return self.of(tensor) if id(tensor) in self._in_place else tensor
 
-    def check(self, module: nn.Module) -> None:
-        """Refuse a module whose tensors have no data and cannot be replaced.
+    def check(self, entries: list[Entry]) -> None:
+        """Refuse modules whose tensors have no data and cannot be replaced.
 
         Raises:
-            DryRunError: It is a ScriptModule on the meta device, or a tensor there has no plain fake one.
+            DryRunError: One is a ScriptModule on the meta device, or a tensor there has no plain fake one.
         """
-        for table in (parameters_of(module), buffers_of(module)):
-            for name, tensor in table.items():
-                if tensor is None or not tensor.is_meta or is_lazy(tensor):
-                    continue
-                if _is_script(module) or not is_plain(tensor):
-                    raise DryRunError(
-                        f"dry run: expected tensors that can be replaced, got {name!r} of type {type(tensor).__name__} "
-                        f"on {tensor.device} in a {type(module).__name__}. Make the model on a device with data."
-                    )
+        for module, _, name, tensor in entries:
+            if tensor.is_meta and not is_lazy(tensor) and (_is_script(module) or not is_plain(tensor)):
+                raise DryRunError(
+                    f"dry run: expected tensors that can be replaced, got {name!r} of type {type(tensor).__name__} "
+                    f"on {tensor.device} in a {type(module).__name__}. Make the model on a device with data."
+                )
 
-    def enter(self, module: nn.Module, held: dict[str, Any], leaves: Leaves) -> None:
-        """Give a module twins of tensors that have no data, and of its integers, by which programs decide.
+    def enter(self, entries: list[Entry], leaves: Leaves) -> None:
+        """Put twins of tensors that have no data into tables, and twins of integers, by which programs decide.
 
         Parameters that have data stay what they are: nothing in a dry run writes to real tensors, and optimizers and
         lists that the program has made know them. So do other numbers; but a list of a real tensor's values is made
         where no dispatch mode sees it, and integers in it must not be those of before.
 
         Args:
-            module: What to prepare.
-            held: Its attributes in which there may be tensors.
+            entries: What to replace.
             leaves: Are told of tensors that stay and require gradients.
         """
-        script = _is_script(module)
-        tables: tuple[dict[str, Any], ...] = (parameters_of(module), buffers_of(module))
-        for table in tables:
-            for name, original in table.items():
-                tensor = original
-                if tensor is None:
-                    continue
-                if not script and (
-                    tensor.is_meta
-                    or (table is not parameters_of(module) and not tensor.dtype.is_floating_point)
-                    or (type(tensor) not in PLAIN and isinstance(tensor, FakeTensor))
-                ):
-                    table[name] = tensor = self._stand_in(tensor)
-                if tensor.requires_grad and (type(tensor) in PLAIN or _is_real(tensor)):
-                    leaves.add(tensor)
+        for module, table, name, original in entries:
+            tensor = original
+            if (
+                tensor.is_meta
+                or (not tensor.dtype.is_floating_point and table is not parameters_of(module))
+                or (type(tensor) not in PLAIN and isinstance(tensor, FakeTensor))
+            ) and not _is_script(module):
+                table[name] = tensor = self._stand_in(tensor)
+            if tensor.requires_grad and (type(tensor) in PLAIN or _is_real(tensor)):
+                leaves.add(tensor)
+
+    def enter_attributes(self, module: nn.Module, held: dict[str, Any]) -> None:
+        """Replace tensors in attributes of a module likewise.
+
+        Args:
+            module: What to prepare.
+            held: Its attributes in which there may be tensors.
+        """
+        if _is_script(module):
+            return
         for name, value in held.items():
-            if not script and name not in _TABLES and type(value) in _MAY_HOLD_TENSORS:
+            if name not in _TABLES and type(value) in _MAY_HOLD_TENSORS:
                 replaced = self._replaced(value)
                 if replaced is not value:
                     vars(module)[name] = replaced
@@ -155,6 +160,17 @@ class Twins:
             for key, item in enumerate(value) if type(value) is list else value.items():
                 if isinstance(item, _NESTED):
                     value[key] = self._replaced(item)
+
+
+def entries_of(modules: Iterable[nn.Module]) -> list[Entry]:
+    """Return the parameters and buffers of modules, and where they are."""
+    return [
+        (module, table, name, tensor)
+        for module in modules
+        for table in (parameters_of(module), buffers_of(module))
+        for name, tensor in table.items()
+        if tensor is not None
+    ]
 
 
 def _is_script(module: nn.Module) -> bool:

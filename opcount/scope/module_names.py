@@ -315,16 +315,18 @@ def _walk(model: nn.Module) -> list[tuple[str, nn.Module]]:
         if id(module) in seen:
             continue
         seen.add(id(module))
-        if not submodules_of(module):
+        children = submodules_of(module)
+        if not children:
             continue
         kind = type(module)
         if kind not in wrap:
             wrap[kind] = any(base.__name__ in _WRAPPERS for base in kind.__mro__)
         wraps = wrap[kind]
-        for name, child in reversed(submodules_of(module).items()):
+        prefix = f"{path}." if path else ""
+        for name, child in reversed(children.items()):
             if child is not None:
                 hidden = name in _WRAPPED or (wraps and name == "module")
-                pending.append((path if hidden else f"{path}.{name}" if path else name, child))
+                pending.append((path if hidden else f"{prefix}{name}", child))
     return found
 
 
