@@ -11,6 +11,7 @@ from opcount import OpCounter, Profile
 from opcount.cost import Cost
 from opcount.profile import Module, Record
 from opcount.reporter.numbers import percent, si
+from opcount.selectors import ModulePattern
 from tests.shims import install
 
 HOSTILE = ("<script>alert('owned')</script>", "</script><img src=x onerror=alert(1)>", "a\u2028{{data}}&amp;'\"")
@@ -178,16 +179,19 @@ def test_search_dims_the_rest_and_sums_up_what_matches(page, profile):
 @pytest.mark.parametrize(
     ("query", "paths"),
     [
-        ("*.down", ["blocks.0.down", "blocks.1.down", "blocks.2.down"]),
+        ("**.down", ["blocks.0.down", "blocks.1.down", "blocks.2.down"]),
         ("blocks.?", ["blocks.0", "blocks.1", "blocks.2"]),
+        ("*.down", []),
+        ("blocks.*", ["blocks.0", "blocks.1", "blocks.2"]),
         ("layernorm", ["blocks.0.norm", "blocks.1.norm", "blocks.2.norm"]),
         ("(", []),
     ],
 )
-def test_search_by_glob_and_by_type(page, profile, query, paths):
+def test_search_by_pattern_and_by_type(page, profile, query, paths):
     shown = page(profile)
     shown.search(query)
     assert shown.rows() == paths
+    assert "*" not in query or sorted(ModulePattern(query).find(profile)) == paths  # as for --modules and budgets
 
 
 def test_nested_matches_are_summed_once(page, profile):

@@ -97,7 +97,7 @@ function entry({ row, numbers, calls, shapes }) {
     "li",
     {},
     element("div", {}, element("span", {}, operator.name), element("span", {}, number)),
-    ...[facts.filter(Boolean).join(", "), [...shapes].filter(Boolean).join(" \u2192 "), operator.formula]
+    ...[facts.filter(Boolean).join(", "), [...shapes].filter(Boolean).join(" \u2192 "), operator.formula?.replaceAll("``", "")]
       .filter(Boolean)
       .map((text) => element("code", {}, text)),
   );

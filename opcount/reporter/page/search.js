@@ -1,4 +1,4 @@
-// Modules whose path or type contains the query; with * or ? in it, whose whole path it describes.
+// Modules whose path or type contains the query; with * or ? in it, whose whole path it describes, as for --modules.
 
 import { report } from "./data.js";
 import { byId } from "./dom.js";
@@ -51,9 +51,11 @@ function contains(words) {
   return (module) => `${module.path}\n${module.type}`.toLowerCase().includes(words);
 }
 
+const WILD = new Map([["**.", "(?:.*\\.)?"], ["**", ".*"], ["*", "[^.]*"], ["?", "[^.]"]]);
+
 function glob(pattern) {
-  const escaped = pattern.replace(/[.+^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*").replaceAll("?", ".");
-  const expression = new RegExp(`^${escaped}$`, "i");
+  const tokens = pattern.split(/(\*\*\.?|\*|\?)/).map((token) => WILD.get(token) ?? token.replace(/[.+^${}()|[\]\\]/g, "\\$&"));
+  const expression = new RegExp(`^${tokens.join("")}$`, "is");
   return (module) => expression.test(module.path);
 }
 
