@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 from collections import Counter
 from graphlib import CycleError, TopologicalSorter
@@ -95,6 +96,27 @@ def is_private(dotted):
 def test_private_names_of_pytorch_are_behind_one_door(path):
     if layer(path) != DOOR:
         assert not private_names(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / DOOR).glob("*.py")), ids=lambda path: path.stem)
+def test_an_import_of_private_names_says_what_is_missing(path):
+    tree = ast.parse(path.read_text())
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.With)]
+    explained = [child for block in blocks if ast.unparse(block.items[0]) == "needed()" for child in block.body]
+    imports = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    bare = [node for node in imports if node not in explained]
+    assert not any(private_names(ast.Module([node], [])) for node in bare)
+
+
+@pytest.mark.parametrize("missing", ["torch._C.DispatchKeySet", "torch._ops.OpOverloadPacket", "torch._prims_common"])
+def test_an_import_that_fails_names_what_is_missing(missing):
+    owner = missing.rpartition(".")[0]
+    hide = f"sys.modules[{missing!r}] = None; " if missing == "torch._prims_common" else f"del {missing}; "
+    program = f"import sys, torch, {owner}; {hide}import opcount; opcount.OpCounter"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert re.search(
+        rf"ImportError: opcount: expected {re.escape(missing)}, which PyTorch .* lacks\. Install", done.stderr
+    )
 
 
 @pytest.mark.parametrize(

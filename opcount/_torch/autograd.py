@@ -6,16 +6,18 @@ from contextlib import contextmanager, nullcontext
 from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any
 
-from torch import _functorch as functorch
-from torch._C import _ImperativeEngine as ImperativeEngine
 from torch.autograd.function import Function
 from torch.autograd.graph import saved_tensors_hooks
 from torch.autograd.variable import Variable
 
-from opcount._torch.lookup import need
+from opcount._torch.lookup import need, needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+with needed():
+    from torch import _functorch as functorch
+    from torch._C import _ImperativeEngine as ImperativeEngine
 
 graph_task: Callable[[], int] = need("_C._current_graph_task_id")
 """Returns the id of the backward that runs on this thread, or `NO_TASK`."""

@@ -5,19 +5,20 @@ from __future__ import annotations
 from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any
 
-from torch._C import DispatchKey, DispatchKeySet
-from torch._higher_order_ops import utils as higher_order_utils
-from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-
 from opcount._torch.fake_slot import fake_mode, pop_mode, set_fake_mode, take_fake_mode
-from opcount._torch.lookup import find, need
+from opcount._torch.lookup import find, need, needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from torch import Tensor
+
+with needed():
+    from torch._C import DispatchKey, DispatchKeySet
+    from torch._higher_order_ops import utils as higher_order_utils
+    from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
+    from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 # The stack of modes. PyTorch's own context managers tell dynamo about every mode that is pushed; opcount's do not.
 mode_count: Callable[[], int] = need("_C._len_torch_dispatch_stack")

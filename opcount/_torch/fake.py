@@ -5,21 +5,22 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from torch import _subclasses as subclasses
-from torch._subclasses import fake_tensor
-from torch._subclasses.fake_tensor import (
-    FakeTensor,
-    FakeTensorConverter,
-    FakeTensorMode,
-)
-
 from opcount._torch.fake_slot import set_fake_mode, take_fake_mode
-from opcount._torch.lookup import find
+from opcount._torch.lookup import find, needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from torch import Tensor
+
+with needed():
+    from torch import _subclasses as subclasses
+    from torch._subclasses import fake_tensor
+    from torch._subclasses.fake_tensor import (
+        FakeTensor,
+        FakeTensorConverter,
+        FakeTensorMode,
+    )
 
 
 @contextmanager

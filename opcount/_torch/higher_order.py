@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from torch._C import DispatchKey
-from torch._ops import HigherOrderOperator
-from torch.utils._python_dispatch import TorchDispatchMode
-
 from opcount._torch.fake_slot import pop_mode
-from opcount._torch.lookup import need
+from opcount._torch.lookup import need, needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+with needed():
+    from torch._C import DispatchKey
+    from torch._ops import HigherOrderOperator
+    from torch.utils._python_dispatch import TorchDispatchMode
 
 _count: Callable[[], int] = need("_C._len_torch_dispatch_stack")
 _at: Callable[[int], Any] = need("_C._get_dispatch_stack_at")

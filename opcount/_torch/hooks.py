@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from torch.nn.modules import module as _modules
-
-from opcount._torch.lookup import find, need
+from opcount._torch.lookup import find, need, needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Hooks = dict[int, Callable[..., Any]]
+
+with needed():
+    from torch.nn.modules import module as _modules
 
 FORWARD_PRE_HOOKS: Hooks = need("nn.modules.module._global_forward_pre_hooks")
 FORWARD_HOOKS: Hooks = need("nn.modules.module._global_forward_hooks")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from contextlib import contextmanager
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SUPPORTED = "2.1 to 2.15"
 """The versions of PyTorch that opcount is tested with."""
@@ -28,10 +33,24 @@ def need(name: str) -> Any:
     try:
         return reduce(_inside, name.split("."), torch)
     except AttributeError:
-        raise ImportError(
-            f"opcount: expected torch.{name}, which PyTorch {torch.__version__} lacks. "
-            f"Install a PyTorch from {SUPPORTED}, or a newer opcount."
-        ) from None
+        raise _lacking(f"torch.{name}") from None
+
+
+@contextmanager
+def needed() -> Iterator[None]:
+    """Raise the error of `need` for a name that the block imports from PyTorch, and that this PyTorch lacks."""
+    try:
+        yield
+    except ImportError as error:
+        what = re.search(r"import name '(\w+)'", str(error))
+        raise _lacking(f"{error.name}.{what[1]}" if what else str(error.name)) from error
+
+
+def _lacking(name: str) -> ImportError:
+    return ImportError(
+        f"opcount: expected {name}, which PyTorch {torch.__version__} lacks. "
+        f"Install a PyTorch from {SUPPORTED}, or a newer opcount."
+    )
 
 
 def find(name: str, otherwise: Any = None) -> Any:

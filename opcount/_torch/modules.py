@@ -5,12 +5,15 @@ from __future__ import annotations
 from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any
 
-from torch.nn.utils import _named_member_accessor as named_member_accessor
+from opcount._torch.lookup import needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor, nn
+
+with needed():
+    from torch.nn.utils import _named_member_accessor as named_member_accessor
 
 parameters_of: Callable[[nn.Module], dict[str, Any]] = attrgetter("_parameters")
 buffers_of: Callable[[nn.Module], dict[str, Tensor | None]] = attrgetter("_buffers")

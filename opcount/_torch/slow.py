@@ -7,6 +7,8 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from opcount._torch.lookup import needed
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -91,13 +93,15 @@ def _always() -> bool:
 
 def decompositions() -> Any:
     """Return PyTorch's table of decompositions by overload."""
-    from torch._decomp import decomposition_table  # noqa: PLC0415
+    with needed():
+        from torch._decomp import decomposition_table  # noqa: PLC0415
 
     return decomposition_table
 
 
 def triton_kernels() -> Any:
     """Return the table in which the higher-order operator for Triton finds kernels by number."""
-    from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table  # noqa: PLC0415
+    with needed():
+        from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table  # noqa: PLC0415
 
     return kernel_side_table

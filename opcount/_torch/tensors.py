@@ -5,13 +5,15 @@ from __future__ import annotations
 from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-from torch._prims_common import suggest_memory_format
-
-from opcount._torch.lookup import need
+from opcount._torch.lookup import need, needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from torch import Tensor
+
+with needed():
+    from torch._prims_common import suggest_memory_format
 
 storage_key: Callable[[Any], int] = attrgetter("_cdata")
 """Returns the address of a storage in C++: the same for every Python object that stands for it."""
@@ -29,7 +31,7 @@ sparse_indices: Callable[[Tensor], Tensor] = methodcaller("_indices")
 sparse_values: Callable[[Tensor], Tensor] = methodcaller("_values")
 nested_sizes_of: Callable[[Tensor], Tensor] = methodcaller("_nested_tensor_size")
 
-make_subclass: Any = Tensor._make_subclass
+make_subclass: Any = need("Tensor._make_subclass")
 """Makes a tensor of a class from the memory of another: what constructors of subclasses and parameters call."""
 
 
