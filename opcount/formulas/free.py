@@ -56,7 +56,7 @@ rev roll rot90 row_indices_copy select_backward select_copy select_scatter set s
 slice_backward slice_copy slice_scatter sparse_mask sparse_resize sparse_resize_and_clear split_copy
 split_with_sizes_copy squeeze_copy stack t_copy to_mkldnn to_padded_tensor transpose_copy tril triu unbind_copy
 unfold_copy unsafe_split unsafe_split_with_sizes unsqueeze_copy values_copy view_as_complex_copy view_as_real_copy
-view_copy
+view_copy real imag view_of view_of_dtype
 """
 
 CREATION = """

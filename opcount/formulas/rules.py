@@ -38,15 +38,19 @@ _standard_gamma_grad _dirichlet_grad
 abs acos acosh add asin asinh atan atan2 atanh ceil cos cosh digamma div eq erf erfc exp exp2 expm1 floor fmax fmin
 fmod frexp gcd ge gt hypot igamma igammac le lgamma log log10 log1p log2 lt maximum minimum mul ndtri ne neg
 nextafter pow reciprocal remainder round rsqrt sign signbit sin sinh sqrt sub tan tanh trunc where zeta erfcx
+bitwise_not
+leaky_relu
+celu elu hardshrink hardsigmoid hardtanh mish rad2deg relu6 rrelu selu softplus softshrink threshold
+isinf silu
 """
-"""Elementwise operators that some version does not tag; the last lines name those of ``prims``."""
+"""Elementwise operators that some version does not tag; the last lines: in ``prims``; up to 2.10; 2.5; 2.2."""
 
 REDUCTIONS = """
 _aminmax _amp_update_scale _is_all_true _is_any_true _logcumsumexp _cummax_helper _cummin_helper
 _sparse_csr_prod _sparse_csr_sum _sparse_sum _nested_sum_backward all allclose amax amin aminmax any argmax argmin
 bincount count_nonzero cummax cummin cumprod cumsum equal hash_tensor histc kthvalue linalg__powsum logcumsumexp max
 mean median min mode nanmean nanmedian nansum prod segment_reduce _segment_reduce_backward std_mean sum topk
-trace var_mean xor_sum std var _foreach_powsum native_norm norm
+trace var_mean xor_sum std var _foreach_powsum native_norm norm linalg_vector_norm
 """
 """Operators that look at each input element once, a sum or a comparison each."""
 

@@ -9,6 +9,7 @@ import torch
 from opcount.cost import Cost
 from opcount.formulas.free import FREE_NAMES
 from opcount.formulas.rules import ELEMENTWISE, REDUCTIONS, rule_for
+from tests.formulas.priced import family_of, overloads, recorded
 
 aten = torch.ops.aten
 
@@ -86,3 +87,12 @@ def test_every_declared_name_stands_in_one_list_and_most_exist_here():
     places = (aten, torch.ops.prims, torch.ops.prim, torch.ops.inductor, torch.ops.inductor_prims, torch.ops.rngprims)
     strangers = [n for n in frozenset().union(*lists) if not any(hasattr(p, s) for p in places for s in (n, n + "_"))]
     assert len(strangers) < 0.05 * sum(map(len, lists)), strangers  # operators of other versions
+
+
+def test_what_the_newest_pytorch_prices_is_priced_alike_by_an_older_one_that_tags_fewer_operators():
+    families = {(packet, overload): family_of(func) for packet, overload, func in overloads()}
+    expected = recorded()
+    assert len(expected) > 2000
+    both = families.keys() & expected.keys()
+    assert len(both) > 2000
+    assert {at: (families[at], expected[at]) for at in both if families[at] != expected[at]} == {}
