@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SORT_KEYS = ("macs", "arith", "flops", "activations", "params", "calls", "bytes")
 
-_NOTHING = Total()
+_ZERO = Total()
 
 
 class ModuleLine(NamedTuple):
@@ -94,7 +94,7 @@ class _Outline:
                 pending += [(level + 1, first, shown, n, n * copies) for first, shown, n in reversed(list(groups))]
 
     def _line(self, level: int, path: str, name: str, count: int, copies: int) -> ModuleLine:
-        total = self._totals.get(path, _NOTHING)
+        total = self._totals.get(path, _ZERO)
         module = self._known.get(path)
         return ModuleLine(
             level,
@@ -136,14 +136,14 @@ class _Outline:
         kept = {ROOT}
         for path in paths:
             known = self._known.get(path)
-            if any(self._totals.get(path, _NOTHING)[:4]) or (known is not None and known.params):
+            if any(self._totals.get(path, _ZERO)[:4]) or (known is not None and known.params):
                 kept.update(unknown_parents(path, kept))
         return kept
 
     def _sort_key(self, sort: str) -> Callable[[str], int]:
         if sort == "params":
             return lambda path: self._known[path].params if path in self._known else 0
-        return lambda path: int(getattr(self._totals.get(path, _NOTHING), sort))
+        return lambda path: int(getattr(self._totals.get(path, _ZERO), sort))
 
 
 def _name(path: str) -> str:
