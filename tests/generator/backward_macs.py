@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from tests.generator.hidden import elements
+from tests.generator.hidden import elements, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ class Call(NamedTuple):
 def call_of(name: str, args: tuple[Any, ...]) -> Call:
     """Return what there is to remember of a call."""
     tensors = [each for each in args if isinstance(each, torch.Tensor)]
-    sparse = [each._nnz() for each in tensors if each.layout in {torch.sparse_coo, torch.sparse_csr}]
+    sparse = [stored(each) for each in tensors if each.layout != torch.strided]
     shapes = tuple(each.shape if isinstance(each, torch.Tensor) else None for each in args)
     return Call(name, shapes, tuple(each.layout for each in tensors), sum(sparse))
 

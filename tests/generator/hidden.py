@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
@@ -42,3 +43,10 @@ def tangent(tensor: Tensor) -> Tensor | None:
 def elements(tensor: Tensor) -> int:
     """Return how many elements a tensor has, those that are mapped over included."""
     return list(layers(tensor))[-1].numel()
+
+
+def stored(tensor: Tensor) -> int:
+    """Return how many numbers a tensor stores: for each block of a sparse one, all of them."""
+    if tensor.layout == torch.strided:
+        return tensor.numel()
+    return tensor._nnz() * prod(tensor.values().shape[1:]) if tensor.layout != torch.sparse_coo else tensor._nnz()
