@@ -17,6 +17,7 @@ from torch import Tensor
 from opcount._torch.tensors import storage_key
 from opcount.coverage import FREE
 from opcount.interceptor.calls import tensors
+from opcount.interceptor.contents import is_filled_with
 from opcount.interceptor.effects import EffectKind, effect_of
 from opcount.interceptor.storages import (
     Storages,
@@ -153,7 +154,7 @@ class Origins:
     def close(self) -> None:
         """Name what native code has written into and the program keeps, and forget everything."""
         for key, state in list(self.states.items()):
-            storage = revive(key)
+            storage = revive(key) if state.origin is Origin.BLANK else None
             if storage is not None and state.print is not None and state.print != print_of(storage):
                 self._name(state, None)
         self.states.drop_all()
@@ -194,7 +195,8 @@ class Origins:
         storage = storage_of(out)
         if self._calls and storage is not None and storage_key(storage) not in self.states:
             if storage.resizable():
-                self.states.put(storage, State(Origin.DATA, self.tick))
+                self._doubts = True
+                self.states.put(storage, State(Origin.DATA, self.tick, print_=print_of(storage)))
                 return
             self._doubts = True
             is_read = any(call.may_be_in_arrays() for call in self._calls)
@@ -215,7 +217,7 @@ class Origins:
                 self.states.put(storage, State(Origin.WORK, self.tick))
                 return
         read, written = effect.split(out, args, kwargs)
-        origin = self._origin(effect, read)
+        origin = self._origin(effect, read, written)
         if origin is Origin.TAINTED and not self._calls:
             self._name_blanks(read)
         before = {storage_key(storage) for storage in map(storage_of, (*read, *written)) if storage is not None}
@@ -224,7 +226,7 @@ class Origins:
         if self._calls or origin is Origin.BLANK:
             for storage in self._made(out):
                 if storage_key(storage) not in before:
-                    self.states.put(storage, self._state(effect, origin, read, args))
+                    self._put(storage, self._state(effect, origin, read, args))
         self._rest()
 
     @staticmethod
@@ -233,13 +235,17 @@ class Origins:
             storage = storage_of(tensor)
             yield from storages_of(tensor) if storage is None else (storage,)
 
-    def _origin(self, effect: Effect, read: list[Tensor]) -> Origin:
+    def _origin(self, effect: Effect, read: list[Tensor], written: list[Tensor]) -> Origin:
         """Return how the results of an operator came about."""
         if effect.kind is EffectKind.CONSTANT:
             return Origin.CONSTANT
         if effect.kind not in {EffectKind.COPY, EffectKind.WORK}:
             return Origin.WORK
         states = [self._behind(tensor) for tensor in read]
+        own = [self._behind(tensor) for tensor in written]
+        for tensor, state in zip(read, states, strict=True):
+            if state is not None and state not in own and _reads_otherwise(tensor, state):
+                return Origin.TAINTED
         return _of_copies(read, states) if effect.kind is EffectKind.COPY else _of_work(states)
 
     def _behind(self, tensor: Tensor) -> State | None:
@@ -281,7 +287,14 @@ class Origins:
             elif state is not None and state.origin in DOUBTFUL:
                 return
             origin = Origin.WORK
-        self.states.put(storage, self._state(effect, origin, read, args))
+        self._put(storage, self._state(effect, origin, read, args))
+
+    def _put(self, storage: Any, state: State) -> None:
+        """Say something about a storage; what native code may change unseen is compared when it is read."""
+        if state.source is not None:
+            state.print = print_of(storage)
+        self._doubts = self._doubts or state.origin is Origin.CONSTANT or state.source is not None
+        self.states.put(storage, state)
 
     def _name_blanks(self, read: list[Tensor]) -> None:
         """Name what native code must have written, once; not the weights that a program has left uninitialised."""
@@ -321,6 +334,14 @@ class Origins:
         for key in set(self.states) - known:
             self.states.drop(key)
         self.forget_uninteresting()
+
+
+def _reads_otherwise(tensor: Tensor, state: State) -> bool:
+    """Return whether an operator reads other numbers than were put there, and no operator has changed them."""
+    if state.origin is Origin.CONSTANT:
+        return tensor.is_cpu and not is_filled_with(tensor, state.value)  # elsewhere a look makes the program wait
+    is_printed = state.origin in {Origin.COPY, Origin.DATA} and state.print is not None
+    return is_printed and state.print != print_of(storage_of(tensor))
 
 
 def _of_work(states: list[State | None]) -> Origin:

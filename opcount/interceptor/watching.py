@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from cmath import isnan
 from collections.abc import Mapping
 from types import BuiltinMethodType, CellType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,11 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from opcount._torch.cuda import is_captured
 from opcount._torch.dispatch import dispatch_disabled, subclass_functions_disabled
 from opcount._torch.modules import buffers_of, parameters_of, submodules_of
 from opcount._torch.tensors import storage_key, version_of
 from opcount.interceptor.calls import tensors
+from opcount.interceptor.contents import is_copy_of, is_filled_with
 from opcount.interceptor.origins import DOUBTFUL, Origin
 from opcount.interceptor.storages import has_values, parts_of, print_of, revive, storage_of, storages_of
 from opcount.interceptor.symbolic import size_of
@@ -172,18 +171,17 @@ class Watching:
             return self._is_still_a_copy(tensor, state)
         if not constants and size_of(tensor.numel()) > 1:
             return False
-        return state.origin is Origin.DATA or _is_filled_with(tensor, state.value)
+        return state.origin is Origin.DATA or is_filled_with(tensor, state.value)
 
     def _is_still_a_copy(self, tensor: Tensor, state: State) -> bool:
         source = state.source
-        if source is None or not _may_be_read(tensor) or source.shape != tensor.shape:
+        if source is None:
             return True
+        if state.print is not None and state.print != print_of(storage_of(tensor)):
+            return False
         storage = storage_of(source)
         origin = None if storage is None else self._states.get(storage_key(storage))
-        if origin is not None and origin.tick > state.tick:
-            return True
-        source = source.to(tensor.dtype)
-        return bool(((source == tensor) | (source.isnan() & tensor.isnan())).all())
+        return (origin is not None and origin.tick > state.tick) or is_copy_of(source, tensor)
 
 
 class Given(NamedTuple):
@@ -219,19 +217,6 @@ class Given(NamedTuple):
     def has_changed(self) -> bool:
         """Return whether it was changed."""
         return (self.version is not None and self.version != version_of(self.tensor)) or self.reads_otherwise()
-
-
-def _is_filled_with(tensor: Tensor, value: Any) -> bool:
-    """Return whether a tensor still holds the number that it was filled with, wherever that may be asked."""
-    if not _may_be_read(tensor):
-        return True
-    return bool((tensor.isnan() if isnan(value) else tensor == value).all())
-
-
-def _may_be_read(tensor: Tensor) -> bool:
-    if not has_values(tensor) or tensor.is_quantized:
-        return False
-    return not is_captured(tensor)
 
 
 def surroundings_of(function: Any) -> list[Any]:
