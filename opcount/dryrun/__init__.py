@@ -22,6 +22,7 @@ from opcount._torch.modules import modules_of
 from opcount.dryrun.computing import Computing
 from opcount.dryrun.constructors import subclasses_of_fakes
 from opcount.dryrun.containers import put_back
+from opcount.dryrun.draws import draws_kept
 from opcount.dryrun.fakes import Fakes
 from opcount.dryrun.guard import Guard, was_made
 from opcount.dryrun.guard_modules import GUARDED
@@ -127,6 +128,7 @@ def dry_run(
         restore.enter(subclasses_of_fakes())
         restore.enter(lazy_parameters_in_place())
         restore.enter(scattered_one_hot())
+        restore.enter(draws_kept(computing.draws))
         restore.enter(fakes_hidden())
         operators = Undifferentiated(refusals)
         memo.watch_operator = operators.watch  # type: ignore[attr-defined]

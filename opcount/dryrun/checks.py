@@ -28,6 +28,7 @@ _CONTAINS = torch.Tensor.__contains__.__code__
 
 _CALLS = {"CALL", "CALL_METHOD", "CALL_FUNCTION"}
 _ASKS = {*_CALLS, "COMPARE_OP"}
+_BY_NAME = {"KW_NAMES", "CALL_KW", "CALL_FUNCTION_KW", "CALL_FUNCTION_EX"}
 _PUSHES_ONE = {"LOAD_FAST", "LOAD_FAST_BORROW", "LOAD_CONST", "LOAD_SMALL_INT", "LOAD_GLOBAL", "LOAD_DEREF"}
 _LEADS = {"TO_BOOL", "NOT_TAKEN", "CACHE", "COPY"}
 """Instructions between a call and a jump that leave the tested value as it is."""
@@ -93,6 +94,17 @@ def instruction_at(code: CodeType, at: int, further: int = 0) -> dis.Instruction
 def called_function(frame: FrameType) -> str | None:
     """Return the name by which a frame calls a function, without its prefix, or None if it has none."""
     return None if sys.version_info < (3, 11) else _called(frame.f_code, frame.f_lasti)
+
+
+@lru_cache(4096)
+def _passes_keywords(code: CodeType, at: int) -> bool:
+    near = (instruction_at(code, at, further) for further in (0, -1, -2))
+    return any(each is not None and each.opname in _BY_NAME for each in near)
+
+
+def passes_keywords(frame: FrameType) -> bool:
+    """Return whether the current call of a frame may pass arguments by name."""
+    return _passes_keywords(frame.f_code, frame.f_lasti)
 
 
 @lru_cache(4096)

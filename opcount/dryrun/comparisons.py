@@ -13,10 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from opcount.dryrun.checks import called_function
+
 if TYPE_CHECKING:
     from types import CodeType
 
 _MIRRORED = {"__lt__": ">", "__le__": ">=", "__gt__": "<", "__ge__": "<="}
+
+_BY_FUNCTION = {"max": ">", "min": "<", "sorted": "<", "sort": "<"}
+"""Comparisons of Python's own functions."""
 
 
 def unreflected(name: str) -> Any:
@@ -27,7 +32,8 @@ def unreflected(name: str) -> Any:
     def compare(tensor: Tensor, other: Any) -> Any:
         if type(other) is Tensor:
             frame = sys._getframe(1)
-            if _comparison_at(frame.f_code, frame.f_lasti) == mirrored:
+            asked = _comparison_at(frame.f_code, frame.f_lasti) or _BY_FUNCTION.get(called_function(frame) or "")
+            if asked == mirrored:
                 return NotImplemented
         return original(tensor, other)
 

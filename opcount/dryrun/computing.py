@@ -1,4 +1,7 @@
-"""Compute on small known tensors, such as flags, counters, sizes and masks; never products or random numbers."""
+"""Compute on small known tensors, such as flags, counters, sizes and masks; never random numbers.
+
+Products are computed, too, such as that of two rotations, but none of parameters: what a layer returns is data.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from opcount._torch.autograd import graph_task
 from opcount._torch.dispatch import dispatch_disabled, schema_of
+from opcount._torch.tensors import base_of, is_view
+from opcount.dryrun.draws import INTEGER_DRAWS, Draws
 from opcount.dryrun.fakes import CPU, can_be_faked
 from opcount.dryrun.numbers import QUESTIONS, Numbers
 from opcount.dryrun.operators import Kind, stands_for_input
@@ -44,6 +50,7 @@ class Computing:
 
     Attributes:
         values: Known values.
+        draws: Random numbers.
         numbers: Results of ``tensor.item()`` without a value.
     """
 
@@ -51,7 +58,8 @@ class Computing:
         self._fakes = fakes
         self._refusals = refusals
         self.values = Values()
-        self.numbers = Numbers(self.known, refusals)
+        self.draws = Draws()
+        self.numbers = Numbers(self.known, self.forget, refusals)
         self._patterns = Patterns(fakes, self.values, refusals)
 
     def value_of(self, tensor: DryTensor, asked: str) -> Tensor:
@@ -136,18 +144,15 @@ class Computing:
                     reason = "is given a sparse tensor of which a dry run does not know how many elements it stores"
                     raise self._refusals.refuse(facts.func, reason)
 
-    def memory(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def memory(self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return real memory for a function of PyTorch that writes to it in C++, else `UNKNOWN`.
 
         A tensor that is set to a storage stays whose the storage is: PyTorch reads and writes storages that way.
 
         Raises:
-            DryRunError: It draws the seed of a state that PyTorch would keep, fake, for all later recurrent layers; or
-                it would change memory of outside of the dry run.
+            DryRunError: It would change memory of outside of the dry run.
         """
-        if draws_seed(func):
-            reason = "draws the seed of a dropout, of which cuDNN keeps the state for as long as the process runs"
-            raise self._refusals.refuse(func, reason)
+        func = facts.func
         if not needs_real_memory(func, args):
             return UNKNOWN
         if func is _COPY and not (copies_storage() or self.values.is_ours(args[0])):
@@ -155,6 +160,31 @@ class Computing:
         with for_real():
             out = func(*args, **kwargs)
             return out if schema_of(func).name == "aten::set_" else self.values.adopt(out)
+
+    def draw(self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return random numbers that may decide what runs, else `UNKNOWN`; others stand for data."""
+        if draws_seed(facts.func):
+            reason = "draws the seed of a dropout, of which cuDNN keeps the state for as long as the process runs"
+            raise self._refusals.refuse(facts.func, reason)
+        target = args[0] if facts.kind is Kind.IN_PLACE else None
+        ours = target is None or type(target) is DryTensor or self.values.is_ours(target)
+        out = self.draws.run(facts, args, kwargs, lambda: ours and self._decides(facts, args))
+        if out is UNKNOWN:
+            return self.memory(facts, args, kwargs)
+        if target is None:
+            return self.wrap(out)
+        with for_real():
+            value = self.values.blank(target) if type(target) is DryTensor else None
+            value = self.values.writable(target) if value is None else value
+            if value is None:
+                self.values.forget(target)
+            else:
+                value.copy_(out)
+        return target
+
+    def _decides(self, facts: Facts, args: tuple[Any, ...]) -> bool:
+        inside = self._refusals.in_module or graph_task() >= 0  # computed again in a backward
+        return inside or facts.name in INTEGER_DRAWS or made_by_a_library() or needs_real_memory(facts.func, args)
 
     def run(self, facts: Facts, known: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], answer: Any) -> Any:
         """Run an operator on small known arguments, else return `UNKNOWN`."""
@@ -165,12 +195,16 @@ class Computing:
                 return UNKNOWN
         if not (known or facts.takes_tensors or self._makes_small(facts, answer)):
             return UNKNOWN
+        if facts.product and any(map(_is_of_a_parameter, known)):
+            return UNKNOWN
         return self._compute(facts, args, kwargs)
 
     def ask(  # noqa: C901, PLR0911  (one for each way)
         self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Run an uncacheable operator if the values of its arguments are known, else return `UNKNOWN`."""
+        if facts.random:
+            self.draws.omit(facts, args, kwargs)
         found = list(tensors((*args, *kwargs.values())))
         if facts.func is _SELECT and type(found[0]) is DryTensor:
             return self._select(*args)
@@ -193,6 +227,7 @@ class Computing:
             or facts.reshapes
             or facts.aliases
             or facts.kind is Kind.VIEW
+            or (facts.product and any(map(_is_of_a_parameter, found)))
         ):
             return UNKNOWN
         if any(not stands_for_data(type(t)) and type(t) is not DryTensor for t in found):
@@ -345,6 +380,12 @@ def _limit_of(tensor: Tensor) -> int:
 def _accelerator(tensors: Iterable[Tensor]) -> torch.device:
     """Return the device of results: that of the first argument on an accelerator, else the CPU."""
     return next((t.device for t in tensors if t.device != CPU and not t.is_meta), CPU)
+
+
+def _is_of_a_parameter(tensor: Tensor) -> bool:
+    """Return whether a tensor is a parameter or a view of one."""
+    base = base_of(tensor) if is_view(tensor) else tensor
+    return isinstance(base, torch.nn.Parameter) or getattr(base, "_is_param", False)
 
 
 def _fit(tensors: list[Tensor]) -> bool:

@@ -137,7 +137,8 @@ class Memo(TransparentMode):
         facts = _FACTS.get(id(func)) or _learn(func)
         kind = facts.kind
         if facts.allocates:
-            out = self._computing.memory(func, args, kwargs or {})
+            find = self._computing.draw if facts.random else self._computing.memory
+            out = find(facts, args, kwargs or {})
             if out is not UNKNOWN:
                 return out
         if kind is _OTHER:
@@ -166,6 +167,8 @@ class Memo(TransparentMode):
                 return out
         if answer is None:
             return UNKNOWN
+        if facts.random:
+            self._computing.draws.omit(facts, args, kwargs or {})
         if kind is _IN_PLACE:
             target = args[0]
             if type(target) is not DryTensor:

@@ -1,7 +1,8 @@
 """Unknown numbers, results of ``tensor.item()``: a program may log them and compute with them, but not decide by them.
 
-A training loop sums the numbers of its losses and prints them, which has no effect on what runs. Whatever may have one
-(a comparison, a bool, an index, a plain ``float``) is refused, in the name of the operator that made the number.
+A training loop sums the numbers of its losses and prints them, and an optimizer scales its step by the norm of a
+parameter, which has no effect on what runs. Whatever may have one (a comparison, a bool, an index, a plain ``float``)
+is refused, in the name of the operator that made the number.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from opcount.dryrun.checks import (
     called_function,
     instruction_at,
     is_compared_in_a_check,
+    passes_keywords,
     truth_that_passes,
     truth_to_go_on,
 )
 from opcount.dryrun.unknown import UNKNOWN
+from opcount.interceptor.calls import tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,19 +55,49 @@ _DECIDING = (
 """Methods by which a program decides, or that return a plain number."""
 
 
+_EXTREMES = {"max": max, "min": min}
+
+_SCALED = {
+    name + ending
+    for name in (
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "true_divide",
+        "addcmul",
+        "addcdiv",
+        "lerp",
+        "clamp",
+        "clamp_min",
+        "clamp_max",
+    )
+    for ending in ("", "_")
+} | {f"_foreach_{name}{ending}" for name in ("add", "sub", "mul", "div") for ending in ("", "_")}
+"""Functions of tensors that run the same operators whatever number they are given."""
+
+_ANY_NUMBER = 0.7071
+
+
 class DryNumber:
     """Unknown number.
 
     Args:
         kind: ``float``, ``int`` or ``bool``, for `isinstance`.
         refuse: Returns the error that names the source of the number.
+        forget: Marks the value of a tensor that is computed with the number as unknown.
+
+    Attributes:
+        bounded: Whether ``max`` or ``min`` may have returned another number in its place, such as 1.
     """
 
-    __slots__ = ("_kind", "refusal")
+    __slots__ = ("_kind", "bounded", "forget", "refusal")
 
-    def __init__(self, kind: type, refuse: Callable[[], Exception]) -> None:
+    def __init__(self, kind: type, refuse: Callable[[], Exception], forget: Callable[[Tensor], None]) -> None:
         self._kind = kind
         self.refusal = refuse
+        self.forget = forget
+        self.bounded = False
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -101,14 +134,25 @@ class DryNumber:
         return self
 
     @classmethod
-    def __torch_function__(cls, _func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Refuse to pass an unknown number to PyTorch."""
-        values = (*args, *(kwargs or {}).values())
-        raise next(value for value in values if type(value) is DryNumber).refusal()
+    def __torch_function__(cls, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Scale tensors, whose values are unknown from then on; refuse to pass the number to another function."""
+        named = kwargs or {}
+        number = next(value for value in (*args, *named.values()) if type(value) is DryNumber)
+        one_is_special = number.bounded and any(type(value) is DryNumber for value in named.values())
+        if getattr(func, "__name__", "") not in _SCALED or not isinstance(number, float) or one_is_special:
+            raise number.refusal()
+        out = func(*map(_plain, args), **{name: _plain(value) for name, value in named.items()})
+        for tensor in tensors((out, args[0]) if func.__name__.endswith("_") else (out,)):
+            number.forget(tensor)
+        return out
 
 
 def _unknown(number: Any, *_others: object) -> DryNumber:
-    return DryNumber(float, number.refusal)
+    return DryNumber(float, number.refusal, number.forget)
+
+
+def _plain(value: Any) -> Any:
+    return _ANY_NUMBER if type(value) is DryNumber else value
 
 
 def _refused(number: Any, *_others: object) -> Any:
@@ -122,8 +166,30 @@ def _compared(number: Any, *_others: object) -> bool:
     return truth
 
 
-for _name in ("bool", "eq", "ne", "lt", "le", "gt", "ge"):
+def _exceeds(number: Any, _other: object) -> bool:
+    return _ordered(number, sys._getframe(1), "max")
+
+
+def _falls_below(number: Any, _other: object) -> bool:
+    return _ordered(number, sys._getframe(1), "min")
+
+
+def _ordered(number: DryNumber, frame: FrameType, chosen_by: str) -> bool:
+    """Return whether a comparison is true; ``max`` and ``min`` return the unknown number, as which any would do."""
+    name = called_function(frame) or ""
+    function = _EXTREMES.get(name)
+    if function and frame.f_globals.get(name, function) is function and not passes_keywords(frame):
+        number.bounded = True
+        return name == chosen_by
+    truth = truth_that_passes(frame)
+    if truth is None:
+        raise number.refusal()
+    return truth
+
+
+for _name in ("bool", "eq", "ne", "le", "ge"):
     setattr(DryNumber, f"__{_name}__", _compared)
+DryNumber.__gt__, DryNumber.__lt__ = _exceeds, _falls_below  # type: ignore[operator]
 for _name in _SAME_KIND:
     setattr(DryNumber, f"__{_name}__", _unknown)
 for _name in _DECIDING:
@@ -141,11 +207,15 @@ class Numbers:
 
     Args:
         known: Returns the value of a tensor, or None.
+        forget: Marks the value of a tensor as unknown.
         refusals: Refuses decisions by an unknown number.
     """
 
-    def __init__(self, known: Callable[[Tensor], Tensor | None], refusals: Refusals) -> None:
+    def __init__(
+        self, known: Callable[[Tensor], Tensor | None], forget: Callable[[Tensor], None], refusals: Refusals
+    ) -> None:
         self._known = known
+        self._forget = forget
         self._refusals = refusals
         self._asking = _Asking()
 
@@ -166,13 +236,13 @@ class Numbers:
             Tensor.item(tensor)  # for those who count
         finally:
             self._asking.leniently = False
-        return DryNumber(float if dtype.is_floating_point else int, self._refusals.later(_SCALAR))
+        return DryNumber(float if dtype.is_floating_point else int, self._refusals.later(_SCALAR), self._forget)
 
-    def asked(self, func: Any, tensors: list[Tensor], frame: FrameType | None) -> Any:
+    def asked(self, func: Any, given: list[Tensor], frame: FrameType | None) -> Any:
         """Return a replacement for an unknown number or bool, or `UNKNOWN`."""
         if self._asking.leniently:
             return 0
-        first, second = tensors[0], tensors[-1]
+        first, second = given[0], given[-1]
         if func is _EQUAL and first.shape != second.shape:
             return False
         frame = asking(frame)

@@ -93,6 +93,8 @@ class Facts:
         aliases: Whether a result may be a view of an argument.
         blank: Whether programs write to what it returns.
         allocates: Whether it makes or fills memory, as functions of PyTorch in C++ do where no mode sees them.
+        product: Whether it multiplies and adds up; of parameters, it is not computed.
+        random: Whether it takes random numbers from a generator.
         needs_stored: Whether it matters to it how many elements a sparse tensor stores.
         name: Of its packet, without the namespace.
         asks_finite: Whether programs ask by it whether a number is finite.
@@ -114,6 +116,8 @@ class Facts:
     aliases: bool = False
     blank: bool = False
     allocates: bool = False
+    product: bool = False
+    random: bool = False
     needs_stored: bool = False
     name: str = ""
     asks_finite: bool = False
@@ -139,7 +143,7 @@ def facts_of(func: Any) -> Facts:
     return Facts(
         _kind(func),
         func,
-        computes=not (product or random or func.namespace not in ("aten", "prims"))
+        computes=not (random or func.namespace not in ("aten", "prims"))
         and not name.startswith("empty")
         and name not in _SIZED_BY_VALUES,
         made=name in _FACTORIES,
@@ -152,6 +156,8 @@ def facts_of(func: Any) -> Facts:
         aliases=any(r.alias_info is not None and not r.alias_info.is_write for r in returns),
         blank=name in _FILLED or name.startswith(("full", "new_full", "empty", "clone")),
         allocates=random or name in {"empty", "new_empty", "set_", "copy_"},
+        product=product,
+        random=random,
         needs_stored=product or name in _ABOUT_STORED,
         asks_finite=func in FINITE_CHECKS,
         info=next((i for i, r in enumerate(returns) if r.name == "info"), None),

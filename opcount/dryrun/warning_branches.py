@@ -1,7 +1,8 @@
 """Conditions that only show a message, such as ``if (ids == padding).any(): logger.warning(...)``.
 
-A message runs no operators, so a dry run may leave it out. The statement is parsed from the program's source; without a
-source, nothing is assumed.
+A message runs no operators, so a dry run may leave it out. It takes numbers to be finite, and so leaves out what only
+bounds those that are not, ``if not isfinite(x).all(): x = x.clamp(...)``. The statement is parsed from the program's
+source; without a source, nothing is assumed.
 """
 
 from __future__ import annotations
@@ -20,8 +21,13 @@ if TYPE_CHECKING:
 
 _SHOW = {
     "warn", "warn_once", "warning", "warning_once", "warning_advice", "info", "info_once", "debug", "error", "print",
+    "rank_zero_warn", "rank_zero_info", "rank_zero_debug",
 }  # fmt: skip
 """Names of functions that show a message."""
+
+_FINITE = {"isfinite", "isinf", "isnan"}
+_REPAIR = {"clamp", "clip", "finfo", "nan_to_num", "where", "zeros_like", "full_like"}
+"""Names of functions that bound numbers."""
 
 _DESCRIBE = {"format", "getattr", "isinstance", "join", "len", "repr", "str", "type"}
 """Names of functions that format a message."""
@@ -58,7 +64,7 @@ def _truth(code: CodeType, asked_at: int) -> bool | None:
         test = found.statement.test
         if _contains(_span(test), span):
             truth = _truth_that_skips(test, span)
-            return truth if truth is not None and _shows_alone(found) else None
+            return truth if truth is not None and (_shows_alone(found) or _repairs_alone(found, span)) else None
     return None
 
 
@@ -126,6 +132,17 @@ def _shows_alone(found: _If) -> bool:
     names = [node for node in ast.walk(found.function) if isinstance(node, ast.Name)]
     written = {name.id for name in names if id(name) in inside and _is_stored(name)}
     return not any(name.id in written and id(name) not in inside and not _is_stored(name) for name in names)
+
+
+def _repairs_alone(found: _If, asked: Span) -> bool:
+    """Return whether a statement only asks whether numbers are finite, and only bounds them if they are not."""
+    expressions = [node for node in ast.walk(found.statement.test) if isinstance(node, ast.expr)]
+    names = {_name(node) for node in expressions if _contains(asked, _span(node))}
+    if found.statement.orelse or not names & _FINITE:
+        return False
+    body = found.statement.body
+    calls = [node for part in body for node in ast.walk(part) if isinstance(node, ast.Call)]
+    return all(isinstance(part, ast.Assign) for part in body) and all(_name(call.func) in _REPAIR for call in calls)
 
 
 def _is_stored(node: ast.AST) -> bool:

@@ -105,9 +105,9 @@ class Scopes:
             remove(self._leave)
 
     def running_path(self) -> str | None:
-        """Return the path of the module that runs on this thread; None outside of all modules."""
+        """Return the path of the module that runs on this thread; None outside of all modules, also in an optimizer."""
         scope = self.threads.by_ident.get(get_ident())
-        return None if scope is None or scope.idle else scope.frame.path
+        return None if scope is None or scope.idle or scope.optimizing else scope.frame.path
 
     def _enter(self, module: nn.Module, _args: object) -> None:
         scope = self._scope_of.get(get_ident())

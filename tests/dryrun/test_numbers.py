@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from opcount import OpCounter
 from opcount.errors import DryRunError
+from tests.dryrun.counts import assert_same_counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,12 +45,30 @@ LOGS: dict[str, Callable[[Any], object]] = {
     "array": lambda v: np.mean([v, 2.0]),
     "round": lambda v: abs(round(v, 3)),
     "copy": lambda v: copy.deepcopy({"loss": v}),
+    "max": lambda v: max(v, 1.0) + min([0.5, v]) - max(2, v, 3) * min(v, v),
+    "product": lambda v: torch.ones(2) * v + v,
+    "argument": lambda v: (
+        torch.zeros(2).add_(torch.ones(2), alpha=v * 2).addcdiv_(torch.ones(2), torch.ones(2), value=v)
+    ),
+    "many": lambda v: torch._foreach_mul_([torch.ones(2), torch.ones(3)], v),
 }
 
 
 @pytest.mark.parametrize("name", LOGS)
 def test_a_loss_that_is_logged_costs_what_it_costs_in_a_real_run(name: str) -> None:
     assert trained(LOGS[name], dry=True) == trained(LOGS[name], dry=False)
+
+
+@pytest.mark.parametrize("foreach", [False, None])
+def test_an_optimizer_scales_its_step_by_the_norms_of_parameters(foreach: bool | None) -> None:
+    def program(model: nn.Module) -> None:
+        optimizer = torch.optim.Adafactor(model.parameters(), weight_decay=0.1, foreach=foreach)
+        for _ in range(2):
+            model(torch.randn(3, 4)).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    assert_same_counts(lambda: nn.Sequential(nn.Linear(4, 80), nn.Linear(80, 80)), program)
 
 
 def stops(number: float) -> None:
@@ -73,7 +92,11 @@ DECISIONS: dict[str, Callable[[Any], object]] = {
     "comparison": lambda v: [0][v < 1.0 :],
     "truth": lambda v: 1 if v else 2,
     "equality": lambda v: v == 1.0 or None,
-    "max": lambda v: max(v, 1.0),
+    "max by a key": lambda v: max([0, v], [1, v], key=lambda pair: pair[1]),
+    "max of pairs": lambda v: max((v, 1), (1.0, 2)),
+    "bounded argument": lambda v: torch.zeros(2).add_(torch.ones(2), alpha=min(v, 1.0)),
+    "value of a product": lambda v: torch.zeros(2).add_(v).tolist(),
+    "value of many": lambda v: torch._foreach_add([torch.arange(2.0)], v)[0].tolist(),
     "float": float,
     "int": int,
     "index": lambda v: [1, 2][v],
@@ -83,8 +106,8 @@ DECISIONS: dict[str, Callable[[Any], object]] = {
     "pickle": pickle.dumps,
     "json": lambda v: json.dumps({"loss": v}),
     "tensor": lambda v: torch.tensor([v]),
-    "product": lambda v: torch.ones(2) * v,
-    "argument": lambda v: torch.zeros(2).add_(torch.ones(2), alpha=v),
+    "power": lambda v: torch.ones(2) ** v,
+    "fill": lambda v: torch.full((2,), v),
     "numpy": np.float32,
     "ufunc": np.exp,
     "derived": lambda v: [1, 2][(v + 1) * 2 > 3],

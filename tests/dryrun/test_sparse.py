@@ -112,7 +112,7 @@ MADE: dict[str, Callable[[Tensor, Tensor], Any]] = {
 
 DECIDED: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "zeros among results": lambda _, x: x.relu().to_sparse() @ torch.ones(3, 2),
-    "a sum": lambda _, x: x * coo(x).sum().item(),
+    "a sum": lambda _, x: x * int(coo(x).sum().item()),
     "values": lambda _, x: x * len(coo(x.detach()).coalesce().values().tolist()),
     "a dense one": lambda _, x: x * bool(coo(x).to_dense().max() > 1),
     "places that are not known": lambda _, x: torch.sparse_csr_tensor(ROWS, x.argmax(1), x[:, 0], (4, 4)) @ x,

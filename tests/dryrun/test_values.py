@@ -16,6 +16,7 @@ from torch.nn.utils import rnn
 
 from opcount import OpCounter
 from opcount.errors import DryRunError
+from tests.dryrun.counts import assert_same_counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -238,11 +239,42 @@ def test_a_loss_over_lengths_is_counted_as_a_real_one() -> None:
     assert sorted(map(str, counts[0])) == sorted(map(str, counts[1]))
 
 
-def test_products_are_never_computed_nor_are_random_numbers() -> None:
+def test_neither_products_of_parameters_nor_what_the_program_draws_is_known() -> None:
     x = torch.ones(1, 4)
     for program in (lambda: LINEAR(x).tolist(), lambda: torch.randn(2).tolist(), lambda: torch.ones(2).tolist()):
         with pytest.raises(DryRunError):
             macs(program)
+
+
+def test_small_products_of_what_is_known_are_known() -> None:
+    turn = torch.tensor([[0.0, -1.0], [1.0, 0.0]])
+    kernel = torch.ones(1, 1, 2)
+
+    def program() -> None:
+        corner = turn @ torch.linalg.inv(turn) @ torch.tensor([3.0, 2.0])
+        width = torch.nn.functional.conv1d(torch.ones_like(kernel) + 0.5, kernel)
+        rows(corner.round().sum(), width.sum(), torch.linalg.cholesky(4 * torch.eye(2)).sum())()
+
+    for dry in (True, False):
+        assert macs(program, dry=dry) - macs(lambda: None, dry=dry) >= (5 + 3 + 4) * 16
+    assert macs(program) == macs(program, dry=False)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="what calls a comparison cannot be told")
+@pytest.mark.parametrize("choose", [max, min, lambda *sizes: sorted(sizes)[1]])
+def test_a_comparison_by_a_function_of_python_runs_the_operator_of_a_real_run(choose: Callable[..., Any]) -> None:
+    class Pads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+            self.register_buffer("left", torch.tensor(3))
+            self.register_buffer("right", torch.tensor(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x[: max(self.left, self.right + 0)][: min(self.right + 1, self.left)]
+            return self.linear(x)[: choose(self.right + 0, self.left)]  # type: ignore[no-any-return]
+
+    assert_same_counts(Pads, lambda model: model(torch.randn(9, 4)))
 
 
 def test_a_small_parameter_is_known_until_an_optimizer_has_stepped() -> None:
@@ -318,13 +350,34 @@ def _catches_what_it_raises(x: Any, _y: Any) -> None:
         x.relu()
 
 
+def _bounds_what_is_not_finite(x: Any, y: Any) -> None:
+    if not torch.isfinite(x).all():
+        limit = torch.finfo(x.dtype).max - 1000
+        x = torch.clamp(x, min=-limit, max=limit)
+    if y.dim() == 2 and (torch.isinf(y).any() or torch.isnan(y).any()):
+        y = y.nan_to_num()
+
+
+def _computes_what_is_not_finite(x: Any, y: Any) -> None:
+    if not torch.isfinite(x).all():
+        y = x.relu()
+    y.relu()
+
+
+def _bounds_by_value(x: Any, _y: Any) -> None:
+    if (x > 1).any():
+        x = x.clamp(max=1)
+
+
 def _decides_by_equality(x: Any, y: Any) -> None:
     if torch.equal(x, y):
         x.relu()
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="blocks that catch errors cannot be told")
-@pytest.mark.parametrize("check", [_checks_a_number, _raises_for_unequal, _warns_for_unequal])
+@pytest.mark.parametrize(
+    "check", [_checks_a_number, _raises_for_unequal, _warns_for_unequal, _bounds_what_is_not_finite]
+)
 def test_checks_of_unknown_values_in_a_module_pass(check: Callable[[Any, Any], object]) -> None:
     macs = []
     for dry_run in (False, True):
@@ -337,7 +390,15 @@ def test_checks_of_unknown_values_in_a_module_pass(check: Callable[[Any, Any], o
 
 @pytest.mark.parametrize(
     "check",
-    [_decides_by_a_number, _keeps_a_checked_number, _compares_twice, _catches_what_it_raises, _decides_by_equality],
+    [
+        _decides_by_a_number,
+        _keeps_a_checked_number,
+        _compares_twice,
+        _catches_what_it_raises,
+        _decides_by_equality,
+        _computes_what_is_not_finite,
+        _bounds_by_value,
+    ],
 )
 def test_a_module_decides_by_no_unknown_value(check: Callable[[Any, Any], object]) -> None:
     with pytest.raises(DryRunError), OpCounter(dry_run=True):
