@@ -1,4 +1,4 @@
-// Modules whose path or type contains the query; with * or ? in it, whose whole path it describes, as for --modules.
+// Modules whose path or type contains the query; with *, ? or [0-3] in it, whose whole path it describes, as for --modules.
 
 import { report } from "./data.js";
 import { byId } from "./dom.js";
@@ -37,7 +37,7 @@ export function followQuery() {
 
 function match(query) {
   if (!query) return null;
-  const fits = /[*?]/.test(query) ? glob(query) : contains(query.toLowerCase());
+  const fits = /[*?]|\[.+\]/.test(query) ? glob(query) : contains(query.toLowerCase());
   return report.modules.map(fits);
 }
 
@@ -54,9 +54,22 @@ function contains(words) {
 const WILD = new Map([["**.", "(?:.*\\.)?"], ["**", ".*"], ["*", "[^.]*"], ["?", "[^.]"]]);
 
 function glob(pattern) {
-  const tokens = pattern.split(/(\*\*\.?|\*|\?)/).map((token) => WILD.get(token) ?? token.replace(/[.+^${}()|[\]\\]/g, "\\$&"));
-  const expression = new RegExp(`^${tokens.join("")}$`, "is");
-  return (module) => expression.test(module.path);
+  const tokens = pattern.split(/(\*\*\.?|\*|\?|\[!?\]?[^\]]*\])/).map((token) => WILD.get(token) ?? oneOf(token) ?? literal(token));
+  try {
+    const expression = new RegExp(`^${tokens.join("")}$`, "is");
+    return (module) => expression.test(module.path);
+  } catch {
+    return () => false; // a range such as [3-1] holds nothing
+  }
+}
+
+function oneOf(token) {
+  const [, not, characters] = token.match(/^\[(!?)(.+)\]$/s) ?? [];
+  return characters && `(?!\\.)[${not ? "^" : ""}${characters.replace(/[\]\\^[]/g, "\\$&")}]`;
+}
+
+function literal(text) {
+  return text.replace(/[.+^${}()|[\]\\]/g, "\\$&");
 }
 
 function showFound() {
