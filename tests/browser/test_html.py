@@ -194,7 +194,7 @@ def test_search_by_pattern_and_by_type(page, profile, query, paths):
     shown = page(profile)
     shown.search(query)
     assert shown.rows() == paths
-    assert not set("*[") & set(query) or sorted(ModulePattern(query).find(profile)) == paths  # as for --modules and budgets
+    assert not set("*[") & set(query) or sorted(ModulePattern(query).find(profile)) == paths  # as for --modules
 
 
 def test_nested_matches_are_summed_once(page, profile):
