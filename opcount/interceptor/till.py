@@ -254,8 +254,12 @@ class _UnguardedDeferral(UnguardedTill):
 
 def _computing_dtype(dtype: torch.dtype | None, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Return the dtype of the first floating-point tensor, else of the first tensor, of arguments then results."""
-    found = [t.dtype for t in tensors((*args, *kwargs.values(), out))]
-    return next((d for d in found if d in _COMPUTING), dtype or (found[0] if found else None))
+    for tensor in tensors((*args, *kwargs.values(), out)):
+        own = tensor.dtype
+        if own in _COMPUTING:
+            return own
+        dtype = dtype or own
+    return dtype
 
 
 def _asked_for(out: Any, args: tuple[Any, ...]) -> Any:
