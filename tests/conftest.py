@@ -13,6 +13,8 @@ from torch.autograd.variable import Variable
 from torch.nn.modules import module as modules
 from torch.optim import optimizer as optimizers
 
+from opcount._torch.stand_ins import default_device, is_autocast_enabled
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -42,9 +44,9 @@ def traces() -> dict[str, object]:
         "grad mode": torch.is_grad_enabled(),
         "inference mode": torch.is_inference_mode_enabled(),
         "anomaly mode": torch.is_anomaly_enabled(),
-        "autocast": [torch.is_autocast_enabled(device) for device in ("cpu", "cuda")],
+        "autocast": [is_autocast_enabled(device) for device in ("cpu", "cuda")],
         "default dtype": torch.get_default_dtype(),
-        "default device": torch.get_default_device(),
+        "default device": default_device(),
         "threads": torch.get_num_threads(),
         "compile stance": _compile_stance(),
         "autograd's engine": Variable._execution_engine,
@@ -88,7 +90,7 @@ def _global_hooks() -> dict[str, dict[int, object]]:
 
 def _compile_stance() -> str:
     dynamo = sys.modules.get("torch._dynamo.eval_frame")
-    return dynamo._stance.stance if dynamo is not None else "default"
+    return dynamo._stance.stance if hasattr(dynamo, "_stance") else "default"  # since 2.6
 
 
 @pytest.fixture(autouse=True)

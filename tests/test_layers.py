@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import opcount
-from opcount._torch.lookup import need
+from opcount._torch.lookup import check_version, need
 
 PACKAGE = Path(opcount.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -138,6 +138,14 @@ def test_a_private_name_of_pytorch_is_found_however_it_is_reached(source):
 def test_a_private_name_that_this_pytorch_lacks_is_named_with_the_remedy():
     with pytest.raises(ImportError, match=r"expected torch\._C\._no_such_name, which PyTorch .* lacks\. Install"):
         need("_C._no_such_name")
+
+
+def test_a_newer_pytorch_is_warned_of_and_an_older_one_refused():
+    check_version("2.15.2+cpu")
+    with pytest.warns(UserWarning, match=r"tested with PyTorch 2\.1 to 2\.15, got 2\.16\.0\.dev20270101"):
+        check_version("2.16.0.dev20270101")
+    with pytest.raises(ImportError, match=r"expected PyTorch 2\.1 to 2\.15, got 2\.0\.1\. Install a newer PyTorch"):
+        check_version("2.0.1")
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(relative(path)))

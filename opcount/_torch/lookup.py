@@ -7,14 +7,38 @@ import sys
 from contextlib import contextmanager
 from functools import reduce
 from typing import TYPE_CHECKING, Any
+from warnings import warn
 
 import torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+OLDEST, NEWEST = (2, 1), (2, 15)
 SUPPORTED = "2.1 to 2.15"
 """The versions of PyTorch that opcount is tested with."""
+
+
+def check_version(version: str = torch.__version__) -> None:
+    """Warn of a PyTorch that is newer than those tested.
+
+    Raises:
+        ImportError: It is older.
+    """
+    major, minor = map(int, version.split(".")[:2])
+    if (major, minor) < OLDEST:
+        raise ImportError(
+            f"opcount: expected PyTorch {SUPPORTED}, got {version}. Install a newer PyTorch, or an older opcount."
+        )
+    if (major, minor) > NEWEST:
+        warn(
+            f"opcount: tested with PyTorch {SUPPORTED}, got {version}: operators that it does not know are named as "
+            f"uncounted. Install a newer opcount, if there is one.",
+            stacklevel=2,
+        )
+
+
+check_version()
 
 
 def need(name: str) -> Any:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from opcount._torch.dispatch import (
+    CAN_REDISPATCH,
     DispatchKey,
     DispatchKeySet,
     OpOverloadPacket,
@@ -86,6 +87,12 @@ def see_composites(funcs: Sequence[OpOverload], undo: Undo) -> None:
     """Let the interceptors of this thread charge composite operators whole, until the steps have run."""
     if not funcs:
         return
+    if not CAN_REDISPATCH:
+        raise FormulaError(
+            f"formula: {funcs[0]}: expected PyTorch 2.4 or newer, which shows this composite operator whole, got "
+            f"{torch.__version__}. Price the operators that it is made of, as by_operator() shows them, or the "
+            f"nn.Module class that calls it."
+        )
     undo.add(partial(_stop, undo))
     with _LOCK:
         _USERS[undo] = _User(get_ident(), funcs)
