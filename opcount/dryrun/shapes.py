@@ -68,6 +68,12 @@ def view(func: Any, x: Tensor, size: list[int]) -> Tensor:
     return torch.as_strided(x, like.shape, like.stride(), x.storage_offset())
 
 
+def where(func: Any, condition: Tensor, *args: Any) -> Tensor:
+    """Return the shape function's result, also for a mask of bytes."""
+    mask = torch.empty_like(condition, dtype=torch.bool) if condition.dtype is torch.uint8 else condition
+    return func(mask, *args)  # type: ignore[no-any-return]
+
+
 def asked_for(func: Any, *args: Any) -> tuple[Tensor | None, ...]:
     """Return the gradients that the mask, the last argument, asks for."""
     return tuple(out if asked else None for out, asked in zip(func(*args), args[-1], strict=True))
@@ -124,6 +130,7 @@ _CORRECTED: dict[str, Callable[..., Any]] = {
     "aten._cudnn_rnn.default": recurrent,
     "aten._cudnn_rnn_backward.default": recurrent_backward,
     "aten.view.default": view,
+    "aten.where.self": where,
     "aten._softmax.default": along,
     "aten.sort.default": along,
     "aten.sort.stable": along,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from opcount import OpCounter
 from opcount.errors import DryRunError
+from tests.dryrun.counts import assert_same_counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,3 +109,11 @@ def test_an_encoder_that_would_pack_by_its_padding_mask_is_refused() -> None:
     with torch.no_grad(), pytest.raises(DryRunError, match="src_key_padding_mask"), OpCounter(model, dry_run=True):
         model(x, src_key_padding_mask=mask)
     assert not model._forward_pre_hooks
+
+
+@pytest.mark.filterwarnings("ignore:where received a uint8 condition")
+def test_a_mask_of_bytes_chooses_as_in_a_real_run() -> None:
+    mask = torch.ones(70, 70, dtype=torch.uint8)
+    assert_same_counts(
+        lambda: nn.Linear(70, 70), lambda m: torch.where(mask, m(torch.randn(70, 70)), torch.ones(())) * 2
+    )
