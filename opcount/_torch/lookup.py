@@ -19,6 +19,9 @@ SUPPORTED = "2.1 to 2.15"
 """The versions of PyTorch that opcount is tested with."""
 
 
+VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
+
+
 def check_version(version: str = torch.__version__) -> None:
     """Warn of a PyTorch that is newer than those tested.
 

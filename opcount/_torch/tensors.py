@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any
 
-from opcount._torch.lookup import need, needed
+from opcount._torch.lookup import VERSION, need, needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +30,9 @@ sparse_indices: Callable[[Tensor], Tensor] = methodcaller("_indices")
 """Returns the indices of a sparse COO tensor that need not be coalesced, as the public method demands."""
 sparse_values: Callable[[Tensor], Tensor] = methodcaller("_values")
 nested_sizes_of: Callable[[Tensor], Tensor] = methodcaller("_nested_tensor_size")
+
+GIVES_CLASSES_UNDER_MODES: bool = VERSION >= (2, 6)
+"""Flag: ``Tensor.as_subclass`` works under a dispatch mode. Since 2.6; before, it fails as constructors do."""
 
 make_subclass: Any = need("Tensor._make_subclass")
 """Makes a tensor of a class from the memory of another: what constructors of subclasses and parameters call."""

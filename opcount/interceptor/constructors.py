@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from opcount._torch.dispatch import fake_mode, mode_count
+from opcount._torch.tensors import GIVES_CLASSES_UNDER_MODES
 from opcount.interceptor.stack import interceptors, without
 
 _construct = torch.Tensor.__new__
@@ -36,5 +37,17 @@ class _Constructor:
         return _new
 
 
-PATCHED = {(torch.Tensor, "__new__"): _Constructor()}
+_as_subclass = torch.Tensor.as_subclass
+
+
+def _give_class(self: torch.Tensor, cls: type) -> Any:
+    """Give a result of an operator the class of its operands."""
+    with without(interceptors()):
+        return _as_subclass(self, cls)
+
+
+PATCHED: dict[tuple[Any, str], Any] = {
+    (torch.Tensor, "__new__"): _Constructor(),
+    **({} if GIVES_CLASSES_UNDER_MODES else {(torch.Tensor, "as_subclass"): _give_class}),
+}
 """Replacements by class and attribute, in place while programs may call tensor subclasses."""
