@@ -30,7 +30,7 @@ STORED = ("macs", "flops", "activations", "params")
 Counts = dict[str, int]
 """A count for every metric."""
 
-_HEADER = re.compile(r"# opcount baseline (\d+), convention (.+), depth (\d+|all)")
+_HEADER = re.compile(r"# opcount baseline ([0-9]{1,18}), convention (.+), depth ([0-9]{1,18}|all)")
 _COUNT = re.compile(r"[0-9]{1,100}(?:_[0-9]{3}){0,40}")
 _ROOT = "(model)"
 

@@ -40,7 +40,8 @@ def run() -> int:
     """Run `main`; end quietly when the reader of the output is gone, or the user interrupts."""
     try:
         status = main()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by the shell
+            sys.stdout.flush()
     except KeyboardInterrupt:
         print("opcount: interrupted", file=sys.stderr)
         return 130

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, NamedTuple
+
+from opcount.cli.output import write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,10 +52,10 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Print the script; ``eval "$(opcount completion bash)"`` loads it."""
     commands = dict(_commands(parser))
     if options.shell == "fish":
-        sys.stdout.write("".join(f"{line}\n" for line in _fish(commands)))
+        write("".join(f"{line}\n" for line in _fish(commands)), None)
         return 0
     script, quoted = {"bash": (_BASH, 'words="{}"'), "zsh": (_ZSH, "words_=({})")}[options.shell]
-    sys.stdout.write(script.format(**_cases(commands, quoted)))
+    write(script.format(**_cases(commands, quoted)), None)
     return 0
 
 

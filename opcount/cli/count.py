@@ -83,7 +83,8 @@ def _in_new_process(options: argparse.Namespace, reason: str) -> int:
     paths = [str(Path(opcount.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-m", "opcount", name, "--real", *arguments]
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     status = subprocess.run(command, check=False, env=environment).returncode  # noqa: S603  (this program)
     if status == 0:
         warn(reason)

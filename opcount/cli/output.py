@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 def warn(message: str) -> None:
     """Print a message that is no part of the report."""
-    print("\n".join(map(visible, f"opcount: {message}".split("\n"))), file=sys.stderr)
+    if sys.stderr is not None:  # closed by the shell; print would take standard output instead
+        print("\n".join(map(visible, f"opcount: {message}".split("\n"))), file=sys.stderr)
 
 
 def check(output: Path) -> None:
@@ -68,6 +70,8 @@ def read(file: Path) -> Profile:
 
 def _print(text: str) -> None:
     """Write to standard output, what its encoding does not have as escapes."""
+    if sys.stdout is None:  # closed by the shell
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
         sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))

@@ -44,8 +44,10 @@ def run(options: argparse.Namespace) -> int:
             status = _status(options)
     text = render(_with_parameters(counter), options)
     if options.output is None:
-        sys.stdout.flush()
-        sys.stderr.write(text)
+        if sys.stdout is not None:  # closed by the shell
+            sys.stdout.flush()
+        if sys.stderr is not None:
+            sys.stderr.write(text)
     else:
         write(text, options.output)
     return status

@@ -12,7 +12,7 @@ import torch
 from torch.autograd import Function
 
 from opcount._torch.autograd import backward_class, forward_class
-from opcount._torch.names import FUNCTORCH_FUNCTIONS
+from opcount._torch.names import FUNCTORCH_FUNCTIONS, LIBRARY_FUNCTIONS
 from opcount.cost import Cost
 from opcount.coverage import UNCOUNTED
 from opcount.interceptor.calls import tensors
@@ -42,10 +42,12 @@ class _Way(NamedTuple):
     Attributes:
         pricing: The plan whose formula is asked.
         charging: The plan that calls are charged by, at a cost which is known already.
+        alike: The same for backwards that cost as much for each gradient.
     """
 
     pricing: Plan
     charging: Plan
+    alike: Plan
 
     def price(self, out: Any, args: tuple[Any, ...]) -> tuple[Plan, Cost] | None:
         """Return the plan by which to charge a call, and its cost; None if the formula does not know such a call."""
@@ -68,14 +70,26 @@ def _counts(cost: Cost) -> bool:
     return all(isinstance(n, torch.SymInt) or (type(n) is int and n >= 0) for n in cost)
 
 
-def _way(pricing: Plan, suffix: str = "") -> _Way:
-    name = f"{pricing.operator}{suffix}"
-    charging = Plan(name, pricing.family, _known_cost if pricing.price else None, text=pricing.text)
-    return _Way(pricing, charging)
+def _way(pricing: Plan) -> _Way:
+    price = _known_cost if pricing.price else None
+    names = (pricing.operator, f"{pricing.operator}Backward")
+    return _Way(pricing, *(Plan(name, pricing.family, price, text=pricing.text) for name in names))
 
 
 def _known_cost(_out: object, /, *_args: object, cost: Cost) -> Cost:
     return cost
+
+
+class _Ways(NamedTuple):
+    """Prices of the calls of a function.
+
+    Attributes:
+        forward: That of its forward; None: what runs inside is counted.
+        backward: That of its backward; None: it has no formula of its own.
+    """
+
+    forward: _Way | None
+    backward: _Way | None
 
 
 class _Bill(NamedTuple):
@@ -105,7 +119,7 @@ class FunctionCalls:
 
     def __init__(self, planner: Planner) -> None:
         self._planner = planner
-        self._ways: dict[type, tuple[_Way, _Way | None, _Way] | None] = {}
+        self._ways: dict[type, _Ways | None] = {}
         self._latest: dict[str, _Bill] = {}
         self._bills: WeakKeyDictionary[Any, _Bill] | None = None
         self._opaque: dict[str, Plan] = {}
@@ -119,7 +133,11 @@ class FunctionCalls:
             return self._watch_forward(mode, function, args, run) if issubclass(function, Function) else run()
         name = name_of(function)
         if issubclass(function, Function):
-            out, bill = self._run_priced(mode, ways, function, args, run)
+            if ways.forward is not None:
+                out, bill = self._run_priced(mode, ways.forward, ways.backward, function, args, run)
+            else:
+                out = self._watch_forward(mode, function, args, run)
+                bill = _own_bill(ways.backward, out, args)
             self._latest.pop(name, None)
             if bill is not None:
                 self._latest[name] = bill
@@ -135,7 +153,8 @@ class FunctionCalls:
     def _run_priced(
         self,
         mode: Mode,
-        ways: tuple[_Way, _Way | None, _Way],
+        forward: _Way,
+        backward: _Way | None,
         function: Any,
         args: tuple[Any, ...],
         run: Callable[[], Any],
@@ -145,7 +164,6 @@ class FunctionCalls:
         A formula of ours may refuse a call once it has run. So what ran inside is kept until then, to be charged as if
         there were no formula; a backward without a price is counted by what it runs, too.
         """
-        forward, backward, alike = ways
         if forward.pricing.price is None or forward.pricing.from_user:
             with mode.absent():
                 out = run()
@@ -157,7 +175,7 @@ class FunctionCalls:
                 out = self._watch_forward(inside, function, args, run)
         with without(interceptors()):  # what a formula computes to know the cost is not the program's
             priced = forward.price(out, args)
-            owed = None if backward is None else backward.price(out, args)
+        own = _own_bill(backward, out, args)
         if pay is not None and priced is None:
             pay()
         elif pay is not None and mode.origins is not None:
@@ -166,8 +184,8 @@ class FunctionCalls:
             plan, cost = priced
             mode.charge(plan, out, args, {"cost": cost})
         if backward is not None and (priced is not None or backward.pricing.from_user):
-            return out, None if owed is None else _Bill(*owed, each=False)
-        return out, None if priced is None else _Bill(alike.charging, priced[1], each=True)
+            return out, own
+        return out, None if priced is None else _Bill(forward.alike, priced[1], each=True)
 
     def run_backward(self, mode: Mode, node: Any, grads: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         """Run a function's backward."""
@@ -195,7 +213,8 @@ class FunctionCalls:
 
     def run_vmap(self, mode: Mode, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         """Run a function's rule for ``vmap``; where the function has a formula, that prices what the rule applies."""
-        unwatched = mode.is_paused or self._ways_of(function) is not None
+        ways = self._ways_of(function)
+        unwatched = mode.is_paused or (ways is not None and ways.forward is not None)
         return run() if unwatched else self._watch_forward(mode, function, args, run)
 
     def run_jvp(self, mode: Mode, node: Any, tangents: tuple[Any, ...], run: Callable[[], Any]) -> Any:
@@ -208,7 +227,8 @@ class FunctionCalls:
         """Run a backward, and name it likewise; a gradient may be zero, or a tensor that the forward has kept."""
         function = forward_class(node)
         name = name_of(function)
-        with Watching(mode.origins, given, lenient=_runs_programs(function)) as watching:
+        lenient = _runs_programs(function) and function.__module__ != LIBRARY_FUNCTIONS
+        with Watching(mode.origins, given, lenient=lenient) as watching:
             out = run()
             watching.know(*vars(node).values())
             unexplained = watching.leaves_unexplained(out, constants=name not in self._opaque, strangers=True)
@@ -219,17 +239,25 @@ class FunctionCalls:
     def _opaque_plan(self, name: str) -> Plan:
         return self._opaque.setdefault(name, Plan(name, UNCOUNTED))
 
-    def _ways_of(self, function: Any) -> tuple[_Way, _Way | None, _Way] | None:
+    def _ways_of(self, function: Any) -> _Ways | None:
         if function not in self._ways:
             name = name_of(function)
             forward = self._planner.function_plan(function, name)
             backward = self._planner.function_plan(backward_class(function), f"{name}Backward")
-            self._ways[function] = (
-                None
-                if forward is None
-                else (_way(forward), None if backward is None else _way(backward), _way(forward, "Backward"))
-            )
+            if forward is None and backward is not None and not (backward.from_user or backward.price is None):
+                backward = None  # a formula of ours for a backward goes with that for its forward
+            ways = _Ways(*(None if plan is None else _way(plan) for plan in (forward, backward)))
+            self._ways[function] = ways if any(ways) else None
         return self._ways[function]
+
+
+def _own_bill(backward: _Way | None, out: Any, args: tuple[Any, ...]) -> _Bill | None:
+    """Return what a backward costs by a formula of its own; None if it has none, or none for such a call."""
+    if backward is None:
+        return None
+    with without(interceptors()):  # what a formula computes to know the cost is not the program's
+        owed = backward.price(out, args)
+    return None if owed is None else _Bill(*owed, each=False)
 
 
 def _runs_programs(function: type) -> bool:

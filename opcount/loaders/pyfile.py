@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import sys
 from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
@@ -125,7 +126,7 @@ def _own_inputs(module: ModuleType, request: Request, path: object) -> Inputs:
     if not isinstance(inputs, (torch.Tensor, tuple, dict)):
         raise InputError(
             f"load: expected inputs of {path} to be a tensor, a tuple of arguments or a dict of keyword arguments, "
-            f"got {inputs!r} of type {type(inputs).__name__}. Wrap them in a tuple."
+            f"got {reprlib.repr(inputs)} of type {type(inputs).__name__}. Wrap them in a tuple."
         )
     return _moved(inputs, request.device)
 

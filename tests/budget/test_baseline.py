@@ -129,6 +129,8 @@ def test_no_change_means_that_every_cost_is_there_still(old, new):
     [
         ("", "line 1: expected a line that opcount wrote, got ''"),
         ("hello\n", "line 1: expected a line that opcount wrote, got 'hello'"),
+        (f"# opcount baseline {'9' * 5000}, convention macs, depth all", "line 1: expected a line that opcount wrote"),
+        (f"# opcount baseline 1, convention macs, depth {'9' * 5000}", "line 1: expected a line that opcount wrote"),
         (
             TEXT.replace("(model)", "<<<<<<< ours\n(model)"),
             "line 2: expected a line that opcount wrote, got '<<<<<<< ours'",

@@ -104,3 +104,23 @@ def test_a_damaged_profile_is_one_sentence_that_names_the_file(opcount, stored, 
 def test_a_profile_with_a_byte_order_mark_is_read(opcount, stored):
     stored.write_bytes(b"\xef\xbb\xbf" + stored.read_bytes())
     assert opcount("show", stored)[0] == 0
+
+
+@pytest.mark.parametrize("arguments", [["show"], ["completion", "bash"], ["completion", "fish"]])
+def test_a_closed_standard_output_is_a_sentence(process, stored, arguments):
+    if arguments == ["show"]:
+        arguments = ["show", stored]
+    done = process(*arguments, capture_output=False, stderr=-1, preexec_fn=lambda: os.close(1))
+    assert (done.returncode, done.stderr) == (
+        2,
+        "opcount: standard output cannot be written: Bad file descriptor. Name a file with -o.\n",
+    )
+
+
+def test_messages_do_not_go_to_standard_output_when_standard_error_is_closed(process, stored, tmp_path):
+    arguments = ["show", stored, "--format", "json", "--depth", "1"]
+    done = process(*arguments, capture_output=False, stdout=-1, preexec_fn=lambda: os.close(2))
+    assert done.returncode == 0
+    assert Profile.from_json(done.stdout) == PROFILE
+    done = process(*arguments[:-2], "-o", tmp_path / "copy.json", capture_output=False, preexec_fn=lambda: os.close(1))
+    assert (done.returncode, Profile.from_json((tmp_path / "copy.json").read_text())) == (0, PROFILE)

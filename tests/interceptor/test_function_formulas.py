@@ -205,3 +205,14 @@ def test_what_a_formula_computes_is_charged_to_nobody():
     assert set(inner.by_operator()) == {"autograd.Product"}
     assert set(outer.by_operator()) == {"aten.mm.default", "aten.mul.Tensor"}
     assert outer.by_operator()["aten.mul.Tensor"].calls == 1
+
+
+@pytest.mark.parametrize("target", ["autograd.ProductBackward", "autograd::ProductBackward"])
+def test_a_formula_for_the_backward_alone_leaves_the_forward_counted_by_what_it_runs(target):
+    with OpCounter(formulas={target: lambda out, x, w: Cost(macs=out.shape[-1] + 1)}, strict=True) as counter:
+        run()
+        run()
+    assert phases(counter) == {"forward": 2 * 2 * 3 * 4, "backward": 2 * 5}
+    with OpCounter(formulas={target: None}, strict=True) as counter:
+        run()
+    assert phases(counter) == {"forward": 2 * 3 * 4}

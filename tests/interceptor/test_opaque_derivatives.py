@@ -9,7 +9,7 @@ import torch.utils.checkpoint
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from opcount import OpCounter
+from opcount import Cost, OpCounter
 from tests.interceptor.test_opaque_functions import OPAQUE, X, function, native, uncounted
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no formula")
@@ -62,6 +62,41 @@ SEEN_GRADIENTS = {
 @pytest.mark.parametrize("name", SEEN_GRADIENTS)
 def test_a_backward_whose_work_was_seen_is_not_named(name):
     assert backward_of(SEEN_GRADIENTS[name], keep) == set()
+
+
+def operator_with(backward, *, takes_list):
+    """Return a call of a custom operator whose backward was registered."""
+    lists = (lambda x: [x]) if takes_list else (lambda x: x)
+
+    def twice(x):
+        return lists(x[0] * 2.0 if takes_list else x * 2.0)
+
+    schema = "(Tensor[] x) -> Tensor[]" if takes_list else "(Tensor x) -> Tensor"
+    probe = torch.library.custom_op("opaque_derivatives::probe", twice, mutates_args=(), schema=schema)
+
+    def keep_some(ctx, inputs, output):
+        keep(ctx, inputs[0][0] if takes_list else inputs[0])
+
+    probe.register_autograd(lambda ctx, g: lists(backward(ctx, g[0] if takes_list else g)), setup_context=keep_some)
+    return lambda x: probe(lists(x))[0] if takes_list else probe(x)
+
+
+@pytest.mark.parametrize("takes_list", [False, True])
+@pytest.mark.parametrize("name", [name for name in (*GRADIENTS, *SEEN_GRADIENTS) if name != "once_differentiable"])
+def test_a_registered_backward_of_an_operator_is_watched_likewise(name, takes_list):
+    call = operator_with({**SEEN_GRADIENTS, **GRADIENTS}[name], takes_list=takes_list)
+    named = "autograd.GeneratedBackwardFor_opaque_derivatives_probe_defaultBackward"
+    assert uncounted(lambda: call(X.clone().requires_grad_()).sum().backward()) == (
+        {named} if name in GRADIENTS else set()
+    )
+
+
+def test_a_registered_backward_may_have_a_formula():
+    call = operator_with(GRADIENTS["empty"], takes_list=False)
+    target = "autograd.GeneratedBackwardFor_opaque_derivatives_probe_defaultBackward"
+    with OpCounter(formulas={target: lambda out, *_: Cost(macs=out.numel())}, strict=True) as counter:
+        call(X.clone().requires_grad_()).sum().backward()
+    assert counter.by_phase()["backward"].macs == X.numel()
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # PyTorch's own, for forward derivatives
