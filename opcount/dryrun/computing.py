@@ -19,12 +19,13 @@ from opcount.dryrun.fakes import CPU, can_be_faked
 from opcount.dryrun.numbers import QUESTIONS, Numbers
 from opcount.dryrun.operators import Kind, stands_for_input
 from opcount.dryrun.patterns import LAYOUTS, Patterns
+from opcount.dryrun.ranges import Ranges
 from opcount.dryrun.real_memory import copies_storage, draws_seed, needs_real_memory
 from opcount.dryrun.refusals import made_by_a_library
 from opcount.dryrun.sized_by_values import SIZED_BY_VALUES
 from opcount.dryrun.tensors import DryTensor, stands_for_data
 from opcount.dryrun.unknown import UNKNOWN
-from opcount.dryrun.values import LIMIT, LIMIT_OF_INTEGERS, Values, for_real
+from opcount.dryrun.values import INTEGERS, LIMIT, Values, fit, for_real, limit_of
 from opcount.interceptor.calls import tensors
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 _COPY = torch.ops.aten.copy_.default
 _SELECT = torch.ops.aten.masked_select.default
 _MASKABLE = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_unsafe_index", "aten::_unsafe_index_put"}
-_INTEGERS = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 _MASKS = {torch.bool, torch.uint8}
 
 
@@ -52,6 +52,7 @@ class Computing:
         values: Known values.
         draws: Random numbers.
         numbers: Results of ``tensor.item()`` without a value.
+        ranges: Ranges of unknown values.
     """
 
     def __init__(self, fakes: Fakes, refusals: Refusals) -> None:
@@ -60,6 +61,7 @@ class Computing:
         self.values = Values()
         self.draws = Draws()
         self.numbers = Numbers(self.known, self.forget, refusals)
+        self.ranges = Ranges(self.wrap)
         self._patterns = Patterns(fakes, self.values, refusals)
 
     def value_of(self, tensor: DryTensor, asked: str) -> Tensor:
@@ -87,7 +89,8 @@ class Computing:
         return self.known(tensor) is None
 
     def forget(self, tensor: Tensor) -> None:
-        """Mark the value of a real tensor as unknown."""
+        """Mark the value of a tensor as unknown."""
+        self.ranges.forget(tensor)
         with for_real():
             self.values.forget(tensor)
 
@@ -97,7 +100,7 @@ class Computing:
             return
         if real.device == CPU:
             self.values.borrow(twin, real)
-        elif not real.is_meta and real.numel() <= _limit_of(real):
+        elif not real.is_meta and real.numel() <= limit_of(real):
             self.values.keep(twin, real.cpu())
 
     def wrap(self, value: Tensor, device: torch.device = CPU, *, blank: bool = False) -> Any:
@@ -112,8 +115,8 @@ class Computing:
             return value
         with for_real():
             value = value.detach().to(CPU, copy=True)
-            small = value.numel() <= (LIMIT if blank else _limit_of(value))
-            if value.dtype in _INTEGERS and small and not blank and device == CPU:
+            small = value.numel() <= (LIMIT if blank else limit_of(value))
+            if value.dtype in INTEGERS and small and not blank and device == CPU:
                 return self.values.adopt(value)
             fake = self._fakes.make(value.shape, value.stride(), value.dtype, device)
             if small:
@@ -173,6 +176,7 @@ class Computing:
             return self.memory(facts, args, kwargs)
         if target is None:
             return self.wrap(out)
+        self.ranges.forget(target)
         with for_real():
             value = self.values.blank(target) if type(target) is DryTensor else None
             value = self.values.writable(target) if value is None else value
@@ -191,7 +195,7 @@ class Computing:
         total = 0
         for tensor in known:
             total += tensor.numel()
-            if total > LIMIT and not (facts.bounded and tensor.dtype in _INTEGERS and _fit(known)):
+            if total > LIMIT and not (facts.bounded and tensor.dtype in INTEGERS and fit(known)):
                 return UNKNOWN
         if not (known or facts.takes_tensors or self._makes_small(facts, answer)):
             return UNKNOWN
@@ -239,7 +243,7 @@ class Computing:
             out = self._compute(facts, args, kwargs)
             asked = out is UNKNOWN and facts.func in QUESTIONS
             return self.numbers.asked(facts.func, found, sys._getframe(1)) if asked else out
-        if sum(t.numel() for t in found) <= LIMIT or (facts.bounded and _fit(found)):
+        if sum(t.numel() for t in found) <= LIMIT or (facts.bounded and fit(found)):
             return self._compute(facts, args, kwargs)
         return UNKNOWN
 
@@ -273,6 +277,7 @@ class Computing:
         for index, name in facts.writes:
             target = args[index] if index < len(args) else kwargs.get(name)
             for tensor in tensors((target,)):
+                self.ranges.forget(tensor)
                 if type(tensor) is DryTensor and not tensor.known and tensor.numel() > LIMIT:
                     continue
                 if self.values.may_know(tensor):
@@ -373,10 +378,6 @@ class Computing:
             return None if type(tensor) is not DryTensor and tensor.is_meta else self.values.of(tensor)
 
 
-def _limit_of(tensor: Tensor) -> int:
-    return LIMIT_OF_INTEGERS if tensor.dtype in _INTEGERS else LIMIT
-
-
 def _accelerator(tensors: Iterable[Tensor]) -> torch.device:
     """Return the device of results: that of the first argument on an accelerator, else the CPU."""
     return next((t.device for t in tensors if t.device != CPU and not t.is_meta), CPU)
@@ -386,13 +387,3 @@ def _is_of_a_parameter(tensor: Tensor) -> bool:
     """Return whether a tensor is a parameter or a view of one."""
     base = base_of(tensor) if is_view(tensor) else tensor
     return isinstance(base, torch.nn.Parameter) or getattr(base, "_is_param", False)
-
-
-def _fit(tensors: list[Tensor]) -> bool:
-    """Return whether tensors hold integers, and few enough to compute their broadcast result."""
-    if any(t.dtype not in _INTEGERS for t in tensors) or sum(t.numel() for t in tensors) > LIMIT_OF_INTEGERS:
-        return False
-    try:
-        return int(torch.broadcast_shapes(*[t.shape for t in tensors]).numel()) <= LIMIT_OF_INTEGERS
-    except RuntimeError:
-        return False

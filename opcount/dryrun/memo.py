@@ -101,6 +101,7 @@ class Memo(TransparentMode):
         self._plain_leaves = leaves.plain
         self._refusals = refusals
         self._computing = computing
+        self._ranges = computing.ranges
         self._threads = threads
         fakes.mode.number_of = self._computing.numbers.of  # type: ignore[attr-defined]
         fakes.mode.value_of = self._computing.value_of  # type: ignore[attr-defined]
@@ -165,6 +166,10 @@ class Memo(TransparentMode):
             out = as_finite(self._computing.wrap, func, args)
             if out is not UNKNOWN:
                 return out
+        if facts.compares and self._ranges:
+            out = self._ranges.compared(func, args)
+            if out is not UNKNOWN:
+                return out
         if answer is None:
             return UNKNOWN
         if facts.random:
@@ -173,7 +178,7 @@ class Memo(TransparentMode):
             target = args[0]
             if type(target) is not DryTensor:
                 self._leaves.note_written(target)
-            if known or target.numel() <= LIMIT or type(target) is not DryTensor:
+            if known or self._ranges or target.numel() <= LIMIT or type(target) is not DryTensor:
                 self._computing.overwrite(facts, args, kwargs or {})
             return target
         if facts.writes and args[_TRAINS]:
@@ -182,7 +187,10 @@ class Memo(TransparentMode):
             return self._view(args[0], answer, known=bool(known))
         with dispatch_disabled():
             if type(answer) is Shape:
-                return self._make(*answer)
+                out = self._make(*answer)
+                if facts.ranged is not None:
+                    self._ranges.note(facts.ranged, args, kwargs or {}, out)
+                return out
             out = type(answer)([self._make(*a) if type(a) is Shape else a for a in answer])
         return out if facts.info is None else as_factorized(self._computing.wrap, facts.info, out)
 
@@ -256,6 +264,7 @@ class Memo(TransparentMode):
         if key is not None:
             self._remember(facts, key, out, args)
         self._computing.overwrite(facts, originals, kwargs)
+        self._ranges.note(facts.ranged, originals, kwargs, out)
         return self._given_back(facts, out, real)
 
     def _given_back(self, facts: Facts, out: Any, real: dict[int, Tensor]) -> Any:

@@ -10,6 +10,7 @@ import torch
 
 from opcount._torch.dispatch import OpOverload, schema_of
 from opcount.dryrun.expected_results import FINITE_CHECKS
+from opcount.dryrun.ranges import COMPARISONS, RangeRule, range_rule_of
 
 _LOOKS_AT_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
@@ -98,6 +99,8 @@ class Facts:
         needs_stored: Whether it matters to it how many elements a sparse tensor stores.
         name: Of its packet, without the namespace.
         asks_finite: Whether programs ask by it whether a number is finite.
+        compares: Whether it compares a tensor with a number.
+        ranged: Rule for the range of its result; None: it has none.
         info: Position of the result that says which of several matrices could not be factorized; None: there is none.
         bounded: Whether its result has no more elements than its arguments have together, broadcast.
     """
@@ -121,6 +124,8 @@ class Facts:
     needs_stored: bool = False
     name: str = ""
     asks_finite: bool = False
+    compares: bool = False
+    ranged: RangeRule | None = None
     bounded: bool = False
     info: int | None = None
 
@@ -160,6 +165,8 @@ def facts_of(func: Any) -> Facts:
         random=random,
         needs_stored=product or name in _ABOUT_STORED,
         asks_finite=func in FINITE_CHECKS,
+        compares=func in COMPARISONS,
+        ranged=range_rule_of(func),
         info=next((i for i, r in enumerate(returns) if r.name == "info"), None),
         bounded=torch.Tag.pointwise in func.tags or name in _REDUCTIONS,
         tensors=any("Tensor" in str(r.type) for r in returns),
