@@ -52,10 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.simplefilter("ignore", UncountedOperatorWarning)  # the report says it
     try:
         with redirect_stdout(sys.stderr):  # what a model or a config prints is no part of the report
-            _, report, reason = attempt(options, partial(_report, options), nullcontext)
+            loaded, report, reason = attempt(options, partial(_report, options), nullcontext)
+            notes = [loaded.note, reason]
     except NeedsNewProcessError as why:
         command = [sys.executable, __file__, "--real", *arguments]
-        status, report, reason = subprocess.run(command, check=False).returncode, "", str(why)  # noqa: S603
+        status, report, notes = subprocess.run(command, check=False).returncode, "", [str(why)]  # noqa: S603
         if status:
             return status
     except OpcountError as error:
@@ -63,8 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"get_flops.py: {error}", file=sys.stderr)
         return 1
-    if reason:
-        print(f"get_flops.py: {reason}", file=sys.stderr)
+    for note in filter(None, notes):
+        print(f"get_flops.py: {note}", file=sys.stderr)
     print(report, end="")
     return 0
 

@@ -57,7 +57,8 @@ def prepared(model: nn.Module, request: Request) -> nn.Module:
         model = model.to(request.device)
     if request.use("dtype"):
         model = model.to(_number_of_a_weight(request.dtype))
-    return model.train(request.train)
+    model.train(request.train)  # of a program's own, it may return nothing
+    return model
 
 
 def _number_of_a_weight(name: str) -> torch.dtype:

@@ -7,10 +7,13 @@ preprocessor.
 
 from __future__ import annotations
 
-import argparse
 import math
+import sys
+from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,23 +21,29 @@ from torch.nn.functional import pad
 
 from opcount.errors import InputError, LoadError
 from opcount.loaders.blame import blame
-from opcount.loaders.hub import INSTALL, find_config
+from opcount.loaders.declared_sizes import declared_shapes, first_that_fits
+from opcount.loaders.fetches import missing_repository, nothing_fetched, package_versions_known
+from opcount.loaders.hub import find_config
 from opcount.loaders.input_tensors import image_shape, random_batch
+from opcount.loaders.openmmlab_settings import check_packages, model_settings, read, require, scope_of, without_key
 from opcount.loaders.request import Loaded
 from opcount.model_inputs import dtype_and_device, random_tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+    from typing import TypeAlias
 
     from torch import Tensor, nn
 
     from opcount.loaders.request import Request
 
+    Maker: TypeAlias = Callable[[tuple[int, ...]], Loaded]
+
 _CLASSIFIERS = {"mmpretrain", "mmcls"}
 _DETECTORS = {"mmdet", "mmyolo"}
-_WEIGHTS = {"init_cfg", "pretrained", "teacher_ckpt"}
-"""Keys that name weights to fetch; a count needs none."""
+_SPARSE = "mmpretrain.models.utils.sparse_modules"
+"""Module of the layers that SparK's models are made of."""
 
 
 def load(target: str, request: Request) -> Loaded:
@@ -45,51 +54,42 @@ def load(target: str, request: Request) -> Loaded:
         InputError: The shape does not suit the model.
     """
     path = find_config(target)
-    _require("mmengine", target)
-    config = _read(path, request.use("cfg_options"))
-    scope = config.get("default_scope") or "mmengine"
-    if scope not in _CLASSIFIERS | _DETECTORS:
+    require("mmengine", target)
+    config = read(path, request.use("cfg_options"))
+    scope = scope_of(config, path)
+    if scope == "mmengine":
         raise LoadError(
-            f"load: expected a config of mmpretrain, mmdet or mmyolo, got {str(path)!r} with default_scope {scope!r}. "
-            "Build its model in a Python file, and pass FILE.py:factory."
+            f"load: expected a config whose default_scope names the package that builds its model, got {str(path)!r} "
+            f"with the type {config.model.get('type')!r}, which no package here knows. Add default_scope to it."
         )
-    _require(scope, target)
-    model = _build(config, scope, path)
-    finish = _classifier if scope in _CLASSIFIERS else _detector
-    return finish(model, scope, request)
+    require(scope, target)
+    settings = model_settings(config, path)
+    check_packages(settings, target)
+    model = _build(settings, scope, path)
+    make, default = _kind(model, scope, request)
+    if request.use("shape"):
+        return make(image_shape(request.shape, (3, *default)))
+    shapes = declared_shapes(config, model, default)
+    loaded, why = first_that_fits(make, [(3, *default), *shapes])
+    if not why:
+        return loaded
+    note = (
+        f"{path.name} is counted at {loaded.shape}, a size that it declares: the model does not accept "
+        f"{(3, *default)} ({why.rstrip('.')}). Another: --shape H W"
+    )
+    return replace(loaded, note=note)
 
 
-def _require(package: str, target: str) -> None:
-    if find_spec(package) is None:
-        raise LoadError(f"load: the config {target!r} needs {package}, which is not installed. {INSTALL}")
-
-
-def _read(path: Path, options: tuple[str, ...]) -> Any:
+def _build(settings: Any, scope: str, path: Path) -> nn.Module:
     try:
-        settings = import_module("mmengine.config")
-        config = settings.Config.fromfile(path)
-        if options:
-            parser = argparse.ArgumentParser()
-            parser.add_argument("--options", nargs="+", action=settings.DictAction)
-            config.merge_from_dict(parser.parse_args(["--options", *options]).options)
-    except (Exception, SystemExit) as error:
-        raise LoadError(f"load: the config {str(path)!r} cannot be read: {blame(error)}") from error
-    if not isinstance(config.get("model"), dict):
-        raise LoadError(
-            f"load: expected `model = dict(type=..., ...)` in the config {str(path)!r}, got {config.get('model')!r}."
-        )
-    return config
-
-
-def _build(config: Any, scope: str, path: Path) -> nn.Module:
-    registry = import_module("mmengine.registry")
-    settings = _without_weights(config.model)
-    if settings.get("data_preprocessor") is None and config.get("data_preprocessor") is not None:
-        settings["data_preprocessor"] = config.data_preprocessor
-    try:
-        registry.init_default_scope(scope)
-        with registry.DefaultScope.overwrite_default_scope(scope):
-            model: nn.Module = registry.MODELS.build(settings)
+        with nothing_fetched(), package_versions_known():
+            try:
+                return _built(settings, scope)
+            except TypeError as error:
+                if "switch_to_deploy" not in str(error):
+                    raise
+            model = _built(without_key(settings, "deploy"), scope)  # a part that fails to deploy itself when it is made
+            _switch_to_deploy(model)
     except (Exception, SystemExit) as error:
         raise LoadError(
             f"load: the model of the config {str(path)!r} cannot be built: {blame(error).rstrip('.')}.{_advice(error)}"
@@ -97,8 +97,20 @@ def _build(config: Any, scope: str, path: Path) -> nn.Module:
     return model
 
 
+def _built(settings: Any, scope: str) -> nn.Module:
+    if find_spec(scope) is not None:
+        import_module(scope)  # mmengine imports those of OpenMMLab alone
+    registry = import_module("mmengine.registry")
+    registry.init_default_scope(scope)
+    with registry.DefaultScope.overwrite_default_scope(scope):
+        model: nn.Module = registry.MODELS.build(settings)
+    return model
+
+
 def _advice(error: BaseException) -> str:
-    """Return what to install where the error is about mmcv."""
+    """Return what to store where the error is about a file, and what to install where it is about mmcv."""
+    if name := missing_repository(error):
+        return f" {name!r} is not on this machine, and nothing is downloaded: store it, and name its folder."
     if "mmcv" not in str(error).lower():
         return ""
     return (
@@ -107,35 +119,72 @@ def _advice(error: BaseException) -> str:
     )
 
 
-def _without_weights(value: Any) -> Any:
-    """Return the settings without the keys that fetch weights, at any depth; dicts and lists keep their class."""
-    if isinstance(value, dict):
-        kept = {key: _without_weights(item) for key, item in value.items() if key not in _WEIGHTS}
-        return type(value)(kept)
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_without_weights, value))
-    return value
+def _kind(model: nn.Module, scope: str, request: Request) -> tuple[Maker, tuple[int, int]]:
+    """Return what makes a model ready for a count, with inputs of a shape, and the default height and width."""
+    roots = {each.__module__.partition(".")[0] for each in type(model).__mro__}
+    if scope in _CLASSIFIERS or (roots & _CLASSIFIERS and not roots & _DETECTORS):
+        return partial(_classifier, _featuring(model, scope, request), request), (224, 224)
+    if not roots & _DETECTORS:
+        model = model.to(request.device)
+        model.train(request.train)
+        return partial(_predictor, model, request), (224, 224)
+    if not _has_tensor_mode(model):
+        raise LoadError(
+            f"load: expected a model that runs on images, got {type(model).__name__}, which tracks objects in videos "
+            "and has no tensor mode. Count the config of its detector."
+        )
+    return partial(_detector, _inferring(model, request), scope, request), (640, 640)
 
 
-def _classifier(model: nn.Module, scope: str, request: Request) -> Loaded:
+def _has_tensor_mode(model: nn.Module) -> bool:
+    return not any(each.__name__ == "BaseMOTModel" for each in type(model).__mro__)
+
+
+def _featuring(model: nn.Module, scope: str, request: Request) -> nn.Module:
     """Replace ``forward`` by ``extract_feat``: the parameters of the head count, its operators do not."""
     if not hasattr(model, "extract_feat"):
         raise LoadError(
             f"load: expected a model of {scope} with extract_feat, got {type(model).__name__}. Build it in a Python "
             "file whose model calls what you want counted, and pass FILE.py:factory."
         )
-    model = model.to(request.device).train(request.train)
-    model.forward = model.extract_feat  # type: ignore[assignment]
-    shape = image_shape(request.use("shape"))
+    model = model.to(request.device)
+    model.train(request.train)
+    masked = callable(getattr(model, "mask", None)) and hasattr(sys.modules.get(_SPARSE), "SparseHelper")
+    model.forward = MethodType(_masked, model) if masked else model.extract_feat  # type: ignore[assignment]
+    return model
+
+
+def _masked(model: Any, inputs: Tensor) -> Any:
+    """Extract features of the part of images that the model's mask leaves: its layers look for the mask in a class."""
+    helper = sys.modules[_SPARSE].SparseHelper
+    helper._cur_active = model.mask(inputs.shape, inputs.device)  # noqa: SLF001  (as the model itself sets it)
+    try:
+        return model.extract_feat(inputs)
+    finally:
+        helper._cur_active = None  # noqa: SLF001
+
+
+def _classifier(model: nn.Module, request: Request, shape: tuple[int, ...]) -> Loaded:
     return Loaded(model, random_batch(model, shape, request), "classifier", shape)
 
 
-def _detector(model: nn.Module, scope: str, request: Request) -> Loaded:
-    model = import_module("mmengine.model").revert_sync_batchnorm(model).train(request.train)
+def _predictor(model: nn.Module, request: Request, shape: tuple[int, ...]) -> Loaded:
+    """Return a model of a package that has no script of its own here: it is called as mmengine's models are."""
+    batch = random_batch(model, shape, request)
+    modes = isinstance(model, import_module("mmengine.model").BaseModel)
+    inputs: Any = {"inputs": batch, "data_samples": None, "mode": "tensor"} if modes else batch
+    return Loaded(model, inputs, "library", shape)
+
+
+def _inferring(model: nn.Module, request: Request) -> nn.Module:
+    model = import_module("mmengine.model").revert_sync_batchnorm(model)
+    model.train(request.train)  # those that hold a teacher return None
     if not request.train:
         _switch_to_deploy(model)
-    model = model.to(request.device)
-    shape = image_shape(request.use("shape"), (3, 640, 640))
+    return model.to(request.device)
+
+
+def _detector(model: nn.Module, scope: str, request: Request, shape: tuple[int, ...]) -> Loaded:
     asked = shape[1:]
     if len(shape) != 3:
         raise InputError(f"load: expected one size, or height and width, got {request.shape!r}. Pass --shape H W.")

@@ -110,7 +110,7 @@ def test_without_the_packages_one_sentence_says_what_to_install(monkeypatch):
 
 
 def test_a_config_file_without_mmengine_says_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.setattr("opcount.loaders.openmmlab.find_spec", lambda _name: None)
+    monkeypatch.setattr("opcount.loaders.openmmlab_settings.find_spec", lambda _name: None)
     (tmp_path / "some.py").write_text("model = dict(type='ResNet')")
     with pytest.raises(
         LoadError, match=r"needs mmengine, which is not installed\. Run: pip install 'opcount\[openmmlab\]'"

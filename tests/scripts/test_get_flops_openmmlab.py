@@ -33,6 +33,7 @@ SHOWN = {
     "yolov6_n_syncbn_fast_8xb32-400e_coco": "YOLOv6Head(",
     "ppyoloe_s_fast_8xb32-300e_coco": "PPYOLOEHead(",
 }
+BRIEF = ["--not-show-table", "--no-show-arch"]
 REPORTS = {
     "unaligned": [RTMDET, "--shape", "600", "801", "--not-show-table", "--device", "meta"],
     "trained": [RTMDET, "--shape", "64", "--train", "--not-show-table"],
@@ -48,7 +49,23 @@ REPORTS = {
         "--no-show-arch",
     ],
     "wrong options": ["resnet18_8xb32_in1k", "--cfg-options", "model.backbone.depth=35"],
-    "wrong shape": ["swinv2-tiny-w8_16xb64_in1k-256px"],
+    "wrong shape": ["swinv2-tiny-w8_16xb64_in1k-256px", "--shape", "224"],
+    "declared size": ["swinv2-tiny-w8_16xb64_in1k-256px", *BRIEF],
+    "declared height and width": ["reid_r50_8xb32-6e_mot17train80_test-mot17val20", "--not-show-table"],
+    "declared channels": ["lenet5_mnist", *BRIEF],
+    "size of no need": ["vit-base-p16_64xb64_in1k-384px", *BRIEF],
+    "no scope": ["vit-small-p14_dinov2-pre_headless", *BRIEF],
+    "deploy": ["levit/deploy/levit-128s_8xb256_in1k", *BRIEF],
+    "to deploy": ["levit/levit-128s_8xb256_in1k", *BRIEF],
+    "teacher": ["ld_r50-gflv1-r101_fpn_1x_coco", "--shape", "64", "--not-show-table"],
+    "student": ["gfl_r50_fpn_1x_coco", "--shape", "64", "--not-show-table"],
+    "mask": ["spark_sparse-convnextv2-tiny_16xb256-amp-coslr-800e_in1k", *BRIEF],
+    "augmentations": ["resnet50_8xb32-cutmix_in1k", "--shape", "64", *BRIEF],
+    "base that seems lazy": ["replknet/replknet-31B_32xb64_in1k", "--shape", "64", *BRIEF],
+    "fetch": ["milan_vit-base-p16_16xb256-amp-coslr-400e_in1k"],
+    "tokenizer": ["glip_atss_swin-t_a_fpn_dyhead_pretrain_obj365"],
+    "part of another package": ["kd_tiny_rtmdet_s_neck_300e_coco"],
+    "videos": ["qdtrack_faster-rcnn_r50_fpn_4e_base"],
     "three sizes": ["lenet5_mnist", "--shape", "1", "32", "32", "--not-show-table", "--no-show-arch"],
     "no model": ["resnet50_8xb32_in2k"],
     **{target: [target, "--shape", "64", "--show-arch", "--not-show-table"] for target in SHOWN},
@@ -171,8 +188,60 @@ def test_an_image_of_one_channel_is_given_by_three_sizes(results):
 
 
 @pytest.mark.parametrize(
+    ("name", "shape", "refused"),
+    [
+        ("declared size", "(3, 256, 256)", "(3, 224, 224)"),
+        ("declared height and width", "torch.Size([256, 128])", "(3, 640, 640)"),
+        ("declared channels", "(1, 32, 32)", "(3, 224, 224)"),
+    ],
+)
+def test_a_model_that_refuses_the_default_shape_is_counted_at_the_one_its_config_declares(
+    results, name, shape, refused
+):
+    status, output, errors = results[name]
+    assert status == 0, errors
+    assert f"Input shape: {shape}\n" in output
+    assert f"is counted at {shape}, a size that it declares: the model does not accept {refused} (" in errors
+    assert "Another: --shape H W" in errors
+
+
+@pytest.mark.parametrize("name", ["size of no need", "no scope"])
+def test_a_model_that_accepts_the_default_shape_is_counted_at_it(results, name):
+    status, output, errors = results[name]
+    assert (status, errors) == (0, "")
+    assert "Input shape: (3, 224, 224)\n" in output
+
+
+def _total(result: list[object], name: str) -> str:
+    return next(line for line in str(result[1]).splitlines() if line.startswith(name))
+
+
+def test_a_student_counts_as_the_plain_model(results):
+    assert _total(results["teacher"], "Model Flops: ") == _total(results["student"], "Model Flops: ")
+
+
+def test_a_model_made_for_deployment_has_no_batch_norms_left(results):
+    # both have 303,892,832 MACs; the convention counts the arithmetic of batch norms besides
+    assert _total(results["deploy"], "Flops: ") == "Flops: 0.304G"
+    assert _total(results["to deploy"], "Flops: ") == "Flops: 0.306G"
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("mask", (3, 224, 224)), ("augmentations", (3, 64, 64)), ("base that seems lazy", (3, 64, 64))]
+)
+def test_a_model_that_is_masked_or_augmented_or_inherits_oddly_is_counted(results, name, shape):
+    status, output, errors = results[name]
+    assert status == 0, errors
+    assert f"Input shape: {shape}\n" in output
+
+
+@pytest.mark.parametrize(
     ("name", "messages"),
     [
+        ("fetch", ["expected the file https://download.openmmlab.com/", "Nothing is downloaded for a count: store"]),
+        ("tokenizer", ["'bert-base-uncased' is not on this machine, and nothing is downloaded: store it"]),
+        ("part of another package", ["needs mmrazor, which is not installed. Install mmrazor, or build"]),
+        ("videos", ["got QDTrack, which tracks objects in videos and has no tensor mode. Count the config of its"]),
         ("wrong options", ["cannot be built: KeyError at ", "resnet.py:", "invalid depth 35 for resnet"]),
         ("wrong shape", ["the model raised AssertionError in backbone.stages.3.blocks.0.attn (ShiftWindowMSA) at "]),
         ("no model", ["got 'resnet50_8xb32_in2k', which does not exist. Did you mean resnet50_8xb32_in1k"]),

@@ -1,0 +1,51 @@
+"""Counts configs of a package dry: ``walk_configs.py PACKAGE CHUNK CHUNKS`` prints refusals by path, as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from argparse import Namespace
+from contextlib import nullcontext, redirect_stdout
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from opcount import OpCounter
+from opcount.cli.attempt import attempt
+from opcount.loaders import blame
+from opcount.loaders.step import forward
+
+
+def _count(loaded: Any, dry: bool) -> None:
+    with OpCounter(loaded.model, dry_run=dry):
+        try:
+            forward(loaded)
+        except Exception as error:
+            raise RuntimeError(blame(error, loaded.model)) from error
+
+
+def _refusal(config: Path) -> str:
+    """Return why a config is not counted; empty if it is."""
+    options = Namespace(target=str(config), device="cpu", dry_run=True)
+    try:
+        with redirect_stdout(sys.stderr):
+            attempt(options, _count, lambda _: nullcontext())
+    except Exception as error:  # noqa: BLE001  (the test judges it)
+        return str(error)
+    return ""
+
+
+def main(package: str, chunk: int, chunks: int) -> None:
+    """Print the refusals of each ``chunks``-th config, by its path."""
+    root = Path(find_spec(package).submodule_search_locations[0]) / ".mim" / "configs"  # type: ignore[union-attr, index]
+    files = [file for file in sorted(root.rglob("*.py")) if "_base_" not in file.parts]
+    refusals = {str(file.relative_to(root)): _refusal(file) for file in files[chunk::chunks]}
+    sys.stdout.write(f"{json.dumps(refusals)}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
