@@ -132,21 +132,21 @@ def _scopes(value: Any) -> Iterator[str]:
 
 def model_settings(config: Any, path: Path) -> Any:
     """Return the settings of a config's model without what a count does not need, its files found."""
-    settings = fit(config.model, path)
+    settings = countable(config.model, path)
     if settings.get("data_preprocessor") is None and config.get("data_preprocessor") is not None:
-        settings["data_preprocessor"] = fit(config.data_preprocessor, path)
+        settings["data_preprocessor"] = countable(config.data_preprocessor, path)
     return settings
 
 
-def fit(value: Any, path: Path) -> Any:
+def countable(value: Any, path: Path) -> Any:
     """Return settings without the keys that a count does not need, at any depth; dicts and lists keep their class."""
     if isinstance(value, dict):
-        kept = {key: fit(item, path) for key, item in value.items() if key not in _NEEDLESS}
+        kept = {key: countable(item, path) for key, item in value.items() if key not in _NEEDLESS}
         if isinstance(kept.get("type"), str):
             kept["type"] = _ALIKE.get(kept["type"], kept["type"])
         return type(value)(kept)
     if isinstance(value, (list, tuple)):
-        return type(value)(fit(item, path) for item in value)
+        return type(value)(countable(item, path) for item in value)
     return _found(value, path) if isinstance(value, str) and value.endswith(".py") else value
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from opcount.errors import LoadError
 from opcount.loaders.declared_sizes import declared_shapes, first_that_fits
 from opcount.loaders.fetches import FetchError, nothing_fetched, package_versions_known
-from opcount.loaders.openmmlab_settings import check_packages, fit, scope_of, without_key
+from opcount.loaders.openmmlab_settings import check_packages, countable, scope_of, without_key
 from opcount.loaders.request import Loaded
 from tests import shims
 from tests.compat import reference
@@ -98,7 +98,7 @@ def test_settings_lose_weights_and_augmentations_at_any_depth_and_gain_the_path_
         "teacher_config": "configs/teacher.py",
         "other": "absent.py",
     }
-    assert fit(settings, tmp_path / "configs" / "student" / "a.py") == {
+    assert countable(settings, tmp_path / "configs" / "student" / "a.py") == {
         "backbone": {"depth": 18, "norm": [{"type": "SyncBN"}]},
         "train_cfg": {"rpn": {"pos_iou_thr": 0.7}},
         "teacher_config": str(teacher),
