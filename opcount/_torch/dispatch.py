@@ -42,6 +42,7 @@ keys_after: Callable[[DispatchKey], DispatchKeySet] = need("_C._dispatch_keyset_
 excluded_keys: Callable[[], DispatchKeySet] = need("_C._dispatch_tls_local_exclude_set")
 is_included: Callable[[DispatchKey], bool] = need("_C._dispatch_tls_is_dispatch_key_included")
 set_included: Callable[[DispatchKey, bool], None] = need("_C._dispatch_tls_set_dispatch_key_included")
+set_excluded: Callable[[DispatchKey, bool], None] = need("_C._dispatch_tls_set_dispatch_key_excluded")
 BELOW_MODES: DispatchKeySet = keys_after(DispatchKey.Python)
 """The keys that a call still has to pass after a dispatch mode has seen it."""
 

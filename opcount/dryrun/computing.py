@@ -25,7 +25,7 @@ from opcount.dryrun.refusals import made_by_a_library
 from opcount.dryrun.sized_by_values import SIZED_BY_VALUES
 from opcount.dryrun.tensors import DryTensor, stands_for_data
 from opcount.dryrun.unknown import UNKNOWN
-from opcount.dryrun.values import INTEGERS, LIMIT, Values, fit, for_real, limit_of
+from opcount.dryrun.values import INTEGERS, LIMIT, Values, are_few_integers, for_real, limit_of
 from opcount.interceptor.calls import tensors
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class Computing:
         total = 0
         for tensor in known:
             total += tensor.numel()
-            if total > LIMIT and not (facts.bounded and tensor.dtype in INTEGERS and fit(known)):
+            if total > LIMIT and not (facts.bounded and tensor.dtype in INTEGERS and are_few_integers(known)):
                 return UNKNOWN
         if not (known or facts.takes_tensors or self._makes_small(facts, answer)):
             return UNKNOWN
@@ -243,7 +243,7 @@ class Computing:
             out = self._compute(facts, args, kwargs)
             asked = out is UNKNOWN and facts.func in QUESTIONS
             return self.numbers.asked(facts.func, found, sys._getframe(1)) if asked else out
-        if sum(t.numel() for t in found) <= LIMIT or (facts.bounded and fit(found)):
+        if sum(t.numel() for t in found) <= LIMIT or (facts.bounded and are_few_integers(found)):
             return self._compute(facts, args, kwargs)
         return UNKNOWN
 

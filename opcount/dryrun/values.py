@@ -209,7 +209,7 @@ def limit_of(tensor: Tensor) -> int:
     return LIMIT_OF_INTEGERS if tensor.dtype in INTEGERS else LIMIT
 
 
-def fit(tensors: list[Tensor]) -> bool:
+def are_few_integers(tensors: list[Tensor]) -> bool:
     """Return whether tensors hold integers, and few enough to compute their broadcast result."""
     if any(t.dtype not in INTEGERS for t in tensors) or sum(t.numel() for t in tensors) > LIMIT_OF_INTEGERS:
         return False

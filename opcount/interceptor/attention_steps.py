@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch.nn import functional as F  # noqa: N812  (as everybody calls it)
 
@@ -40,20 +41,29 @@ class Attention(NamedTuple):
     need_weights: bool = False
     average: bool = True
 
-    def run(self, recorder: StepRecorder, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def options(self, recorder: StepRecorder, dtype: torch.dtype) -> dict[str, Any]:
+        """Return the keyword arguments of the call, as an encoder layer passes them."""
+        return {
+            "attn_mask": recorder.empty(self.masks.attention, dtype),
+            "key_padding_mask": recorder.empty(self.masks.padding, dtype),
+            "need_weights": self.need_weights,
+            "is_causal": self.masks.is_causal,
+        }
+
+    def run(
+        self, recorder: StepRecorder, q: Tensor, k: Tensor, v: Tensor, **options: Any
+    ) -> tuple[Tensor, Tensor | None]:
         """Compute it on meta tensors whose batches come first."""
         weight, bias, out_weight, out_bias = map(recorder.like, self.weights)
         first = q.transpose(0, 1)
         second = first if k is q else k.transpose(0, 1)
         third = second if v is k else v.transpose(0, 1)
-        out, _ = F.multi_head_attention_forward(
+        out, scores = F.multi_head_attention_forward(
             first, second, third, self.width, self.heads, weight, bias, None, None,
             add_zero_attn=False, dropout_p=0.0, out_proj_weight=out_weight, out_proj_bias=out_bias, training=False,
-            need_weights=self.need_weights, average_attn_weights=self.average, is_causal=self.masks.is_causal,
-            attn_mask=recorder.empty(self.masks.attention, q.dtype),
-            key_padding_mask=recorder.empty(self.masks.padding, q.dtype),
+            average_attn_weights=self.average, **options,
         )  # fmt: skip
-        return out.transpose(0, 1)
+        return out.transpose(0, 1), scores
 
 
 class EncoderLayer(NamedTuple):
@@ -88,19 +98,26 @@ class EncoderLayer(NamedTuple):
             self._norm(recorder, 2, x + self._feed(recorder, x))
 
     def _attend(self, recorder: StepRecorder, x: Tensor) -> Tensor:
-        with recorder.inside("self_attn"):
-            return self.attention.run(recorder, x, x, x)
+        options = self.attention.options(recorder, x.dtype)
+        out, _ = recorder.call("self_attn", partial(self.attention.run, recorder), x, x, x, **options)
+        return self._drop(recorder, "dropout1", out)
 
     def _feed(self, recorder: StepRecorder, x: Tensor) -> Tensor:
         weight, bias, out_weight, out_bias = map(recorder.like, self.hidden)
-        with recorder.inside("linear1"):
-            x = F.linear(x, weight, bias)
-        with recorder.inside(self.activation):
-            x = F.gelu(x) if self.gelu else F.relu(x)
-        with recorder.inside("linear2"):
-            return F.linear(x, out_weight, out_bias)
+        x = recorder.call("linear1", lambda x: F.linear(x, weight, bias), x)
+        x = recorder.call(self.activation, F.gelu if self.gelu else F.relu, x)
+        x = self._drop(recorder, "dropout", x)
+        x = recorder.call("linear2", lambda x: F.linear(x, out_weight, out_bias), x)
+        return self._drop(recorder, "dropout2", x)
+
+    @staticmethod
+    def _drop(recorder: StepRecorder, name: str, x: Tensor) -> Tensor:
+        dropped: Tensor = recorder.call(name, lambda x: F.dropout(x, training=False), x)
+        return dropped
 
     def _norm(self, recorder: StepRecorder, which: int, x: Tensor) -> Tensor:
         weight, bias = map(recorder.like, self.norms[2 * which - 2 : 2 * which])
-        with recorder.inside(f"norm{which}"):
-            return F.layer_norm(x, (self.attention.width,), weight, bias, self.eps)
+        normed: Tensor = recorder.call(
+            f"norm{which}", lambda x: F.layer_norm(x, (self.attention.width,), weight, bias, self.eps), x
+        )
+        return normed

@@ -21,11 +21,13 @@ from opcount._torch.dispatch import (
     DispatchKeySet,
     OpOverloadPacket,
     destroy_library,
+    excluded_keys,
     has_kernel,
     is_fallthrough,
     is_included,
     is_registered,
     keys_after,
+    set_excluded,
     set_included,
 )
 from opcount._torch.functorch import in_transform, is_batched, is_wrapped, unwrapped
@@ -117,6 +119,17 @@ def _install() -> None:
     here = any(user.thread == get_ident() for user in _USERS.values())
     if is_included(_PRE_DISPATCH) != here:
         set_included(_PRE_DISPATCH, here)
+
+
+@contextmanager
+def composites_asked() -> Iterator[None]:
+    """Ask for composite operators that a mode's handler calls, too."""
+    was_excluded = excluded_keys().has(_PRE_DISPATCH)
+    set_excluded(_PRE_DISPATCH, False)  # noqa: FBT003
+    try:
+        yield
+    finally:
+        set_excluded(_PRE_DISPATCH, was_excluded)
 
 
 def _run(func: OpOverload, keys: DispatchKeySet, /, *args: Any, **kwargs: Any) -> Any:

@@ -80,7 +80,8 @@ def _attention(arguments: list[Any]) -> OperatorSteps | None:
     def run(recorder: StepRecorder) -> None:
         first = recorder.like(q)
         second = first if k_is_q else recorder.like(k)
-        attention.run(recorder, first, second, second if v_is_k else recorder.like(v))
+        third = second if v_is_k else recorder.like(v)
+        attention.run(recorder, first, second, third, **attention.options(recorder, q.dtype))
 
     about = (*map(_about, (q, k, v, *weights)), k_is_q, v_is_k, *attention._replace(weights=()))
     return OperatorSteps(("attention", *about), q.device.type, run, moved=_sum_of(masks, local))
@@ -100,8 +101,10 @@ def _layer(arguments: list[Any]) -> OperatorSteps | None:
         Attention(width, heads, weights, masks), hidden, norms, eps, bool(gelu), bool(norm_first), activation
     )
     tensors = map(_about, (*weights, *norms, *hidden))
-    about = ("layer", shape, x.dtype, x.device.type, *tensors, heads, masks, gelu, norm_first, activation)
-    called = (*_CALLED, *([activation] if activation else [])) if local else ()
+    names = (*_CALLED, *([activation] if activation else [])) if local else ()
+    called = {name: type(getattr(local["self"], name)) for name in names}
+    options = (heads, masks, gelu, norm_first, activation, *called.values())
+    about = ("layer", shape, x.dtype, x.device.type, *tensors, *options)
     moved = _sum_of(masks, local)
     return OperatorSteps(about, x.device.type, lambda recorder: layer.run(recorder, shape, x.dtype), called, moved)
 

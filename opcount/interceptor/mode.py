@@ -158,7 +158,11 @@ class Interceptor(TransparentMode):
 
     def charge_steps(self, steps: OperatorSteps) -> None:
         """Charge what an operator stands for."""
-        if not (self.is_paused or self.scope.muted or self.record is None):
+        if self.is_paused or self.record is None:
+            return
+        if self.scope.muted:
+            steps.note_calls(self.scope.frame)
+        else:
             self.till.charge_steps(steps, self.record(steps), *self.scope.locate())
 
     def note(self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

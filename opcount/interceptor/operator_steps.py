@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from opcount.scope import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Mapping, Sequence
 
     import torch
     from torch import Tensor
@@ -22,8 +22,8 @@ Recorded = list[tuple[str, dict[Any, Row]]]
 class StepRecorder(Protocol):
     """Makes the meta tensors that steps are computed on, and knows which submodule runs them."""
 
-    def inside(self, name: str) -> AbstractContextManager[None]:
-        """Charge a submodule while the block runs."""
+    def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run what a submodule computes, and charge the submodule, by its class's formula if there is one."""
 
     def like(self, tensor: Tensor | None) -> Any:
         """Return a meta tensor of a tensor's shape; None for none."""
@@ -51,7 +51,7 @@ class OperatorSteps(NamedTuple):
         signature: Equal for calls that are charged the same.
         device: Of its tensors.
         run: Computes it step by step, on meta tensors that a `StepRecorder` makes.
-        called: The submodules that would have been called; none: all is the running module's.
+        called: Classes of the submodules that would have been called, by name; none: all is the running module's.
         moved: What ``aten.add`` has returned right before, if a step returns the same.
         autocast: What autocast makes of the operands of its products.
     """
@@ -59,7 +59,7 @@ class OperatorSteps(NamedTuple):
     signature: object
     device: str
     run: Callable[[Any], object]
-    called: tuple[str, ...] = ()
+    called: Mapping[str, type] = MappingProxyType({})
     moved: Tensor | None = None
     autocast: Autocast | None = None
 
@@ -71,6 +71,10 @@ class OperatorSteps(NamedTuple):
             place = frame.submodule(name) if name and self.called else frame
             for (plan, _, dtype), row in rows.items():
                 place.rows.setdefault((plan, phase, dtype), Row(row.shapes)).add(row)
+        self.note_calls(frame)
+
+    def note_calls(self, frame: Frame) -> None:
+        """Count the calls of the submodules."""
         for name in self.called:
             frame.submodule(name).calls += 1
 

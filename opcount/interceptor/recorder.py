@@ -10,15 +10,16 @@ import torch
 from opcount._torch.autograd import saved_tensor_hooks_disabled
 from opcount._torch.dispatch import CPU_ATTENTION, FLASH_ATTENTION, aten, below_autograd, functions_disabled, schema_of
 from opcount.interceptor.calls import tensors
+from opcount.interceptor.composites import composites_asked
 from opcount.interceptor.mode import Interceptor
 from opcount.interceptor.planner import Planner
 from opcount.interceptor.stack import modes_below, without
 from opcount.interceptor.till import Till
 from opcount.scope import Frame
+from opcount.undo import Undo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -59,13 +60,23 @@ class Recorder(Interceptor):
         planner: Decides how they are priced.
         plans: What it has decided.
         device: Of the tensors that the meta tensors stand for.
+        called: Classes of the submodules that run.
         autocast: What autocast makes of the operands of products; it does not apply to meta tensors.
     """
 
-    def __init__(self, planner: Planner, plans: dict[Any, Plan], device: str, autocast: Autocast | None = None) -> None:
+    def __init__(
+        self,
+        planner: Planner,
+        plans: dict[Any, Plan],
+        device: str,
+        called: Mapping[str, type],
+        autocast: Autocast | None = None,
+    ) -> None:
         self.submodules = _Submodules()
         super().__init__(planner, self.submodules, plans, Till())
         self._on_cpu = device == "cpu"
+        priced = planner.priced_modules()
+        self._priced = {name: planner.module_plan(kind) for name, kind in called.items() if kind in priced}
         self._autocast = autocast
 
     def __torch_dispatch__(
@@ -101,7 +112,8 @@ class Recorder(Interceptor):
         return self._answer(func, out, args, kwargs)
 
     def _answer(self, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
-        self.charge(self.plans.get(id(func)) or self._decide(func), out, args, kwargs)
+        if not self.is_paused:
+            self.charge(self.plans.get(id(func)) or self._decide(func), out, args, kwargs)
         return out
 
     def _attend(
@@ -115,9 +127,17 @@ class Recorder(Interceptor):
             return super().__torch_dispatch__(FLASH_ATTENTION, types, args, {"scale": named["scale"]})[0]
         return super().__torch_dispatch__(_ATTENTION, types, (q, k, v, attn_mask, *args[3:]), options)
 
-    def inside(self, name: str) -> AbstractContextManager[None]:
-        """Charge a submodule while the block runs."""
-        return self.submodules.inside(name)
+    def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run what a submodule computes, and charge the submodule, by its class's formula if there is one."""
+        plan = self._priced.get(name)
+        with self.submodules.inside(name):
+            if plan is None:
+                return function(*args, **kwargs)
+            with Undo() as undo:
+                undo.add(self.look_away())
+                out = function(*args, **kwargs)
+            self.charge(plan, out, args, kwargs)
+            return out
 
     def like(self, tensor: Tensor | None) -> Any:
         """Return a meta tensor of a tensor's shape; whether it needs a gradient decides how products are computed."""
@@ -145,7 +165,7 @@ class _Submodules:
 
     def __init__(self) -> None:
         self.frames = {"": Frame("")}
-        self.top = self.frames[""]
+        self.frame = self.top = self.frames[""]
 
     def locate(self) -> tuple[Frame, str]:
         return self.top, self.phase
@@ -183,7 +203,7 @@ class Recordings:
 
     def _record(self, steps: OperatorSteps) -> Recorded:
         """Compute steps, unseen by all modes."""
-        recorder = Recorder(self._planner, self._plans, steps.device, steps.autocast)
+        recorder = Recorder(self._planner, self._plans, steps.device, steps.called, steps.autocast)
         with ExitStack() as stack:
             stack.enter_context(without(modes_below()))
             stack.enter_context(functions_disabled())
@@ -192,5 +212,6 @@ class Recordings:
             stack.enter_context(saved_tensor_hooks_disabled("no hooks while a fast path is recorded"))
             stack.enter_context(below_autograd())
             stack.enter_context(recorder.reentered())
+            stack.enter_context(composites_asked())
             steps.run(recorder)
         return [(name, frame.rows) for name, frame in recorder.submodules.frames.items()]

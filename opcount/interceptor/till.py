@@ -32,6 +32,7 @@ class Places(Protocol):
         settled: Whether code outside of a backward runs in the top frame.
         top: The frame of the running module.
         phase: Of forward operators.
+        frame: Of the running module.
         muted: Whether a module around it is priced as a whole.
         returned: Called with what a module returns, while somebody asks who wrote what; else None.
     """
@@ -39,6 +40,7 @@ class Places(Protocol):
     settled: bool
     top: Frame
     phase: str
+    frame: Frame
     muted: bool
     returned: Callable[[Any], None] | None
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from opcount import OpCounter
+from opcount import Cost, OpCounter
 from opcount.interceptor import recorder
 
 BATCH, LENGTH, WIDTH, HEADS, HIDDEN = 2, 5, 8, 2, 16
@@ -284,3 +284,41 @@ def test_autocast_counts_the_products_of_a_fast_path_in_its_dtype(
     assert rows(real) == rows(dry)
     for one in (real, stepwise):
         assert {dtype: total.macs for dtype, total in one.by_dtype().items() if total.macs} == {"bfloat16": real.macs}
+
+
+def with_formula(out, *args, **kwargs):
+    """Return a cost that tells what the formula was given, for it is to be the same in every mode."""
+    parts = out if isinstance(out, tuple) else (out,)
+    elements = sum(part.numel() for part in parts if part is not None)
+    given = sum(each.numel() for each in args if isinstance(each, torch.Tensor))
+    return Cost(macs=elements + 1000 * given, arith=1 + 10 * len(args) + 100 * bool(kwargs.get("is_causal")))
+
+
+FORMULAS = [
+    *("aten.linear", "aten.layer_norm", "aten.scaled_dot_product_attention", "aten.softmax.int", "aten.dropout"),
+    *(nn.Linear, nn.LayerNorm, nn.Dropout, nn.GELU, nn.MultiheadAttention, nn.TransformerEncoderLayer),
+]
+"""Composite operators, and classes of modules: no fast path shows either."""
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("target", FORMULAS, ids=str)
+def test_formulas_for_what_a_fast_path_hides_are_asked_in_every_mode(target, norm_first):
+    layer = nn.TransformerEncoderLayer(
+        WIDTH, HEADS, HIDDEN, activation=nn.GELU(), norm_first=norm_first, batch_first=True
+    )
+    attention = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
+    model = nn.ModuleDict({"attention": attention, "layer": layer}).eval()
+
+    def counted(mode, formula):
+        with mode(), OpCounter(model, formulas={target: formula}, strict=True, convention="full") as counter:
+            model["attention"](X, X, X)
+            for mask in LAYER_MASKS.values():
+                model["layer"](X, **mask)
+        return figures(counter)
+
+    for formula in (with_formula, None):
+        found = [counted(mode, formula) for mode in MODES]
+        assert found[1:] == found[:1] * 2
+        asked = target if isinstance(target, str) else f"module.{target.__name__}"
+        assert any(name.startswith(asked) for name in found[0][0]["operators"]) == (formula is not None)
