@@ -225,3 +225,21 @@ def test_a_kernel_of_c_is_named(tmp_path):
 
     assert uncounted(run) == {"autograd.Scale": 1, "autograd.ScaleBackward": 1}
     assert uncounted(lambda: Scale.forward(None, X) + 1) == {LIKE: 1}
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize(
+    "lengths", [([5, 4], [2, 1]), (torch.tensor([5, 4]), torch.tensor([2, 1]))], ids=["list", "tensor"]
+)
+def test_lengths_that_are_numbers_are_no_native_code(lengths, reduction):
+    targets = torch.tensor([[1, 2], [3, 0]])
+
+    def run(scores):
+        loss = F.ctc_loss(scores, targets, *lengths, reduction=reduction).sum()
+        if scores.requires_grad:
+            loss.backward()
+
+    scores = torch.randn(5, 2, 4).log_softmax(-1)
+    assert uncounted(lambda: run(scores)) == {}
+    assert uncounted(lambda: run(scores.clone().requires_grad_())) == {}
+    assert uncounted(lambda: run(native(torch.empty(5, 2, 4), X))) != {}
