@@ -114,7 +114,8 @@ class Computing:
         if not can_be_faked(value):
             return value
         with for_real():
-            value = value.detach().to(CPU, copy=True)
+            plain = value.device == CPU and not value.requires_grad
+            value = value.clone() if plain else value.detach().to(CPU, copy=True)
             small = value.numel() <= (LIMIT if blank else limit_of(value))
             if value.dtype in INTEGERS and small and not blank and device == CPU:
                 return self.values.adopt(value)

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from opcount._torch.dispatch import schema_of
 from opcount.dryrun.fakes import CPU
-from opcount.dryrun.operators import Kind
 from opcount.dryrun.tensors import DryTensor, DryZeros
 from opcount.dryrun.unknown import UNKNOWN
 from opcount.dryrun.values import LIMIT, for_real
@@ -44,8 +42,6 @@ _MAKERS = {*_OF_A_SIZE, *_OF_A_SHAPE, *_IN_PLACE}
 
 _REPEATABLE = {*_MAKERS, "native_dropout", "bernoulli", "multinomial", "cauchy_"}
 """Operators that take as many random numbers from a generator whatever the values of their arguments."""
-
-_RATES = {"dropout_p", "dropout", "p"}
 
 
 class Draws:
@@ -158,21 +154,15 @@ def _is_fresh(state: int) -> bool:
 
 def _draws(facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Return whether a call takes numbers from the default generator: not at a dropout rate of 0, nor in evaluation."""
+    if facts.is_off(args, kwargs):
+        return False
     values = (*args, *kwargs.values())
     if any(isinstance(v, torch.Generator) and v is not _GENERATOR for v in values):
         return False
     if any(isinstance(v, DryTensor) and type(v) not in {DryTensor, DryZeros} for v in values):
         return False  # it is asked for again without its class
     devices = [v.device if isinstance(v, Tensor) else v for v in values if isinstance(v, (Tensor, torch.device))]
-    if any(device.type not in {"cpu", "meta"} for device in devices):
-        return False
-    if facts.kind is Kind.IN_PLACE:
-        return True
-    for i, argument in enumerate(schema_of(facts.func).arguments):
-        value = args[i] if i < len(args) else kwargs.get(argument.name, argument.default_value)
-        if (argument.name in _RATES and value == 0.0) or (argument.name in {"train", "training"} and value is False):
-            return False
-    return True
+    return all(device.type in {"cpu", "meta"} for device in devices)
 
 
 def _number(name: str, args: tuple[Any, ...]) -> int:

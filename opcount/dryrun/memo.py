@@ -137,7 +137,7 @@ class Memo(TransparentMode):
             return args[0].fake_device
         facts = _FACTS.get(id(func)) or _learn(func)
         kind = facts.kind
-        if facts.allocates:
+        if facts.allocates and not (facts.switches and facts.is_off(args, kwargs)):
             find = self._computing.draw if facts.random else self._computing.memory
             out = find(facts, args, kwargs or {})
             if out is not UNKNOWN:
@@ -257,12 +257,12 @@ class Memo(TransparentMode):
             if explained is error:
                 raise
             raise explained from error
+        if key is not None:
+            self._remember(facts, key, out, args)
         if facts.made and not real:
             made = self._computing.run(facts, [], args, kwargs, result_shapes(out))
             out = out if made is UNKNOWN else made
         self._mark_views(args, out)
-        if key is not None:
-            self._remember(facts, key, out, args)
         self._computing.overwrite(facts, originals, kwargs)
         self._ranges.note(facts.ranged, originals, kwargs, out)
         return self._given_back(facts, out, real)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from opcount._torch.dispatch import OpOverload, schema_of
 from opcount.dryrun.expected_results import FINITE_CHECKS
 from opcount.dryrun.ranges import COMPARISONS, RangeRule, range_rule_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 _LOOKS_AT_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
@@ -59,6 +62,8 @@ _ABOUT_STORED = {
 
 _SIZED_BY_VALUES = {"_pack_padded_sequence", "_pad_packed_sequence", "_ctc_loss", "_ctc_loss_backward"}
 
+_RATES = {"dropout_p", "dropout", "p"}
+
 _OVERWRITES = {"zero_", "fill_", "copy_"}
 
 _CHECKS = {"_amp_foreach_non_finite_check_and_unscale_": "found_inf"}
@@ -103,6 +108,7 @@ class Facts:
         ranged: Rule for the range of its result; None: it has none.
         info: Position of the result that says which of several matrices could not be factorized; None: there is none.
         bounded: Whether its result has no more elements than its arguments have together, broadcast.
+        switches: Positions, names and values of arguments, and their defaults, at which it takes no random numbers.
     """
 
     kind: Kind
@@ -128,6 +134,15 @@ class Facts:
     ranged: RangeRule | None = None
     bounded: bool = False
     info: int | None = None
+    switches: tuple[tuple[int, str, Any, Any], ...] = ()
+
+    def is_off(self, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> bool:
+        """Return whether a call takes no random numbers: at a dropout rate of 0, or in evaluation."""
+        for i, name, off, default in self.switches:
+            value = args[i] if i < len(args) else kwargs.get(name, default) if kwargs else default
+            if value == off and value is not None:
+                return True
+        return False
 
 
 def facts_of(func: Any) -> Facts:
@@ -138,6 +153,7 @@ def facts_of(func: Any) -> Facts:
     arguments, returns = schema_of(func).arguments, schema_of(func).returns
     product = name in _MORE_PRODUCTS or any(part in name for part in _PRODUCTS)
     random = torch.Tag.nondeterministic_seeded in func.tags
+    kind = _kind(func)
     writes = [
         (i, a.name)
         for i, a in enumerate(arguments)
@@ -146,7 +162,7 @@ def facts_of(func: Any) -> Facts:
     if name in _NORMS_BATCHES:
         writes = [(i, a.name) for i, a in enumerate(arguments) if a.name in {"running_mean", "running_var"}]
     return Facts(
-        _kind(func),
+        kind,
         func,
         computes=not (random or func.namespace not in ("aten", "prims"))
         and not name.startswith("empty")
@@ -171,7 +187,16 @@ def facts_of(func: Any) -> Facts:
         bounded=torch.Tag.pointwise in func.tags or name in _REDUCTIONS,
         tensors=any("Tensor" in str(r.type) for r in returns),
         name=name,
+        switches=() if kind is Kind.IN_PLACE else tuple(_switches(arguments)),
     )
+
+
+def _switches(arguments: Iterable[Any]) -> Iterator[tuple[int, str, Any, Any]]:
+    for i, argument in enumerate(arguments):
+        if argument.name in _RATES:
+            yield i, argument.name, 0.0, argument.default_value
+        elif argument.name in {"train", "training"}:
+            yield i, argument.name, False, argument.default_value
 
 
 def stands_for_input(func: Any, dtype: Any) -> bool:

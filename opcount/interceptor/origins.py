@@ -179,13 +179,14 @@ class Origins:
 
     def allocated(self, operator: str, out: Any) -> None:
         """Take note of memory that an operator left as it was."""
+        if not (self._calls or has_values(out)):
+            return
         storage = storage_of(out)
         if storage is None or not size_of(out.numel()) or storage_key(storage) in self.states:
             return
-        if self._calls or has_values(out):
-            self._doubts = True
-            self.states.put(storage, State(Origin.BLANK, self.tick, operator, print_of(storage)))
-            self._attend()
+        self._doubts = True
+        self.states.put(storage, State(Origin.BLANK, self.tick, operator, print_of(storage)))
+        self._attend()
 
     def returned(self, out: Any) -> None:
         """Take note of what a module returns."""
@@ -194,8 +195,8 @@ class Origins:
 
     def lifted(self, out: Tensor) -> None:
         """Take note of a tensor that was made of Python's numbers, or of an array of NumPy."""
-        storage = storage_of(out)
-        if self._calls and storage is not None and storage_key(storage) not in self.states:
+        storage = storage_of(out) if self._calls else None
+        if storage is not None and storage_key(storage) not in self.states:
             if storage.resizable():
                 self._doubts = True
                 self.states.put(storage, State(Origin.DATA, self.tick, print_=print_of(storage)))

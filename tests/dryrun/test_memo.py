@@ -115,7 +115,7 @@ def test_numbers_of_torch_tensor_stay_known() -> None:
 def test_an_empty_tensor_that_is_written_to_is_no_longer_known() -> None:
     with OpCounter(dry_run=True):
         x = torch.tensor([])
-        x.resize_(3).random_()
+        x.resize_(3).uniform_()
         assert (tuple(x.shape), x.known) == ((3,), False)  # type: ignore[attr-defined]
 
 
