@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from opcount._torch.dispatch import register_script_builtin, script_builtin
 from opcount._torch.fake import FakeTensor
+from opcount._torch.names import TENSOR_FILE
 from opcount.dryrun.guard import active_guard
 from opcount.dryrun.tensors import DryTensor
 from opcount.dryrun.values import for_real
@@ -103,6 +105,20 @@ def _showing(original: Any) -> Any:
     return show
 
 
+def _numbering(original: Any) -> Any:
+    """Patch ``item`` for real tensors; a fake one has a method of its own."""
+
+    @functools.wraps(original)
+    def item(tensor: Tensor) -> Any:
+        guard, frame = active_guard(), sys._getframe(1)
+        if guard is None or isinstance(tensor, FakeTensor) or frame.f_code.co_filename == TENSOR_FILE:  # to format it
+            return original(tensor)
+        number = guard.computing.numbers.of(tensor, frame)
+        return original(tensor) if number is None else number
+
+    return item
+
+
 _EXPORTS: tuple[Any, ...] = tuple(owner for owner in (torch, torch.utils.dlpack) if hasattr(owner, "to_dlpack"))
 
 _READING_ARGUMENTS: tuple[tuple[Any, str], ...] = (
@@ -116,6 +132,7 @@ READ_PATCHES: dict[tuple[Any, str], Any] = {
     **{(owner, "to_dlpack"): _capsule(owner.to_dlpack) for owner in _EXPORTS},
     (Tensor, "numpy"): _reading("numpy", shared=True),
     **{(owner, name): _reading_arguments(owner, name) for owner, name in _READING_ARGUMENTS},
+    (Tensor, "item"): _numbering(Tensor.item),
     (Tensor, "__repr__"): _showing(Tensor.__repr__),
     (Tensor, "__deepcopy__"): _copying(Tensor.__deepcopy__),
 }

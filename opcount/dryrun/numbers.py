@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from opcount._torch.dispatch import aten
 from opcount.dryrun.checks import (
@@ -38,6 +39,10 @@ _EQUAL = torch.ops.aten.equal.default
 
 QUESTIONS = frozenset({_SCALAR, _EQUAL, torch.ops.aten.allclose.default})
 """Operators that return one number or bool."""
+
+_item = Tensor.item
+
+_PLATEAU = ReduceLROnPlateau.step.__code__
 
 _FINITE = {"isfinite", "isnan", "isinf"}
 _NAN = float("nan")
@@ -76,6 +81,9 @@ _SCALED = {
 } | {f"_foreach_{name}{ending}" for name in ("add", "sub", "mul", "div") for ending in ("", "_")}
 """Functions of tensors that run the same operators whatever number they are given."""
 
+_BOUNDS = {"min", "max"}
+"""Arguments to which no number is special: as ``alpha``, 1 takes another operator."""
+
 _ANY_NUMBER = 0.7071
 
 
@@ -107,7 +115,7 @@ class DryNumber:
         frame = sys._getframe(1)
         if called_function(frame) in _FINITE:
             return 0.0
-        if _formats(frame):
+        if _formats(frame) or _only_waits(frame):
             return _NAN
         raise self.refusal()
 
@@ -138,7 +146,7 @@ class DryNumber:
         """Scale tensors, whose values are unknown from then on; refuse to pass the number to another function."""
         named = kwargs or {}
         number = next(value for value in (*args, *named.values()) if type(value) is DryNumber)
-        one_is_special = number.bounded and any(type(value) is DryNumber for value in named.values())
+        one_is_special = number.bounded and any(type(named[name]) is DryNumber for name in named.keys() - _BOUNDS)
         if getattr(func, "__name__", "") not in _SCALED or not isinstance(number, float) or one_is_special:
             raise number.refusal()
         out = func(*map(_plain, args), **{name: _plain(value) for name, value in named.items()})
@@ -187,7 +195,16 @@ def _ordered(number: DryNumber, frame: FrameType, chosen_by: str) -> bool:
     return truth
 
 
-for _name in ("bool", "eq", "ne", "le", "ge"):
+def _equals(number: Any, other: object) -> bool:
+    return True if other is number else _compared(number)
+
+
+def _differs(number: Any, other: object) -> bool:
+    return False if other is number else _compared(number)
+
+
+DryNumber.__eq__, DryNumber.__ne__ = _equals, _differs  # type: ignore[method-assign]
+for _name in ("bool", "le", "ge"):
     setattr(DryNumber, f"__{_name}__", _compared)
 DryNumber.__gt__, DryNumber.__lt__ = _exceeds, _falls_below  # type: ignore[operator]
 for _name in _SAME_KIND:
@@ -233,7 +250,7 @@ class Numbers:
             return None
         self._asking.leniently = True
         try:
-            Tensor.item(tensor)  # for those who count
+            _item(tensor)  # for those who count
         finally:
             self._asking.leniently = False
         return DryNumber(float if dtype.is_floating_point else int, self._refusals.later(_SCALAR), self._forget)
@@ -246,16 +263,30 @@ class Numbers:
         if func is _EQUAL and first.shape != second.shape:
             return False
         frame = asking(frame)
+        if frame is not None and func is _SCALAR and _only_waits(frame):
+            return _NAN
         truth = None if frame is None or (func is _SCALAR and first.numel() != 1) else truth_to_go_on(frame)
         if truth is None:
             return UNKNOWN
         return float(truth) if func is _SCALAR and first.dtype.is_floating_point else truth
 
 
-def _is_used(frame: FrameType) -> bool:
-    """Return whether a frame itself uses the result of the function that it is calling, and does not pass it on."""
-    following = instruction_at(frame.f_code, frame.f_lasti, 1)
-    return following is not None and following.opname not in {"POP_TOP", "RETURN_VALUE"}
+def _is_used(frame: FrameType | None) -> bool:
+    """Return whether the result of the function that a frame is calling is used, by it or by those it returns to."""
+    while frame is not None:
+        following = instruction_at(frame.f_code, frame.f_lasti, 1)
+        if following is None or following.opname == "POP_TOP":
+            return False
+        if following.opname != "RETURN_VALUE":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _only_waits(frame: FrameType) -> bool:
+    """Return whether a scheduler asks for its metric, and would not change the learning rate even if it got worse."""
+    scheduler = frame.f_locals.get("self") if frame.f_code is _PLATEAU else None
+    return scheduler is not None and scheduler.num_bad_epochs < scheduler.patience
 
 
 def _formats(frame: FrameType) -> bool:

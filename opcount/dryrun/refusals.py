@@ -55,6 +55,8 @@ _SIGNS = (
 """Parts of messages that only fake tensors cause."""
 
 _INSTALLED = str(Path(torch.__file__).parents[1])
+_FOLDERS = {"site-packages", "dist-packages"}
+"""Folders of installed packages: an environment may have several."""
 
 _PACKAGES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
 
@@ -190,7 +192,8 @@ def program_line(frame: FrameType | None) -> tuple[str, int]:
 
 def made_by_a_library() -> bool:
     """Return whether the innermost frame outside of PyTorch and opcount is in an installed package."""
-    return program_line(sys._getframe(1))[0].startswith(_INSTALLED)
+    file = program_line(sys._getframe(1))[0]
+    return file.startswith(_INSTALLED) or not _FOLDERS.isdisjoint(Path(file).parts)
 
 
 def program_line_of(trace: TracebackType | None) -> tuple[str, int]:

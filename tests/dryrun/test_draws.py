@@ -112,3 +112,16 @@ def test_numbers_with_a_fraction_that_the_program_draws_stand_for_data() -> None
         size = int(torch.randint(3, 4, ()))
         torch.rand(2, 2) @ torch.rand(2, size)
     assert c.macs == 2 * 2 * 3
+
+
+def test_a_mask_that_a_library_draws_decides_in_any_folder_of_packages() -> None:
+    code = compile("def kept(x): return x[torch.rand(len(x)) >= 0.3]", "/any/site-packages/library.py", "exec")
+    found: dict[str, Callable[[Tensor], Tensor]] = {}
+    exec(code, {"torch": torch}, found)  # noqa: S102
+    x = torch.arange(20)
+
+    def make() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Embedding(20, 4)
+
+    assert_same_counts(make, lambda model: (model(found["kept"](x)) * 2).sum().backward())

@@ -50,6 +50,7 @@ LOGS: dict[str, Callable[[Any], object]] = {
     "argument": lambda v: (
         torch.zeros(2).add_(torch.ones(2), alpha=v * 2).addcdiv_(torch.ones(2), torch.ones(2), value=v)
     ),
+    "bounds by name": lambda v: torch.zeros(2).clamp_(min=max(v, 1e-3)).clamp(max=min(v, 2.0)),
     "many": lambda v: torch._foreach_mul_([torch.ones(2), torch.ones(3)], v),
 }
 
@@ -83,7 +84,12 @@ def checked(number: float) -> None:
         raise ValueError(number)
 
 
-@pytest.mark.parametrize("log", [stops, checked, lambda v: isinstance(v, float) and isinstance(v, Number)])
+def is_itself(number: float) -> None:
+    if number != number or not number == number:  # noqa: PLR0124  (as programs ask)
+        raise SystemExit(1)
+
+
+@pytest.mark.parametrize("log", [stops, checked, is_itself, lambda v: isinstance(v, float) and isinstance(v, Number)])
 def test_a_loss_passes_checks(log: Callable[[Any], object]) -> None:
     assert trained(log, dry=True) == trained(log, dry=False)
 
@@ -153,12 +159,53 @@ def test_a_number_that_outlives_its_dry_run_decides_nothing() -> None:
         bool(number > 0)
 
 
-def test_a_number_that_a_function_returns_at_once_is_refused_also_where_it_catches_errors() -> None:
+def test_a_number_that_a_function_returns_decides_nothing_also_where_it_catches_errors() -> None:
     def value(x: Tensor) -> float:
+        return x.item()
+
+    def smaller(x: Tensor) -> int:
         try:
-            return x.item()
+            return int(value(x))
         except RuntimeError:
             raise RuntimeError("try a smaller patch") from None
 
+    with OpCounter(dry_run=True):
+        assert f"{value(torch.ones(3).sum() * torch.rand(()))}" == "nan"
     with pytest.raises(DryRunError, match="_local_scalar_dense"), OpCounter(dry_run=True):
-        value(torch.ones(3).sum() * torch.rand(()))
+        smaller(torch.ones(3).sum() * torch.rand(()))
+
+
+def test_a_counter_that_starts_at_a_known_number_is_logged() -> None:
+    """A known integer is a real tensor, also when something unknown was added to it."""
+    model = nn.Linear(4, 4)
+
+    def evaluate(log: Callable[[Any], object]) -> None:
+        correct = torch.tensor(0)
+        assert correct.item() == 0
+        correct += (model(torch.randn(3, 4)).argmax(-1) == torch.arange(3)).sum()
+        number = correct.item()
+        log(number)
+
+    with OpCounter(model, dry_run=True) as c:
+        evaluate(lambda number: f"{number / 3:.1f}")
+    assert c.macs == 3 * 4 * 4
+    with pytest.raises(DryRunError), OpCounter(model, dry_run=True):
+        evaluate(range)
+
+
+@pytest.mark.parametrize("log", [lambda v: v.item(), lambda v: v.detach()], ids=["number", "tensor"])
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_a_scheduler_waits_for_as_long_as_its_patience_lasts(mode: str, log: Callable[[Tensor], Any]) -> None:
+    def program(model: nn.Module, steps: int = 2) -> None:
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode, patience=2)  # type: ignore[arg-type]
+        for _ in range(steps):
+            loss = model(torch.randn(3, 4)).sum()
+            loss.backward()
+            optimizer.step()
+            plateau.step(log(loss))
+
+    assert_same_counts(lambda: nn.Linear(4, 4), program)
+    model = nn.Linear(4, 4)
+    with pytest.raises(DryRunError), OpCounter(model, dry_run=True):
+        program(model, steps=3)
