@@ -38,6 +38,7 @@ _SIGNS = (
     "data is not allocated yet",
     "shape_env",
     "Meta tensors",
+    "no fake impl registered",
     'on device "meta"',
     "Not available for 'meta'",
     "_share_fd_: only available on CPU",

@@ -117,3 +117,13 @@ def test_a_mask_of_bytes_chooses_as_in_a_real_run() -> None:
     assert_same_counts(
         lambda: nn.Linear(70, 70), lambda m: torch.where(mask, m(torch.randn(70, 70)), torch.ones(())) * 2
     )
+
+
+@torch.library.custom_op("refusals::without_shapes", mutates_args=())
+def without_shapes(x: torch.Tensor) -> torch.Tensor:
+    return x @ x
+
+
+def test_an_operator_of_a_program_without_a_shape_function_is_refused_by_its_name():
+    with pytest.raises(DryRunError, match=r"refusals\.without_shapes\.default"), OpCounter(dry_run=True):
+        without_shapes(torch.ones(3, 3))
