@@ -49,3 +49,6 @@ is_dead: Callable[[int], bool] = need("UntypedStorage._expired")
 drop_weak_reference: Callable[[int], None] = need("UntypedStorage._free_weak_ref")
 revived: Callable[[int], Any] = need("UntypedStorage._new_with_weak_ptr")
 """Returns the storage of a weak reference; None if it is gone."""
+
+untyped_memory: Callable[[Any], Any] = attrgetter("_untyped_storage")
+"""Returns the memory of a ``TypedStorage``, whose public method warns that the class is deprecated."""

@@ -19,6 +19,7 @@ from opcount._torch.fake import FakeTensor
 from opcount._torch.functorch import is_wrapped
 from opcount._torch.modules import modules_of
 from opcount.dryrun.fakes import CPU, PLAIN
+from opcount.dryrun.real_memory import copies_storage
 from opcount.dryrun.tensors import DryTensor
 from opcount.dryrun.values import for_real
 
@@ -136,8 +137,8 @@ class Guard(NamedTuple):
             raise self.refusals.refuse("Tensor.detach_", "takes a tensor of outside of the dry run out of its graph")
 
     def storage(self, storage: UntypedStorage, change: str) -> None:
-        """Refuse to change real memory, except to share what is shared already."""
-        if change == SHARE and storage.is_shared():
+        """Refuse to change real memory, except to share what is shared already, and to fill a copy of a storage."""
+        if (change == SHARE and storage.is_shared()) or (change == "copy_" and copies_storage()):
             return
         if storage.device.type != "meta" and not self.computing.values.is_our_memory(storage):
             raise self.refusals.refuse(f"UntypedStorage.{change}", "changes memory of outside of the dry run")

@@ -7,9 +7,10 @@ import sys
 from typing import Any
 
 import torch
-from torch import Tensor, UntypedStorage
+from torch import Tensor, TypedStorage, UntypedStorage
 
 from opcount._torch.names import MODULE_FILE
+from opcount._torch.tensors import untyped_memory
 from opcount.dryrun.guard import SHARE, Guard, active_guard, ask_before
 
 
@@ -53,6 +54,10 @@ def _ask_about_storage(name: str) -> Any:
     return ask_before(lambda guard, storage, *_, **__: guard.storage(storage, name))
 
 
+def _ask_about_typed(name: str) -> Any:
+    return ask_before(lambda guard, storage, *_, **__: guard.storage(untyped_memory(storage), name))
+
+
 def _swapping(original: Any) -> Any:
     @functools.wraps(original)
     def swap(first: Tensor, second: Tensor) -> None:
@@ -79,8 +84,9 @@ TENSOR_PATCHES: dict[tuple[Any, str], Any] = {
     **{(owner, "detach_"): ask_before(Guard.detach)(owner.detach_) for owner in (Tensor, torch)},
     **{
         (UntypedStorage, name): _ask_about_storage(name)(getattr(UntypedStorage, name))
-        for name in ("resize_", "__setitem__", SHARE)
+        for name in ("resize_", "__setitem__", "copy_", "fill_", SHARE)
     },
+    **{(TypedStorage, name): _ask_about_typed(name)(getattr(TypedStorage, name)) for name in ("__setitem__", "fill_")},
 }
 """By class and name."""
 
