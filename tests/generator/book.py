@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from contextlib import ExitStack, contextmanager
+from dataclasses import is_dataclass
 from threading import Thread, get_ident
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -95,6 +96,7 @@ class Book(TorchFunctionMode):
     # Where programs are.
 
     def _call_module(self, original, module, *args, **kwargs):
+        self._mark((args, kwargs))  # hooks are not told of the named ones
         with self._running.at(self._running.path):  # cleans up after exceptions
             return original(module, *args, **kwargs)
 
@@ -198,7 +200,7 @@ class Book(TorchFunctionMode):
     def _mark(self, out: object, call: Call = _NO_CALL, path: str | None = None) -> None:
         """Note who made the nodes that are new in the graph of some tensors, and hook them."""
         path = self._here()[0] if path is None else path
-        new = [node for tensor in tree_leaves(out) if isinstance(tensor, torch.Tensor) for node in _graphs(tensor)]
+        new = [node for tensor in _leaves(out) if isinstance(tensor, torch.Tensor) for node in _graphs(tensor)]
         while new:
             node = new.pop()
             if node is None or node in self._nodes or hasattr(node, "variable"):
@@ -213,6 +215,15 @@ class Book(TorchFunctionMode):
             self._mark([each for each in wanted if each is not None], call, path)
 
         return ran
+
+
+def _leaves(value: object) -> Iterator[Any]:
+    """Yield what nested containers and dataclasses hold."""
+    for leaf in tree_leaves(value):
+        if is_dataclass(leaf):
+            yield from _leaves(list(vars(leaf).values()))
+        else:
+            yield leaf
 
 
 def _graphs(tensor: torch.Tensor) -> Iterator[Any]:
