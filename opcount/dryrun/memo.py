@@ -250,7 +250,7 @@ class Memo(TransparentMode):
         args = self._to_fake(args, real, facts)
         kwargs = {k: self._to_fake(v, real, facts) for k, v in kwargs.items()}
         try:
-            out = self._fakes.unobserved(corrected(func)(*args, **kwargs))
+            out = self._fakes.unobserved(corrected(func, originals)(*args, **kwargs))
         except Exception as error:
             odd = any(map(_is_odd, tensors((originals, *kwargs.values()))))
             explained = self._refusals.explain(func, error, odd=odd)

@@ -139,8 +139,21 @@ _CORRECTED: dict[str, Callable[..., Any]] = {
 
 
 @cache
-def corrected(func: Any) -> Callable[..., Any]:
-    """Return a shape function that agrees with the kernel: the operator itself for all but a few."""
+def product_with_coo(func: Any, a: Tensor, b: Tensor) -> Tensor:
+    """Return an empty result with the strides of the kernel, which multiplies the transposed matrices."""
+    rows, columns = func(a, b).shape
+    return torch.empty_strided((rows, columns), (1, rows), dtype=a.dtype, device=a.device)
+
+
+def corrected(func: Any, originals: tuple[Any, ...]) -> Callable[..., Any]:
+    """Return a shape function that agrees with the kernel: the operator itself for all but a few.
+
+    Args:
+        func: Operator.
+        originals: Its arguments, before fake ones replaced sparse ones.
+    """
+    if func is torch.ops.aten.mm.default and originals[1].layout is torch.sparse_coo:
+        return partial(product_with_coo, func)
     if str(func) == "aten._grouped_mm.default":
         return grouped_mm
     correction, check = _CORRECTED.get(str(func)), check_of(func)

@@ -153,3 +153,16 @@ def test_sparse_gradients_are_stepped_as_in_a_real_run_or_refused() -> None:
         except DryRunError:
             counts.append(DryRunError)
     assert counts[1] in (counts[0], DryRunError)
+
+
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr, torch.sparse_csc])
+def test_a_product_has_the_strides_on_which_it_depends_how_the_next_layer_runs(layout: torch.layout) -> None:
+    graph = torch.eye(4).to_sparse(layout=layout)
+    model = nn.Linear(4, 3)
+    found = []
+    for dry_run in (False, True):
+        with OpCounter(model, dry_run=dry_run) as c, torch.no_grad():
+            x = torch.ones(2, 4) @ graph
+            model(x.reshape(1, 2, 4))
+        found.append((x.stride(), {name: total.macs for name, total in c.by_operator().items()}))
+    assert found[0] == found[1]

@@ -77,13 +77,13 @@ def convolution_twice(call, wanted, given):
     """Derivatives of ``convolution(x, w)`` along ``dx`` and ``dw``, and of its gradients; strides are all 1."""
     x, weight = call.args[:2]
     along_x, along_weight, *_ = given
-    out, to_x, to_weight = wanted
+    out, to_x, _ = wanted
     once = (prod(x) if call.name.startswith("conv_transpose") else _outputs(call)) * prod(weight[1:])
     products = 0
     if out is not None:
         products += (along_x is not None) + (along_weight is not None)
     products += to_x is not None and along_weight is not None
-    products += to_weight is not None and along_x is not None
+    products += along_x is not None  # for the weight, also where it is frozen
     return once * products
 
 

@@ -210,6 +210,8 @@ def _grad_modes(case: Case, *, training: bool) -> list[str]:
         plain[mode] = outcome(case.program, run=run)
         found[mode] = outcome(case.program, OpCounter, run)
         names = different(plain[mode], found[mode])
+        if "version_counter" in str(plain[mode].error):  # of sparse inference tensors; not raised under any mode
+            continue
         if names and different(found[mode], outcome(case.program, lambda _: Empty(), run)):
             complaints += [f"{mode.__name__} changes {name}, training={training}" for name in names]
     for mode in (torch.no_grad, torch.inference_mode):
