@@ -198,8 +198,8 @@ def test_a_dtype(opcount, write):
 
 
 def test_what_needs_values_is_computed_and_that_is_said(opcount, write):
-    body = "class Net(nn.Module):\n    def forward(self, x): y = x @ x.T; return y[y > 2] @ y[y > 2]"
-    net = f"from torch import nn\n{body}\ninput_shape = (4,)"
+    body = "class Net(nn.Linear):\n    def forward(self, x): y = super().forward(x); return y[y > 2] @ y[y > 2]"
+    net = f"from torch import nn\n{body}\nmodel, input_shape = Net(4, 4), (4,)"
     status, _, err = opcount("count", write(net))
     assert status == 0
     assert "needs the values" in err
