@@ -1,4 +1,4 @@
-"""Compute on small known tensors, such as flags, counters, sizes and masks; never random numbers.
+"""Compute on small known tensors, such as flags, counters, sizes and masks, and draw random numbers that decide.
 
 Products are computed, too, such as that of two rotations, but none of parameters: what a layer returns is data.
 """
