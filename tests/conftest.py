@@ -27,6 +27,23 @@ torch.set_num_threads(1)
 settings.register_profile("opcount", settings.default, deadline=None)
 settings.load_profile("opcount")
 
+_SCRIPT_OPERATORS: list[object] = []
+"""Operators that TorchScript knows, kept alive: its table is keyed by ``id``, so one that is freed with its library
+leaves its name to the object that takes its place in memory, and a later ``torch.jit.script`` fails."""
+
+
+def _keep_script_operators() -> None:
+    register = torch.jit._builtins._register_builtin
+
+    def keep(operator: object, name: str) -> None:
+        _SCRIPT_OPERATORS.append(operator)
+        register(operator, name)
+
+    torch.jit._builtins._register_builtin = keep
+
+
+_keep_script_operators()
+
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Look for examples in opcount's docstrings only: importing a sample or a helper of the tests may have effects."""
