@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from opcount.convention import Convention
     from opcount.cost import Cost
     from opcount.counter import OpCounter
+    from opcount.devices import Device
     from opcount.errors import BudgetExceededError
     from opcount.profile import Profile
     from opcount.registry import formula
@@ -25,6 +26,7 @@ _HOMES = {
     "BudgetExceededError": "opcount.errors",
     "Convention": "opcount.convention",
     "Cost": "opcount.cost",
+    "Device": "opcount.devices",
     "OpCounter": "opcount.counter",
     "Profile": "opcount.profile",
     "flop_budget": "opcount.budget",
@@ -37,6 +39,7 @@ __all__ = [
     "BudgetExceededError",
     "Convention",
     "Cost",
+    "Device",
     "OpCounter",
     "Profile",
     "flop_budget",

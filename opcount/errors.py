@@ -35,6 +35,10 @@ class ConventionError(OpcountError, ValueError):
     """Unknown convention, or two counts under different ones combined."""
 
 
+class DeviceError(OpcountError, ValueError):
+    """A device is not known, or has no peak for a dtype, or its numbers are none."""
+
+
 class FormulaError(OpcountError, ValueError):
     """A formula was registered for a wrong target, or twice, or did not return a `Cost`."""
 

@@ -27,10 +27,13 @@ HOSTS = {"pytest_plugin": {"pytest"}}
 """Files that only another program imports, and that program."""
 
 
-FACADE = {("opcount.profile", f"opcount.{name}") for name in ("diff", "serialize")} | {
-    ("opcount.profile", f"opcount.reporter.{name}") for name in ("explain", "html", "table")
-}
-"""Methods of a profile that print, compare or save it: what they import, when they are called, reads profiles."""
+FACADE = (
+    {("opcount.profile", f"opcount.{name}") for name in ("diff", "serialize")}
+    | {("opcount.profile", f"opcount.reporter.{name}") for name in ("explain", "html", "table")}
+    | {("opcount.devices", "opcount.machine")}
+)
+"""Methods that print, compare or save a profile, or measure a device: what they import, when they are called, reads
+profiles, or makes devices."""
 
 PROTOCOLS = {"check", "dump", "load", "parse", "read", "render", "run", "write"}
 """Functions that several files have, to be called by the name of the file: ``serialize.load``, ``table.render``."""

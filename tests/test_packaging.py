@@ -111,7 +111,7 @@ def test_the_wheel_holds_every_source_file_and_says_that_it_is_typed(wheel):
     files = (path for path in folder.rglob("*") if path.suffix in {".py", ".js", ".css", ".html"})
     sources = {str(path.relative_to(ROOT)) for path in files}
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert packed == sources | {"opcount/py.typed"}
+    assert packed == sources | {"opcount/py.typed", "opcount/devices.toml"}
 
 
 def test_the_wheel_carries_the_licence(wheel):

@@ -37,6 +37,11 @@ _EXAMPLES = {
     "operators": """\
   opcount operators 'aten.*attention*'
 """,
+    "device": """\
+  opcount device
+  opcount device H100-SXM5
+  opcount device --measure -o here.toml
+""",
     "run": """\
   opcount run train.py --epochs 1
   opcount run -o whole.json -m mylib.train --epochs 1
@@ -92,6 +97,7 @@ def parser() -> argparse.ArgumentParser:
     _show(add("show", "FILE.json [OPTIONS]", "print a stored profile"))
     _diff(add("diff", "A.json B.json [OPTIONS]", "compare two stored profiles"))
     _operators(add("operators", "[GLOB] [-o FILE]", "list what is priced, and by which formula"))
+    _device_options(add("device", "[NAME] [OPTIONS]", "list devices and their peaks, or measure this one"))
     _run(add("run", "[OPTIONS] SCRIPT [ARGS]", "count a Python program, whole", _PROGRAM))
     _completion(add("completion", "bash|zsh|fish", "print a completion script for a shell"))
     return top
@@ -166,6 +172,15 @@ def _operators(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("pattern", nargs="?", default="*", metavar="GLOB", help="only operators whose name matches")
     _output(sub)
     sub.set_defaults(command=_lazily("operators"))
+
+
+def _device_options(sub: argparse.ArgumentParser) -> None:
+    add = sub.add_argument
+    add("device_name", nargs="?", metavar="NAME", help="show this device alone, with its source")
+    add("--measure", action="store_true", help="measure this machine: products by dtype, and a copy")
+    add("--device", type=_device, help="what to measure: cpu, cuda or cuda:N (default: cuda where there is one)")
+    _output(sub)
+    sub.set_defaults(command=_lazily("device"))
 
 
 def _run(sub: argparse.ArgumentParser) -> None:
