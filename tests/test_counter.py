@@ -240,4 +240,4 @@ def test_it_prints_as_its_table():
     assert str(c) == "OpCounter: nothing was counted yet"
     with c:
         torch.ones(2, 2) @ torch.ones(2, 2)
-    assert "total: 8 MAC, 8 FLOP" in str(c)
+    assert "total: 8 MAC = 16 FLOP at 2 per MAC" in str(c)

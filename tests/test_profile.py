@@ -152,5 +152,5 @@ def test_the_parents_of_a_path():
 
 
 def test_it_prints_as_a_table():
-    assert "total: 300 MAC, 330 FLOP" in str(PROFILE)
+    assert "total: 300 MAC = 600 FLOP at 2 per MAC (330 FLOP under fvcore)" in str(PROFILE)
     assert "2 calls charged to the root: forward was not observed" in str(PROFILE)

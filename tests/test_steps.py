@@ -143,15 +143,18 @@ def test_every_report_says_which_it_is(report):
 
 def test_the_table_tells_measured_and_extrapolated_apart():
     lines = str(SAMPLE).splitlines()
-    assert f"total {MEASURED}: 600 MAC, 600 FLOP, 20 activations, 9 parameters" in lines
-    assert f"total {EXTRAPOLATED}: 6.100 kMAC, 6.100 kFLOP, 200 activations" in lines
+    assert f"total {MEASURED}: 600 MAC = 1.200 kFLOP at 2 per MAC, 20 activations, 9 parameters" in lines
+    assert f"total {EXTRAPOLATED}: 6.100 kMAC = 12.200 kFLOP at 2 per MAC, 200 activations" in lines
     assert (
         "measured steps: from 290 MAC and 5 other operations to 310 MAC and 5 other operations; "
         "310 MAC and 5 other operations in the first"
     ) in lines
     assert "interrupted: 1 step, left out of the extrapolation" in lines
     assert "standard error of the extrapolation: 30 MAC and 40 other operations" in lines
-    assert f"total {EXTRAPOLATED}: 6.100 kMAC, 6.100 kFLOP, 200 activations, 9 parameters" in str(ESTIMATE).splitlines()
+    assert (
+        f"total {EXTRAPOLATED}: 6.100 kMAC = 12.200 kFLOP at 2 per MAC, 200 activations, 9 parameters"
+        in str(ESTIMATE).splitlines()
+    )
 
 
 def test_equal_steps_are_said_to_be_equal():

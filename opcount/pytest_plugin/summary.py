@@ -20,20 +20,31 @@ if TYPE_CHECKING:
 def terminal(found: Sequence[StoredCount], top: int | None = None) -> list[str]:
     """Return a line for each count, or for the ``top`` largest."""
     rows = sorted(found, key=lambda m: m.counts["macs"], reverse=True)[:top] if top is not None else found
-    columns = [
-        [show(m.counts["macs"], "macs"), show(m.counts["flops"], "flops"), visible(m.key), *_remarks(m)] for m in rows
+    counts = [_counts(m, with_flops=bool(_conventions(found))) for m in rows]
+    widths = [max(map(len, column)) for column in zip(*counts, strict=True)]
+    lines = [
+        "  ".join([*map(str.rjust, numbers, widths), visible(m.key), *_remarks(m)])
+        for m, numbers in zip(rows, counts, strict=True)
     ]
-    widths = [max((len(column[i]) for column in columns), default=0) for i in (0, 1)]
-    lines = [f"{c[0]:>{widths[0]}}  {c[1]:>{widths[1]}}  {'  '.join(c[2:])}" for c in columns]
     hidden = len(found) - len(rows)
     return lines + ([f"and {hidden} more (--flops)"] if hidden else [])
 
 
 def title(found: Sequence[StoredCount]) -> str:
     """Return the heading of what `terminal` shows."""
-    conventions = sorted({measured.modules.convention for measured in found})
-    tests = len({measured.test for measured in found})
-    return f"FLOPs of {plural(tests, 'test')}" + (f", convention {', '.join(conventions)}" if conventions else "")
+    conventions = ", ".join(_conventions(found))
+    flops = f" and FLOPs ({visible(conventions)})" if conventions else ""
+    return f"MACs{flops} of {plural(len({measured.test for measured in found}), 'test')}"
+
+
+def _conventions(found: Sequence[StoredCount]) -> list[str]:
+    """Return the conventions that read FLOPs other than the MACs; none where a column of them says nothing."""
+    differ = any(measured.counts["flops"] != measured.counts["macs"] for measured in found)
+    return sorted({measured.modules.convention for measured in found}) if differ else []
+
+
+def _counts(measured: StoredCount, *, with_flops: bool) -> list[str]:
+    return [show(measured.counts[metric], metric) for metric in ("macs", "flops")[: 1 + with_flops]]
 
 
 def markdown(found: Sequence[StoredCount], history: History, increases: Sequence[Increase]) -> str:
@@ -41,11 +52,14 @@ def markdown(found: Sequence[StoredCount], history: History, increases: Sequence
     lines = [f"### {title(found)}", ""]
     if increases:
         lines += [f"**{plural(len(increases), 'count')} increased.**", ""]
-    lines += ["| test | MACs | FLOPs | limit | change |", "|---|---:|---:|---|---:|"]
+    conventions = _conventions(found)
+    flops = [f"FLOPs ({_cell(', '.join(conventions))})"] if conventions else []
+    lines += [f"| {' | '.join(['test', 'MACs', *flops, 'limit', 'change'])} |"]
+    lines += [f"|---|{'---:|' * (1 + len(flops))}---|---:|"]
     changed: list[str] = []
     for measured in found:
         old = history.before(measured.key)
-        counts = [show(measured.counts[metric], metric) for metric in ("macs", "flops")]
+        counts = _counts(measured, with_flops=bool(conventions))
         cells = [_code(measured.key), *counts, _cell(", ".join(measured.limits) or "-"), _change(measured, old)]
         lines.append(f"| {' | '.join(cells)} |")
         changed += _changed(measured, old)

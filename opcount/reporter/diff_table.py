@@ -72,7 +72,7 @@ def _cells(old: int, new: int) -> list[str]:
 
 def _headers(diff: Diff, metric: str) -> list[str]:
     phases = list(diff.total.phases) if metric != "params" and len(diff.total.phases) > 1 else []
-    return ["module", f"{metric} before", "after", "change", "change %", *map(printable, phases)]
+    return ["module", f"{_named(diff, metric)} before", "after", "change", "change %", *map(printable, phases)]
 
 
 def _shown(diff: Diff, metric: str, *, fold: bool) -> list[DiffLine]:
@@ -82,7 +82,12 @@ def _shown(diff: Diff, metric: str, *, fold: bool) -> list[DiffLine]:
 
 def _headline(diff: Diff, metric: str) -> str:
     old, new = diff.total.values(metric)
-    return f"{metric}: {si(old)} -> {si(new)} ({relative(old, new)})"
+    return f"{_named(diff, metric)}: {si(old)} -> {si(new)} ({relative(old, new)})"
+
+
+def _named(diff: Diff, metric: str) -> str:
+    """Return a metric's name; FLOPs bear that of their convention."""
+    return f"flops ({visible(diff.convention)})" if metric == "flops" else metric
 
 
 def _summary(diff: Diff, metric: str) -> list[str]:

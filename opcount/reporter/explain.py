@@ -52,14 +52,14 @@ def render(profile: Profile, path: str) -> str:
         aten.mm.default: matmul, forward, float32, 1 call
             out[m, n] = sum(a[m, k] * b[k, n] for k).
             (2x3, 3x4) -> 2x4
-            24 MACs, 8 activations; 24 FLOPs
-        total: 24 MACs, 8 activations; 24 FLOPs
+            24 MACs, 8 activations
+        total: 24 MACs, 8 activations
         convention: macs (MACs of contractions only)
     """
     path = _resolve(profile, path)
     own = [record for record in profile.records if record.path == path]
     lines = [_title(path, profile.modules.get(path)), *_entries(profile, own), *_children(profile, path)]
-    lines.append(f"{heading(profile)}: {_numbers(profile.by_module().get(path, Total()))}")
+    lines.append(f"{heading(profile)}: {_numbers(profile.by_module().get(path, Total()), profile)}")
     lines.append(f"convention: {visible(profile.convention.name)} ({visible(profile.convention.summary)})")
     return "\n".join(lines)
 
@@ -104,7 +104,7 @@ def _entries(profile: Profile, records: Iterable[Record]) -> Iterator[str]:
             yield _head(group, total)
             yield from _mathematics(profile, group)
             yield from _shapes(rows)
-            yield _INDENT + _numbers(total)
+            yield _INDENT + _numbers(total, profile)
     yield from unknown
     if free:
         yield "free: " + ", ".join(f"{printable(name)} ({plural(calls, 'call')})" for name, calls in free.items())
@@ -133,18 +133,21 @@ def _children(profile: Profile, path: str) -> Iterator[str]:
     """Yield one line for each child that computes, children of its own included."""
     for child, total in profile.by_module().items():
         if child != ROOT and _parent(child) == path and (total.macs or total.arith):
-            yield f"{printable(child)}: {_numbers(total)}"
+            yield f"{printable(child)}: {_numbers(total, profile)}"
 
 
 def _parent(path: str) -> str:
     return path.rpartition(".")[0]
 
 
-def _numbers(total: Total) -> str:
-    """Write exact numbers, nothing that is zero except when all is."""
+def _numbers(total: Total, profile: Profile) -> str:
+    """Write exact numbers, nothing that is zero except when all is, and no FLOPs that equal the MACs."""
     counted = [(total.macs, "MAC"), (total.arith, "other operation"), (total.activations, "activation")]
     parts = [_exactly(count, noun) for count, noun in counted if count]
-    return f"{', '.join(parts) or '0 MACs'}; {_exactly(total.flops, 'FLOP')}"
+    text = ", ".join(parts) or "0 MACs"
+    if total.flops == total.macs:
+        return text
+    return f"{text}; {_exactly(total.flops, 'FLOP')} under {visible(profile.convention.name)}"
 
 
 def _exactly(count: int, noun: str) -> str:

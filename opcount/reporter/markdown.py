@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from opcount.reporter.module_columns import columns_of
 from opcount.reporter.outline import outline
-from opcount.reporter.table import HEADERS, cells, summary
+from opcount.reporter.table import summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -24,8 +25,17 @@ def render(
 ) -> str:
     """Return the profile as Markdown; `opcount.reporter.table.render` explains the arguments."""
     lines = outline(profile, depth=depth, fold=fold, sort=sort, modules=modules)
-    rows = ([code("." * line.level + line.name), escaped(line.type), *cells(line, profile)[2:]] for line in lines)
-    return "\n".join([*table(HEADERS, rows, words=2), "", *(f"* {escaped(fact)}" for fact in summary(profile))])
+    columns = columns_of(profile, lines)
+    rows = (
+        [
+            code("." * line.level + line.name),
+            *(column.cell(line) if column.is_number else escaped(column.cell(line)) for column in columns),
+        ]
+        for line in lines
+    )
+    headers = ["module", *(escaped(column.header) for column in columns)]
+    words = 1 + sum(not column.is_number for column in columns)
+    return "\n".join([*table(headers, rows, words), "", *(f"* {escaped(fact)}" for fact in summary(profile))])
 
 
 def table(headers: list[str], rows: Iterable[list[str]], words: int) -> Iterator[str]:

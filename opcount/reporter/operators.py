@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 from opcount.coverage import FREE, UNCOUNTED
 from opcount.escapes import printable
 from opcount.records import Total
+from opcount.reporter.amounts import flops_label
 from opcount.reporter.columns import plain
 from opcount.reporter.numbers import percent, si
 from opcount.reporter.table import summary
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opcount.profile import Profile
 
-_HEADERS = ["operator", "family", "dtype", "calls", "MACs", "arith", "FLOPs", "% FLOPs", "written"]
+_UNKNOWN = "?"
+_WORDS = ["operator", "family", "dtype"]
 
 
 def render(profile: Profile, *, free: bool = False) -> str:
@@ -30,22 +34,29 @@ def render(profile: Profile, *, free: bool = False) -> str:
             key = (record.operator, record.family, record.dtype)
             groups[key] = groups.get(key, Total()) + profile.read(record)
     ranked = sorted(groups.items(), key=lambda item: (item[0][1] == UNCOUNTED, -item[1].flops, -item[1].arith, item[0]))
+    columns = _columns(profile, [total for _, total in ranked])
     rows = [
         [
             *map(printable, key),
-            str(total.calls),
-            *_numbers(total, counted=key[1] != UNCOUNTED),
-            _share(total, profile),
-            si(total.bytes, "B"),
+            *(_UNKNOWN if key[1] == UNCOUNTED and priced else cell(total) for _, cell, priced in columns),
         ]
         for key, total in ranked
     ]
-    return "\n".join([*plain(_HEADERS, rows, words=3), "", *summary(profile)])
+    headers = [*_WORDS, *(header for header, *_ in columns)]
+    return "\n".join([*plain(headers, rows, words=len(_WORDS)), "", *summary(profile)])
 
 
-def _numbers(total: Total, *, counted: bool) -> list[str]:
-    return [si(total.macs), si(total.arith), si(total.flops)] if counted else ["?", "?", "?"]
-
-
-def _share(total: Total, profile: Profile) -> str:
-    return percent(total.flops, profile.flops)
+def _columns(profile: Profile, totals: list[Total]) -> list[tuple[str, Callable[[Total], str], bool]]:
+    """Return header, cell and whether a price decides it, of the columns that have something to say."""
+    columns: list[tuple[str, Callable[[Total], str], bool]] = [("calls", lambda total: str(total.calls), False)]
+    if profile.macs:
+        columns.append(("MACs", lambda total: si(total.macs), True))
+    if profile.arith:
+        columns.append(("arith", lambda total: si(total.arith), True))
+    share = "MACs"
+    if any(total.flops != total.macs for total in totals):
+        share = "FLOPs"
+        columns.append((flops_label(profile.convention), lambda total: si(total.flops), True))
+    if profile.flops:
+        columns.append((f"% {share}", lambda total: percent(total.flops, profile.flops), True))
+    return [*columns, ("written", lambda total: si(total.bytes, "B"), False)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opcount.coverage import plural
+from opcount.reporter.amounts import amount
 from opcount.reporter.numbers import si
 
 if TYPE_CHECKING:
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
 
     from opcount.cost import Cost
     from opcount.profile import Profile
-    from opcount.records import Total
     from opcount.steps import Spread
 
 
@@ -38,7 +38,8 @@ def facts(profile: Profile) -> Iterator[str]:
         yield f"interrupted: {plural(steps.interrupted, 'step')}, left out of the extrapolation"
     if not steps.extrapolated:
         whole = profile.extrapolated()
-        yield f"{heading(whole)}: {_amounts(whole.total)}"
+        activations = f", {si(whole.activations)} activations" if whole.activations else ""
+        yield f"{heading(whole)}: {amount(whole.total, whole.convention)}{activations}"
     if steps.measured == 1 < steps.total:
         yield "only the first step was measured: the others are taken to be like it"
     elif steps.error is None:
@@ -57,7 +58,3 @@ def _each(spread: Spread) -> str:
 
 def _cost(cost: Cost) -> str:
     return f"{si(cost.macs, 'MAC')} and {si(cost.arith)} other operations"
-
-
-def _amounts(total: Total) -> str:
-    return f"{si(total.macs, 'MAC')}, {si(total.flops, 'FLOP')}, {si(total.activations)} activations"

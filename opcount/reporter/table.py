@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from opcount.escapes import printable, visible
 from opcount.records import SYMBOLIC_MACS, SYMBOLIC_SIZES
+from opcount.reporter.amounts import amount, part
 from opcount.reporter.columns import plain
-from opcount.reporter.numbers import percent, si
+from opcount.reporter.module_columns import columns_of
+from opcount.reporter.numbers import si
 from opcount.reporter.outline import outline
 from opcount.reporter.sampling_lines import facts, heading
 
@@ -15,10 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from opcount.profile import Profile
-    from opcount.reporter.outline import ModuleLine
 
-HEADERS = ["module", "type", "params", "MACs", "FLOPs", "activations", "% FLOPs"]
-_NOT_CALLED = "-"
 _EXPRESSION = 200
 
 
@@ -45,19 +44,11 @@ def render(
         coverage: nothing ran: no operator was seen
     """
     lines = outline(profile, depth=depth, fold=fold, sort=sort, modules=modules)
-    return "\n".join([*plain(HEADERS, [cells(line, profile) for line in lines], words=2), "", *summary(profile)])
-
-
-def cells(line: ModuleLine, profile: Profile) -> list[str]:
-    """Return what a row shows of a module."""
-    total = line.total
-    numbers = [si(total.macs), si(total.flops), si(total.activations), percent(total.flops, profile.flops)]
-    return [
-        "  " * line.level + line.name,
-        line.type,
-        si(line.params) if line.type else "",
-        *(numbers if line.ran else [_NOT_CALLED] * len(numbers)),
-    ]
+    columns = columns_of(profile, lines)
+    rows = [["  " * line.level + line.name, *(column.cell(line) for column in columns)] for line in lines]
+    headers = ["module", *(column.header for column in columns)]
+    words = 1 + sum(not column.is_number for column in columns)
+    return "\n".join([*plain(headers, rows, words), "", *summary(profile)])
 
 
 def _symbolic(profile: Profile) -> Iterator[str]:
@@ -72,14 +63,15 @@ def _symbolic(profile: Profile) -> Iterator[str]:
 def summary(profile: Profile) -> Iterator[str]:
     """Yield the totals, the steps of a loop, the phases, the convention and the coverage, a line each."""
     total = profile.total
-    yield (
-        f"{heading(profile)}: {si(total.macs, 'MAC')}, {si(total.flops, 'FLOP')}, {si(total.activations)} activations, "
-        f"{si(profile.params)} parameters"
-    )
+    rest = [(total.activations, "activations"), (profile.params, "parameters")]
+    numbers = [amount(total, profile.convention), *(f"{si(count)} {noun}" for count, noun in rest if count)]
+    yield f"{heading(profile)}: {', '.join(numbers)}"
     yield from facts(profile)
     yield from _symbolic(profile)
     phases = profile.by_phase()
     if len(phases) > 1:
-        yield "phases: " + ", ".join(f"{printable(phase)} {si(part.flops, 'FLOP')}" for phase, part in phases.items())
+        in_macs = total.flops == total.macs
+        parts = (f"{printable(phase)} {part(numbers, in_macs=in_macs)}" for phase, numbers in phases.items())
+        yield f"phases{'' if in_macs else f' under {visible(profile.convention.name)}'}: {', '.join(parts)}"
     yield f"convention: {visible(profile.convention.name)} ({visible(profile.convention.summary)})"
     yield f"coverage: {profile.coverage.verdict()}"

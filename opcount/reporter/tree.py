@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opcount.escapes import visible
 from opcount.reporter.numbers import percent, si
 from opcount.reporter.outline import outline
 from opcount.reporter.table import summary
@@ -33,11 +34,14 @@ def _text(line: ModuleLine, profile: Profile) -> str:
     name = f"{line.name} ({line.type})" if line.type else line.name
     if not line.ran:
         return f"{name}: not called"
-    share = percent(line.total.flops, profile.flops)
-    facts = [si(line.total.macs, "MAC"), si(line.total.flops, "FLOP"), share]
+    facts = [si(line.total.macs, "MAC")] if profile.macs else []
+    if profile.flops != profile.macs:
+        facts.append(f"{si(line.total.flops, 'FLOP')} under {visible(profile.convention.name)}")
+    if profile.flops:
+        facts.append(percent(line.total.flops, profile.flops))
     if line.params:
         facts.append(f"{si(line.params)} params")
-    return f"{name}: {', '.join(facts)}"
+    return f"{name}: {', '.join(facts) or 'called'}"
 
 
 def _branches(lines: list[ModuleLine]) -> Iterator[str]:

@@ -25,7 +25,7 @@ def profiles(opcount, write, tmp_path):
 def test_show_prints_what_was_stored(opcount, profiles):
     status, out, _ = opcount("show", profiles[0], "--format", "tree", "--convention", "torch")
     assert status == 0
-    assert "`-- head (Linear): 16 MAC, 32 FLOP" in out
+    assert "`-- head (Linear): 16 MAC, 32 FLOP under torch" in out
 
 
 def test_show_refuses_an_arch_and_says_what_to_use(opcount, profiles):
