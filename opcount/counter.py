@@ -23,6 +23,7 @@ from opcount.interceptor.stack import dry_runs
 from opcount.overrides import registry_with
 from opcount.profile import Profile
 from opcount.provenance import describe
+from opcount.records import HasTotal
 from opcount.sampling import Sampling
 from opcount.scope import Scopes
 from opcount.undo import Undo, noted, when_dropped
@@ -41,7 +42,7 @@ _SETTINGS = ("_model", "_convention", "_strict", "_dry_run", "_formulas", "_warn
 """Attributes that a copy of a counter keeps."""
 
 
-class OpCounter:
+class OpCounter(HasTotal):
     """Counts what runs inside its block: by operator, module, phase and dtype.
 
     Nothing about the program changes: same outputs and gradients, no attribute on any module, one forward is one
@@ -302,26 +303,6 @@ class OpCounter:
         from opcount.reporter.html import frame  # noqa: PLC0415  (a notebook alone needs it)
 
         return frame(self.profile) if self._ran else None
-
-    @property
-    def flops(self) -> int:
-        """FLOPs under the counter's convention."""
-        return self._total().flops
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates."""
-        return self._total().macs
-
-    @property
-    def arith(self) -> int:
-        """Scalar operations that are not multiply-accumulates."""
-        return self._total().arith
-
-    @property
-    def activations(self) -> int:
-        """Elements of the outputs of convolution- and matmul-like operators, forward only."""
-        return self._total().activations
 
     @property
     def params(self) -> int:

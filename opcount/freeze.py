@@ -61,7 +61,7 @@ def _uncalled(names: ModuleNames, calls: Counter[str], records: list[Record]) ->
 
 def total_of(scopes: Scopes, convention: Convention) -> Total:
     """Return the total of the tally of all threads so far, without making a profile."""
-    macs = arith = flops = activations = calls = written = 0
+    macs = arith = flops = activations = calls = written = read = 0
     for frame in list(scopes.threads.frames()):
         for (plan, phase, _), row in list(frame.rows.items()):
             macs += row.macs
@@ -69,8 +69,9 @@ def total_of(scopes: Scopes, convention: Convention) -> Total:
             flops += convention.flops(plan.operator, plan.family, Cost(row.macs, row.arith))
             activations += 0 if phase in _AFTER_FORWARD else row.activations
             calls += row.calls
-            written += row.bytes
-    return Total(macs, arith, flops, activations, calls, written)
+            written += row.bytes_written
+            read += row.bytes_read
+    return Total(macs, arith, flops, activations, calls, written, read)
 
 
 def _records(frame: Frame, formulas: dict[str, str]) -> Iterator[Record]:
@@ -81,7 +82,10 @@ def _records(frame: Frame, formulas: dict[str, str]) -> Iterator[Record]:
         activations = 0 if phase in _AFTER_FORWARD else row.activations
         cost = Cost(row.macs, row.arith, activations)
         name = "" if dtype is None else str(dtype).removeprefix("torch.")
-        yield Record(stack, plan.operator, plan.family, phase, name, row.calls, cost, row.bytes, _text(row.shapes))
+        yield Record(
+            stack, plan.operator, plan.family, phase, name, row.calls, cost,
+            row.bytes_written, _text(row.shapes), row.bytes_read,
+        )  # fmt: skip
         known = formulas.get(plan.operator)
         if plan.text and (known is None or plan.text not in known):  # one operator may be priced in several ways
             formulas[plan.operator] = plan.text if known is None else f"{known} Or: {plan.text}"

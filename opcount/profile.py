@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import add
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from opcount.convention import FVCORE, Convention, find_convention
 from opcount.cost import Cost
 from opcount.coverage import FREE, UNCOUNTED, Coverage
-from opcount.errors import ConventionError, SamplingError
+from opcount.errors import ConventionError, ProfileFormatError, SamplingError
 from opcount.paths import ROOT, ancestors_of, parents, parents_first
-from opcount.records import CALLED, Module, Record, Total, merge, phases_in_order
+from opcount.profile_parts import merge_counts, merge_modules, merge_provenance
+from opcount.records import CALLED, UNKNOWN_TRAFFIC, HasTotal, Module, Record, Total, merge, phases_in_order
 from opcount.steps import Amount, Steps
 
 if TYPE_CHECKING:
@@ -28,13 +28,13 @@ __all__ = ["ROOT", "ROW_COLUMNS", "Module", "Profile", "Record", "Total", "merge
 
 ROW_COLUMNS = (
     "path", "stack", "operator", "family", "phase", "dtype",
-    "macs", "arith", "flops", "activations", "calls", "bytes", "shapes",
+    "macs", "arith", "flops", "activations", "calls", "bytes", "bytes_read", "bytes_written", "shapes",
 )  # fmt: skip
 """The columns of `Profile.to_rows`."""
 
 
 @dataclass(frozen=True)
-class Profile:
+class Profile(HasTotal):
     """One finished count.
 
     Attributes:
@@ -62,24 +62,22 @@ class Profile:
         return _sum(map(self.read, self.records))
 
     @property
-    def flops(self) -> int:
-        """FLOPs under the profile's convention."""
-        return self.total.flops
+    def bytes_read(self) -> int:
+        """Bytes that operators have to read, each operand once a call: caches and fusion are not considered.
+
+        Raises:
+            ProfileFormatError: The profile is of a version that did not count them.
+        """
+        return self.check_traffic().total.bytes_read
 
     @property
-    def macs(self) -> int:
-        """Multiply-accumulates."""
-        return self.total.macs
+    def arithmetic_intensity(self) -> float:
+        """Hardware FLOPs, two for each MAC, for each byte that is read or written.
 
-    @property
-    def arith(self) -> int:
-        """Scalar operations that are not multiply-accumulates."""
-        return self.total.arith
-
-    @property
-    def activations(self) -> int:
-        """Elements of the outputs of convolution- and matmul-like operators, forward only."""
-        return self.total.activations
+        Raises:
+            ProfileFormatError: The profile is of a version that did not count the bytes read.
+        """
+        return self.check_traffic().total.arithmetic_intensity
 
     @property
     def params(self) -> int:
@@ -89,7 +87,7 @@ class Profile:
     @property
     def coverage(self) -> Coverage:
         """The operators by how they are explained: counted, declared free, or uncounted."""
-        rows = ((r.operator, r.family, r.calls, r.bytes) for r in self.records)
+        rows = ((r.operator, r.family, r.calls, r.bytes_written) for r in self.records)
         return Coverage.of(rows, self.unattributed, self.provenance.get(CALLED, ""))
 
     def by_module(self, ancestors: Ancestors = "owner") -> dict[str, Total]:
@@ -221,12 +219,13 @@ class Profile:
                 f"Profile: expected two profiles of one convention, got {self.convention.name!r} and "
                 f"{other.convention.name!r}. Call with_convention() on one of them first."
             )
+        silent = all(CALLED in side.provenance for side in (self, other) if side.records)
         return replace(
             self,
             records=merge(self.records + other.records),
-            modules=_merge_modules(self.modules, other.modules),
-            provenance=_merge_provenance(*_without_stale(self, other)),
-            unattributed=_merge_counts(self.unattributed, other.unattributed),
+            modules=merge_modules(self.modules, other.modules),
+            provenance=merge_provenance(self.provenance, other.provenance, without="" if silent else CALLED),
+            unattributed=merge_counts(self.unattributed, other.unattributed),
             formulas={**other.formulas, **self.formulas},
             steps=_add_steps(self, other),
         )
@@ -248,7 +247,7 @@ class Profile:
                 "family": record.family,
                 "phase": record.phase,
                 "dtype": record.dtype,
-                **self.read(record)._asdict(),
+                **_numbers(self.read(record)),
                 "shapes": record.shapes,
                 **steps,
             }
@@ -303,6 +302,24 @@ class Profile:
 
         return load(text)
 
+    @property
+    def knows_traffic(self) -> bool:
+        """True if the bytes read were counted; False for a profile of an older version."""
+        return UNKNOWN_TRAFFIC not in self.provenance
+
+    def check_traffic(self) -> Profile:
+        """Return the profile itself, whose bytes read are about to be shown.
+
+        Raises:
+            ProfileFormatError: They were not counted.
+        """
+        if self.knows_traffic:
+            return self
+        raise ProfileFormatError(
+            f"Profile: expected bytes read, got a profile in which they are "
+            f"{self.provenance[UNKNOWN_TRAFFIC]!r}: an older opcount wrote it. Count again."
+        )
+
     def amount(self) -> Amount:
         """Return the part of the count that adds up over the steps of a loop."""
         calls = {path: module.calls for path, module in self.modules.items() if module.calls}
@@ -312,7 +329,7 @@ class Profile:
         """Return the numbers of one record, its cost read under the profile's convention."""
         macs, arith, activations = record.cost
         flops = self.convention.flops(record.operator, record.family, record.cost)
-        return Total(macs, arith, flops, activations, record.calls, record.bytes)
+        return Total(macs, arith, flops, activations, record.calls, record.bytes_written, record.bytes_read)
 
     def _counted(self) -> Iterable[Record]:
         return (r for r in self.records if r.family not in (FREE, UNCOUNTED))
@@ -324,8 +341,12 @@ class Profile:
         return _as_totals(totals)
 
 
+def _numbers(total: Total) -> dict[str, int]:
+    return {name: getattr(total, name) for name in ROW_COLUMNS[6:-1]}
+
+
 def _add(sums: dict[K, list[int]], key: K, numbers: Iterable[int]) -> None:
-    """Add the six numbers of a `Total` to a sum, in place: reports do so for all records several times."""
+    """Add the numbers of a `Total` to a sum, in place: reports do so for all records several times."""
     row = sums.get(key)
     if row is None:
         sums[key] = list(numbers)
@@ -339,22 +360,6 @@ def _as_totals(sums: Mapping[K, list[int]]) -> dict[K, Total]:
 
 def _sum(totals: Iterable[Total]) -> Total:
     return Total(*map(sum, zip(*totals, strict=True))) if (totals := list(totals)) else Total()
-
-
-def _merge_counts(left: Mapping[str, int], right: Mapping[str, int]) -> dict[str, int]:
-    counts: defaultdict[str, int] = defaultdict(int)
-    for side in (left, right):
-        for name, count in side.items():
-            counts[name] += count
-    return dict(counts)
-
-
-def _merge_modules(left: Mapping[str, Module], right: Mapping[str, Module]) -> dict[str, Module]:
-    modules = dict(left)
-    for path, module in right.items():
-        same = modules.get(path)
-        modules[path] = module if same is None else same._replace(calls=same.calls + module.calls)
-    return modules
 
 
 def _add_steps(left: Profile, right: Profile) -> Steps | None:
@@ -371,23 +376,3 @@ def _add_steps(left: Profile, right: Profile) -> Steps | None:
             f"measured and one {estimate.verdict()}. Add what was measured, and extrapolate the sum."
         )
     return first.plus(second)
-
-
-def _without_stale(left: Profile, right: Profile) -> tuple[Mapping[str, str], Mapping[str, str]]:
-    """Return both provenances; drop ``CALLED`` unless it holds for every profile that has records."""
-    silent = all(CALLED in side.provenance for side in (left, right) if side.records)
-    dropped = () if silent else (CALLED,)
-    first, second = (
-        {name: value for name, value in side.provenance.items() if name not in dropped} for side in (left, right)
-    )
-    return first, second
-
-
-def _merge_provenance(left: Mapping[str, str], right: Mapping[str, str]) -> dict[str, str]:
-    """Keep equal values; join different ones with a comma."""
-    merged = dict(left)
-    for name, value in right.items():
-        known = merged.setdefault(name, value)
-        if value not in known.split(", "):
-            merged[name] = f"{known}, {value}"
-    return merged

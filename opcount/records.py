@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ SYMBOLIC_SIZES, SYMBOLIC_MACS = "symbolic sizes", "symbolic MACs"
 CALLED = "called"
 """Key in the provenance of a count whose model was never called while other work was done: ``"never"``, and the modules
 that were called instead."""
+
+UNKNOWN_TRAFFIC = "bytes read"
+"""Key in the provenance of a count in a file of an older version, which counted the bytes written alone."""
 
 _PHASE_ORDER = {"forward": 0, "backward": 2, "recompute": 3, "optimizer": 4}
 """The user's own phases come second."""
@@ -36,8 +40,9 @@ class Record(NamedTuple):
         dtype: The dtype that computes, ``"float32"``.
         calls: Number of calls.
         cost: Cost of all calls together.
-        bytes: Bytes written by all calls together; 0 for views.
+        bytes_written: Bytes that all calls together have to write; 0 for views.
         shapes: Shapes of the first call, formatted: ``"(8x16, 16x4) -> 8x4"``.
+        bytes_read: Bytes that all calls together have to read, each operand once a call; 0 for views.
     """
 
     stack: tuple[str, ...]
@@ -47,8 +52,14 @@ class Record(NamedTuple):
     dtype: str
     calls: int
     cost: Cost
-    bytes: int = 0
+    bytes_written: int = 0
     shapes: str = ""
+    bytes_read: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """The old name of `bytes_written`."""
+        return self.bytes_written
 
     @property
     def path(self) -> str:
@@ -70,7 +81,8 @@ class Total(NamedTuple):
         flops: FLOPs under the profile's convention.
         activations: Elements of the outputs of convolution- and matmul-like operators, forward only.
         calls: Operator calls.
-        bytes: Bytes written.
+        bytes_written: Bytes that operators have to write.
+        bytes_read: Bytes that operators have to read.
     """
 
     macs: int = 0
@@ -78,12 +90,74 @@ class Total(NamedTuple):
     flops: int = 0
     activations: int = 0
     calls: int = 0
-    bytes: int = 0
+    bytes_written: int = 0
+    bytes_read: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """The old name of `bytes_written`."""
+        return self.bytes_written
+
+    @property
+    def traffic(self) -> int:
+        """Minimum traffic: bytes read and written when each operator touches each operand once."""
+        return self.bytes_read + self.bytes_written
+
+    @property
+    def arithmetic_intensity(self) -> float:
+        """Hardware FLOPs, two for each MAC, for each byte of minimum traffic; 0 where no MAC was counted."""
+        if not self.macs:
+            return 0.0
+        return 2 * self.macs / self.traffic if self.traffic else math.inf
 
     def __add__(self, other: object) -> Total:
         if not isinstance(other, Total):
             return NotImplemented
         return Total(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+class HasTotal:
+    """An object with a total, whose numbers are attributes of its own, too."""
+
+    @property
+    def total(self) -> Total:
+        """The sum of all that was counted."""
+        raise NotImplementedError
+
+    @property
+    def flops(self) -> int:
+        """FLOPs under the convention."""
+        return self.total.flops
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+        return self.total.macs
+
+    @property
+    def arith(self) -> int:
+        """Scalar operations that are not multiply-accumulates."""
+        return self.total.arith
+
+    @property
+    def activations(self) -> int:
+        """Elements of the outputs of convolution- and matmul-like operators, forward only."""
+        return self.total.activations
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes that operators have to read, each operand once a call: caches and fusion are not considered."""
+        return self.total.bytes_read
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes that operators have to write; 0 for views."""
+        return self.total.bytes_written
+
+    @property
+    def arithmetic_intensity(self) -> float:
+        """Hardware FLOPs, two for each MAC, for each byte that is read or written."""
+        return self.total.arithmetic_intensity
 
 
 class Module(NamedTuple):
@@ -112,7 +186,10 @@ def merge(records: Iterable[Record]) -> tuple[Record, ...]:
         row = rows.get(key)
         if row is not None:
             record = row._replace(  # noqa: PLW2901  (the sum takes the record's place)
-                calls=row.calls + record.calls, cost=row.cost + record.cost, bytes=row.bytes + record.bytes
+                calls=row.calls + record.calls,
+                cost=row.cost + record.cost,
+                bytes_written=row.bytes_written + record.bytes_written,
+                bytes_read=row.bytes_read + record.bytes_read,
             )
         rows[key] = record
     return tuple(rows.values())

@@ -11,14 +11,14 @@ from opcount.cost import Cost
 from opcount.errors import ConventionError, ProfileFormatError
 from opcount.json_reader import MismatchError, parse, structure
 from opcount.profile import Profile
-from opcount.records import Module, Record
+from opcount.records import UNKNOWN_TRAFFIC, Module, Record
 from opcount.steps import Amount, Spread, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SCHEMA = 2
-"""Incremented when older versions could misread a file. A file that they read correctly says 1."""
+SCHEMA = 4
+"""Incremented when older versions could misread a file. 1 and 2 lack the bytes read; 2 and 4 have steps of a loop."""
 
 
 def dump(profile: Profile, *, indent: int | None = None) -> str:
@@ -27,7 +27,7 @@ def dump(profile: Profile, *, indent: int | None = None) -> str:
     return json.dumps(
         {
             "format": "opcount.profile",
-            "schema": SCHEMA if steps else 1,
+            "schema": SCHEMA if steps else SCHEMA - 1,
             "convention": profile.convention.name,
             "provenance": dict(profile.provenance),
             "unattributed": dict(profile.unattributed),
@@ -132,20 +132,19 @@ def _excerpt(text: object) -> str:
 
 _read_counts, _read_words = reader.mapping(reader.count), reader.mapping(reader.text)
 _read_cost = structure(Cost, macs=reader.count, arith=reader.count, activations=reader.count)
+_KEY: dict[str, Callable[[Any], Any]] = {
+    "stack": reader.sequence(reader.text, least=1),
+    "operator": reader.text,
+    "family": reader.text,
+    "phase": reader.text,
+    "dtype": reader.text,
+    "calls": reader.count,
+    "cost": _read_cost,
+}
 _read_records = reader.sequence(
-    structure(
-        Record,
-        stack=reader.sequence(reader.text, least=1),
-        operator=reader.text,
-        family=reader.text,
-        phase=reader.text,
-        dtype=reader.text,
-        calls=reader.count,
-        cost=_read_cost,
-        bytes=reader.count,
-        shapes=reader.text,
-    )
+    structure(Record, **_KEY, bytes_written=reader.count, shapes=reader.text, bytes_read=reader.count)
 )
+_read_old_records = reader.sequence(structure(Record, **_KEY, bytes=reader.count, shapes=reader.text))
 _read_modules = reader.sequence(
     structure(
         Module,
@@ -156,17 +155,26 @@ _read_modules = reader.sequence(
         aliases=reader.sequence(reader.text),
     )
 )
-_read_steps = structure(
-    _steps,
-    total=reader.count,
-    measured=reader.count,
-    interrupted=reader.count,
-    spread=reader.optional(structure(_spread, first=_read_cost, least=_read_cost, most=_read_cost)),
-    extrapolated=reader.optional(
-        structure(Amount, records=_read_records, calls=_read_counts, unattributed=_read_counts)
-    ),
-    error=reader.optional(_read_cost),
-)
+
+
+def _steps_of(read_records: Callable[[Any], Any]) -> Callable[[Any], Steps]:
+    return structure(
+        _steps,
+        total=reader.count,
+        measured=reader.count,
+        interrupted=reader.count,
+        spread=reader.optional(structure(_spread, first=_read_cost, least=_read_cost, most=_read_cost)),
+        extrapolated=reader.optional(
+            structure(Amount, records=read_records, calls=_read_counts, unattributed=_read_counts)
+        ),
+        error=reader.optional(_read_cost),
+    )
+
+
+def _old_provenance(value: Any) -> dict[str, str]:
+    return {**_read_words(value), UNKNOWN_TRAFFIC: "not counted"}
+
+
 _PARTS: dict[str, Callable[[Any], Any]] = {
     "records": _read_records,
     "modules": _module_table,
@@ -175,5 +183,11 @@ _PARTS: dict[str, Callable[[Any], Any]] = {
     "unattributed": _read_counts,
     "formulas": _read_words,
 }
-_READERS = {1: {**_PARTS, "steps": _no_steps}, 2: {**_PARTS, "steps": _read_steps}}
+_OLD_PARTS = {**_PARTS, "records": _read_old_records, "provenance": _old_provenance}
+_READERS: dict[int, dict[str, Callable[[Any], Any]]] = {
+    1: {**_OLD_PARTS, "steps": _no_steps},
+    2: {**_OLD_PARTS, "steps": _steps_of(_read_old_records)},
+    3: {**_PARTS, "steps": _no_steps},
+    4: {**_PARTS, "steps": _steps_of(_read_records)},
+}
 """Readers of the parts of a profile, by schema."""

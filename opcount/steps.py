@@ -55,7 +55,12 @@ class Amount(NamedTuple):
         """Apply a function to every number."""
         return Amount(
             tuple(
-                row._replace(calls=change(row.calls), cost=Cost(*map(change, row.cost)), bytes=change(row.bytes))
+                row._replace(
+                    calls=change(row.calls),
+                    cost=Cost(*map(change, row.cost)),
+                    bytes_written=change(row.bytes_written),
+                    bytes_read=change(row.bytes_read),
+                )
                 for row in self.records
             ),
             {path: change(count) for path, count in self.calls.items()},

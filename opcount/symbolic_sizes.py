@@ -26,14 +26,19 @@ class SymbolicSizes:
 
     def settle(self, record: Record) -> Record:
         """Return the record with plain numbers."""
-        macs, arith, activations = record.cost
-        self._macs += macs
-        if type(macs) is type(arith) is type(activations) is type(record.bytes) is int:
+        counts = (*record.cost, record.bytes_written, record.bytes_read)
+        self._macs += record.cost.macs
+        if all(type(count) is int for count in counts):
             return record
-        for count in (*record.cost, record.bytes):
+        for count in counts:
             self._sizes |= sizes_in(count)
         family = record.family if all(value_of(count) is not None for count in record.cost) else UNCOUNTED
-        return record._replace(family=family, cost=Cost(*map(_settled, record.cost)), bytes=_settled(record.bytes))
+        return record._replace(
+            family=family,
+            cost=Cost(*map(_settled, record.cost)),
+            bytes_written=_settled(record.bytes_written),
+            bytes_read=_settled(record.bytes_read),
+        )
 
     def settle_module(self, module: Module) -> Module:
         """Return a module with a plain number of parameters."""

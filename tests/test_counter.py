@@ -222,7 +222,7 @@ def test_it_offers_what_its_profile_offers():
         model(torch.ones(1, 10))
     constructors, data = {"from_json"}, {field.name for field in fields(Profile)}
     offered = {name for name in vars(Profile) if not name.startswith("_")} - constructors - data
-    internal = {"amount", "columns", "read"}
+    internal = {"amount", "check_traffic", "columns", "knows_traffic", "read"}
     assert offered - internal <= set(dir(c))
     p = c.profile
     assert c.total == p.total

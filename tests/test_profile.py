@@ -11,10 +11,10 @@ from opcount.errors import ConventionError, ProfileFormatError
 from opcount.profile import Module, Profile, Record, Total, merge, parents
 
 SHARED = Record(
-    ("", "b", "a.shared"), "aten.mm.default", "matmul", "forward", "float32", 1, Cost(100, 0, 10), 40, "(2x5)"
+    ("", "b", "a.shared"), "aten.mm.default", "matmul", "forward", "float32", 1, Cost(100, 0, 10), 40, "(2x5)", 20
 )
-NORM = Record(("", "a"), "aten.native_layer_norm.default", "norm", "forward", "float32", 2, Cost(0, 30, 0), 24)
-GRAD = Record(("", "b"), "aten.mm.default", "matmul", "backward", "bfloat16", 3, Cost(200, 0, 0), 8)
+NORM = Record(("", "a"), "aten.native_layer_norm.default", "norm", "forward", "float32", 2, Cost(0, 30, 0), 24, "", 1)
+GRAD = Record(("", "b"), "aten.mm.default", "matmul", "backward", "bfloat16", 3, Cost(200, 0, 0), 8, "", 23)
 FREE = Record(("",), "aten.view.default", "free", "forward", "float32", 4, Cost())
 LOST = Record(("",), "lib.f.default", "uncounted", "forward", "float32", 5, Cost(), 16)
 PROFILE = Profile(
@@ -27,7 +27,9 @@ PROFILE = Profile(
 
 
 def test_the_total_is_the_sum_of_the_records():
-    assert PROFILE.total == Total(macs=300, arith=30, flops=330, activations=10, calls=15, bytes=88)
+    assert PROFILE.total == Total(
+        macs=300, arith=30, flops=330, activations=10, calls=15, bytes_written=88, bytes_read=44
+    )
     assert (PROFILE.macs, PROFILE.arith, PROFILE.flops, PROFILE.activations, PROFILE.params) == (300, 30, 330, 10, 9)
 
 
@@ -100,7 +102,10 @@ def test_a_profile_is_no_number():
 
 
 def test_merging_keeps_one_row_for_each_key():
-    assert merge([NORM, NORM, GRAD]) == (NORM._replace(calls=4, cost=Cost(0, 60, 0), bytes=48), GRAD)
+    assert merge([NORM, NORM, GRAD]) == (
+        NORM._replace(calls=4, cost=Cost(0, 60, 0), bytes_written=48, bytes_read=2),
+        GRAD,
+    )
 
 
 @pytest.mark.parametrize("indent", [None, 1])
@@ -133,8 +138,8 @@ def test_json_of_an_own_convention_says_what_to_do_when_it_is_read():
     [
         ("", "expected the JSON that to_json"),
         ("{}", "expected a profile written by to_json"),
-        ('{"format": "opcount.profile", "schema": "1"}', "expected schema 1 to 2, got '1'"),
-        ('{"format": "opcount.profile", "schema": 3}', "Read the file with the opcount that wrote it"),
+        ('{"format": "opcount.profile", "schema": "1"}', "expected schema 1 to 4, got '1'"),
+        ('{"format": "opcount.profile", "schema": 5}', "Read the file with the opcount that wrote it"),
         (
             '{"format": "opcount.profile", "schema": 1, "modules": []}',
             "the profile is damaged: expected records among the keys",

@@ -13,7 +13,9 @@ from opcount.profile import Module, Profile, Record
 from opcount.steps import Amount, Spread, Steps
 
 RECORDS = (
-    Record(("", "a"), "aten.mm.default", "matmul", "forward", "float32", 3, Cost(24, 2, 8), 32, "(2x3, 3x4) -> 2x4"),
+    Record(
+        ("", "a"), "aten.mm.default", "matmul", "forward", "float32", 3, Cost(24, 2, 8), 32, "(2x3, 3x4) -> 2x4", 72
+    ),
     Record(("", "a", "b"), "my.op", "uncounted", "mine", "", 1, Cost(), 0, ""),
 )
 MODULES = {"": Module("", "Net", 12, 1), "a": Module("a", "Linear", 12, 3, ("c", "d"))}
@@ -119,9 +121,9 @@ def test_a_key_that_is_missing_or_renamed_anywhere_is_refused():
         ('"convention": "fvcore"', '"convention": "mine"', "expected one of the conventions 'fvcore', .* got 'mine'"),
         ('"measured": 3', '"measured": 30', "expected no more measured steps than 10 at steps, got 30"),
         ('"least": {"macs": 1,', '"least": {"macs": 99,', r"no more in least than in most at steps\.spread"),
-        ('"schema": 2', '"schema": 1', "expected none in a file of this schema at steps"),
-        ('"schema": 2', '"schema": true', "expected schema 1 to 2, got True"),
-        ('"schema": 2', '"schema": 2.0', r"expected schema 1 to 2, got 2\.0"),
+        ('"schema": 4', '"schema": 3', "expected none in a file of this schema at steps"),
+        ('"schema": 4', '"schema": true', "expected schema 1 to 4, got True"),
+        ('"schema": 4', '"schema": 2.0', r"expected schema 1 to 4, got 2\.0"),
         ('"macs": 24', '"macs": 24, "macs": 5', "the key 'macs' twice in one object"),
         ('"macs": 24', '"macs": ' + "9" * 5000, "expected the JSON that"),
     ],
@@ -179,3 +181,26 @@ def test_any_name_comes_back_as_it_was(name):
     record = RECORDS[0]._replace(stack=("", name), operator=name, phase=name, shapes=name)
     profile = Profile((record,), {name: Module(name, name, aliases=(name,))}, provenance={name: name})
     assert Profile.from_json(profile.to_json()) == profile
+
+
+def of_older_schema(profile: Profile) -> str:
+    """Return a file as versions wrote it that did not count the bytes read."""
+    data = json.loads(profile.to_json())
+    data["schema"] -= 2
+    for records in (data["records"], data.get("steps", {}).get("extrapolated", {}).get("records", [])):
+        for record in records:
+            record["bytes"] = record.pop("bytes_written")
+            del record["bytes_read"]
+    return json.dumps(data)
+
+
+@pytest.mark.parametrize("profile", [PLAIN, SAMPLE])
+def test_a_file_without_the_bytes_read_is_read_and_says_so(profile):
+    old = Profile.from_json(of_older_schema(profile))
+    assert (old.macs, old.bytes_written, old.total.bytes) == (24, 32, 32)
+    for read in (old, Profile.from_json(old.to_json()), old + profile, profile + old, old.extrapolated()):
+        assert not read.knows_traffic
+        for name in ("bytes_read", "arithmetic_intensity"):
+            with pytest.raises(ProfileFormatError, match=r"an older opcount wrote it\. Count again\."):
+                getattr(read, name)
+    assert (profile.bytes_read, profile.arithmetic_intensity) == (72, 48 / 104)

@@ -102,9 +102,9 @@ def test_json_and_pickle_bring_back_what_was_written(profile):
 
 
 def test_only_older_versions_that_would_misread_a_file_are_kept_from_it():
-    assert json.loads(PLAIN.to_json())["schema"] == 1
+    assert json.loads(PLAIN.to_json())["schema"] == 3
     assert "steps" not in json.loads(PLAIN.to_json())
-    assert json.loads(SAMPLE.to_json())["schema"] == json.loads(ESTIMATE.to_json())["schema"] == 2
+    assert json.loads(SAMPLE.to_json())["schema"] == json.loads(ESTIMATE.to_json())["schema"] == 4
 
 
 def test_a_file_of_schema_1_is_a_count_of_everything():

@@ -29,8 +29,8 @@ def bind(formula: Formula, func: OpOverload) -> Formula:
     """Return a formula that takes ``(out, *args, **kwargs)`` of one overload; a user's formula does so already."""
     if formula.from_user:
         return formula
-    when = None if formula.when is None else _bound(formula.when, func)
-    return formula._replace(price=_bound(formula.price, func), when=when)
+    when = None if formula.when is None else bound(formula.when, func)
+    return formula._replace(price=bound(formula.price, func), when=when)
 
 
 def named(function: Callable[..., Any]) -> dict[str, bool] | None:
@@ -42,7 +42,7 @@ def named(function: Callable[..., Any]) -> dict[str, bool] | None:
 
 
 @cache
-def _bound(function: Callable[..., Any], func: OpOverload) -> Callable[..., Any]:
+def bound(function: Callable[..., Any], func: OpOverload) -> Callable[..., Any]:
     """Return a function with the signature of an overload, which passes a formula the arguments that it names."""
     names = named(function)
     if names is None:

@@ -32,20 +32,22 @@ def checked(name: str, price: Pricing) -> Pricing:
                 f"formula: {name}: expected its formula to return an opcount.Cost, got {cost!r} of type "
                 f"{type(cost).__name__}. Return Cost(macs=..., arith=..., activations=...)."
             )
-        return cost if all(type(count) is int and count >= 0 for count in cost) else _in_whole_numbers(name, cost)
+        counts = (*cost, cost.bytes_read or 0, cost.bytes_written or 0)
+        return cost if all(type(count) is int and count >= 0 for count in counts) else _in_whole_numbers(name, cost)
 
     return price_checked
 
 
 def _in_whole_numbers(name: str, cost: Cost) -> Cost:
     """Return a cost of NumPy's or PyTorch's integers as plain ones; a profile is to be stored and added up."""
+    fields: dict[str, Any] = {**cost._asdict(), "bytes_read": cost.bytes_read, "bytes_written": cost.bytes_written}
     try:
-        counts = [count if isinstance(count, SymInt) else index(count) for count in cost]
+        counts: dict[str, Any] = {n: c if c is None or isinstance(c, SymInt) else index(c) for n, c in fields.items()}
     except TypeError:
-        counts = []
-    if not counts or any(type(count) is int and count < 0 for count in counts):
+        counts = {}
+    if not counts or any(type(count) is int and count < 0 for count in counts.values()):
         raise FormulaError(
             f"formula: {name}: expected its formula to count in whole numbers from 0 on, got {cost!r}. "
             f"Round with int(...) or divide with //."
         )
-    return Cost(*counts)
+    return Cost(**counts)

@@ -107,7 +107,10 @@ class _Bill(NamedTuple):
 
     def total(self, gradients: int) -> Cost:
         """Return the cost of a backward that returns so many gradients."""
-        return Cost(macs=self.cost.macs * gradients, arith=self.cost.arith * gradients) if self.each else self.cost
+        if not self.each:
+            return self.cost
+        each = self.cost * gradients
+        return Cost(each.macs, each.arith, bytes_read=each.bytes_read, bytes_written=each.bytes_written)
 
 
 class FunctionCalls:

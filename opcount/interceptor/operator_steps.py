@@ -83,9 +83,10 @@ def take_back(operator: str, out: Tensor, frame: Frame, phase: str) -> None:
     """Uncharge one call of an elementwise operator."""
     for key, row in frame.rows.items():
         if key[0].operator == operator and key[1] == phase and row.arith >= out.numel():
-            row.calls -= 1
+            row.bytes_read -= row.bytes_read // row.calls
+            row.bytes_written -= row.bytes_written // row.calls
             row.arith -= out.numel()
-            row.bytes -= min(row.bytes, out.nbytes)
+            row.calls -= 1
             if not row.calls:
                 del frame.rows[key]
             return

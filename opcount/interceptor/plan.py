@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from opcount.coverage import FREE, UNCOUNTED
+from opcount.traffic import of_any_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from opcount.interceptor.origins import Origins
     from opcount.interceptor.watching import Watching
     from opcount.registry import Pricing
+    from opcount.traffic import Traffic
 
 
 class Mode(Protocol):
@@ -151,7 +153,7 @@ class Plan:
         otherwise: See ``when``.
         func: The operator that it was made for, so that its ``id`` stays its own.
         run: What runs it.
-        writes: Whether outputs are memory of their own, and not views.
+        traffic: Says what a call reads and writes; None: nothing.
         from_user: Whether the formula is not opcount's own, so that its failure is an error.
     """
 
@@ -165,7 +167,7 @@ class Plan:
     otherwise: Plan | None = None
     func: Any = None
     run: Callable[..., Any] = _not_set
-    writes: bool = True
+    traffic: Traffic | None = of_any_call
     from_user: bool = False
 
     def chosen(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Plan:
@@ -192,7 +194,7 @@ class Plan:
         except Exception:
             if plan.from_user:
                 raise
-            return unpriced(plan.operator), None
+            return unpriced(plan.operator, plan.traffic), None
 
     def of_finished(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
         """Return the plan that charges a call which has run already; None for a question about metadata."""
@@ -202,9 +204,9 @@ class Plan:
 
 
 @cache
-def unpriced(operator: str) -> Plan:
+def unpriced(operator: str, traffic: Traffic | None = of_any_call) -> Plan:
     """Return the plan that names an operator as uncounted, whatever else is known of it."""
-    return Plan(operator, UNCOUNTED)
+    return Plan(operator, UNCOUNTED, traffic=traffic)
 
 
 class Unseen:

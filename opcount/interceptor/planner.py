@@ -20,12 +20,14 @@ from opcount.interceptor.fast_paths import handler_of
 from opcount.interceptor.formula_checks import checked
 from opcount.interceptor.plan import Plan, Unseen
 from opcount.registry import BUILTIN, USER, ByClass, Formula, Registry, operator_keys, suits
+from opcount.traffic import of_any_call, traffic_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from opcount._torch.dispatch import OpOverload
     from opcount.interceptor.plan import Mode
+    from opcount.traffic import Traffic
 
 _METADATA_NAMESPACES = {"prim", "profiler"}
 _METADATA = {
@@ -166,7 +168,7 @@ class Planner:
         rule = None if formulas else rule_for(func)
         plan = self._by_formula(name, formulas or ([rule] if rule else []))
         if plan is None:
-            return Plan(name, UNCOUNTED, handle=opening.open_up)
+            return Plan(name, UNCOUNTED, handle=opening.open_up, traffic=_traffic_of(name))
         return replace(plan, handle=_ALLOCATE) if is_blank(name) else plan
 
     def _by_formula(self, name: str, formulas: list[Formula]) -> Plan | None:
@@ -178,7 +180,8 @@ class Planner:
         else:
             conditional, plan = formulas, self._otherwise(name)
         for formula in reversed(conditional):
-            plan = Plan(name, plan.family, when=formula.when, special=self._of(name, formula), otherwise=plan)
+            special = self._of(name, formula)
+            plan = Plan(name, plan.family, when=formula.when, special=special, otherwise=plan, traffic=special.traffic)
         return plan
 
     def _of(self, name: str, formula: Formula) -> Plan:
@@ -190,13 +193,13 @@ class Planner:
             formula.family,
             price,
             text=formula.text,
-            writes=not _is_view(name),
+            traffic=_traffic_of(name),
             from_user=formula.from_user,
         )
 
     def _otherwise(self, name: str) -> Plan:
         rule = rule_for(_overload(name))
-        return self._of(name, rule) if rule else Plan(name, UNCOUNTED)
+        return self._of(name, rule) if rule else Plan(name, UNCOUNTED, traffic=_traffic_of(name))
 
 
 def _overload(name: str) -> OpOverload:
@@ -204,12 +207,9 @@ def _overload(name: str) -> OpOverload:
     return getattr(getattr(getattr(torch.ops, namespace), packet), overload)  # type: ignore[no-any-return]
 
 
-def _is_view(name: str) -> bool:
-    """Return whether the operator's output is its input's memory, unwritten."""
-    if not name.startswith("aten.") or name.count(".") != 2:
-        return False
-    returns = schema_of(_overload(name)).returns
-    return any(r.alias_info is not None and not r.alias_info.is_write for r in returns)
+def _traffic_of(name: str) -> Traffic | None:
+    """Return what says how many bytes a call reads and writes: an operator's schema, if the name is that of one."""
+    return traffic_of(_overload(name)) if name.count(".") == 2 else of_any_call
 
 
 class _Lift(Unseen):

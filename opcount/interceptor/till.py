@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from opcount.cost import Cost
 from opcount.coverage import FREE
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.plan import unpriced
-from opcount.interceptor.symbolic import has_symbolic_sizes, unguarded
+from opcount.interceptor.symbolic import unguarded
 from opcount.scope import Frame, Row
 from opcount.scope.frame import Sink
+from opcount.traffic import of_any_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -108,7 +110,7 @@ class Till:
         except Exception:
             if plan.from_user:
                 raise
-            plan = unpriced(plan.operator)
+            plan = unpriced(plan.operator, plan.traffic)
         try:
             dtype = args[0].dtype
         except (AttributeError, IndexError):
@@ -126,11 +128,17 @@ class Till:
             row.macs += macs
             row.arith += arith
             row.activations += activations
-        if plan.writes:
+        traffic = plan.traffic
+        if traffic is not None:
             try:
-                row.bytes += out.nbytes
-            except (AttributeError, RuntimeError):
-                row.bytes += _written(_asked_for(out, args))
+                read, written = traffic(out, *args, **kwargs) if kwargs else traffic(out, *args)
+            except Exception:  # noqa: BLE001  (a call that its rule does not know)
+                read, written = of_any_call(out, *args, **(kwargs or {}))
+            if cost is not None and type(cost) is not Cost:
+                read = read if cost.bytes_read is None else cost.bytes_read
+                written = written if cost.bytes_written is None else cost.bytes_written
+            row.bytes_read += read
+            row.bytes_written += written
 
     def charge_steps(self, steps: OperatorSteps, recorded: Recorded, frame: Frame, phase: str) -> None:
         """Add the steps to the tallies of the submodules that would have run them."""
@@ -262,35 +270,6 @@ def _computing_dtype(dtype: torch.dtype | None, out: Any, args: tuple[Any, ...],
             return own
         dtype = dtype or own
     return dtype
-
-
-def _asked_for(out: Any, args: tuple[Any, ...]) -> Any:
-    """Leave out the gradients that an ``output_mask`` declines: some kernels return them, and fake ones never do."""
-    mask = args[-1] if args else None
-    if type(out) is tuple and type(mask) is list and len(mask) == len(out) and set(map(type, mask)) == {bool}:
-        return tuple([gradient for gradient, asked in zip(out, mask, strict=True) if asked])
-    return out
-
-
-def _written(out: Any) -> int:
-    """Count the bytes of several outputs; sparse and nested ones that cannot say have none.
-
-    Plain bytes behind numbers, and whatever follows them, are what a recurrent kernel keeps for its backward; fake
-    kernels cannot tell how much that is.
-    """
-    total = 0
-    if isinstance(out, tuple) and len(out) > 1 and getattr(out[0], "dtype", None) in _COMPUTING:
-        kept = (at for at, value in enumerate(out) if getattr(value, "dtype", None) is torch.uint8)
-        out = out[: next(kept, None)]
-    for value in out if isinstance(out, (list, tuple)) else (out,):
-        if isinstance(value, Tensor):
-            try:
-                total += value.nbytes
-            except RuntimeError:
-                total += value.numel() * value.element_size() if has_symbolic_sizes((value,)) else 0
-        elif isinstance(value, (list, tuple)):
-            total += _written(value)
-    return total
 
 
 def _shapes(out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Shapes:

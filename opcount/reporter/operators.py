@@ -59,4 +59,4 @@ def _columns(profile: Profile, totals: list[Total]) -> list[tuple[str, Callable[
         columns.append((flops_label(profile.convention), lambda total: si(total.flops), True))
     if profile.flops:
         columns.append((f"% {share}", lambda total: percent(total.flops, profile.flops), True))
-    return [*columns, ("written", lambda total: si(total.bytes, "B"), False)]
+    return [*columns, ("written", lambda total: si(total.bytes_written, "B"), False)]

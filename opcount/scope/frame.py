@@ -23,10 +23,10 @@ class Row:
         order: Creation order among the rows of all frames.
     """
 
-    __slots__ = ("activations", "arith", "bytes", "calls", "macs", "order", "shapes")
+    __slots__ = ("activations", "arith", "bytes_read", "bytes_written", "calls", "macs", "order", "shapes")
 
     def __init__(self, shapes: Shapes = ((), ())) -> None:
-        self.calls = self.macs = self.arith = self.activations = self.bytes = 0
+        self.calls = self.macs = self.arith = self.activations = self.bytes_read = self.bytes_written = 0
         self.shapes = shapes
         self.order = next(_ORDER)
 
@@ -41,7 +41,8 @@ class Row:
         self.macs += other.macs
         self.arith += other.arith
         self.activations += other.activations
-        self.bytes += other.bytes
+        self.bytes_read += other.bytes_read
+        self.bytes_written += other.bytes_written
 
 
 class Frame:
