@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from opcount.counter import OpCounter
     from opcount.devices import Device
     from opcount.errors import BudgetExceededError
+    from opcount.meter import Meter
     from opcount.profile import Profile
     from opcount.registry import formula
 
@@ -27,6 +28,7 @@ _HOMES = {
     "Convention": "opcount.convention",
     "Cost": "opcount.cost",
     "Device": "opcount.devices",
+    "Meter": "opcount.meter",
     "OpCounter": "opcount.counter",
     "Profile": "opcount.profile",
     "flop_budget": "opcount.budget",
@@ -40,6 +42,7 @@ __all__ = [
     "Convention",
     "Cost",
     "Device",
+    "Meter",
     "OpCounter",
     "Profile",
     "flop_budget",

@@ -290,6 +290,11 @@ class OpCounter(HasTotal):
         return profile if self._sampling is None else replace(profile, steps=self._sampling.steps())
 
     @property
+    def skips(self) -> bool:
+        """True if the block that runs, or ran last, is a step that is not counted, because of ``every``."""
+        return self._skipped
+
+    @property
     def total(self) -> Total:
         """The sum of all that was counted so far."""
         return self._total()

@@ -14,9 +14,12 @@ import torch
 
 from opcount.devices import Device, unknown_device
 from opcount.errors import DeviceError
+from opcount.utilization import CONVOLUTIONS, PRODUCTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from torch import nn
 
 _PRODUCTS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _SIZES = (256, 512, 1024, 2048, 4096, 8192)
@@ -44,6 +47,20 @@ def device_name(where: torch.device) -> str:
     if where.type == "cuda":
         return torch.cuda.get_device_name(where)
     return _processor() if where.type == "cpu" else where.type
+
+
+def place_of(model: nn.Module | None) -> torch.device:
+    """Return the device that a model's parameters are on; without any, the one that PyTorch computes on."""
+    first = None if model is None else next(model.parameters(), None)
+    return first.device if first is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def as_tf32(where: torch.device) -> frozenset[str]:
+    """Return the kinds of float32 arithmetic that PyTorch's settings let run as TF32 on a device."""
+    if where.type != "cuda" or torch.cuda.get_device_capability(where) < (8, 0):
+        return frozenset()
+    kinds = {PRODUCTS} if torch.get_float32_matmul_precision() != "highest" else set()
+    return frozenset(kinds | ({CONVOLUTIONS} if torch.backends.cudnn.allow_tf32 else set()))
 
 
 def measured_device(device: object = None, budget: float = 1.0) -> Device:
