@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from opcount.records import Record
 
 CAUSAL = ("full", "half")
-"""How causal attention counts among model FLOPs: as the kernel is asked, or the half that the mask leaves."""
+"""Conventions for causal attention among model FLOPs: as the kernel is asked, or the half that the mask leaves."""
 
 CONVOLUTIONS, PRODUCTS = "convolutions", "products"
 """The two kinds of float32 arithmetic that PyTorch lets run as TF32, each by a setting of its own."""
