@@ -37,6 +37,11 @@ GIVES_CLASSES_UNDER_MODES: bool = VERSION >= (2, 6)
 make_subclass: Any = need("Tensor._make_subclass")
 """Makes a tensor of a class from the memory of another: what constructors of subclasses and parameters call."""
 
+shape_as_tensor: Callable[[Tensor], Tensor] = need("_shape_as_tensor")
+"""Returns the sizes of a tensor as a tensor of integers, which its kernel fills where no dispatch mode sees it."""
+is_traced: Callable[[], bool] = need("jit.is_tracing")
+"""Returns whether TorchScript records what runs: public, but without a type."""
+
 
 def mark_parameter(tensor: Tensor) -> None:
     """Make a tensor of another class pass for a parameter, as ``isinstance`` asks."""

@@ -1,8 +1,11 @@
-"""Calls of tensor subclasses, ``class T(torch.Tensor)``: under any dispatch mode PyTorch fails at ``T(x)``.
+"""Constructors that cannot do their work under a dispatch mode.
 
-Its constructor runs ``aten.alias``, ``aten.empty`` or ``aten.lift_fresh`` and gives the result the class that was asked
+Calls of tensor subclasses, ``class T(torch.Tensor)``: under any dispatch mode PyTorch fails at ``T(x)``. The
+constructor runs ``aten.alias``, ``aten.empty`` or ``aten.lift_fresh`` and gives the result the class that was asked
 for. A result that has passed through a mode is a Python object already, of class ``torch.Tensor``. So the constructor
 runs without our modes, which would have found nothing to count in it.
+
+The sizes of a tensor as a tensor: the kernel allocates memory by an operator and fills it by none.
 """
 
 from __future__ import annotations
@@ -12,8 +15,8 @@ from typing import Any
 
 import torch
 
-from opcount._torch.dispatch import fake_mode, mode_count
-from opcount._torch.tensors import GIVES_CLASSES_UNDER_MODES
+from opcount._torch.dispatch import fake_mode, mode_count, register_script_builtin, script_builtin
+from opcount._torch.tensors import GIVES_CLASSES_UNDER_MODES, is_traced, shape_as_tensor
 from opcount.interceptor.stack import interceptors, without
 
 _construct = torch.Tensor.__new__
@@ -46,8 +49,19 @@ def _give_class(self: torch.Tensor, cls: type) -> Any:
         return _as_subclass(self, cls)
 
 
+def _shape_as_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """Make a tensor of sizes as ``torch.tensor`` does: a kernel that fills memory by no operator is native code."""
+    if is_traced():
+        return shape_as_tensor(tensor)
+    return torch.tensor(tensor.shape, dtype=torch.int64, device="cpu")
+
+
+if name := script_builtin(shape_as_tensor):
+    register_script_builtin(_shape_as_tensor, name)
+
 PATCHED: dict[tuple[Any, str], Any] = {
     (torch.Tensor, "__new__"): _Constructor(),
+    (torch, "_shape_as_tensor"): _shape_as_tensor,
     **({} if GIVES_CLASSES_UNDER_MODES else {(torch.Tensor, "as_subclass"): _give_class}),
 }
 """Replacements by class and attribute, in place while programs may call tensor subclasses."""

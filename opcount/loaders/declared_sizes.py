@@ -22,19 +22,31 @@ def declared_shapes(config: Any, model: nn.Module, default: tuple[int, int]) -> 
     """Return shapes of images other than the default, the likeliest first.
 
     Height and width are those of the pipeline that tests, then those in the settings of the model; the channels are
-    those that its first convolution takes.
+    those that its first convolution takes. Where the pipeline makes clips, or takes frames from several places of a
+    video, each shape follows as that of these.
     """
-    transforms = [each for each in _transforms(config) if each.get("keep_ratio") is not True][::-1]
+    pipeline = _transforms(config)
+    transforms = [each for each in pipeline if each.get("keep_ratio") is not True][::-1]
     sizes = [
         *_sizes(transforms, "crop_size"),
-        *_sizes(transforms, "scale", "size"),
+        *_sizes(transforms, "scale", "size", "input_size"),
         *_own(config.get("model")),
         default,
     ]
-    first = next((each for each in model.modules() if isinstance(each, nn.Conv2d)), None)
+    first = next((each for each in model.modules() if isinstance(each, (nn.Conv2d, nn.Conv3d))), None)
     channels = first.in_channels if first is not None else IMAGE[0]
-    shapes = dict.fromkeys((channels, *size) for size in sizes)
+    shapes = dict.fromkeys([*((channels, *size) for size in sizes), *_videos(pipeline, channels, sizes)])
     return [shape for shape in shapes if shape != (IMAGE[0], *default)]
+
+
+def _videos(pipeline: list[Any], channels: int, sizes: list[tuple[int, int]]) -> Iterator[tuple[int, ...]]:
+    """Yield the shapes of a clip, ``(1, channels, frames, height, width)``, or of single frames."""
+    for sampler in pipeline:
+        frames, places = (_pair(sampler.get(key)) or (0,) for key in ("clip_len", "num_clips"))
+        if frames[0] > 1:
+            yield from ((1, channels, frames[0], *size) for size in sizes)
+        elif frames[0] and places[0] > 1:
+            yield from ((places[0], channels, *size) for size in sizes)
 
 
 def _transforms(config: Any) -> list[Any]:

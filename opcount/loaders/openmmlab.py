@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 _CLASSIFIERS = {"mmpretrain", "mmcls"}
 _DETECTORS = {"mmdet", "mmyolo"}
+_RECOGNIZERS = {"mmaction"}
+_SIZES = {"mmseg": (2048, 1024), "mmpose": (256, 192), "mmocr": (640, 640)}
+"""Height and width that the scripts of packages without a maker of their own here take by default."""
 _SPARSE = "mmpretrain.models.utils.sparse_modules"
 """Module of the layers that SparK's models are made of."""
 
@@ -90,6 +94,8 @@ def _build(settings: Any, scope: str, path: Path) -> nn.Module:
                     raise
             model = _built(without_key(settings, "deploy"), scope)  # a part that fails to deploy itself when it is made
             _switch_to_deploy(model)
+    except LoadError:
+        raise
     except (Exception, SystemExit) as error:
         raise LoadError(
             f"load: the model of the config {str(path)!r} cannot be built: {blame(error).rstrip('.')}.{_advice(error)}"
@@ -124,10 +130,14 @@ def _kind(model: nn.Module, scope: str, request: Request) -> tuple[Maker, tuple[
     roots = {each.__module__.partition(".")[0] for each in type(model).__mro__}
     if scope in _CLASSIFIERS or (roots & _CLASSIFIERS and not roots & _DETECTORS):
         return partial(_classifier, _featuring(model, scope, request), request), (224, 224)
+    if scope in _RECOGNIZERS and hasattr(model, "extract_feat"):
+        return partial(_recognizer, _featuring(model, scope, request), request), (224, 224)
     if not roots & _DETECTORS:
+        if scope == "mmseg" and hasattr(model, "auxiliary_head"):
+            setattr(model, "auxiliary_head", None)  # noqa: B010  (mypy; it takes part in training alone)
         model = model.to(request.device)
         model.train(request.train)
-        return partial(_predictor, model, request), (224, 224)
+        return partial(_predictor, model, request), _SIZES.get(scope, (224, 224))
     if not _has_tensor_mode(model):
         raise LoadError(
             f"load: expected a model that runs on images, got {type(model).__name__}, which tracks objects in videos "
@@ -168,6 +178,12 @@ def _classifier(model: nn.Module, request: Request, shape: tuple[int, ...]) -> L
     return Loaded(model, random_batch(model, shape, request), "classifier", shape)
 
 
+def _recognizer(model: nn.Module, request: Request, shape: tuple[int, ...]) -> Loaded:
+    """Return a model of videos: its shapes begin with the number of segments, an image is one of them."""
+    shape = (1, *shape) if len(shape) == 3 else shape
+    return Loaded(model, random_batch(model, shape, request), "library", shape)
+
+
 def _predictor(model: nn.Module, request: Request, shape: tuple[int, ...]) -> Loaded:
     """Return a model of a package that has no script of its own here: it is called as mmengine's models are."""
     batch = random_batch(model, shape, request)
@@ -196,11 +212,34 @@ def _detector(model: nn.Module, scope: str, request: Request, shape: tuple[int, 
 
 
 def _switch_to_deploy(model: nn.Module) -> None:
-    """Fuse the branches of the blocks that know how to."""
-    for module in list(model.modules()):
+    """Fuse the branches of the blocks that know how to; what a block asks for is its own, or the model's.
+
+    Raises:
+        LoadError: A block asks for what neither has.
+    """
+    for path, module in list(model.named_modules()):
         switch = getattr(module, "switch_to_deploy", None)
         if callable(switch) and not getattr(module, "deploy", False):
-            switch()
+            arguments = {name: _attribute(name, path, module, model) for name in _required(switch)}
+            switch(**arguments)
+
+
+def _required(function: Callable[..., object]) -> Iterator[str]:
+    for name, each in signature(function).parameters.items():
+        if each.default is each.empty and each.kind in {each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY}:
+            yield name
+
+
+def _attribute(name: str, path: str, *owners: nn.Module) -> object:
+    for owner in owners:
+        if hasattr(owner, name):
+            return getattr(owner, name)
+    kinds = " nor ".join(dict.fromkeys(type(owner).__name__ for owner in owners))
+    raise LoadError(
+        f"load: expected {path}.switch_to_deploy to ask for attributes of the model, got the argument {name!r}, which "
+        f"neither {kinds} has. Count the model as it trains, with --train, or build it in a Python file: "
+        "FILE.py:factory."
+    )
 
 
 def _stride(model: nn.Module) -> int:

@@ -18,8 +18,11 @@ from opcount.loaders.hub import INSTALL
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_NEEDLESS = {"init_cfg", "pretrained", "teacher_ckpt", "augments", "batch_augments"}
+_NEEDLESS = {"init_cfg", "teacher_ckpt", "augments", "batch_augments", "blending"}
 """Keys that name weights to fetch, and augmentations of batches for training: a forward pass needs neither."""
+
+_WEIGHTS = "pretrained"
+"""Key that names weights, too, and that some constructors insist on: None is what all of them take."""
 
 _ALIKE = {"MMSyncBN": "SyncBN"}
 """Layers that cannot be built outside of a distributed job, and those of the same count that can."""
@@ -142,6 +145,8 @@ def countable(value: Any, path: Path) -> Any:
     """Return settings without the keys that a count does not need, at any depth; dicts and lists keep their class."""
     if isinstance(value, dict):
         kept = {key: countable(item, path) for key, item in value.items() if key not in _NEEDLESS}
+        if _WEIGHTS in kept:
+            kept[_WEIGHTS] = None
         if isinstance(kept.get("type"), str):
             kept["type"] = _ALIKE.get(kept["type"], kept["type"])
         return type(value)(kept)

@@ -73,6 +73,7 @@ def test_flags_and_counters_in_buffers_are_known_and_put_back() -> None:
         lambda: torch.empty(2, dtype=torch.long).fill_(3)[0],
         lambda: copy.deepcopy(torch.tensor(3)),
         lambda: int(f"{torch.tensor(3):d}"),
+        lambda: torch._shape_as_tensor(torch.randn(3, 5)).cumsum(0)[0],
     ],
 )
 def test_what_is_computed_of_known_values_is_known(size: Callable[[], Any]) -> None:

@@ -187,3 +187,38 @@ def test_what_a_program_puts_there_stays():
         assert torch.Tensor.__new__ is own
     finally:
         del torch.Tensor.__new__
+
+
+@pytest.mark.parametrize(
+    "x", [torch.zeros(2, 3, 4), torch.zeros(0, 5), torch.zeros(())], ids=["3-D", "empty", "scalar"]
+)
+def test_the_sizes_of_a_tensor_as_a_tensor_are_no_native_code(x):
+    plain, of_torch = torch._shape_as_tensor(x), torch._shape_as_tensor
+    with OpCounter(strict=True) as c:
+        sizes = torch._shape_as_tensor(x)
+        added = torch.cat([sizes, sizes]) + 1
+    assert torch._shape_as_tensor is of_torch
+    assert (sizes.dtype, sizes.device, sizes.tolist()) == (plain.dtype, plain.device, list(x.shape))
+    assert added.shape == (2 * x.dim(),)
+    assert c.profile.coverage.uncounted == {}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace`", "ignore:1 operator has no formula")
+def test_a_trace_inside_a_block_keeps_sizes_that_follow_the_input():
+    def function(x):
+        return torch._shape_as_tensor(x)
+
+    with OpCounter():
+        traced = torch.jit.trace(function, torch.zeros(2, 3))
+    assert traced(torch.zeros(5, 7)).tolist() == [5, 7]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`", "ignore:1 operator has no formula")
+def test_a_function_with_sizes_as_a_tensor_can_be_scripted_inside():
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return torch._shape_as_tensor(x)
+
+    with OpCounter():
+        scripted = torch.jit.script(function)
+    assert scripted(torch.zeros(2, 3)).tolist() == [2, 3]
+    assert "aten::_shape_as_tensor" in str(scripted.graph)

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from opcount.errors import LoadError
+from opcount.loaders import openmmlab
 from opcount.loaders.declared_sizes import declared_shapes, first_that_fits
 from opcount.loaders.fetches import FetchError, nothing_fetched, package_versions_known
 from opcount.loaders.openmmlab_settings import check_packages, countable, scope_of, without_key
@@ -49,6 +50,9 @@ def _tested(*transforms: dict[str, object]) -> Config:
         (_tested({"scale": 438, "edge": "short"}, {"crop_size": 384}), [(3, 384, 384)]),
         (_tested({"scale": (128, 256), "keep_ratio": False}), [(3, 256, 128)]),  # transforms give the width first
         (_tested({"scale": (1333, 800), "keep_ratio": True}), []),
+        (_tested({"input_size": (192, 256)}), [(3, 256, 192)]),
+        (_tested({"clip_len": 8}, {"crop_size": 112}), [(3, 112, 112), (1, 3, 8, 112, 112), (1, 3, 8, 224, 224)]),
+        (_tested({"clip_len": 1, "num_clips": 6}), [(6, 3, 224, 224)]),
         (Config(model={"backbone": {"img_size": (384, 192)}}), [(3, 384, 192)]),
         (
             Config(model={"backbone": [{"img_size": 256}]}, test_pipeline=[{"scale": 320}]),
@@ -64,6 +68,37 @@ def test_sizes_are_read_from_the_pipeline_that_tests_and_from_the_model(config, 
 def test_channels_are_those_of_the_first_convolution():
     grey = nn.Sequential(nn.Conv2d(1, 4, 1), nn.Conv2d(4, 2, 1))
     assert declared_shapes(_tested({"scale": 32}), grey, (224, 224)) == [(1, 32, 32), (1, 224, 224)]
+
+
+class Deployable(nn.Module):
+    """Asks for arguments when it is made fit for inference."""
+
+    deploy = False
+
+    def switch_to_deploy(self, test_cfg, width=3, *rest, **others):
+        """Remember what was passed."""
+        self.deploy = (test_cfg, width, rest, others)
+
+
+class Deployed(nn.Module):
+    """Has what its parts ask for."""
+
+    def __init__(self, *parts):
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.test_cfg = {"input_size": 64}
+
+
+def test_a_part_is_deployed_with_attributes_of_its_own_before_those_of_the_model():
+    first, second = Deployable(), Deployable()
+    second.test_cfg = "own"
+    openmmlab._switch_to_deploy(Deployed(first, second))
+    assert (first.deploy, second.deploy) == (({"input_size": 64}, 3, (), {}), ("own", 3, (), {}))
+
+
+def test_a_part_that_asks_for_what_the_model_lacks_is_named():
+    with pytest.raises(LoadError, match=r"expected 0\.switch_to_deploy .* neither Deployable nor Seq"):
+        openmmlab._switch_to_deploy(nn.Sequential(Deployable()))
 
 
 class Picky(nn.Module):
@@ -101,7 +136,7 @@ def test_settings_lose_weights_and_augmentations_at_any_depth_and_gain_the_path_
         "other": "absent.py",
     }
     assert countable(settings, tmp_path / "configs" / "student" / "a.py") == {
-        "backbone": {"depth": 18, "norm": [{"type": "SyncBN"}]},
+        "backbone": {"depth": 18, "norm": [{"type": "SyncBN", "pretrained": None}]},
         "train_cfg": {"rpn": {"pos_iou_thr": 0.7}},
         "teacher_config": str(teacher),
         "other": "absent.py",
