@@ -44,7 +44,7 @@ class FormulaError(OpcountError, ValueError):
 
 
 class DryRunError(OpcountError, RuntimeError):
-    """An operator needs values that a dry run does not have.
+    """An operator needs values that a dry run does not have, or is given a tensor of a dry run that is over.
 
     Attributes:
         operator: Its name; empty if the value was not needed by an operator of PyTorch.

@@ -23,6 +23,7 @@ from opcount.dryrun.computing import Computing
 from opcount.dryrun.constructors import subclasses_of_fakes
 from opcount.dryrun.containers import put_back
 from opcount.dryrun.draws import draws_kept
+from opcount.dryrun.ended_mode import EndedMode
 from opcount.dryrun.fakes import Fakes
 from opcount.dryrun.guard import Guard, was_made
 from opcount.dryrun.guard_modules import GUARDED
@@ -85,7 +86,7 @@ def dry_run(
     A small tensor keeps its value for as long as nothing unknown is written to it: a flag in a buffer, or sizes that
     the program put into a tensor, can be asked for. Afterwards the model is as before: its attributes and what they
     hold, gradients, and the state of optimizers that stepped inside. Tensors that the block returns are fake: they
-    have shapes and no values.
+    have shapes and no values, and refuse to compute.
 
     Args:
         model: What is put back, unless it is disposable; so are other modules from their first call on. Tensors on the
@@ -106,7 +107,7 @@ def dry_run(
     twins, snapshot = Twins(fakes, computing.borrow), Snapshot(namespaces)
     leaves = Leaves()
     with Undo() as restore:
-        restore.add(partial(_break_cycles, fakes.mode, refusals))
+        restore.add(partial(_end, fakes.mode, refusals, computing))
         restore.add(partial(_restore, snapshot, leaves, namespaces))
         guard = partial(guard_padding, known=computing.known, refusals=refusals)
         enter = _Entering(twins, leaves, snapshot, guard, RLock(), {}, {}, partial(_is_of, fakes.mode))
@@ -262,10 +263,15 @@ def _follow(threads: Threads, enter: _Entering, undo: Undo) -> None:
     undo.enter(paired_optimizers(enter.twins, enter.snapshot, threads.is_here))
 
 
-def _break_cycles(mode: Any, refusals: Refusals) -> None:
-    """Let what was remembered go at once: a fake tensor that the program keeps refers to it, as it does to itself."""
+def _end(mode: Any, refusals: Refusals, computing: Computing) -> None:
+    """Have what the program keeps compute nothing.
+
+    Let what was remembered go at once: a fake tensor that is kept refers to it, as it does to itself.
+    """
     mode.guard = None
-    refusals.leave_modules()
+    refusals.end()
+    mode.__class__ = EndedMode
+    computing.values.spoil()
 
 
 def _restore(snapshot: Snapshot, leaves: Leaves, namespaces: Namespaces) -> None:

@@ -58,7 +58,7 @@ class Computing:
     def __init__(self, fakes: Fakes, refusals: Refusals) -> None:
         self._fakes = fakes
         self._refusals = refusals
-        self.values = Values()
+        self.values = Values(fakes.mode)
         self.draws = Draws()
         self.numbers = Numbers(self.known, self.forget, refusals)
         self.ranges = Ranges(self.wrap)

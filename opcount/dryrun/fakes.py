@@ -10,6 +10,7 @@ from torch import Tensor
 from opcount._torch.dispatch import dispatch_disabled
 from opcount._torch.fake import FakeTensor, refuse_data_pointer, warn_of_data_pointer
 from opcount._torch.tensors import is_zero_tensor, make_subclass
+from opcount.dryrun.ended_mode import EndedMode
 from opcount.dryrun.fake_mode import DryMode
 from opcount.dryrun.tensors import DryTensor, DryZeros, stands_for_data
 
@@ -82,6 +83,12 @@ class Fakes:
                 fake.requires_grad_()
         if type(tensor) is not Tensor and isinstance(tensor, torch.nn.Parameter):
             vars(fake)["_is_param"] = True
+        return fake
+
+    def adopt(self, fake: DryTensor) -> DryTensor:
+        """Take a tensor of a dry run that is over for one of this."""
+        if fake.fake_mode is not self.mode and isinstance(fake.fake_mode, EndedMode):
+            fake.fake_mode, fake.known = self.mode, False
         return fake
 
     def unobserved(self, value: Any) -> Any:

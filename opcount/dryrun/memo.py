@@ -308,7 +308,7 @@ class Memo(TransparentMode):
         """
         if isinstance(value, Tensor):
             if type(value) is DryTensor:
-                return value
+                return self._fakes.adopt(value)
             if isinstance(value, FakeTensor) and value.fake_mode is not self._fakes.mode:
                 if has_symbolic_sizes((value,)):
                     raise self._refusals.refuse(facts.func, "is given a tensor with symbolic sizes")

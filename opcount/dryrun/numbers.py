@@ -34,10 +34,12 @@ if TYPE_CHECKING:
 
     from opcount.dryrun.refusals import Refusals
 
-_SCALAR = aten("_local_scalar_dense.default")
+SCALAR = aten("_local_scalar_dense.default")
+"""Operator of ``tensor.item()``."""
+
 _EQUAL = torch.ops.aten.equal.default
 
-QUESTIONS = frozenset({_SCALAR, _EQUAL, torch.ops.aten.allclose.default})
+QUESTIONS = frozenset({SCALAR, _EQUAL, torch.ops.aten.allclose.default})
 """Operators that return one number or bool."""
 
 _item = Tensor.item
@@ -253,7 +255,7 @@ class Numbers:
             _item(tensor)  # for those who count
         finally:
             self._asking.leniently = False
-        return DryNumber(float if dtype.is_floating_point else int, self._refusals.later(_SCALAR), self._forget)
+        return DryNumber(float if dtype.is_floating_point else int, self._refusals.later(SCALAR), self._forget)
 
     def asked(self, func: Any, given: list[Tensor], frame: FrameType | None) -> Any:
         """Return a replacement for an unknown number or bool, or `UNKNOWN`."""
@@ -263,12 +265,12 @@ class Numbers:
         if func is _EQUAL and first.shape != second.shape:
             return False
         frame = asking(frame)
-        if frame is not None and func is _SCALAR and _only_waits(frame):
+        if frame is not None and func is SCALAR and _only_waits(frame):
             return _NAN
-        truth = None if frame is None or (func is _SCALAR and first.numel() != 1) else truth_to_go_on(frame)
+        truth = None if frame is None or (func is SCALAR and first.numel() != 1) else truth_to_go_on(frame)
         if truth is None:
             return UNKNOWN
-        return float(truth) if func is _SCALAR and first.dtype.is_floating_point else truth
+        return float(truth) if func is SCALAR and first.dtype.is_floating_point else truth
 
 
 def _is_used(frame: FrameType | None) -> bool:

@@ -1,7 +1,7 @@
 """Sparse tensors with known indices, on which the number of stored elements depends.
 
-In a dry run such a tensor is a real one. If its values are unknown, it stores ones, and its memory is marked as of
-unknown value.
+In a dry run such a tensor is a real one. If its values are unknown, it stores ones until the dry run is over, and its
+memory is marked as of unknown value.
 """
 
 from __future__ import annotations

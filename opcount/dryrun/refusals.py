@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType, TracebackType
 
-_REMEDY = "Count a real run instead (dry_run=False)"
+_REMEDY = "Count a real run instead (dry_run=False), or give that module a formula of its own."
+_OVER = "is given a tensor that was made in a dry run, which is over: it has a shape and no values"
+_REMEDY_AFTERWARDS = "Make that tensor outside of the block, or the model or the copy that holds it."
 _NEEDS_VALUES = tuple(
     getattr(fake_tensor, name)
     for name in ("DataDependentOutputException", "DynamicOutputShapeException", "UnsupportedOperatorException")
@@ -59,7 +62,7 @@ _INSTALLED = str(Path(torch.__file__).parents[1])
 _FOLDERS = {"site-packages", "dist-packages"}
 """Folders of installed packages: an environment may have several."""
 
-_PACKAGES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+_PACKAGES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]), copy.__file__)
 
 
 class Refusals:
@@ -74,6 +77,7 @@ class Refusals:
 
     def __init__(self, where: Callable[[], str | None]) -> None:
         self._where = where
+        self._over = False
         self.first: DryRunError | None = None
 
     @property
@@ -86,15 +90,19 @@ class Refusals:
         """True while a module is running."""
         return self._where() is not None
 
-    def leave_modules(self) -> None:
-        """Ask no more for the running module, when the dry run is over."""
+    def end(self) -> None:
+        """Ask no more for the running module; from now on, refuse what is done with the tensors that are left."""
         self._where = lambda: None
+        self._over = True
 
     def refuse(
         self, operator: Any, reason: str = "needs the values of its inputs, and a dry run has none"
     ) -> DryRunError:
         """Return the error for a refused operator."""
-        return self._remember(str(operator), reason, program_line(sys._getframe(1)))
+        line = program_line(sys._getframe(1))
+        if self._over:
+            return _error(str(operator), "", f"{operator} {_OVER}", line, _REMEDY_AFTERWARDS)
+        return self._remember(str(operator), reason, line)
 
     def later(self, operator: Any) -> Callable[[], DryRunError]:
         """Return a factory for the error of the current operator, raised only if its result is used."""
@@ -155,13 +163,16 @@ class Refusals:
     def _remember(self, operator: str, reason: str, line: tuple[str, int], module: str | None = None) -> DryRunError:
         module = self.module if module is None else module
         subject = f"{operator} in {module or 'the model itself'} " if operator else ""
-        file, number = line
-        error = DryRunError(
-            f"dry run: {subject}{reason}, at {file}:{number}. {_REMEDY}, or give that module a formula of its own."
-        )
-        error.operator, error.module, error.file, error.line = operator, module, file, number
+        error = _error(operator, module, f"{subject}{reason}", line, _REMEDY)
         self.first = self.first or error
         return error
+
+
+def _error(operator: str, module: str, what: str, line: tuple[str, int], remedy: str) -> DryRunError:
+    error = DryRunError(f"dry run: {what}, at {line[0]}:{line[1]}. {remedy}")
+    error.operator, error.module = operator, module
+    error.file, error.line = line
+    return error
 
 
 def is_of_fakes(error: BaseException) -> bool:
@@ -182,7 +193,7 @@ def _raised_by_torch(error: BaseException) -> bool:
 
 
 def program_line(frame: FrameType | None) -> tuple[str, int]:
-    """Return file and line of the innermost frame outside of PyTorch and opcount."""
+    """Return file and line of the innermost frame outside of PyTorch, opcount and ``copy``."""
     while frame is not None:
         file = frame.f_code.co_filename
         if not file.startswith((*_PACKAGES, "<")):

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from opcount._torch.dispatch import disabled_modes, subclass_functions_disabled
+from opcount._torch.dispatch import disabled_modes, fake_mode, subclass_functions_disabled
 from opcount._torch.fake import FakeTensor
 from opcount._torch.tensors import mark_parameter
 from opcount.dryrun.comparisons import unreflected
+from opcount.dryrun.fake_mode import DryMode
+from opcount.errors import DryRunError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -43,7 +45,7 @@ class DryTensor(FakeTensor):
 
     def item(self) -> Any:
         """Return the value as a number, which may be an unknown one."""
-        find = getattr(self.fake_mode, "number_of", None)
+        find = getattr(_mode(self), "number_of", None)
         number = None if find is None else find(self, sys._getframe(1))
         return super().item() if number is None else number
 
@@ -69,6 +71,8 @@ class DryTensor(FakeTensor):
         """Run operators that PyTorch dispatches without modes; refuse as the mode does."""
         try:
             return super().__torch_dispatch__(func, types, args, kwargs or {})
+        except DryRunError:  # no local variable holds it: that would be a cycle with this frame, and so with tensors
+            raise
         except Exception as error:
             refusals = next((_refusals(value) for value in args if isinstance(value, DryTensor)), None)
             explained = error if refusals is None else refusals.explain(func, error)
@@ -170,14 +174,20 @@ def _with_attributes(original: Tensor, copied: Tensor, attributes: dict[str, Any
     return copied.requires_grad_() if original.requires_grad else copied  # not inside of a function transform
 
 
+def _mode(tensor: DryTensor) -> DryMode:
+    """Return the mode of the active dry run; a tensor may be of an earlier one."""
+    active = fake_mode()
+    return active if isinstance(active, DryMode) else tensor.fake_mode  # type: ignore[return-value]
+
+
 def _refusals(tensor: DryTensor) -> Refusals:
-    return tensor.fake_mode.refusals  # type: ignore[attr-defined, no-any-return]
+    return _mode(tensor).refusals  # type: ignore[attr-defined, no-any-return]
 
 
 def _value(tensor: DryTensor, asked: str) -> Tensor:
-    find: Callable[[DryTensor, str], Tensor] | None = getattr(tensor.fake_mode, "value_of", None)
+    find: Callable[[DryTensor, str], Tensor] | None = getattr(_mode(tensor), "value_of", None)
     if find is None:
-        raise RuntimeError(f"FakeTensor.{asked}: the tensor is of a dry run that is over, and has no value.")
+        raise RuntimeError(f"FakeTensor.{asked}: the tensor is of a model for a dry run, and has no value.")
     return find(tensor, asked)
 
 

@@ -17,11 +17,13 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from opcount._torch.autograd import inference_guard
 from opcount._torch.dispatch import dispatch_disabled
 from opcount._torch.fake import FakeTensor
-from opcount._torch.tensors import sparse_values, storage_key
+from opcount._torch.tensors import revived, sparse_values, storage_key
 from opcount.dryrun.tensors import DryTensor
 
 if TYPE_CHECKING:
     from torch import UntypedStorage
+
+    from opcount.dryrun.fake_mode import DryMode
 
 LIMIT = 4096
 """Largest number of elements of a tensor whose value is computed."""
@@ -36,6 +38,9 @@ VALUE = "value_of_the_original"
 
 _SWEEP = 1024
 _LARGEST_ITEM = 16
+
+_NAN_BYTE = 0xFF
+"""Each floating-point number of such bytes is NaN."""
 
 
 class _ForReal:
@@ -63,9 +68,14 @@ for_real = _ForReal
 
 
 class Values:
-    """Store of known values; call its methods inside of `for_real`."""
+    """Store of known values; call its methods inside of `for_real`.
 
-    def __init__(self) -> None:
+    Args:
+        mode: Fake tensor mode of the dry run.
+    """
+
+    def __init__(self, mode: DryMode) -> None:
+        self._mode = mode
         self._kept: dict[int, tuple[StorageWeakRef, UntypedStorage | None]] = {}
         self._borrowed: set[int] = set()
         self._ours: dict[int, tuple[StorageWeakRef, int]] = {}
@@ -123,9 +133,11 @@ class Values:
         fake.known = True
 
     def blank(self, tensor: Tensor) -> Tensor | None:
-        """Return a value to overwrite as a whole, or None if the tensor is a part of its memory."""
+        """Return a value to overwrite as a whole, or None if the tensor is a part of its memory, or of another run."""
         storage = tensor.untyped_storage()
         if tensor.numel() > LIMIT or tensor.numel() * tensor.itemsize != storage.nbytes():
+            return None
+        if type(tensor) is DryTensor and tensor.fake_mode is not self._mode:
             return None
         self._keep(storage, torch.UntypedStorage(storage.nbytes()))
         if type(tensor) is DryTensor:
@@ -153,6 +165,13 @@ class Values:
                 tensor.known = False
         elif _has_storage(tensor):
             self._keep(tensor.untyped_storage(), None)
+
+    def spoil(self) -> None:
+        """Fill real memory that the dry run has made, and whose values are unknown, with NaN, for who keeps it."""
+        for key, (reference, _) in self._ours.items():
+            storage = revived(reference.cdata) if key in self._kept and self._kept[key][1] is None else None
+            if storage is not None:
+                storage.fill_(_NAN_BYTE)
 
     def may_know(self, tensor: Tensor) -> bool:
         """Return whether a tensor is real, or something is known of its memory."""

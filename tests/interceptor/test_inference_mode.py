@@ -275,6 +275,39 @@ def test_a_bilinear_module_computes_under_autocast_as_without_a_counter(dtype, c
     assert [counter.macs for counter in nested] == [33 * 5 * (8 * 7 + 7)] * counters
 
 
+@pytest.mark.parametrize("counters", [1, 2])
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+@pytest.mark.parametrize("train", [False, True], ids=["forward", "backward"])
+@pytest.mark.parametrize("add", [False, True], ids=["mm", "addmm"])
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
+def test_a_sparse_product_computes_under_autocast_as_without_a_counter(layout, counters, train, add):
+    """PyTorch has no kernel for CSR in bfloat16: under a counter it says so as well."""
+
+    def run(*contexts):
+        weight = torch.eye(8).to_sparse(layout=layout).requires_grad_(train)
+        x = torch.arange(32.0).reshape(8, 4).div(7).requires_grad_(train)
+        try:
+            with torch.autocast("cpu", torch.bfloat16), ExitStack() as stack:
+                for context in contexts:
+                    stack.enter_context(context)
+                out = torch.sparse.addmm(torch.ones(8, 4), weight, x) if add else torch.sparse.mm(weight, x)
+                if train:
+                    out.float().square().sum().backward()
+        except NotImplementedError as error:
+            return str(error)
+        return [t.to_dense() for t in (out.detach(), *((x.grad, weight.grad) if train else ()))]
+
+    nested = [OpCounter() for _ in range(counters)]
+    bare, found = run(), run(*nested)
+    if isinstance(bare, str):
+        assert found == bare
+        return
+    assert [t.dtype for t in found] == [t.dtype for t in bare]
+    assert all(map(torch.equal, found, bare))
+    # forward: a row of x for each of 8 stored numbers; backward: as much for x, and a dense product for the weight
+    assert [counter.macs for counter in nested] == [8 * 4 + train * (8 * 4 + 8 * 4 * 8)] * counters
+
+
 def test_a_custom_operator_with_a_formula_computes_under_autocast_as_without_a_counter():
     @torch.library.custom_op("inference_tests::product", mutates_args=())
     def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
