@@ -20,7 +20,7 @@ from opcount.dryrun.numbers import QUESTIONS, Numbers
 from opcount.dryrun.operators import Kind, stands_for_input
 from opcount.dryrun.patterns import LAYOUTS, Patterns
 from opcount.dryrun.ranges import Ranges
-from opcount.dryrun.real_memory import copies_storage, draws_seed, needs_real_memory
+from opcount.dryrun.real_memory import draws_seed, needs_real_memory
 from opcount.dryrun.refusals import made_by_a_library
 from opcount.dryrun.sized_by_values import SIZED_BY_VALUES
 from opcount.dryrun.tensors import DryTensor, stands_for_data
@@ -159,7 +159,7 @@ class Computing:
         func = facts.func
         if not needs_real_memory(func, args):
             return UNKNOWN
-        if func is _COPY and not (copies_storage() or self.values.is_ours(args[0])):
+        if func is _COPY and not (args[0].is_meta or self.values.is_ours(args[0])):
             raise self._refusals.refuse("UntypedStorage.copy_", "changes memory of outside of the dry run")
         with for_real():
             out = func(*args, **kwargs)

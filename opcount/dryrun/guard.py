@@ -19,7 +19,6 @@ from opcount._torch.fake import FakeTensor
 from opcount._torch.functorch import is_wrapped
 from opcount._torch.modules import modules_of
 from opcount.dryrun.fakes import CPU, PLAIN
-from opcount.dryrun.real_memory import copies_storage
 from opcount.dryrun.tensors import DryTensor
 from opcount.dryrun.values import for_real
 
@@ -136,12 +135,18 @@ class Guard(NamedTuple):
         if outside and not tensor.is_leaf:
             raise self.refusals.refuse("Tensor.detach_", "takes a tensor of outside of the dry run out of its graph")
 
-    def storage(self, storage: UntypedStorage, change: str) -> None:
-        """Refuse to change real memory, except to share what is shared already, and to fill a copy of a storage."""
-        if (change == SHARE and storage.is_shared()) or (change == "copy_" and copies_storage()):
-            return
-        if storage.device.type != "meta" and not self.computing.values.is_our_memory(storage):
+    def storage(self, storage: UntypedStorage, change: str) -> bool:
+        """Return whether real memory was made inside; refuse other, except to share what is shared already."""
+        if storage.device.type == "meta" or (change == SHARE and storage.is_shared()):
+            return False
+        if not self.computing.values.is_our_memory(storage):
             raise self.refusals.refuse(f"UntypedStorage.{change}", "changes memory of outside of the dry run")
+        return True
+
+    def made_storage(self, storage: UntypedStorage) -> None:
+        """Note that the program, or a function of PyTorch, has made a storage."""
+        if storage.device.type != "meta":
+            self.computing.values.adopt_memory(storage)
 
     def swap(self, first: Tensor, second: Tensor, *, casts: bool) -> bool:
         """Refuse to swap two tensors unless both are fake.

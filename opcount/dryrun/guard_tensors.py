@@ -12,6 +12,7 @@ from torch import Tensor, TypedStorage, UntypedStorage
 from opcount._torch.names import MODULE_FILE
 from opcount._torch.tensors import untyped_memory
 from opcount.dryrun.guard import SHARE, Guard, active_guard, ask_before
+from opcount.dryrun.values import for_real
 
 
 class _Attribute:
@@ -50,8 +51,32 @@ def _refuse_memory(guard: Guard, tensor: Tensor, *_args: object) -> None:
     guard.memory(tensor)
 
 
-def _ask_about_storage(name: str) -> Any:
-    return ask_before(lambda guard, storage, *_, **__: guard.storage(storage, name))
+def _changing(name: str) -> Any:
+    """Patch a method that changes a storage: PyTorch writes to it by operators, which a dispatch mode would see."""
+    original = getattr(UntypedStorage, name)
+
+    @functools.wraps(original)
+    def change(storage: UntypedStorage, *args: Any, **kwargs: Any) -> Any:
+        guard = active_guard()
+        if guard is None or not guard.storage(storage, name):
+            return original(storage, *args, **kwargs)
+        with for_real():
+            return original(storage, *args, **kwargs)
+
+    return change
+
+
+def _making(original: Any) -> Any:
+    """Patch the constructor of storages, which PyTorch calls for new ones alone."""
+
+    @functools.wraps(original)
+    def make(storage: UntypedStorage, *args: Any, **kwargs: Any) -> None:
+        original(storage, *args, **kwargs)
+        guard = active_guard()
+        if guard is not None and not str(sys._getframe(1).f_globals.get("__name__")).startswith("opcount."):
+            guard.made_storage(storage)
+
+    return make
 
 
 def _ask_about_typed(name: str) -> Any:
@@ -82,10 +107,8 @@ TENSOR_PATCHES: dict[tuple[Any, str], Any] = {
     **{(Tensor, name): _remember(name)(getattr(Tensor, name)) for name in _REMEMBERED},
     **{(Tensor, name): ask_before(_refuse_memory)(getattr(Tensor, name)) for name in _WRITE_MEMORY},
     **{(owner, "detach_"): ask_before(Guard.detach)(owner.detach_) for owner in (Tensor, torch)},
-    **{
-        (UntypedStorage, name): _ask_about_storage(name)(getattr(UntypedStorage, name))
-        for name in ("resize_", "__setitem__", "copy_", "fill_", SHARE)
-    },
+    **{(UntypedStorage, name): _changing(name) for name in ("resize_", "__setitem__", "copy_", "fill_", SHARE)},
+    (UntypedStorage, "__init__"): _making(UntypedStorage.__init__),
     **{(TypedStorage, name): _ask_about_typed(name)(getattr(TypedStorage, name)) for name in ("__setitem__", "fill_")},
 }
 """By class and name."""

@@ -16,8 +16,6 @@ from opcount.dryrun.checks import asking
 _WRITTEN_IN_C = {"ctc_loss", "pad_packed_sequence", "pack_padded_sequence"}
 """Functions of PyTorch in Python whose numbers are written in C++."""
 
-_COPIES = {"clone", "cpu"}
-
 _EMPTY = torch.ops.aten.empty.memory_format
 _RANDOM = torch.ops.aten.random_.default
 
@@ -36,12 +34,6 @@ def needs_real_memory(func: Any, args: tuple[Any, ...]) -> bool:
     if code.co_name == "__deepcopy__" and code.co_filename == TENSOR_FILE:
         return True
     return code.co_name in _WRITTEN_IN_C and func is _EMPTY
-
-
-def copies_storage() -> bool:
-    """Return whether a method of a storage is running that copies it to a new one."""
-    frame = asking(sys._getframe(1))
-    return frame is not None and frame.f_code.co_name in _COPIES
 
 
 def draws_seed(func: Any) -> bool:

@@ -83,11 +83,14 @@ class Values:
 
     def adopt(self, tensor: Tensor) -> Tensor:
         """Allow writes to a real tensor that the dry run has made."""
+        self.adopt_memory(tensor.untyped_storage())
+        return tensor
+
+    def adopt_memory(self, storage: UntypedStorage) -> None:
+        """Allow writes to a storage that was made inside."""
         if len(self._ours) > self._sweep_at:
             self._ours = {key: ours for key, ours in self._ours.items() if not ours[0].expired()}
-        storage = tensor.untyped_storage()
         self._ours[storage_key(storage)] = (StorageWeakRef(storage), storage.nbytes())
-        return tensor
 
     def of(self, tensor: Tensor) -> Tensor | None:
         """Return the value of a tensor, or None if it is unknown."""

@@ -8,18 +8,16 @@ as long as there is uninitialised memory.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
-from torch.nn.functional import ctc_loss
 
 from opcount._torch.tensors import storage_key
 from opcount.coverage import FREE
 from opcount.interceptor.calls import tensors
-from opcount.interceptor.contents import is_filled_with
+from opcount.interceptor.contents import is_filled_with, is_of_lengths
 from opcount.interceptor.effects import EffectKind, effect_of
 from opcount.interceptor.storages import (
     Storages,
@@ -311,7 +309,7 @@ class Origins:
             self._forget_weights()
         for key in found.keys() & self.states.keys():
             self.states.drop(key)
-            if not _is_of_lengths(found[key][1]):
+            if not is_of_lengths(found[key][1]):
                 self._name(*found[key])
         self._rest()
 
@@ -338,16 +336,6 @@ class Origins:
         for key in set(self.states) - known:
             self.states.drop(key)
         self.forget_uninteresting()
-
-
-def _is_of_lengths(tensor: Tensor) -> bool:
-    """Return whether ``F.ctc_loss`` has made a tensor of lengths that are numbers, which it does by no operator."""
-    if tensor.dim() != 1 or not tensor.is_floating_point():
-        return False
-    frame: Any = sys._getframe(1)
-    while frame is not None and frame.f_code is not ctc_loss.__code__:
-        frame = frame.f_back
-    return frame is not None
 
 
 def _reads_otherwise(tensor: Tensor, state: State) -> bool:

@@ -16,6 +16,7 @@ from opcount.errors import DryRunError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 ZEROS = {dtype: torch.zeros(6, dtype=dtype).untyped_storage() for dtype in (torch.float32, torch.int64)}
 
@@ -96,3 +97,59 @@ def test_a_tensor_with_other_data_can_be_copied(make: Callable[[], Buffers]) -> 
         copied = copy.deepcopy(model)
         _ = copied.get("view").reshape(1, 3) @ copied.get("floats").reshape(3, 2)
     assert c.macs == 1 * 3 * 2
+
+
+def filled(storage: torch.UntypedStorage) -> torch.UntypedStorage:
+    storage.fill_(7)
+    storage[0] = 1
+    return storage
+
+
+def grown() -> torch.UntypedStorage:
+    storage = torch.UntypedStorage(2)
+    storage.resize_(3)
+    return filled(storage)
+
+
+def copied(source: Tensor) -> torch.UntypedStorage:
+    storage = torch.UntypedStorage(source.nbytes)
+    storage.copy_(source.untyped_storage())
+    storage[0] = 9
+    return storage
+
+
+OF_INSIDE: dict[str, Callable[[Tensor], torch.UntypedStorage]] = {
+    "new": lambda _: filled(torch.UntypedStorage(3)),
+    "new and grown": lambda _: grown(),
+    "new and shared": lambda _: filled(torch.UntypedStorage(3).share_memory_()),
+    "clone": lambda x: filled(x.untyped_storage().clone()),
+    "deepcopy": lambda x: filled(copy.deepcopy(x.untyped_storage())),
+    "copied into": copied,
+}
+
+
+@pytest.mark.parametrize("make", OF_INSIDE.values(), ids=OF_INSIDE)
+def test_a_storage_that_was_made_inside_is_written_to(make: Callable[[Tensor], torch.UntypedStorage]) -> None:
+    x = torch.arange(3.0)
+    expected = make(x).tolist()
+    with OpCounter(dry_run=True):
+        found = make(x).tolist()
+    assert found == expected
+    assert x.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("make", [lambda: torch.arange(3), lambda: torch.zeros(3), lambda: torch.tensor([1, 2]) + 1])
+def test_a_known_tensor_has_what_was_written_to_its_storage(make: Callable[[], Tensor]) -> None:
+    with OpCounter(dry_run=True):
+        tensor = make()
+        tensor.untyped_storage().fill_(0)
+        found = tensor.tolist()
+    assert found == [0] * len(found)
+
+
+def test_files_that_are_mapped_into_memory_are_not_written_to(tmp_path: Path) -> None:
+    file = tmp_path / "data"
+    file.write_bytes(bytes(4))
+    with pytest.raises(DryRunError, match=r"UntypedStorage\.fill_"), OpCounter(dry_run=True):
+        torch.UntypedStorage.from_file(str(file), True, 4).fill_(1)
+    assert file.read_bytes() == bytes(4)

@@ -231,11 +231,21 @@ def test_a_kernel_of_c_is_named(tmp_path):
 @pytest.mark.parametrize(
     "lengths", [([5, 4], [2, 1]), (torch.tensor([5, 4]), torch.tensor([2, 1]))], ids=["list", "tensor"]
 )
-def test_lengths_that_are_numbers_are_no_native_code(lengths, reduction):
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda *given, reduction: F.ctc_loss(*given, reduction=reduction),
+        lambda *given, reduction: nn.CTCLoss(reduction=reduction)(*given),
+        lambda *given, reduction: torch.ctc_loss(*given, 0, ("none", "mean", "sum").index(reduction)),
+        lambda *given, reduction: torch.ops.aten.ctc_loss(*given, 0, ("none", "mean", "sum").index(reduction), True),
+    ],
+    ids=["functional", "module", "torch", "operator"],
+)
+def test_lengths_that_are_numbers_are_no_native_code(compute, lengths, reduction):
     targets = torch.tensor([[1, 2], [3, 0]])
 
     def run(scores):
-        loss = F.ctc_loss(scores, targets, *lengths, reduction=reduction).sum()
+        loss = compute(scores, targets, *lengths, reduction=reduction).sum()
         if scores.requires_grad:
             loss.backward()
 
