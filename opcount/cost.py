@@ -28,6 +28,8 @@ class Cost(_Operations):
         bytes_read: Bytes that the call has to read, each operand once, where a formula states them; else None, and
             they are counted by the rule for all operators: each tensor argument. Not one of the fields.
         bytes_written: The same of the bytes that it has to write: each output.
+        repeated: Those of the MACs that a fused backward computes again: no part of the model's FLOPs.
+        causal: Those of the other MACs that belong to causal attention, of which half is masked.
 
     Example:
         >>> Cost(macs=3) + Cost(macs=1, arith=2)
@@ -42,6 +44,8 @@ class Cost(_Operations):
 
     bytes_read: int | None = None
     bytes_written: int | None = None
+    repeated: int = 0
+    causal: int = 0
 
     def __new__(
         cls,
@@ -51,12 +55,15 @@ class Cost(_Operations):
         *,
         bytes_read: int | None = None,
         bytes_written: int | None = None,
+        repeated: int = 0,
+        causal: int = 0,
     ) -> Self:
-        """Make a cost; one that states its traffic is of a subclass."""
-        if bytes_read is None is bytes_written:
+        """Make a cost; one that states more than the fields is of a subclass."""
+        details = bytes_read, bytes_written, repeated, causal
+        if bytes_read is None is bytes_written and type(repeated) is type(causal) is int and not repeated + causal:
             return tuple.__new__(cls, (macs, arith, activations))
-        cost = tuple.__new__(CostWithTraffic, (macs, arith, activations))
-        cost.bytes_read, cost.bytes_written = bytes_read, bytes_written
+        cost = tuple.__new__(DetailedCost, (macs, arith, activations))
+        cost.bytes_read, cost.bytes_written, cost.repeated, cost.causal = details
         return cost  # type: ignore[return-value]
 
     def __add__(self, other: object) -> Cost:
@@ -68,6 +75,8 @@ class Cost(_Operations):
             self.activations + other.activations,
             bytes_read=_sum(self.bytes_read, other.bytes_read),
             bytes_written=_sum(self.bytes_written, other.bytes_written),
+            repeated=self.repeated + other.repeated,
+            causal=self.causal + other.causal,
         )
 
     def __mul__(self, times: object) -> Cost:
@@ -80,17 +89,19 @@ class Cost(_Operations):
             self.activations * times,
             bytes_read=None if read is None else read * times,
             bytes_written=None if written is None else written * times,
+            repeated=self.repeated * times,
+            causal=self.causal * times,
         )
 
     def __rmul__(self, times: object) -> Cost:
         return self * times
 
 
-class CostWithTraffic(Cost):
-    """A cost that states its traffic."""
+class DetailedCost(Cost):
+    """A cost that states its traffic, or what of its MACs is repeated or causal."""
 
     def __eq__(self, other: object) -> bool:
-        return super().__eq__(other) and self.traffic == getattr(other, "traffic", None)
+        return super().__eq__(other) and self.details == getattr(other, "details", _NO_DETAILS)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -98,13 +109,18 @@ class CostWithTraffic(Cost):
     __hash__ = Cost.__hash__
 
     def __repr__(self) -> str:
-        fields = {**self._asdict(), "bytes_read": self.bytes_read, "bytes_written": self.bytes_written}
-        return f"Cost({', '.join(f'{name}={count}' for name, count in fields.items() if count is not None)})"
+        details = zip(DETAILS, self.details, _NO_DETAILS, strict=True)
+        fields = {**self._asdict(), **{name: count for name, count, default in details if count != default}}
+        return f"Cost({', '.join(f'{name}={count}' for name, count in fields.items())})"
 
     @property
-    def traffic(self) -> tuple[int | None, int | None]:
-        """The bytes read and the bytes written."""
-        return self.bytes_read, self.bytes_written
+    def details(self) -> tuple[int | None, int | None, int, int]:
+        """The bytes read, the bytes written, the repeated MACs and the causal ones."""
+        return self.bytes_read, self.bytes_written, self.repeated, self.causal
+
+
+DETAILS = ("bytes_read", "bytes_written", "repeated", "causal")
+_NO_DETAILS = (None, None, 0, 0)
 
 
 def _sum(one: int | None, other: int | None) -> int | None:

@@ -23,10 +23,10 @@ from opcount.interceptor.stack import dry_runs
 from opcount.overrides import registry_with
 from opcount.profile import Profile
 from opcount.provenance import describe
-from opcount.records import HasTotal
 from opcount.sampling import Sampling
 from opcount.scope import Scopes
 from opcount.undo import Undo, noted, when_dropped
+from opcount.utilization import HasFlops
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -42,7 +42,7 @@ _SETTINGS = ("_model", "_convention", "_strict", "_dry_run", "_formulas", "_warn
 """Attributes that a copy of a counter keeps."""
 
 
-class OpCounter(HasTotal):
+class OpCounter(HasFlops):
     """Counts what runs inside its block: by operator, module, phase and dtype.
 
     Nothing about the program changes: same outputs and gradients, no attribute on any module, one forward is one
@@ -319,6 +319,7 @@ class OpCounter(HasTotal):
         """The operators by how they are explained: counted, declared free, or uncounted."""
         return self.profile.coverage
 
+    rated_records = delegate(Profile.rated_records)
     by_module = delegate(Profile.by_module)
     by_operator = delegate(Profile.by_operator)
     by_module_and_operator = delegate(Profile.by_module_and_operator)

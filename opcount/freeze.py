@@ -84,7 +84,7 @@ def _records(frame: Frame, formulas: dict[str, str]) -> Iterator[Record]:
         name = "" if dtype is None else str(dtype).removeprefix("torch.")
         yield Record(
             stack, plan.operator, plan.family, phase, name, row.calls, cost,
-            row.bytes_written, _text(row.shapes), row.bytes_read,
+            row.bytes_written, _text(row.shapes), row.bytes_read, row.repeated, row.causal,
         )  # fmt: skip
         known = formulas.get(plan.operator)
         if plan.text and (known is None or plan.text not in known):  # one operator may be priced in several ways

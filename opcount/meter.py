@@ -15,7 +15,7 @@ from opcount.errors import CounterStateError, InputError, OpcountError
 from opcount.machine import as_tf32, place_of
 from opcount.reading import Reading, across_ranks
 from opcount.step_samples import Sample, StepSamples
-from opcount.utilization import CAUSAL, Flops, flops_by_dtype
+from opcount.utilization import Flops, check_causal, flops_by_dtype
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -67,12 +67,10 @@ class Meter:
         clock: Clock | None = None,
     ) -> None:
         _check_every(every)
-        if causal not in CAUSAL:
-            raise InputError(f"Meter: expected causal to be one of {', '.join(map(repr, CAUSAL))}, got {causal!r}.")
         self._counter = OpCounter(model, every=every)
         self._model = model
         self.device = Device.current(place_of(model)) if device is None else Device.find(device)
-        self._causal = causal
+        self._causal = check_causal(causal)
         self._clock = clock
         self._running = self._paused = False
         self._next_tokens: float | None = None

@@ -13,8 +13,9 @@ from opcount.coverage import FREE, UNCOUNTED, Coverage
 from opcount.errors import ConventionError, ProfileFormatError, SamplingError
 from opcount.paths import ROOT, ancestors_of, parents, parents_first
 from opcount.profile_parts import merge_counts, merge_modules, merge_provenance
-from opcount.records import CALLED, UNKNOWN_TRAFFIC, HasTotal, Module, Record, Total, merge, phases_in_order
+from opcount.records import CALLED, UNKNOWN_TRAFFIC, Module, Record, Total, merge, phases_in_order
 from opcount.steps import Amount, Steps
+from opcount.utilization import HasFlops
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -34,7 +35,7 @@ ROW_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Profile(HasTotal):
+class Profile(HasFlops):
     """One finished count.
 
     Attributes:
@@ -319,6 +320,10 @@ class Profile(HasTotal):
             f"Profile: expected bytes read, got a profile in which they are "
             f"{self.provenance[UNKNOWN_TRAFFIC]!r}: an older opcount wrote it. Count again."
         )
+
+    def rated_records(self) -> tuple[Record, ...]:
+        """Return the records, of which a version that did not count traffic did not know what was computed again."""
+        return self.check_traffic().records
 
     def amount(self) -> Amount:
         """Return the part of the count that adds up over the steps of a loop."""

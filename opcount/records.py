@@ -43,6 +43,8 @@ class Record(NamedTuple):
         bytes_written: Bytes that all calls together have to write; 0 for views.
         shapes: Shapes of the first call, formatted: ``"(8x16, 16x4) -> 8x4"``.
         bytes_read: Bytes that all calls together have to read, each operand once a call; 0 for views.
+        repeated: Those of the MACs that a fused backward computes again.
+        causal: Those of the other MACs that belong to causal attention, of which half is masked.
     """
 
     stack: tuple[str, ...]
@@ -55,6 +57,8 @@ class Record(NamedTuple):
     bytes_written: int = 0
     shapes: str = ""
     bytes_read: int = 0
+    repeated: int = 0
+    causal: int = 0
 
     @property
     def bytes(self) -> int:
@@ -190,6 +194,8 @@ def merge(records: Iterable[Record]) -> tuple[Record, ...]:
                 cost=row.cost + record.cost,
                 bytes_written=row.bytes_written + record.bytes_written,
                 bytes_read=row.bytes_read + record.bytes_read,
+                repeated=row.repeated + record.repeated,
+                causal=row.causal + record.causal,
             )
         rows[key] = record
     return tuple(rows.values())

@@ -141,8 +141,9 @@ _KEY: dict[str, Callable[[Any], Any]] = {
     "calls": reader.count,
     "cost": _read_cost,
 }
+_counts_of_schema_3 = dict.fromkeys(["bytes_read", "repeated", "causal"], reader.count)
 _read_records = reader.sequence(
-    structure(Record, **_KEY, bytes_written=reader.count, shapes=reader.text, bytes_read=reader.count)
+    structure(Record, **_KEY, bytes_written=reader.count, shapes=reader.text, **_counts_of_schema_3)
 )
 _read_old_records = reader.sequence(structure(Record, **_KEY, bytes=reader.count, shapes=reader.text))
 _read_modules = reader.sequence(

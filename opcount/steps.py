@@ -60,6 +60,8 @@ class Amount(NamedTuple):
                     cost=Cost(*map(change, row.cost)),
                     bytes_written=change(row.bytes_written),
                     bytes_read=change(row.bytes_read),
+                    repeated=change(row.repeated),
+                    causal=change(row.causal),
                 )
                 for row in self.records
             ),

@@ -26,7 +26,7 @@ class SymbolicSizes:
 
     def settle(self, record: Record) -> Record:
         """Return the record with plain numbers."""
-        counts = (*record.cost, record.bytes_written, record.bytes_read)
+        counts = (*record.cost, record.bytes_written, record.bytes_read, record.repeated, record.causal)
         self._macs += record.cost.macs
         if all(type(count) is int for count in counts):
             return record
@@ -38,6 +38,8 @@ class SymbolicSizes:
             cost=Cost(*map(_settled, record.cost)),
             bytes_written=_settled(record.bytes_written),
             bytes_read=_settled(record.bytes_read),
+            repeated=_settled(record.repeated),
+            causal=_settled(record.causal),
         )
 
     def settle_module(self, module: Module) -> Module:

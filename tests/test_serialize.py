@@ -190,7 +190,8 @@ def of_older_schema(profile: Profile) -> str:
     for records in (data["records"], data.get("steps", {}).get("extrapolated", {}).get("records", [])):
         for record in records:
             record["bytes"] = record.pop("bytes_written")
-            del record["bytes_read"]
+            for name in ("bytes_read", "repeated", "causal"):
+                del record[name]
     return json.dumps(data)
 
 

@@ -25,14 +25,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def forward_cost(rows: int, scores: int, e: int, ev: int, masked: bool) -> Cost:
+def forward_cost(rows: int, scores: int, e: int, ev: int, masked: bool, causal: bool = False) -> Cost:
     """Price attention with so many rows of queries and scores."""
-    return Cost(scores * (e + ev), scores * (7 if masked else 6), scores + rows * ev)
+    macs = scores * (e + ev)
+    return Cost(macs, scores * (7 if masked or causal else 6), scores + rows * ev, causal=macs if causal else 0)
 
 
-def backward_cost(rows: int, scores: int, e: int, ev: int) -> Cost:
-    """Price the five products of a fused backward."""
-    return Cost(scores * (3 * e + 2 * ev), 6 * scores + 2 * rows * ev)
+def backward_cost(rows: int, scores: int, e: int, ev: int, causal: bool = False) -> Cost:
+    """Price the five products of a fused backward, the first of which is the forward's once more."""
+    repeated, macs = scores * e, 2 * scores * (e + ev)
+    return Cost(repeated + macs, 6 * scores + 2 * rows * ev, repeated=repeated, causal=macs if causal else 0)
 
 
 def _heads_first(q: Tensor, k: Tensor, v: Tensor) -> tuple[int, int, int, int]:
@@ -93,13 +95,13 @@ def _lengths(ends: list[int]) -> list[int]:
 @formula(aten._scaled_dot_product_attention_math, aten._scaled_dot_product_attention_math_for_mps)
 def masked(query: Tensor, key: Tensor, value: Tensor, is_causal: bool, attn_mask: Tensor | None) -> Cost:
     """``out = softmax(q @ k.T * scale + mask) @ v``: ``b h l s (e + ev)`` MACs."""
-    return forward_cost(*_heads_first(query, key, value), is_causal or attn_mask is not None)
+    return forward_cost(*_heads_first(query, key, value), attn_mask is not None, is_causal)
 
 
 @formula(aten._scaled_dot_product_flash_attention)
 def flash(query: Tensor, key: Tensor, value: Tensor, is_causal: bool) -> Cost:
     """``out = softmax(q @ k.T * scale + mask) @ v``: ``b h l s (e + ev)`` MACs; scales of operands are folded in."""
-    return forward_cost(*_heads_first(query, key, value), is_causal)
+    return forward_cost(*_heads_first(query, key, value), False, is_causal)
 
 
 @formula(aten._triton_scaled_dot_attention)
@@ -112,7 +114,7 @@ def triton(q: Tensor, k: Tensor, v: Tensor) -> Cost:
 @formula(aten._scaled_dot_product_fused_attention_overrideable)
 def efficient(query: Tensor, key: Tensor, value: Tensor, attn_bias: Tensor | None, is_causal: bool) -> Cost:
     """``out = softmax(q @ k.T * scale + bias) @ v``: ``b h l s (e + ev)`` MACs."""
-    return forward_cost(*_heads_first(query, key, value), is_causal or attn_bias is not None)
+    return forward_cost(*_heads_first(query, key, value), attn_bias is not None, is_causal)
 
 
 @formula(aten._flash_attention_forward, aten._flash_attention_forward_no_dropout_inplace)
@@ -130,7 +132,7 @@ def flash_forward(
 
     Of a cache the keys in use count, where they are told.
     """
-    return forward_cost(*heads_second(query, key, value, cum_seq_q, cum_seq_k, max_k, seqused_k), is_causal)
+    return forward_cost(*heads_second(query, key, value, cum_seq_q, cum_seq_k, max_k, seqused_k), False, is_causal)
 
 
 @formula(aten._efficient_attention_forward)
@@ -148,7 +150,8 @@ def efficient_forward(
     """``out = softmax(q @ k.T * scale + bias) @ v`` for each sequence: the sum of its ``h l s (e + ev)``."""
     return forward_cost(
         *heads_second(query, key, value, cu_seqlens_q, cu_seqlens_k, max_seqlen_k, seqlen_k),
-        bias is not None or custom_mask_type != 0,
+        bias is not None,
+        custom_mask_type != 0,
     )
 
 
@@ -169,7 +172,7 @@ def cudnn_forward(
     Of a cache the keys in use count, where they are told.
     """
     sizes = _forms(query, key, value, cum_seq_q, cum_seq_k, max_k, seqused_k)
-    return forward_cost(*sizes, is_causal or attn_bias is not None)
+    return forward_cost(*sizes, attn_bias is not None, is_causal)
 
 
 @formula(aten._cudnn_attention_forward_no_dropout_inplace)
@@ -193,25 +196,31 @@ def cudnn_forward_inplace(
 
     Of a cache the keys in use count, where they are told.
     """
-    return forward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k, seqused_k), causal)
+    return forward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k, seqused_k), False, causal)
 
 
 @formula(aten._scaled_dot_product_flash_attention_backward, aten._scaled_dot_product_flash_attention_for_cpu_backward)
 @formula(aten._scaled_dot_product_efficient_attention_backward, aten._scaled_dot_product_cudnn_attention_backward)
 @formula(aten._scaled_dot_product_fused_attention_overrideable_backward)
-def backward(query: Tensor, key: Tensor, value: Tensor) -> Cost:
+def backward(query: Tensor, key: Tensor, value: Tensor, is_causal: bool = False) -> Cost:
     """``p = softmax(q @ k.T)`` anew, ``dv = p.T @ do``, ``dp = do @ v.T``, ``dq = ds @ k``, ``dk = ds.T @ q``."""
-    return backward_cost(*_heads_first(query, key, value))
+    return backward_cost(*_heads_first(query, key, value), is_causal)
 
 
 @formula(aten._flash_attention_backward)
 def flash_backward(
-    query: Tensor, key: Tensor, value: Tensor, cum_seq_q: Tensor | None, cum_seq_k: Tensor | None, max_k: int
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cum_seq_q: Tensor | None,
+    cum_seq_k: Tensor | None,
+    max_k: int,
+    is_causal: bool,
 ) -> Cost:
     """The five products of `backward`, for each sequence."""
     # Dense attention passes empty ends.
     bounded = cum_seq_q is not None and cum_seq_q.numel() > 0
-    return backward_cost(*heads_second(query, key, value, cum_seq_q if bounded else None, cum_seq_k, max_k))
+    return backward_cost(*heads_second(query, key, value, cum_seq_q if bounded else None, cum_seq_k, max_k), is_causal)
 
 
 @formula(aten._efficient_attention_backward)
@@ -222,17 +231,25 @@ def efficient_backward(
     cu_seqlens_q: Tensor | None,
     cu_seqlens_k: Tensor | None,
     max_seqlen_k: int,
+    custom_mask_type: int,
 ) -> Cost:
     """The five products of `backward`, for each sequence."""
-    return backward_cost(*heads_second(query, key, value, cu_seqlens_q, cu_seqlens_k, max_seqlen_k))
+    sizes = heads_second(query, key, value, cu_seqlens_q, cu_seqlens_k, max_seqlen_k)
+    return backward_cost(*sizes, custom_mask_type != 0)
 
 
 @formula(aten._cudnn_attention_backward)
 def cudnn_backward(
-    query: Tensor, key: Tensor, value: Tensor, cum_seq_q: Tensor | None, cum_seq_k: Tensor | None, max_k: int
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cum_seq_q: Tensor | None,
+    cum_seq_k: Tensor | None,
+    max_k: int,
+    is_causal: bool,
 ) -> Cost:
     """The five products of `backward`, dense as ``(b, h, l, e)`` or for each sequence."""
-    return backward_cost(*_forms(query, key, value, cum_seq_q, cum_seq_k, max_k))
+    return backward_cost(*_forms(query, key, value, cum_seq_q, cum_seq_k, max_k), is_causal)
 
 
 @formula(aten._transform_bias_rescale_qkv)

@@ -83,14 +83,18 @@ def _is_masked(args: tuple[Any, ...]) -> bool:
     return at > 1 and isinstance(args[at - 2], float) and any(map(_is_bias, args[at:]))
 
 
+def _is_causal(args: tuple[Any, ...]) -> bool:
+    return next((arg for arg in args if isinstance(arg, bool)), False)
+
+
 def function(_out: object, q: Any, k: Any, v: Any, /, *args: Any) -> Cost:
     """``out = softmax(q @ k.T * scale + mask) @ v``: ``b h l s (e + ev)`` MACs, for each sequence its own."""
-    return forward_cost(*_sizes(q, k, v, args), _is_masked(args))
+    return forward_cost(*_sizes(q, k, v, args), _is_masked(args), _is_causal(args))
 
 
 def function_backward(_out: object, q: Any, k: Any, v: Any, /, *args: Any) -> Cost:
     """``p = softmax(q @ k.T)`` anew, ``dv = p.T @ do``, ``dp = do @ v.T``, ``dq = ds @ k``, ``dk = ds.T @ q``."""
-    return backward_cost(*_sizes(q, k, v, args))
+    return backward_cost(*_sizes(q, k, v, args), _is_causal(args))
 
 
 def _unpack_kv(price: Pricing) -> Pricing:
@@ -128,32 +132,32 @@ def operator_forward(out: object, q: Any, k: Any, v: Any, /, *args: Any, **_: ob
 def varlen_forward(_out: object, q: Any, k: Any, v: Any, /, *args: Any, **options: Any) -> Cost:
     """As `function`, for each sequence; of a cache the keys in use count, where they are told."""
     used = args[_SEQUSED_K] if len(args) > _SEQUSED_K else options.get("seqused_k")
-    return forward_cost(*heads_second(q, k, v, args[0], args[1], args[3], used), _is_masked(args))
+    return forward_cost(*heads_second(q, k, v, args[0], args[1], args[3], used), _is_masked(args), _is_causal(args))
 
 
 _SEQUSED_K = 14
 
 
-def operator_backward(_out: object, _grad: Any, q: Any, k: Any, v: Any, /, *_: object, **__: object) -> Cost:
+def operator_backward(_out: object, _grad: Any, q: Any, k: Any, v: Any, /, *args: Any, **_: object) -> Cost:
     """The five products of `function_backward`."""
-    return backward_cost(*heads_second(q, k, v, None, None, None))
+    return backward_cost(*heads_second(q, k, v, None, None, None), _is_causal(args))
 
 
 def varlen_backward(_out: object, _grad: Any, q: Any, k: Any, v: Any, /, *args: Any, **_: object) -> Cost:
     """The five products of `function_backward`, for each sequence; ``args``: out, log-sums, three gradients, bounds."""
-    return backward_cost(*_sizes(q, k, v, args[5:]))
+    return backward_cost(*_sizes(q, k, v, args[5:]), _is_causal(args))
 
 
 def xformers_forward(_out: object, q: Any, k: Any, v: Any, /, *args: Any, **_: object) -> Cost:
     """As `function`; bounds, keys in use and lengths may be absent."""
     q_ends, k_ends, k_used, _max_q, max_k = args[:5]
-    return forward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k, k_used), _is_masked(args))
+    return forward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k, k_used), _is_masked(args), _is_causal(args))
 
 
 def xformers_backward(_out: object, _shared: bool, _grad: Any, q: Any, k: Any, v: Any, /, *args: Any) -> Cost:
     """The five products of `function_backward`, for each sequence."""
     q_ends, k_ends, _max_q, max_k = args[2:6]
-    return backward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k))
+    return backward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k), _is_causal(args))
 
 
 def hopper_forward(_out: object, q: Any, k: Any, v: Any, /, *args: Any, **_: object) -> Cost:
@@ -164,14 +168,14 @@ def hopper_forward(_out: object, q: Any, k: Any, v: Any, /, *args: Any, **_: obj
     )[:14]
     require(all(arg is None for arg in (k_new, q_v, q_used, padding)), "queries, keys and values alone", args)
     require(pages is None or k_used is not None or k_ends is not None, "lengths of paged keys", pages)
-    return forward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k, k_used), bool(args[21:22] and args[21]))
+    return forward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k, k_used), False, _is_causal(args))
 
 
 def hopper_backward(_out: object, _grad: Any, q: Any, k: Any, v: Any, /, *args: Any, **_: object) -> Cost:
     """The five products of `function_backward`; ``args``: out, log-sums, three gradients, bounds, used, lengths."""
     q_ends, k_ends, q_used, k_used, _max_q, max_k = (*args[5:11], *[None] * 6)[:6]
     require(q_used is None, "all queries in use", q_used)
-    return backward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k, k_used))
+    return backward_cost(*heads_second(q, k, v, q_ends, k_ends, max_k, k_used), _is_causal(args))
 
 
 register("attention", hopper_forward, [hopper.fwd])

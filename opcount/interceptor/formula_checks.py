@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import SymInt
 
-from opcount.cost import Cost
+from opcount.cost import DETAILS, Cost
 from opcount.errors import FormulaError
 from opcount.interceptor.stack import unwatched
 
@@ -32,7 +32,7 @@ def checked(name: str, price: Pricing) -> Pricing:
                 f"formula: {name}: expected its formula to return an opcount.Cost, got {cost!r} of type "
                 f"{type(cost).__name__}. Return Cost(macs=..., arith=..., activations=...)."
             )
-        counts = (*cost, cost.bytes_read or 0, cost.bytes_written or 0)
+        counts = (*cost, cost.bytes_read or 0, cost.bytes_written or 0, cost.repeated, cost.causal)
         return cost if all(type(count) is int and count >= 0 for count in counts) else _in_whole_numbers(name, cost)
 
     return price_checked
@@ -40,7 +40,7 @@ def checked(name: str, price: Pricing) -> Pricing:
 
 def _in_whole_numbers(name: str, cost: Cost) -> Cost:
     """Return a cost of NumPy's or PyTorch's integers as plain ones; a profile is to be stored and added up."""
-    fields: dict[str, Any] = {**cost._asdict(), "bytes_read": cost.bytes_read, "bytes_written": cost.bytes_written}
+    fields: dict[str, Any] = {**cost._asdict(), **{name: getattr(cost, name) for name in DETAILS}}
     try:
         counts: dict[str, Any] = {n: c if c is None or isinstance(c, SymInt) else index(c) for n, c in fields.items()}
     except TypeError:

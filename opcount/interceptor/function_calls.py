@@ -13,7 +13,7 @@ from torch.autograd import Function
 
 from opcount._torch.autograd import backward_class, forward_class
 from opcount._torch.names import FUNCTORCH_FUNCTIONS, LIBRARY_FUNCTIONS
-from opcount.cost import Cost
+from opcount.cost import DETAILS, Cost
 from opcount.coverage import UNCOUNTED
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.plan import Plan
@@ -110,7 +110,7 @@ class _Bill(NamedTuple):
         if not self.each:
             return self.cost
         each = self.cost * gradients
-        return Cost(each.macs, each.arith, bytes_read=each.bytes_read, bytes_written=each.bytes_written)
+        return Cost(each.macs, each.arith, **{name: getattr(each, name) for name in DETAILS})
 
 
 class FunctionCalls:

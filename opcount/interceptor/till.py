@@ -128,6 +128,9 @@ class Till:
             row.macs += macs
             row.arith += arith
             row.activations += activations
+            if type(cost) is not Cost:
+                row.repeated += cost.repeated
+                row.causal += cost.causal
         traffic = plan.traffic
         if traffic is not None:
             try:

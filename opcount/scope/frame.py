@@ -23,10 +23,13 @@ class Row:
         order: Creation order among the rows of all frames.
     """
 
-    __slots__ = ("activations", "arith", "bytes_read", "bytes_written", "calls", "macs", "order", "shapes")
+    __slots__ = (
+        "activations", "arith", "bytes_read", "bytes_written", "calls", "causal", "macs", "order", "repeated", "shapes"
+    )  # fmt: skip
 
     def __init__(self, shapes: Shapes = ((), ())) -> None:
-        self.calls = self.macs = self.arith = self.activations = self.bytes_read = self.bytes_written = 0
+        self.calls = self.macs = self.arith = self.activations = 0
+        self.bytes_read = self.bytes_written = self.repeated = self.causal = 0
         self.shapes = shapes
         self.order = next(_ORDER)
 
@@ -43,6 +46,8 @@ class Row:
         self.activations += other.activations
         self.bytes_read += other.bytes_read
         self.bytes_written += other.bytes_written
+        self.repeated += other.repeated
+        self.causal += other.causal
 
 
 class Frame:

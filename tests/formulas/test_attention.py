@@ -89,7 +89,8 @@ def test_a_causal_mask_saves_nothing_and_costs_one_operation_for_each_score():
     plain = price(aten._scaled_dot_product_flash_attention_for_cpu.default, q, q, q)
     causal = price(aten._scaled_dot_product_flash_attention_for_cpu.default, q, q, q, 0.0, True)
     masked = price(aten._scaled_dot_product_flash_attention_for_cpu.default, q, q, q, attn_mask=torch.zeros(5, 5))
-    assert causal == masked == plain + Cost(arith=2 * 4 * 5 * 5)
+    assert Cost(*causal) == masked == plain + Cost(arith=2 * 4 * 5 * 5)
+    assert causal.causal == causal.macs
 
 
 @given(shape=shapes)
@@ -99,6 +100,7 @@ def test_the_backward_of_fused_attention_is_five_products(shape):
     meter = Meter()
     read = meter.read
     p = values(einsum("bhle,bhse->bhls", read(q), read(k)))  # the scores, computed anew
+    repeated = meter.products
     grad = torch.ones(*q.shape[:-1], v.shape[-1], dtype=torch.float64)
     einsum("bhls,bhle->bhse", read(p), read(grad))  # dv
     einsum("bhle,bhse->bhls", read(grad), read(v))  # dp
@@ -107,6 +109,7 @@ def test_the_backward_of_fused_attention_is_five_products(shape):
     operator = aten._scaled_dot_product_flash_attention_for_cpu_backward.default
     cost = price_by_name(operator, grad_out=grad, query=q, key=k, value=v)
     assert (cost.macs, cost.activations) == (meter.products, 0)
+    assert (cost.repeated, cost.causal) == (repeated, 0)
     assert cost.arith == 6 * p.numel() + 2 * grad.numel()
 
 
