@@ -40,9 +40,10 @@ def checked(name: str, price: Pricing) -> Pricing:
 
 def _in_whole_numbers(name: str, cost: Cost) -> Cost:
     """Return a cost of NumPy's or PyTorch's integers as plain ones; a profile is to be stored and added up."""
-    fields: dict[str, Any] = {**cost._asdict(), **{name: getattr(cost, name) for name in DETAILS}}
+    details = {name: getattr(cost, name) for name in DETAILS}
+    fields: dict[str, Any] = {**cost._asdict(), **{n: count for n, count in details.items() if count is not None}}
     try:
-        counts: dict[str, Any] = {n: c if c is None or isinstance(c, SymInt) else index(c) for n, c in fields.items()}
+        counts: dict[str, Any] = {n: c if isinstance(c, SymInt) else index(c) for n, c in fields.items()}
     except TypeError:
         counts = {}
     if not counts or any(type(count) is int and count < 0 for count in counts.values()):
