@@ -14,6 +14,7 @@ from torch.nn.modules import module as modules
 from torch.optim import optimizer as optimizers
 
 from opcount._torch.stand_ins import default_device, is_autocast_enabled
+from tests.features import skip_if_lacking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +51,19 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     if collection_path.suffix == ".py" and not collection_path.name.startswith("test_"):
         return True
     return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """Skip a test that asks for what this PyTorch lacks."""
+    try:
+        return (yield)
+    except (AttributeError, ImportError) as error:
+        skip_if_lacking(error)
+        raise
+
+
+pytest_runtest_setup = pytest_runtest_call
 
 
 def traces() -> dict[str, object]:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from opcount.counter import OpCounter
 from opcount.formulas import rule_for
 from opcount.registry import BUILTIN, operator_keys
+from tests.features import custom_op, tree_leaves
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what torch's own test utilities import
@@ -219,11 +219,11 @@ def inductors_own():
 def custom():
     """Two custom operators: one made of operators, one of which nothing is known."""
 
-    @torch.library.custom_op("opcount_tests::twice", mutates_args=())
+    @custom_op("opcount_tests::twice", mutates_args=())
     def twice(x: torch.Tensor, y: torch.Tensor) -> list[torch.Tensor]:
         return [x @ y, x @ y]
 
-    @torch.library.custom_op("opcount_tests::opaque", mutates_args=())
+    @custom_op("opcount_tests::opaque", mutates_args=())
     def opaque(x: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(x.numpy() + 1)
 

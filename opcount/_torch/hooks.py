@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
-from opcount._torch.lookup import find, need, needed
+from opcount._torch.lookup import VERSION, find, need, needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,33 @@ BACKWARD_PRE_HOOKS: Hooks = need("nn.modules.module._global_backward_pre_hooks")
 BACKWARD_HOOKS: Hooks = need("nn.modules.module._global_backward_hooks")
 STEP_PRE_HOOKS: Hooks = need("optim.optimizer._global_optimizer_pre_hooks")
 STEP_POST_HOOKS: Hooks = need("optim.optimizer._global_optimizer_post_hooks")
+
+
+_PROFILED: Callable[[], Any] = need("optim.optimizer.Optimizer.profile_hook_step")
+_CALLS_STEP_HOOKS = next(value for value in _PROFILED.__code__.co_consts if isinstance(value, CodeType))
+"""Code of the function that calls the hooks of an optimizer around its step."""
+
+
+def calls_step_hooks(frame: Any) -> bool:
+    """Return whether a frame is PyTorch's own call of an optimizer's step, with the hooks around it."""
+    return frame.f_code is _CALLS_STEP_HOOKS
+
+
+class _Holder:
+    """Has a function as an attribute."""
+
+    def __init__(self, step: FunctionType) -> None:
+        self.step = step
+
+
+def _steps() -> list[_Holder]:
+    steps = [vars(kind).get("step") for kind in vars(need("optim")).values() if isinstance(kind, type)]
+    functions = [step for step in steps if isinstance(step, FunctionType)]
+    return [_Holder(vars(step)["__wrapped__"] if step.__code__ is _CALLS_STEP_HOOKS else step) for step in functions]
+
+
+UNHOOKED_STEPS: list[_Holder] = _steps() if VERSION < (2, 3) else []
+"""Holders of the steps of PyTorch's optimizers, where dynamo takes the hooks around these away for good. Up to 2.2."""
 
 
 def taking_kwargs(hook: Callable[..., Any]) -> Callable[..., Any]:

@@ -21,6 +21,11 @@ default_device: Callable[[], torch.device] = getattr(
 _OF_DEVICES = hasattr(torch, "get_autocast_dtype")  # since 2.4
 
 
+def is_own_memory(storage: torch.UntypedStorage) -> bool:
+    """Return whether PyTorch may resize a storage, so that no NumPy array has ever shared it. Before 2.3: True."""
+    return not hasattr(storage, "resizable") or storage.resizable()
+
+
 def is_autocast_enabled(device: str) -> bool:
     """Return whether autocast is on for a type of device."""
     if _OF_DEVICES:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
+from opcount._torch.stand_ins import is_own_memory
 from opcount._torch.tensors import storage_key
 from opcount.coverage import FREE
 from opcount.interceptor.calls import tensors
@@ -195,7 +196,7 @@ class Origins:
         """Take note of a tensor that was made of Python's numbers, or of an array of NumPy."""
         storage = storage_of(out) if self._calls else None
         if storage is not None and storage_key(storage) not in self.states:
-            if storage.resizable():
+            if is_own_memory(storage):
                 self._doubts = True
                 self.states.put(storage, State(Origin.DATA, self.tick, print_=print_of(storage)))
                 return

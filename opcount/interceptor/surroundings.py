@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,7 @@ from opcount._torch.higher_order import PASSED_TO_MODES
 from opcount._torch.slow import dynamo, eager_stance, end_stance, load_dynamo, set_stance, stance_of
 from opcount._torch.stand_ins import compiled_eagerly, fast_path_enabled, set_fast_path_enabled
 from opcount.interceptor.stack import dry_runs, unwatched
+from opcount.scope.global_hooks import suspend
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
@@ -99,6 +101,28 @@ def _loading_dynamo(original: Any) -> Any:
     return load_first
 
 
+def _exporting(original: Any) -> Any:
+    """Patch what may have dynamo trace a model: it does so in spite of the stance, and not what a counter does."""
+    parameters = signature(original).parameters
+
+    @wraps(original)
+    def export(*args: Any, **kwargs: Any) -> Any:
+        strict = kwargs.get("strict", parameters["strict"].default) if "strict" in parameters else True
+        if not strict or dry_runs():
+            return original(*args, **kwargs)
+        before = _OPERATOR.compiles
+        with unwatched(), Undo() as undo:
+            suspend(undo)
+            load_dynamo()
+            _OPERATOR.compiles = True
+            try:
+                return original(*args, **kwargs)
+            finally:
+                _OPERATOR.compiles = before
+
+    return export
+
+
 _COMPILING = "_set_compilation_env"
 
 
@@ -139,6 +163,7 @@ _CAN_COMPILE = hasattr(higher_order_utils, _COMPILING)
 
 PATCHED_AROUND: dict[tuple[Any, str], Any] = {
     **{(torch, name): _loading_dynamo for name in _LOADERS if hasattr(torch, name)},
+    (torch.export, "export"): _exporting,
     **({(higher_order_utils, _COMPILING): _compiling} if _CAN_COMPILE else {}),
 }
 """Wrappers by module and function, in place while compiled functions run eagerly and operators compile themselves."""

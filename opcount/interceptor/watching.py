@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from opcount._torch.dispatch import dispatch_disabled, subclass_functions_disabled
 from opcount._torch.modules import buffers_of, parameters_of, submodules_of
+from opcount._torch.stand_ins import is_own_memory
 from opcount._torch.tensors import storage_key, version_of
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.contents import is_copy_of, is_filled_with
@@ -101,7 +102,8 @@ class Watching:
         made = (
             revive(key) for key, state in self._states.items() if state.tick > self._start and state.origin in _MADE
         )
-        return any(storage is None or not storage.resizable() for storage in (*(g.storage for g in self._given), *made))
+        storages = (*(given.storage for given in self._given), *made)
+        return any(storage is None or not is_own_memory(storage) for storage in storages)
 
     def _are_computed(self, out: Any) -> bool:
         """Return whether results are plain tensors that operators computed: so it is with nearly all."""
@@ -151,7 +153,7 @@ class Watching:
             return storage is None or not self._was_dirtied(storage)
         state = self._states.get(storage_key(storage))
         if state is None:
-            return self._lenient or bool(strangers and storage.resizable())
+            return self._lenient or bool(strangers and is_own_memory(storage))
         if state.origin is Origin.BLANK:
             return bool(size_of(tensor.numel()) <= state.filled)
         if self._lenient or state.origin in DOUBTFUL:

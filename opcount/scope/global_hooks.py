@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial, wraps
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +15,18 @@ from opcount._torch.hooks import (
     FORWARD_PRE_HOOKS,
     STEP_POST_HOOKS,
     STEP_PRE_HOOKS,
+    UNHOOKED_STEPS,
     WITH_KWARGS,
     any_global_hook,
     ask_for_global_hooks,
+    calls_step_hooks,
     taking_kwargs,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from opcount.undo import Undo
 
     Hook = Callable[..., Any]
 
@@ -76,6 +82,29 @@ def after_step(hook: Hook) -> None:
     STEP_POST_HOOKS[_key_of(hook)] = hook
 
 
+def _calling_hooks(step: Hook) -> Hook:
+    """Patch a step around which PyTorch may call no hooks: those of counters are called then."""
+
+    @wraps(step)
+    def step_with_hooks(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        if calls_step_hooks(sys._getframe(2)):
+            return step(optimizer, *args, **kwargs)
+        ours = set(_OURS.values())
+        given: tuple[Any, Any] = (optimizer, *args), kwargs
+        for hook in [hook for key, hook in STEP_PRE_HOOKS.items() if key in ours]:
+            given = hook(optimizer, *given) or given
+        out = step(*given[0], **given[1])
+        for hook in [hook for key, hook in STEP_POST_HOOKS.items() if key in ours]:
+            hook(optimizer, *given)
+        return out
+
+    return step_with_hooks
+
+
+PATCHED_AROUND: dict[tuple[Any, str], Any] = {(holder, "step"): _calling_hooks for holder in UNHOOKED_STEPS}
+"""Wrappers by holder and method, for the optimizers whose hooks PyTorch may have taken away."""
+
+
 def is_registered(hook: Hook) -> bool:
     """Return whether a hook is registered."""
     return hook in _OURS
@@ -91,6 +120,16 @@ def remove(*hooks: Hook) -> None:
             _OURS.pop(hook, None)  # last: an interrupted removal is begun again
     if not _OURS and any_global_hook() is has_hook_of_others:
         ask_for_global_hooks(_BEFORE)
+
+
+def suspend(undo: Undo) -> None:
+    """Take the hooks of counters out of PyTorch's tables until the steps have run."""
+    ours = set(_OURS.values())
+    for table in _TABLES:
+        taken = {key: value for key, value in table.items() if key in ours}
+        undo.add(partial(table.update, taken))
+        for key in taken:
+            del table[key]
 
 
 _BEFORE = any_global_hook()

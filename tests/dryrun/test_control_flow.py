@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from torch._higher_order_ops.while_loop import while_loop
 
 from opcount import OpCounter
 from opcount.errors import DryRunError
+from tests.features import feature
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,9 @@ def rounds(count: int) -> Callable[..., Any]:
     def turn(i: Any, x: Any, w: Any) -> tuple[Any, ...]:
         return i + 1, (x @ w).tanh(), w.clone()
 
-    return lambda x, w: while_loop(lambda i, *_: i < count, turn, (torch.tensor(0), x, w))[1]
+    return lambda x, w: feature("torch._higher_order_ops.while_loop.while_loop")(
+        lambda i, *_: i < count, turn, (torch.tensor(0), x, w)
+    )[1]
 
 
 COURSES = {

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from opcount import OpCounter
 from opcount.errors import DryRunError
 from tests.dryrun.counts import assert_same_counts
+from tests.features import custom_op
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,7 +120,7 @@ def test_a_mask_of_bytes_chooses_as_in_a_real_run() -> None:
     )
 
 
-@torch.library.custom_op("refusals::without_shapes", mutates_args=())
+@custom_op("refusals::without_shapes", mutates_args=())
 def without_shapes(x: torch.Tensor) -> torch.Tensor:
     return x @ x
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from opcount import OpCounter
 from opcount.errors import DryRunError
+from tests.features import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +56,8 @@ def outcome(program: Callable[[Tensor, Tensor], Any], a: Tensor, *, dry: bool, t
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_buffer_of_any_layout_counts_as_in_a_real_run(program: str, layout: str, train: bool) -> None:
+    if (program, layout) == ("of sparse", "csc"):
+        require("a product of two CSC matrices that does not crash")
     real = outcome(PROGRAMS[program], LAYOUTS[layout](), dry=False, train=train)
     dry = outcome(PROGRAMS[program], LAYOUTS[layout](), dry=True, train=train)
     if isinstance(real, type):

@@ -20,8 +20,8 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
-from torch.utils._pytree import tree_leaves
 
+from tests.features import tree_leaves
 from tests.generator.backward_macs import Call, backward_macs, call_of
 from tests.generator.forward_macs import FACTORS, OTHERS, forward_macs
 from tests.generator.hidden import layers, tangent

@@ -9,10 +9,10 @@ import torch
 import torch._dynamo
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from opcount import OpCounter
 from opcount.errors import DryRunError
+from tests.features import tree_leaves
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning"),  # PyTorch's own imports

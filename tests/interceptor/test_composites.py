@@ -15,6 +15,9 @@ from opcount.errors import FormulaError
 from opcount.interceptor import composites
 from opcount.interceptor.composites import composites_among
 from opcount.registry import USER
+from tests.features import needs
+
+pytestmark = needs("torch._ops.OpOverload.redispatch")
 
 MODES = (torch.enable_grad, torch.no_grad, torch.inference_mode)
 X, W = torch.ones(2, 3), torch.ones(4, 3)

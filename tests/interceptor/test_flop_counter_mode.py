@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (as everybody calls it)
 from torch import nn
-from torch.nn.attention.flex_attention import flex_attention
 from torch.utils import flop_counter
 
 from opcount import OpCounter
 from opcount.compat import torch as drop_in
+from tests.features import feature
 
 RAISES = "raises"
 randn = torch.randn
@@ -69,7 +69,7 @@ def ragged_attention():
 
 def flex():
     q = randn(1, 2, 16, 8)
-    return flex_attention(q, q, q)
+    return feature("torch.nn.attention.flex_attention.flex_attention")(q, q, q)
 
 
 def scan():

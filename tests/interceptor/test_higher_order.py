@@ -9,9 +9,9 @@ from contextlib import ExitStack
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from opcount import Cost, OpCounter
+from tests.features import custom_op, tree_leaves
 
 W = torch.arange(16.0).reshape(4, 4) / 16
 X = torch.arange(12.0).reshape(3, 4)
@@ -108,7 +108,7 @@ def flex():
     return flex_attention(q, q, q, score_mod=lambda score, *_: score * 2)
 
 
-@torch.library.custom_op("higher_order_tests::add_product", mutates_args=("total",))
+@custom_op("higher_order_tests::add_product", mutates_args=("total",))
 def add_product(x: torch.Tensor, total: torch.Tensor) -> None:
     total.add_(x @ W)
 

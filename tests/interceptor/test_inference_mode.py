@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812  (the programs use it)
 
 from opcount import Cost, OpCounter
+from tests.features import custom_op
 
 torch.manual_seed(0)
 A = torch.randn
@@ -309,7 +310,7 @@ def test_a_sparse_product_computes_under_autocast_as_without_a_counter(layout, c
 
 
 def test_a_custom_operator_with_a_formula_computes_under_autocast_as_without_a_counter():
-    @torch.library.custom_op("inference_tests::product", mutates_args=())
+    @custom_op("inference_tests::product", mutates_args=())
     def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return (a @ b).float()
 

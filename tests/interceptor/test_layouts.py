@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from opcount import OpCounter
+from tests.features import needs
+
+pytestmark = needs("torch._ops.OpOverload.redispatch")
 
 LIBRARY = torch.library.Library("layouts", "FRAGMENT")
 for name, key in {"explicit": "CompositeExplicitAutograd", "implicit": "CompositeImplicitAutograd"}.items():

@@ -11,12 +11,13 @@ from torch._subclasses import FakeTensorMode
 from opcount import OpCounter
 from opcount.errors import UncountedOperatorError
 from opcount.interceptor.opening import open_up
+from tests.features import custom_op
 
 W = torch.arange(16.0).reshape(4, 4)
 RUNS = []
 
 
-@torch.library.custom_op("opening::product", mutates_args=())
+@custom_op("opening::product", mutates_args=())
 def product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     RUNS.append(1)
     return x @ w
@@ -29,12 +30,12 @@ product.register_autograd(
 )
 
 
-@torch.library.custom_op("opening::add_square", mutates_args=("total",))
+@custom_op("opening::add_square", mutates_args=("total",))
 def add_square(x: torch.Tensor, total: torch.Tensor) -> None:
     total.add_(x @ x)
 
 
-@torch.library.custom_op("opening::outer", mutates_args=())
+@custom_op("opening::outer", mutates_args=())
 def outer(x: torch.Tensor) -> torch.Tensor:
     return torch.ops.opening.product(x, x) + torch.ops.opening.opaque(x)
 
@@ -208,7 +209,7 @@ def counted_product(x):
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_an_error_inside_an_opened_operator_leaves_no_trace(error):
-    @torch.library.custom_op(f"opening::fails_with_{error.__name__}", mutates_args=())
+    @custom_op(f"opening::fails_with_{error.__name__}", mutates_args=())
     def fails(x: torch.Tensor) -> torch.Tensor:
         raise error("inside")
 

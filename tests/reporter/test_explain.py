@@ -13,6 +13,7 @@ from torch import nn
 from opcount import OpCounter
 from opcount.errors import InputError
 from opcount.profile import Profile
+from tests.features import custom_op
 
 
 class Net(nn.Module):
@@ -81,7 +82,7 @@ def test_several_calls_show_the_shapes_of_the_first():
 
 @pytest.mark.filterwarnings("ignore::opcount.errors.UncountedOperatorWarning")
 def test_what_nobody_knows_is_said_to_be_unknown():
-    @torch.library.custom_op("explained::opaque", mutates_args=())
+    @custom_op("explained::opaque", mutates_args=())
     def opaque(x: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(x.numpy() * 2)
 

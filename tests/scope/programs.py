@@ -7,8 +7,9 @@ from functools import wraps
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
+from torch.utils.checkpoint import checkpoint
 
+from tests.features import feature
 from tests.modules import Calls
 
 ROWS = 2
@@ -149,7 +150,7 @@ def checkpoint_selective():
 
     class Selective(Pair):
         def forward(self, x):
-            contexts = lambda: create_selective_checkpoint_contexts(keep)
+            contexts = lambda: feature("torch.utils.checkpoint.create_selective_checkpoint_contexts")(keep)
             return checkpoint(super().forward, x, use_reentrant=False, context_fn=contexts)
 
     model = Selective()

@@ -5,12 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts, noop_context_fn
+from torch.utils import checkpoint as checkpoints
+from torch.utils.checkpoint import noop_context_fn
 
 from opcount import OpCounter
+from tests.features import feature
 from tests.scope.ledger import BATCH, OWN, A, B, Block, ledger, stacks
 
 BOTH = pytest.mark.parametrize("reentrant", [True, False])
+
+
+def checkpoint(function, *args, early_stop=True, **options):
+    """Do what PyTorch's does, which takes no ``early_stop`` before 2.9."""
+    with checkpoints.set_checkpoint_early_stop(enable=early_stop):
+        return checkpoints.checkpoint(function, *args, **options)
 
 
 def options(reentrant):
@@ -119,7 +127,7 @@ def test_nested_checkpoints_recompute_each_level(reentrant):
 
 def test_a_selective_checkpoint_recomputes_only_what_it_did_not_save():
     saved = [torch.ops.aten.mm.default]
-    context = lambda: create_selective_checkpoint_contexts(saved)
+    context = lambda: feature("torch.utils.checkpoint.create_selective_checkpoint_contexts")(saved)
     products = {}
     for context_fn in (noop_context_fn, context):
         model = Checkpointed(lambda block: block, use_reentrant=False, context_fn=context_fn)

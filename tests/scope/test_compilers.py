@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from inspect import signature
 
 import pytest
 import torch
@@ -127,11 +128,37 @@ def test_tracing_runs_the_model_and_is_counted():
     assert torch.equal(graph(example), block(example))
 
 
-def test_export_inside_the_block_still_exports():
+@pytest.mark.parametrize("scheduled", [False, True])
+@pytest.mark.parametrize("kind", ["SGD", "AdamW", "RAdam"])
+def test_a_step_is_counted_after_something_was_compiled(kind, scheduled):
+    block = Block()
+    optimizer = getattr(torch.optim, kind)(block.parameters(), lr=0.1)
+    if scheduled:
+        torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    seen = []
+    optimizer.register_step_post_hook(lambda *_: seen.append("step"))
+    stepped = []
+    for compiles in (False, True):
+        optimizer.state.clear()
+        block(data()).sum().backward()
+        with OpCounter(block) as c:
+            if compiles:
+                torch.compile(lambda a: a + 1, backend="eager")(data())
+            optimizer.step()
+        stepped.append(c.by_phase()["optimizer"])
+    assert stepped[0] == stepped[1]
+    assert stepped[0].arith
+    assert len(seen) <= 2
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_export_inside_the_block_still_exports(strict):
+    options = {"strict": strict} if "strict" in signature(torch.export.export).parameters else {}
+    torch.export.export(Block(), (data(),), **options)  # which loads dynamo
     block = Block()
     example = data()
     with OpCounter(block):
-        exported = torch.export.export(block, (example,))
+        exported = torch.export.export(block, (example,), **options)
     with OpCounter() as c:
         out = exported.module()(example)
     assert c.macs == A + B + OWN

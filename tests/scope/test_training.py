@@ -12,6 +12,7 @@ from torch import nn
 
 from opcount import OpCounter
 from tests import shims
+from tests.features import needs
 from tests.scope.ledger import ledger
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -175,7 +176,13 @@ def test_ranks_of_data_parallel_training_add_up_to_one_process(tmp_path):
     finish(*(run(_DDP, str(rank), str(tmp_path / "store")) for rank in range(2)))
 
 
-@pytest.mark.parametrize("script", [_FSDP, _TENSOR_PARALLEL], ids=["sharded", "tensor parallel"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(_FSDP, id="sharded", marks=needs("torch.distributed.fsdp.fully_shard")),
+        pytest.param(_TENSOR_PARALLEL, id="tensor parallel", marks=needs("torch.distributed.device_mesh")),
+    ],
+)
 def test_a_rank_counts_what_it_computes(script):
     finish(run(script))
 

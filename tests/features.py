@@ -1,0 +1,132 @@
+"""Names that some versions of PyTorch lack: tests that need one are skipped there, and say which.
+
+In the body of a test nothing has to be written: one that ends because this PyTorch lacks a name is skipped
+(`conftest.py`). Before 2.13 only: that version has all of them.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+import pytest
+import torch
+from torch.utils._pytree import tree_flatten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TESTS = Path(__file__).parent
+VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
+WHOLE = 2, 13
+"""The version that the whole suite runs with, which shows that each name is spelt right."""
+
+
+SINCE = {
+    "a product of two CSC matrices that does not crash": (2, 3),
+}
+"""Features that no name shows."""
+
+
+def needs(*features: str) -> pytest.MarkDecorator:
+    """Skip a test where this PyTorch lacks a name such as ``torch._ops.OpOverload.redispatch``, or one of `SINCE`."""
+    lacking = _lacking(features)
+    return pytest.mark.skipif(bool(lacking), reason=_reason(lacking))
+
+
+def require(*features: str) -> None:
+    """Skip the running test as `needs` does."""
+    lacking = _lacking(features)
+    if lacking:
+        pytest.skip(_reason(lacking))
+
+
+def feature(name: str) -> Any:
+    """Return what PyTorch has by a name; where it has nothing, an object that skips the test which uses it."""
+    found = _find(name)
+    return _Lacking(name) if found is None else found
+
+
+def custom_op(name: str, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Make an operator as ``torch.library.custom_op`` does, which read no postponed annotations before 2.5."""
+
+    def make(function: Callable[..., Any]) -> Any:
+        if _find("torch.library.custom_op") is None:
+            return _Lacking("torch.library.custom_op")
+        hints = get_type_hints(function)
+        function.__annotations__ = {of: None if hint is type(None) else hint for of, hint in hints.items()}
+        return torch.library.custom_op(name, **options)(function)
+
+    return make
+
+
+def tree_leaves(tree: Any) -> list[Any]:
+    """Return what a structure of lists, tuples and dicts holds; ``torch.utils._pytree.tree_leaves`` came with 2.2."""
+    return tree_flatten(tree)[0]
+
+
+def skip_if_lacking(error: AttributeError | ImportError) -> None:
+    """Skip the running test if an error was raised where a file of the tests asks PyTorch for a name that it lacks."""
+    frames = traceback.extract_tb(error.__traceback__)
+    askers = [frame for frame in frames if frame.name != "__getattr__" and "importlib" not in frame.filename]
+    name = _missing(error)
+    if VERSION < WHOLE and name and askers and Path(askers[-1].filename).is_relative_to(TESTS):
+        pytest.skip(_reason(name))
+
+
+class _Lacking:
+    """Stands for what this PyTorch lacks."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name.startswith("register_"):  # parts of a custom operator, which decorate
+            return lambda part, **_: part
+        return _Lacking(f"{self._name}.{name}")
+
+    def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
+        pytest.skip(_reason(self._name))
+
+
+def _lacking(features: tuple[str, ...]) -> str:
+    return ", ".join(name for name in features if (SINCE[name] > VERSION if name in SINCE else _find(name) is None))
+
+
+def _find(name: str) -> Any:
+    path, *rest = name.split(".")
+    found: Any = import_module(path)
+    for part in rest:
+        path = f"{path}.{part}"
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            try:
+                found = import_module(path)
+            except ImportError:
+                return None
+    return found
+
+
+def _missing(error: AttributeError | ImportError) -> str | None:
+    """Return the name below ``torch`` that an error says is missing."""
+    text = str(error)
+    for pattern in (
+        r"cannot import name '(?P<name>\w+)' from '(?P<owner>torch[\w.]*)'",
+        r"No module named '(?P<owner>torch)\.(?P<name>[\w.]+)'",
+        r"module '(?P<owner>torch[\w.]*)' has no attribute '(?P<name>\w+)'",
+        r"'_(?:Py)?OpNamespace' '(?P<owner>[\w.]+)' object has no attribute '(?P<name>\w+)'",
+    ):
+        found = re.match(pattern, text)
+        if found:
+            return f"{found['owner']}.{found['name']}"
+    return None
+
+
+def _reason(name: str) -> str:
+    return f"PyTorch {torch.__version__} lacks {name}"
