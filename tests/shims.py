@@ -97,6 +97,12 @@ def install() -> None:
         sys.meta_path.insert(0, _Finder())
 
 
+def mmcv_is_compiled() -> bool:
+    """Return whether the installed mmcv has its C++ operators."""
+    spec = PathFinder.find_spec("mmcv")
+    return spec is not None and PathFinder.find_spec("mmcv._ext", spec.submodule_search_locations) is not None
+
+
 def child_environment(**variables: str) -> dict[str, str]:
     """Return the environment of a child process: this one's, the shims, one thread, and ``variables``.
 

@@ -48,6 +48,8 @@ _SIZES = {"mmseg": (2048, 1024), "mmpose": (256, 192), "mmocr": (640, 640)}
 """Height and width that the scripts of packages without a maker of their own here take by default."""
 _SPARSE = "mmpretrain.models.utils.sparse_modules"
 """Module of the layers that SparK's models are made of."""
+_PROPOSALS = 1000
+"""Regions of an image for a detector that finds none itself: as many as those that do leave at most."""
 
 
 def load(target: str, request: Request) -> Loaded:
@@ -81,7 +83,7 @@ def load(target: str, request: Request) -> Loaded:
         f"{path.name} is counted at {loaded.shape}, a size that it declares: the model does not accept "
         f"{(3, *default)} ({why.rstrip('.')}). Another: --shape H W"
     )
-    return replace(loaded, note=note)
+    return replace(loaded, note="; ".join(filter(None, (note, loaded.note))))
 
 
 def _build(settings: Any, scope: str, path: Path) -> nn.Module:
@@ -208,7 +210,20 @@ def _detector(model: nn.Module, scope: str, request: Request, shape: tuple[int, 
     image = pad(random_tensor(shape, torch.float32, "cpu"), [0, -shape[2] % stride, 0, -shape[1] % stride])
     inputs = _preprocessed(model, image, asked, request)
     padded = inputs["inputs"].shape[-2:]
-    return Loaded(model, inputs, "detector", padded, None if tuple(padded) == asked else asked)
+    note = ""
+    if _needs_proposals(model):
+        note = f"the model gets {_PROPOSALS} random proposals for each image, for it makes none"
+    return Loaded(model, inputs, "detector", padded, None if tuple(padded) == asked else asked, note)
+
+
+def _needs_proposals(model: nn.Module) -> bool:
+    return getattr(model, "with_rpn", True) is False and hasattr(model, "roi_head")
+
+
+def _regions(size: tuple[int, ...]) -> Tensor:
+    """Return random boxes ``(left, top, right, bottom)`` inside an image of a height and width."""
+    corners = torch.rand(_PROPOSALS, 2, 2).sort(1).values * torch.tensor([size[1], size[0]])
+    return corners.flatten(1)
 
 
 def _switch_to_deploy(model: nn.Module) -> None:
@@ -256,8 +271,12 @@ def _preprocessed(model: nn.Module, image: Tensor, asked: tuple[int, ...], reque
     size = tuple(image.shape[-2:])
     sample = {"ori_shape": asked, "img_shape": size, "scale_factor": (1.0, 1.0), "img_id": 0, "flip": False}
     describe = import_module("mmdet.structures").DetDataSample
-    nothing = import_module("mmengine.structures").InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long())
+    instances = import_module("mmengine.structures").InstanceData
+    nothing = instances(bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long())
     samples = [describe(metainfo=sample, gt_instances=nothing.clone()) for _ in range(request.samples)]
+    if _needs_proposals(model):
+        for each in samples:
+            each.proposals = instances(bboxes=_regions(size))
     preprocess: Any = model.data_preprocessor
     data = preprocess({"inputs": [image] * request.samples, "data_samples": samples}, training=False)
     return {

@@ -47,7 +47,7 @@ CALLS = [
     ("rotated_feature_align", "RotatedFeatureAlignFunction", (rand(*X), torch.rand(1, 6, 6, 5), 1.0, 5), 0, 0),
     (
         "deform_conv", "DeformConv2dFunction",
-        (rand(*X), rand(1, 18, 6, 6), rand(3, 2, 3, 3), 1, 1, 1, 2, 1, False, 32), 3 * 36 * 18, 2 * 3 * 36 * 18,
+        (rand(*X), rand(1, 18, 6, 6), rand(4, 2, 3, 3), 1, 1, 1, 2, 1, False, 32), 4 * 36 * 18, 2 * 4 * 36 * 18,
     ),
     (
         "modulated_deform_conv", "ModulatedDeformConv2dFunction",
@@ -58,12 +58,12 @@ CALLS = [
     ("carafe", "CARAFEFunction", (rand(*X), rand(1, 9, 12, 12), 3, 1, 2), 4 * 144 * 9, 2 * 4 * 144 * 9),
     ("correlation", "CorrelationFunction", (rand(*X), rand(*X), 1, 2, 1, 0, 1, 1), 25 * 36 * 4, 2 * 25 * 36 * 4),
     ("masked_conv", "MaskedConv2dFunction", (rand(*X), ones(1, 6, 6), rand(3, 4, 3, 3), rand(3), 1), 3 * 36 * 36, None),
-    ("psa_mask", "PSAMaskFunction", (rand(1, 9, 3, 3), "collect", (3, 3)), 0, 0),
+    ("psa_mask", "PSAMaskFunction", (rand(1, 9, 3, 3), 0, (3, 3)), 0, 0),
     ("tin_shift", "TINShiftFunction", (rand(1, 4, 4, 9), torch.zeros(1, 2, dtype=torch.int32)), 0, None),
     ("focal_loss", "SigmoidFocalLossFunction", (rand(4, 3), torch.zeros(4).long(), 2.0, 0.25, None, "mean"), 0, 0),
     ("focal_loss", "SoftmaxFocalLossFunction", (rand(4, 3), torch.zeros(4).long(), 2.0, 0.25, None, "sum"), 0, 0),
     ("fused_bias_leakyrelu", "FusedBiasLeakyReLUFunction", (rand(*X), rand(4), 0.2, 1.4), 0, 0),
-    ("active_rotated_filter", "ActiveRotatedFilterFunction", (rand(2, 2, 1, 3, 3), torch.zeros(1, 3, 3, 2)), 0, 0),
+    ("active_rotated_filter", "ActiveRotatedFilterFunction", (rand(2, 2, 1, 3, 3), torch.ones(1, 3, 3, 2).int()), 0, 0),
     ("assign_score_withk", "AssignScoreWithK",
         (rand(1, 3, 2, 4), rand(1, 5, 4, 6), rand(1, 5, 4, 6), torch.zeros(1, 3, 2).long(), "sum"), 36 * 4, 3 * 36 * 4),
     ("chamfer_distance", "ChamferDistanceFunction", (rand(1, 4, 2), rand(1, 5, 2)), 0, 0),
@@ -109,6 +109,40 @@ def test_a_function_of_mmcv_is_accounted_for(monkeypatch, file, name, args, forw
     phases = {phase: total.macs for phase, total in counter.by_phase().items()}
     assert (phases.get("forward", 0), phases.get("backward", 0)) == (forward, backward or 0)
     assert f"autograd.{name}" in {*counter.by_operator(), *counter.coverage.free}
+
+
+ARITHMETIC = {
+    # 1 region, 4 channels, 2 x 2 bins of 2 x 2 samples: 64 of 5 operations; backward spreads as many
+    "RoIAlignFunction": (64 * 5, 64 * 5),
+    "RoIAlignRotatedFunction": (64 * 5, 64 * 5),
+    "BezierAlignFunction": (2 * 64 * 5, 2 * 64 * 5),  # 2 x 4 bins
+    "RotatedFeatureAlignFunction": (4 * 36 * 5 * 5, 4 * 36 * 5 * 5),  # 5 points
+    # 36 places, 4 channels, 9 taps: samples of 4 operations; backward 3 times for what is sampled, once for the weight
+    "DeformConv2dFunction": (36 * 4 * 9 * 4, 4 * 36 * 4 * 9 * 4),
+    # one more for the mask, and one for each of 3 x 36 outputs for the bias
+    "ModulatedDeformConv2dFunction": (36 * 4 * 9 * 5 + 108, 4 * 36 * 4 * 9 * 5 + 108),
+    "PSAMaskFunction": (0, 0),
+    "ActiveRotatedFilterFunction": (0, 4 * 2 * 9),  # each of two turned copies of 4 x 9 weights adds its gradient
+    "NMSop": (0, 0),
+}
+"""Operations besides MACs of the functions that have kernels for a CPU, forward and backward."""
+
+
+@pytest.mark.skipif(not shims.mmcv_is_compiled(), reason="the operators of mmcv are not compiled")
+@pytest.mark.parametrize(
+    ("file", "name", "args", "forward", "backward"), [call for call in CALLS if call[1] in ARITHMETIC]
+)
+def test_a_function_over_the_kernels_of_mmcv_counts_its_closed_form_alone(file, name, args, forward, backward):
+    module = import_module(f"mmcv.ops.{file}")
+    leaves = [arg.detach().requires_grad_(arg.requires_grad) if isinstance(arg, torch.Tensor) else arg for arg in args]
+    with OpCounter(strict=True) as counter:
+        out = getattr(module, name).apply(*leaves)
+        first = out[0] if isinstance(out, tuple) else out
+        if backward is not None:
+            first.backward(torch.ones_like(first))
+    costs = {phase: (total.macs, total.arith) for phase, total in counter.by_phase().items()}
+    found = (costs.get("forward", (0, 0)), costs.get("backward", (0, 0)))
+    assert found == tuple(zip((forward, backward or 0), ARITHMETIC[name], strict=True))
 
 
 def on_meta(value):

@@ -1,4 +1,7 @@
-"""Counts configs of a package dry: ``walk_configs.py PACKAGE CHUNK CHUNKS`` prints refusals by path, as JSON."""
+"""Counts configs of a package dry: ``walk_configs.py PACKAGE CHUNK CHUNKS`` prints refusals by path, as JSON.
+
+A chunk is a range of neighbours, many of which differ in how they are trained alone: each model is counted once.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 from opcount import OpCounter
 from opcount.cli.attempt import attempt
 from opcount.loaders import blame
+from opcount.loaders.openmmlab_settings import read
 from opcount.loaders.step import forward
 
 
@@ -39,11 +43,27 @@ def _refusal(config: Path) -> str:
     return ""
 
 
+def _counted(config: Path) -> str:
+    """Return all of a config that a count depends on; its path if it cannot be read."""
+    try:
+        with redirect_stdout(sys.stderr):
+            settings = read(config, ())
+    except Exception:  # noqa: BLE001  (the count tells)
+        return str(config)
+    return repr([settings.get(each) for each in ("default_scope", "model", "data_preprocessor", "test_pipeline")])
+
+
 def main(package: str, chunk: int, chunks: int) -> None:
-    """Print the refusals of each ``chunks``-th config, by its path."""
+    """Print the refusals of the configs in one of ``chunks`` ranges, by their paths."""
     root = Path(find_spec(package).submodule_search_locations[0]) / ".mim" / "configs"  # type: ignore[union-attr, index]
     files = [file for file in sorted(root.rglob("*.py")) if "_base_" not in file.parts]
-    refusals = {str(file.relative_to(root)): _refusal(file) for file in files[chunk::chunks]}
+    known: dict[str, str] = {}
+    refusals = {}
+    for file in files[chunk * len(files) // chunks : (chunk + 1) * len(files) // chunks]:
+        key = _counted(file)
+        if key not in known:
+            known[key] = _refusal(file)
+        refusals[str(file.relative_to(root))] = known[key]
     sys.stdout.write(f"{json.dumps(refusals)}\n")
 
 
