@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from opcount.meter import Meter
     from opcount.profile import Profile
     from opcount.registry import formula
+    from opcount.shorthands import count, summary
 
 _HOMES = {
     "Budget": "opcount.budget",
@@ -31,9 +32,11 @@ _HOMES = {
     "Meter": "opcount.meter",
     "OpCounter": "opcount.counter",
     "Profile": "opcount.profile",
+    "count": "opcount.shorthands",
     "flop_budget": "opcount.budget",
     "formula": "opcount.registry",
     "get_model_complexity_info": "opcount.compat.mmengine",
+    "summary": "opcount.shorthands",
 }
 
 __all__ = [
@@ -45,9 +48,11 @@ __all__ = [
     "Meter",
     "OpCounter",
     "Profile",
+    "count",
     "flop_budget",
     "formula",
     "get_model_complexity_info",
+    "summary",
 ]
 
 

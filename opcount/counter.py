@@ -258,7 +258,7 @@ class OpCounter(HasFlops):
                     "Call it between two blocks."
                 )
             self._sampling.clear()
-        self._scopes.threads.clear()
+        self._scopes.clear()
         self._reported.clear()
         self._earlier = None
 
@@ -303,6 +303,11 @@ class OpCounter(HasFlops):
         """Return the table of what was counted so far."""
         return str(self.profile) if self._ran else "OpCounter: nothing was counted yet"
 
+    def __repr__(self) -> str:
+        """Return what was counted so far in a few words."""
+        name = f" of {type(self._model).__name__}" if self._model is not None else ""
+        return repr(self.profile).replace("Profile", "OpCounter", 1) if self._ran else f"<OpCounter{name}: nothing yet>"
+
     def _repr_html_(self) -> str | None:
         """Return the page that explores the count, for notebooks; None before anything was counted."""
         from opcount.reporter.html import frame  # noqa: PLC0415  (a notebook alone needs it)
@@ -334,6 +339,7 @@ class OpCounter(HasFlops):
     to_rows = delegate(Profile.to_rows)
     to_dataframe = delegate(Profile.to_dataframe)
     to_json = delegate(Profile.to_json)
+    save = delegate(Profile.save)
 
     def _measured(self) -> Profile:
         profile = profile_of(self._scopes, self._convention, self._provenance)

@@ -45,6 +45,11 @@ class Coverage(NamedTuple):
     unattributed: Mapping[str, int]
     uncalled: str = ""
 
+    def __repr__(self) -> str:
+        """Return how many operators are explained, and how many are not."""
+        uncounted = ", ".join(sorted(self.uncounted)) or "none"
+        return f"<Coverage: {len(self.counted)} operators counted, {len(self.free)} free, uncounted: {uncounted}>"
+
     @classmethod
     def of(
         cls, rows: Iterable[tuple[str, str, int, int]], unattributed: Mapping[str, int], uncalled: str = ""
@@ -98,8 +103,10 @@ class Coverage(NamedTuple):
         lines = [f"the model was never called{self.uncalled.removeprefix('never')}"] if self.uncalled else []
         if self.empty:
             lines.append("nothing ran: no operator was seen")
-        else:
-            lines.append(self._uncounted() if self.uncounted else "every operator is accounted for")
+        elif self.uncounted:
+            lines.append(self._uncounted())
+        elif not self.uncalled:
+            lines.append("every operator is accounted for")
         lines += [
             f"{plural(calls, 'call')} charged to the root: {visible(reason)}"
             for reason, calls in self.unattributed.items()

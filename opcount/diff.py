@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from opcount.errors import ConventionError
 from opcount.paths import ROOT
-from opcount.records import Total, phases_in_order
+from opcount.records import BATCH, INPUTS, Total, phases_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from opcount.profile import Profile
+
+
+_CIRCUMSTANCES = (INPUTS, BATCH, "mode", "optimizer")
+"""Keys in the provenance of what a number depends on beside the model; how it ran changes no number."""
 
 
 class Change(NamedTuple):
@@ -69,12 +73,14 @@ class Diff:
         convention: Of both counts.
         verdicts: The coverage of both counts, a line each.
         steps: Which steps of a loop both counts are of, a line each; ``""`` where everything was counted.
+        differences: What else than the model was another: ``("inputs", before, after)``, the mode, the optimizer.
     """
 
     changes: tuple[Change, ...]
     convention: str
     verdicts: tuple[str, str]
     steps: tuple[str, str] = ("", "")
+    differences: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def total(self) -> Change:
@@ -107,7 +113,16 @@ def compare(before: Profile, after: Profile) -> Diff:
         )
     verdicts = before.coverage.verdict(), after.coverage.verdict()
     steps = _steps(before), _steps(after)
-    return Diff(compare_sides(Side.of(before), Side.of(after)), after.convention.name, verdicts, steps)
+    changes = compare_sides(Side.of(before), Side.of(after))
+    return Diff(changes, after.convention.name, verdicts, steps, tuple(_differences(before, after)))
+
+
+def _differences(before: Profile, after: Profile) -> Iterator[tuple[str, str, str]]:
+    """Yield the circumstances that both counts know and that are not the same."""
+    for name in _CIRCUMSTANCES:
+        old, new = (side.provenance.get(name) for side in (before, after))
+        if old is not None and new is not None and old != new:
+            yield name, old, new
 
 
 def compare_sides(old: Side, new: Side) -> tuple[Change, ...]:

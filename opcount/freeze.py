@@ -6,18 +6,24 @@ from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from opcount._torch.modules import modules_of
 from opcount.cost import Cost
 from opcount.coverage import FREE
+from opcount.escapes import printable
 from opcount.profile import Profile
-from opcount.records import CALLED, Record, Total, merge
+from opcount.records import BATCH, CALLED, INPUTS, Record, Total, merge
 from opcount.scope import BACKWARD, OPTIMIZER, RECOMPUTE
 from opcount.symbolic_sizes import SymbolicSizes, dimensions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from torch import nn
+
     from opcount.convention import Convention
+    from opcount.records import Module
     from opcount.scope import Frame, Scopes
+    from opcount.scope.call_shapes import CallShapes
     from opcount.scope.frame import Shapes
     from opcount.scope.module_names import ModuleNames
 
@@ -25,7 +31,7 @@ _AFTER_FORWARD = {BACKWARD, RECOMPUTE, OPTIMIZER}
 """Phases whose outputs do not count as activations."""
 
 _SHOWN = 3
-"""The most modules outside the model that are named."""
+"""The most modules outside the model, and the most inputs, that are named."""
 
 
 def profile_of(scopes: Scopes, convention: Convention, provenance: Mapping[str, str]) -> Profile:
@@ -34,25 +40,65 @@ def profile_of(scopes: Scopes, convention: Convention, provenance: Mapping[str, 
     records: list[Record] = []
     formulas: dict[str, str] = {}
     sizes = SymbolicSizes()
+    examples: dict[str, CallShapes] = {}
     for frame in list(scopes.threads.frames()):
         calls[frame.path] += frame.calls
+        if frame.examples:
+            examples.setdefault(frame.path, frame.examples[0])
         records += map(sizes.settle, _records(frame, formulas))
     return Profile(
         records=merge(records),
-        modules={path: sizes.settle_module(m) for path, m in scopes.names.table(calls.__getitem__).items()},
+        modules={
+            path: sizes.settle_module(_with_shapes(module, examples.get(path)))
+            for path, module in scopes.names.table(calls.__getitem__).items()
+        },
         convention=convention,
-        provenance={**provenance, **sizes.facts(), **_uncalled(scopes.names, calls, records)},
+        provenance={
+            **provenance,
+            **_called_with(scopes),
+            **sizes.facts(),
+            **_uncalled(scopes.names, calls, records),
+        },
         unattributed=dict(scopes.threads.unattributed()),
         formulas=formulas,
     )
 
 
+def _with_shapes(module: Module, call: CallShapes | None) -> Module:
+    return module if call is None else module._replace(inputs=call.inputs, outputs=call.outputs)
+
+
+def _called_with(scopes: Scopes) -> dict[str, str]:
+    """Return what the model, or without one each outermost module, was called with, and the optimizers that stepped."""
+    found: dict[str, None] = {}
+    batches: set[int | None] = set()
+    for frame in scopes.threads.frames():
+        if frame.parent is None or (frame.parent.parent is None and scopes.names.model is None):
+            name = printable(frame.path)
+            texts = (call.arguments for call in frame.examples if call.arguments)
+            found.update(dict.fromkeys(f"{name}({text})" if name else text for text in texts))
+            batches.update(call.batch for call in frame.examples)
+    facts = {"optimizer": ", ".join(scopes.optimizers)} if scopes.optimizers else {}
+    if found:
+        facts[INPUTS] = ", ".join([*list(found)[:_SHOWN], *(["and others"] if len(found) > _SHOWN else [])])
+    if len(batches) == 1 and scopes.names.model is not None and (batch := batches.pop()) and _leads(scopes.names.model):
+        facts[BATCH] = str(batch)
+    return facts
+
+
+def _leads(model: nn.Module) -> bool:
+    """Return whether the first dimension of an input is the batch, as far as the model's modules tell."""
+    return all(vars(module).get("batch_first", True) is not False for module in modules_of(model))
+
+
 def _uncalled(names: ModuleNames, calls: Counter[str], records: list[Record]) -> dict[str, str]:
-    """Return ``{CALLED: ...}`` if the model was never called although forward operators computed something."""
+    """Return ``{CALLED: ...}`` if the model was never called although forward operators ran."""
     called = [path for path, count in calls.items() if count]
     if names.model is None or not all(map(names.is_foreign, called)):
         return {}
-    if not any(r.phase not in _AFTER_FORWARD and r.family != FREE for r in records):
+    families = {record.family for record in records if record.phase not in _AFTER_FORWARD}
+    begins_backward = families == {FREE} and any(record.phase in _AFTER_FORWARD for record in records)
+    if not families or begins_backward:
         return {}
     others = sorted({path.partition(".")[0] for path in called})
     shown = " and ".join([*others[:_SHOWN], *(["others"] if len(others) > _SHOWN else [])])

@@ -71,7 +71,7 @@ def text(value: Any) -> str:
     raise MismatchError("a string", value)
 
 
-def count(value: Any) -> int:
+def whole_number(value: Any) -> int:
     """Read a whole number from 0 to `LIMIT`."""
     if type(value) is int and 0 <= value <= LIMIT:
         return value

@@ -25,6 +25,8 @@ class Arguments(NamedTuple):
     @classmethod
     def of(cls, inputs: object) -> Arguments:
         """Read inputs: a tuple holds several arguments, a mapping holds keywords, anything else is the only one."""
+        if isinstance(inputs, cls):
+            return inputs
         if isinstance(inputs, Mapping):
             return cls((), dict(inputs))
         return cls(inputs if isinstance(inputs, tuple) else (inputs,), {})

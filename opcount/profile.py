@@ -5,23 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import add
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from opcount.convention import FVCORE, Convention, find_convention
-from opcount.cost import Cost
 from opcount.coverage import FREE, UNCOUNTED, Coverage
-from opcount.errors import ConventionError, ProfileFormatError, SamplingError
+from opcount.errors import ConventionError, ProfileFormatError
+from opcount.files import write
 from opcount.paths import ROOT, ancestors_of, parents, parents_first
-from opcount.profile_parts import merge_counts, merge_modules, merge_provenance
+from opcount.profile_parts import add_steps, merge_counts, merge_modules, merge_provenance
 from opcount.records import CALLED, UNKNOWN_TRAFFIC, Module, Record, Total, merge, phases_in_order
-from opcount.steps import Amount, Steps
+from opcount.steps import Amount
 from opcount.utilization import HasFlops
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from os import PathLike
 
     from opcount.diff import Diff
     from opcount.paths import Ancestors
+    from opcount.steps import Steps
 
 K = TypeVar("K")
 
@@ -194,6 +197,12 @@ class Profile(HasFlops):
 
         return render(self, path)
 
+    def __repr__(self) -> str:
+        """Return the model and the totals in a few words."""
+        from opcount.reporter.amounts import in_short  # noqa: PLC0415  (reporters read profiles)
+
+        return f"<Profile {in_short(self)}>"
+
     def __str__(self) -> str:
         """Return the table of modules, the totals, the convention and the coverage."""
         from opcount.reporter.table import render  # noqa: PLC0415  (reporters read profiles)
@@ -228,7 +237,7 @@ class Profile(HasFlops):
             provenance=merge_provenance(self.provenance, other.provenance, without="" if silent else CALLED),
             unattributed=merge_counts(self.unattributed, other.unattributed),
             formulas={**other.formulas, **self.formulas},
-            steps=_add_steps(self, other),
+            steps=add_steps(self.steps, other.steps, (self.amount, other.amount)),
         )
 
     def __radd__(self, other: int) -> Profile:  # of ``sum``, which begins with 0
@@ -291,6 +300,18 @@ class Profile(HasFlops):
         from opcount.serialize import dump  # noqa: PLC0415  (serialize imports this file)
 
         return dump(self, indent=indent)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write a report, whole or not at all, in the format of the name's ending: ``.html``, ``.json``, ``.csv``, ...
+
+        Raises:
+            InputError: The name has another ending; those that are known are listed.
+            OSError: The file cannot be written.
+        """
+        from opcount.reporter.suffixes import format_of, render  # noqa: PLC0415  (reporters read profiles)
+
+        name = format_of(path, "Profile.save")
+        write(Path(path), render(self, name))
 
     @staticmethod
     def from_json(text: str) -> Profile:
@@ -365,19 +386,3 @@ def _as_totals(sums: Mapping[K, list[int]]) -> dict[K, Total]:
 
 def _sum(totals: Iterable[Total]) -> Total:
     return Total(*map(sum, zip(*totals, strict=True))) if (totals := list(totals)) else Total()
-
-
-def _add_steps(left: Profile, right: Profile) -> Steps | None:
-    """Add up the steps of two profiles; one without steps was measured whole."""
-    if left.steps is None and right.steps is None:
-        return None
-    first, second = (
-        Steps(whole=side.amount(), error=Cost()) if side.steps is None else side.steps for side in (left, right)
-    )
-    if first.extrapolated != second.extrapolated:
-        estimate = first if first.extrapolated else second
-        raise SamplingError(
-            f"Profile: expected two profiles that were measured, or two that are extrapolated, got one that was "
-            f"measured and one {estimate.verdict()}. Add what was measured, and extrapolate the sum."
-        )
-    return first.plus(second)

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from opcount.cost import Cost
+from opcount.errors import SamplingError
+from opcount.steps import Steps
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from opcount.records import Module
+    from opcount.steps import Amount
 
 
 def merge_counts(left: Mapping[str, int], right: Mapping[str, int]) -> dict[str, int]:
@@ -32,7 +37,35 @@ def merge_provenance(left: Mapping[str, str], right: Mapping[str, str], without:
     merged = dict(left)
     for name, value in right.items():
         known = merged.setdefault(name, value)
-        if value not in known.split(", "):
+        if f", {value}, " not in f", {known}, ":
             merged[name] = f"{known}, {value}"
     merged.pop(without, None)
     return merged
+
+
+def add_steps(
+    left: Steps | None, right: Steps | None, amounts: tuple[Callable[[], Amount], Callable[[], Amount]]
+) -> Steps | None:
+    """Add up the steps of two profiles; one without steps was measured whole.
+
+    Args:
+        left: Of the first profile.
+        right: Of the second.
+        amounts: Return what each counted.
+
+    Raises:
+        SamplingError: One was measured, the other is extrapolated.
+    """
+    if left is None and right is None:
+        return None
+    first, second = (
+        Steps(whole=amount(), error=Cost()) if steps is None else steps
+        for steps, amount in zip((left, right), amounts, strict=True)
+    )
+    if first.extrapolated != second.extrapolated:
+        estimate = first if first.extrapolated else second
+        raise SamplingError(
+            f"Profile: expected two profiles that were measured, or two that are extrapolated, got one that was "
+            f"measured and one {estimate.verdict()}. Add what was measured, and extrapolate the sum."
+        )
+    return first.plus(second)

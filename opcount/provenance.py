@@ -1,4 +1,4 @@
-"""Provenance of a count: versions, device, modes."""
+"""Provenance of a count: versions, device, dtype, modes."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ if TYPE_CHECKING:
 
 
 def describe(model: nn.Module | None, before: Mapping[str, str], *, dry_run: bool = False) -> dict[str, str]:
-    """Return versions, device and modes as they are now, joined with earlier ones."""
+    """Return versions, device, dtype and modes as they are now, joined with earlier ones."""
     now = {"opcount": __version__, "torch": str(torch.__version__), "grad": _grad_mode()}
     now["run"] = "dry" if dry_run else "real"
     if model is not None:
         now["model"] = type(model).__name__
         now["mode"] = "train" if getattr(model, "training", False) else "eval"  # a frozen script has it inlined
-        devices = sorted({device.type for device in _devices(model)})
+        parameters = _parameters(model)
+        devices = sorted({each.device.type for each in parameters})
         if devices:
             now["device"] = "+".join(devices)
+            now["dtype"] = "+".join(sorted({str(each.dtype).removeprefix("torch.") for each in parameters}))
     return {**now, **{k: v if now.get(k, v) == v else _join(v, now[k]) for k, v in before.items()}}
 
 
-def _devices(model: nn.Module) -> set[torch.device]:
-    """Return the devices of the model's parameters."""
+def _parameters(model: nn.Module) -> list[torch.Tensor]:
     tables = [parameters_of(module) for module in modules_of(model)]
-    return {parameter.device for table in tables for parameter in table.values() if parameter is not None}
+    return [parameter for table in tables for parameter in table.values() if parameter is not None]
 
 
 def _join(before: str, now: str) -> str:
-    return before if now in before.split(", ") else f"{before}, {now}"
+    return before if f", {now}, " in f", {before}, " else f"{before}, {now}"
 
 
 def _grad_mode() -> str:

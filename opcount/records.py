@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 SYMBOLIC_SIZES, SYMBOLIC_MACS = "symbolic sizes", "symbolic MACs"
 """Keys in the provenance of a count with symbolic sizes: the values taken, and its MACs as an expression."""
 
+INPUTS, BATCH, ASSUMED = "inputs", "batch size", "assumed"
+"""Keys in the provenance: what the model was called with, its first dimension, the option that says another input."""
+
+SHAPES = frozenset({"input", "output", "kernel"})
+"""Columns of reports that show facts of one module alone, and no sums."""
+
+COMMAND = "command"
+"""Key in the provenance of a count of the command line: its words, as a shell takes them."""
+
 CALLED = "called"
 """Key in the provenance of a count whose model was never called while other work was done: ``"never"``, and the modules
 that were called instead."""
@@ -173,6 +182,11 @@ class Module(NamedTuple):
         params: Elements of its parameters, children included, a tied one once under its first name.
         calls: Number of calls.
         aliases: Further paths of the same module.
+        trainable: Those of the parameters that a gradient is computed for.
+        param_bytes: Bytes of the parameters.
+        kernel: Size of the window of a convolution or a pool, ``"3x3"``.
+        inputs: Shapes of the tensors that it was called with first, ``"1x3x224x224"``.
+        outputs: Shapes of the tensors that it returned then.
     """
 
     path: str
@@ -180,6 +194,11 @@ class Module(NamedTuple):
     params: int = 0
     calls: int = 0
     aliases: tuple[str, ...] = ()
+    trainable: int = 0
+    param_bytes: int = 0
+    kernel: str = ""
+    inputs: str = ""
+    outputs: str = ""
 
 
 def merge(records: Iterable[Record]) -> tuple[Record, ...]:

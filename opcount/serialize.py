@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from opcount import json_reader as reader
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SCHEMA = 4
-"""Incremented when older versions could misread a file. 1 and 2 lack the bytes read; 2 and 4 have steps of a loop."""
+"""Incremented when older versions could misread a file. 1 and 2 lack the bytes read; 2 and 4 have steps of a loop.
+
+1 and 2 also lack shapes, windows and trainable parameters of modules.
+"""
 
 
 def dump(profile: Profile, *, indent: int | None = None) -> str:
@@ -99,8 +103,8 @@ def _convention(value: Any) -> Convention:
         raise MismatchError(f"one of the conventions {names}", value) from error
 
 
-def _module_table(value: Any) -> dict[str, Module]:
-    rows = _read_modules(value)
+def _module_table(value: Any, read: Callable[[Any], tuple[Module, ...]] | None = None) -> dict[str, Module]:
+    rows = (read or _read_modules)(value)
     table = {module.path: module for module in rows}
     if len(table) != len(rows):
         paths = [module.path for module in rows]
@@ -130,40 +134,46 @@ def _excerpt(text: object) -> str:
     return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
 
-_read_counts, _read_words = reader.mapping(reader.count), reader.mapping(reader.text)
-_read_cost = structure(Cost, macs=reader.count, arith=reader.count, activations=reader.count)
+_read_counts, _read_words = reader.mapping(reader.whole_number), reader.mapping(reader.text)
+_read_cost = structure(Cost, macs=reader.whole_number, arith=reader.whole_number, activations=reader.whole_number)
 _KEY: dict[str, Callable[[Any], Any]] = {
     "stack": reader.sequence(reader.text, least=1),
     "operator": reader.text,
     "family": reader.text,
     "phase": reader.text,
     "dtype": reader.text,
-    "calls": reader.count,
+    "calls": reader.whole_number,
     "cost": _read_cost,
 }
-_counts_of_schema_3 = dict.fromkeys(["bytes_read", "repeated", "causal"], reader.count)
+_counts_of_schema_3 = dict.fromkeys(["bytes_read", "repeated", "causal"], reader.whole_number)
 _read_records = reader.sequence(
-    structure(Record, **_KEY, bytes_written=reader.count, shapes=reader.text, **_counts_of_schema_3)
+    structure(Record, **_KEY, bytes_written=reader.whole_number, shapes=reader.text, **_counts_of_schema_3)
 )
-_read_old_records = reader.sequence(structure(Record, **_KEY, bytes=reader.count, shapes=reader.text))
-_read_modules = reader.sequence(
-    structure(
-        Module,
-        path=reader.text,
-        type=reader.text,
-        params=reader.count,
-        calls=reader.count,
-        aliases=reader.sequence(reader.text),
-    )
-)
+_read_old_records = reader.sequence(structure(Record, **_KEY, bytes=reader.whole_number, shapes=reader.text))
+_MODULE: dict[str, Callable[[Any], Any]] = {
+    "path": reader.text,
+    "type": reader.text,
+    "params": reader.whole_number,
+    "calls": reader.whole_number,
+    "aliases": reader.sequence(reader.text),
+}
+_MORE: dict[str, Callable[[Any], Any]] = {
+    "trainable": reader.whole_number,
+    "param_bytes": reader.whole_number,
+    "kernel": reader.text,
+    "inputs": reader.text,
+    "outputs": reader.text,
+}
+_read_modules = reader.sequence(structure(Module, **_MODULE, **_MORE))
+_read_old_modules = reader.sequence(structure(Module, **_MODULE))
 
 
 def _steps_of(read_records: Callable[[Any], Any]) -> Callable[[Any], Steps]:
     return structure(
         _steps,
-        total=reader.count,
-        measured=reader.count,
-        interrupted=reader.count,
+        total=reader.whole_number,
+        measured=reader.whole_number,
+        interrupted=reader.whole_number,
         spread=reader.optional(structure(_spread, first=_read_cost, least=_read_cost, most=_read_cost)),
         extrapolated=reader.optional(
             structure(Amount, records=read_records, calls=_read_counts, unattributed=_read_counts)
@@ -184,7 +194,12 @@ _PARTS: dict[str, Callable[[Any], Any]] = {
     "unattributed": _read_counts,
     "formulas": _read_words,
 }
-_OLD_PARTS = {**_PARTS, "records": _read_old_records, "provenance": _old_provenance}
+_OLD_PARTS: dict[str, Callable[[Any], Any]] = {
+    **_PARTS,
+    "records": _read_old_records,
+    "modules": partial(_module_table, read=_read_old_modules),
+    "provenance": _old_provenance,
+}
 _READERS: dict[int, dict[str, Callable[[Any], Any]]] = {
     1: {**_OLD_PARTS, "steps": _no_steps},
     2: {**_OLD_PARTS, "steps": _steps_of(_read_old_records)},

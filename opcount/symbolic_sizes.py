@@ -43,8 +43,12 @@ class SymbolicSizes:
         )
 
     def settle_module(self, module: Module) -> Module:
-        """Return a module with a plain number of parameters."""
-        return module if type(module.params) is int else module._replace(params=_settled(module.params))
+        """Return a module with plain numbers of parameters."""
+        numbers = module.params, module.trainable, module.param_bytes
+        if all(type(number) is int for number in numbers):
+            return module
+        params, trainable, written = map(_settled, numbers)
+        return module._replace(params=params, trainable=trainable, param_bytes=written)
 
     def facts(self) -> dict[str, str]:
         """Return the entries for the profile's provenance; empty without symbolic sizes."""

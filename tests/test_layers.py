@@ -29,7 +29,7 @@ HOSTS = {"pytest_plugin": {"pytest"}}
 
 FACADE = (
     {("opcount.profile", f"opcount.{name}") for name in ("diff", "serialize")}
-    | {("opcount.profile", f"opcount.reporter.{name}") for name in ("explain", "html", "table")}
+    | {("opcount.profile", f"opcount.reporter.{name}") for name in ("amounts", "explain", "html", "suffixes", "table")}
     | {("opcount.devices", "opcount.machine")}
 )
 """Methods that print, compare or save a profile, or measure a device: what they import, when they are called, reads

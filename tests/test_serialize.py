@@ -18,7 +18,7 @@ RECORDS = (
     ),
     Record(("", "a", "b"), "my.op", "uncounted", "mine", "", 1, Cost(), 0, ""),
 )
-MODULES = {"": Module("", "Net", 12, 1), "a": Module("a", "Linear", 12, 3, ("c", "d"))}
+MODULES = {"": Module("", "Net", 12, 1), "a": Module("a", "Linear", 12, 3, ("c", "d"), 10, 48, "3x3", "2x3", "2x4")}
 WHOLE = Amount(RECORDS, {"a": 30}, {"nobody knows": 2})
 STEPS = Steps(10, 3, 1, Spread(Cost(9, 9, 9), Cost(1, 2, 3), Cost(10, 10, 10)), WHOLE, Cost(1, 1, 0))
 PLAIN = Profile(
@@ -55,9 +55,11 @@ def is_sound(profile):
     whole = [] if profile.steps is None or profile.steps.whole is None else profile.steps.whole.records
     records = [*profile.records, *whole]
     counts = [n for r in records for n in (r.calls, *r.cost, r.bytes)]
-    counts += [n for m in profile.modules.values() for n in (m.params, m.calls)] + [*profile.unattributed.values()]
+    counts += [n for m in profile.modules.values() for n in (m.params, m.calls, m.trainable, m.param_bytes)] + [
+        *profile.unattributed.values()
+    ]
     names = [n for r in records for n in (*r.stack, r.operator, r.family, r.phase, r.dtype, r.shapes)]
-    names += [n for m in profile.modules.values() for n in (m.path, m.type, *m.aliases)]
+    names += [n for m in profile.modules.values() for n in (m.path, m.type, *m.aliases, m.kernel, m.inputs, m.outputs)]
     names += [*profile.provenance.values(), *profile.formulas.values()]
     return all(type(n) is int and n >= 0 for n in counts) and all(type(n) is str for n in names)
 
@@ -123,7 +125,7 @@ def test_a_key_that_is_missing_or_renamed_anywhere_is_refused():
         ('"least": {"macs": 1,', '"least": {"macs": 99,', r"no more in least than in most at steps\.spread"),
         ('"schema": 4', '"schema": 3', "expected none in a file of this schema at steps"),
         ('"schema": 4', '"schema": true', "expected schema 1 to 4, got True"),
-        ('"schema": 4', '"schema": 2.0', r"expected schema 1 to 4, got 2\.0"),
+        ('"schema": 4', '"schema": 4.0', r"expected schema 1 to 4, got 4\.0"),
         ('"macs": 24', '"macs": 24, "macs": 5', "the key 'macs' twice in one object"),
         ('"macs": 24', '"macs": ' + "9" * 5000, "expected the JSON that"),
     ],
@@ -184,7 +186,7 @@ def test_any_name_comes_back_as_it_was(name):
 
 
 def of_older_schema(profile: Profile) -> str:
-    """Return a file as versions wrote it that did not count the bytes read."""
+    """Return a file as versions wrote it that did not count the bytes read, nor looked at calls of modules."""
     data = json.loads(profile.to_json())
     data["schema"] -= 2
     for records in (data["records"], data.get("steps", {}).get("extrapolated", {}).get("records", [])):
@@ -192,6 +194,9 @@ def of_older_schema(profile: Profile) -> str:
             record["bytes"] = record.pop("bytes_written")
             for name in ("bytes_read", "repeated", "causal"):
                 del record[name]
+    for module in data["modules"]:
+        for name in ("trainable", "param_bytes", "kernel", "inputs", "outputs"):
+            del module[name]
     return json.dumps(data)
 
 
@@ -205,3 +210,10 @@ def test_a_file_without_the_bytes_read_is_read_and_says_so(profile):
             with pytest.raises(ProfileFormatError, match=r"an older opcount wrote it\. Count again\."):
                 getattr(read, name)
     assert (profile.bytes_read, profile.arithmetic_intensity) == (72, 48 / 104)
+
+
+@pytest.mark.parametrize(("profile", "schema"), [(PLAIN, 1), (SAMPLE, 2)])
+def test_a_file_of_an_older_schema_knows_less_of_its_modules(profile, schema):
+    text = of_older_schema(profile)
+    assert json.loads(text)["schema"] == schema
+    assert Profile.from_json(text).modules["a"] == Module("a", "Linear", 12, 3, ("c", "d"))

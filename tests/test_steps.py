@@ -107,7 +107,7 @@ def test_only_older_versions_that_would_misread_a_file_are_kept_from_it():
     assert json.loads(SAMPLE.to_json())["schema"] == json.loads(ESTIMATE.to_json())["schema"] == 4
 
 
-def test_a_file_of_schema_1_is_a_count_of_everything():
+def test_a_file_of_schema_3_is_a_count_of_everything():
     text = json.dumps({**json.loads(PLAIN.to_json()), "steps": None})
     assert Profile.from_json(text) == PLAIN
 

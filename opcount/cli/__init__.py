@@ -10,6 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from opcount.cli.formats import chosen
 from opcount.cli.output import check, warn
 from opcount.cli.parser import parse
 from opcount.errors import OpcountError
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if getattr(options, "output", None) is not None:
             check(options.output)  # before a count that takes long
+        if hasattr(options, "format"):
+            chosen(options)
         status: int = options.command(options)
     except (OpcountError, OSError) as error:
         if isinstance(error, BrokenPipeError):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import warnings
 from contextlib import redirect_stdout
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +23,7 @@ from opcount.counter import OpCounter
 from opcount.errors import DryRunError, InputError, OpcountError, UncountedOperatorWarning
 from opcount.loaders import blame
 from opcount.loaders.step import forward, training_step
+from opcount.records import ASSUMED, BATCH, COMMAND
 from opcount.structure import structure_of
 
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
         return _in_new_process(options, str(why))
     for message in filter(None, (loaded.note, reason)):
         warn(message)
+    profile = replace(profile, provenance={**profile.provenance, **_facts(options, loaded)})
     write(render(profile, options, partial(structure_of, loaded.model)), options.output)
     return 0
 
@@ -65,6 +69,16 @@ def _count(options: argparse.Namespace, loaded: Loaded, dry: bool) -> Profile:  
         hint += ", or compute it with --real." if dry else "."
         raise InputError(f"the model raised {blame(error, loaded.model).rstrip('.')}.{hint}") from error
     return counter.profile
+
+
+def _facts(options: argparse.Namespace, loaded: Loaded) -> dict[str, str]:
+    """Return what the command line knows of a count better than the counter, which may have run a copy on meta."""
+    facts = {"device": options.device, COMMAND: shlex.join(["opcount", *options.command_line])}
+    if loaded.assumed:
+        facts[ASSUMED] = loaded.assumed
+    if loaded.batch is not None:
+        facts[BATCH] = str(loaded.batch)
+    return facts
 
 
 def _names(model: nn.Module) -> set[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from opcount.cli.formats import chosen
+from opcount.cli.formats import DIFF_FORMATS, chosen
 from opcount.cli.output import read, warn, write
+from opcount.errors import InputError
 from opcount.reporter import diff_table as reporter
 from opcount.reporter import html
 
@@ -19,19 +20,27 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace) -> int:
     """Print what changed; return 1 if it is more than allowed."""
+    name = chosen(options)
+    if name not in DIFF_FORMATS:
+        raise InputError(
+            f"-o: expected a comparison as {', '.join(DIFF_FORMATS)}, got {str(options.output)!r}, whose name says "
+            f"{name}. Name a file that ends in .txt, .md or .html."
+        )
     before, after = map(read, (options.before, options.after))
     if options.convention:
         before, after = (profile.with_convention(options.convention) for profile in (before, after))
     diff = before.diff(after)
-    write(f"{_render(diff, before, after, options).rstrip()}\n", options.output)
+    if diff.differences:
+        names = " and ".join(name for name, *_ in diff.differences)
+        warn(f"the counts differ in more than the model: {names}. Count both alike to compare models.")
+    write(f"{_render(diff, before, after, name, options).rstrip()}\n", options.output)
     failures = [text for tolerance in options.fail if (text := _exceeded(diff, tolerance))]
     for failure in failures:
         warn(failure)
     return 1 if failures else 0
 
 
-def _render(diff: Diff, before: Profile, after: Profile, options: argparse.Namespace) -> str:
-    name = chosen(options)
+def _render(diff: Diff, before: Profile, after: Profile, name: str, options: argparse.Namespace) -> str:
     if name == "html":
         return html.render(after, baseline=before)
     render = reporter.render_markdown if name == "markdown" else reporter.render

@@ -5,8 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from opcount.cli.output import warn
+from opcount.cli.output import is_regular, warn
 from opcount.errors import InputError
+from opcount.reporter.suffixes import format_of
 from opcount.selectors import ModulePattern
 
 if TYPE_CHECKING:
@@ -17,18 +18,15 @@ if TYPE_CHECKING:
     from opcount.profile import Profile
     from opcount.structure import Structure
 
-FORMATS = ("table", "arch", "tree", "operators", "markdown", "json", "csv", "html", "speedscope", "folded")
+FORMATS = ("table", "arch", "tree", "operators", "markdown", "latex", "json", "csv", "html", "speedscope", "folded")
 
-_OUTLINED = ("table", "tree", "markdown")
+DIFF_FORMATS = ("table", "markdown", "html")
+
+_OUTLINED = ("table", "tree", "markdown", "latex")
 _OUTLINING = ("depth", "modules", "sort", "unfold")
-_BY_SUFFIX = {
-    ".speedscope.json": "speedscope",
-    ".json": "json",
-    ".csv": "csv",
-    ".md": "markdown",
-    ".html": "html",
-    ".folded": "folded",
-}
+_TABLES = ("table", "markdown", "latex")
+_PLAIN = {"", ".log", ".out"}
+"""Endings of names that ask for no format."""
 
 
 def render(
@@ -48,6 +46,8 @@ def render(
     for option in _OUTLINING if name not in _OUTLINED else ():
         if (value := getattr(options, option)) is not None and value is not False:
             warn(f"--{option} has no effect with --format {name} (only with {', '.join(_OUTLINED)}).")
+    if options.columns and name not in _TABLES:
+        warn(f"--columns has no effect with --format {name} (only with {', '.join(_TABLES)}).")
     profile = profile.with_convention(options.convention) if options.convention else profile
     if name == "json":
         return profile.to_json(indent=1) + "\n"
@@ -57,6 +57,8 @@ def render(
         settings = {"fold": not options.unfold, "sort": options.sort, "modules": options.modules}
         if options.depth is not None:
             settings["depth"] = options.depth
+        if name in _TABLES:
+            settings["columns"] = options.columns or None
         _check_modules(profile, options.modules)
     text: str = reporter.render(profile, **settings)
     return text if text.endswith("\n") else f"{text}\n"
@@ -68,8 +70,13 @@ def _check_modules(profile: Profile, text: str | None) -> None:
 
 
 def chosen(options: argparse.Namespace) -> str:
-    """Return the format: what was asked for, else what the output file's name says, else the table."""
+    """Return the format: what was asked for, else what the output file's name says, else the table.
+
+    Raises:
+        InputError: The file's name ends in what no format has.
+    """
     output: Path | None = options.output
-    suffix = next((suffix for suffix in _BY_SUFFIX if output and output.name.endswith(suffix)), "")
-    name: str = options.format or _BY_SUFFIX.get(suffix, "table")
-    return name
+    if options.format or output is None or output.suffix.lower() in _PLAIN or not is_regular(output):
+        name: str = options.format or "table"
+        return name
+    return format_of(output, "-o")

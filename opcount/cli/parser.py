@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opcount._version import __version__
-from opcount.cli.formats import FORMATS
+from opcount.cli.formats import DIFF_FORMATS, FORMATS
 from opcount.convention import CONVENTIONS
 from opcount.errors import InputError
 from opcount.reporter.diff_table import METRICS
+from opcount.reporter.module_columns import COLUMNS, TORCHINFO, columns_named
 from opcount.reporter.outline import SORT_KEYS
 from opcount.selectors import Tolerance
 
@@ -153,7 +154,7 @@ def _diff(sub: argparse.ArgumentParser) -> None:
     add("before", metavar="A.json", type=Path)
     add("after", metavar="B.json", type=Path)
     add("--metric", choices=METRICS, default="macs")
-    add("--format", choices=("table", "markdown", "html"), help="default: table, or what the output file's name says")
+    add("--format", choices=DIFF_FORMATS, help="default: table, or what the output file's name says")
     add("--convention", choices=sorted(CONVENTIONS), help="how MACs and arithmetic are read as FLOPs")
     add(
         "--fail",
@@ -204,11 +205,31 @@ def _report(sub: argparse.ArgumentParser) -> None:
     add("--sort", choices=SORT_KEYS, help="children in descending order, in place of the model's order")
     add("--modules", metavar="PATTERN", help="only modules whose path matches: * is one name, ** any number of them")
     add("--unfold", action="store_true", help="show each of several equal blocks")
+    columns = f"of the table, in place of the usual ones: {', '.join(COLUMNS)}"
+    add("--columns", nargs="+", type=_columns, action=_Flat, default=[], metavar="NAME", help=columns)
     _output(sub)
 
 
 def _output(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("-o", "--output", type=Path, metavar="FILE", help="write there, all or nothing")
+
+
+class _Flat(argparse.Action):
+    """Joins the lists that an option's values are, those of several occurrences, too."""
+
+    def __call__(
+        self, _parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, _option: str | None = None
+    ) -> None:
+        """Add the values to those that the option has."""
+        known = getattr(namespace, self.dest) or []
+        setattr(namespace, self.dest, [*known, *(each for value in values for each in value)])
+
+
+def _columns(text: str) -> list[str]:
+    try:
+        return list(columns_named([TORCHINFO.get(name, name) for name in re.split(r"[,\s]+", text.strip(", "))]))
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _positive(text: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import shlex
 import sys
 import warnings
 from dataclasses import replace
@@ -16,6 +17,7 @@ from opcount.cli.output import write
 from opcount.counter import OpCounter
 from opcount.errors import InputError, UncountedOperatorWarning
 from opcount.profile import ROOT, Module
+from opcount.records import COMMAND
 
 if TYPE_CHECKING:
     import argparse
@@ -42,7 +44,9 @@ def run(options: argparse.Namespace) -> int:
         warnings.simplefilter("ignore", UncountedOperatorWarning)  # the report says it
         with counter:
             status = _status(options)
-    text = render(_with_parameters(counter), options)
+    profile = _with_parameters(counter)
+    command = shlex.join(["opcount", *options.command_line])
+    text = render(replace(profile, provenance={**profile.provenance, COMMAND: command}), options)
     if options.output is None:
         if sys.stdout is not None:  # closed by the shell
             sys.stdout.flush()

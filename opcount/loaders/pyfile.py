@@ -62,10 +62,10 @@ def with_inputs(model: nn.Module, module: ModuleType, request: Request, name: ob
     """
     if not request.input and not isinstance(getattr(module, "inputs", None), (ModuleType, NoneType)):
         inputs = _own_inputs(module, request, name)
-        return Loaded(model, inputs, "file", described(inputs))
+        return Loaded(model, inputs, "file", described(inputs), declared=True)
     declared = _declared_shapes(module, request, name) if request.makes_inputs else []
     inputs, shape = called_with_shapes(model, request, declared)
-    return Loaded(model, inputs, "file", shape)
+    return Loaded(model, inputs, "file", shape, declared=hasattr(module, "input_shape"))
 
 
 def _import(path: Path) -> ModuleType:

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    Inputs: TypeAlias = "Tensor | tuple[object, ...] | dict[str, object]"
+    from opcount.model_inputs import Arguments
+
+    Inputs: TypeAlias = "Arguments | Tensor | tuple[object, ...] | dict[str, object]"
     Style: TypeAlias = Literal["file", "classifier", "detector", "library"]
 
 _SIZES = ("shape", "batch_size", "seq")
@@ -72,6 +74,11 @@ class Request:
         """True if inputs are made: those of ``input`` are all that there are unless sizes say that others follow."""
         return not self.input or any(getattr(self, name) for name in _SIZES)
 
+    @property
+    def assumed(self) -> str:
+        """The option whose default decided the size of an input; empty: the user said all sizes."""
+        return next((f"--{name}" for name in ("shape", "seq") if name in self.used and not getattr(self, name)), "")
+
     def unused(self) -> str:
         """Return the first option that was given though nothing depends on it, as a message shows it."""
         given = (each.name for each in fields(self) if each.name not in _HEEDED and getattr(self, each.name))
@@ -91,6 +98,9 @@ class Loaded:
         shape: The input shape as that report prints it.
         asked: The shape asked for, where the model's own padding made another of it.
         note: A default that was chosen for the user, and how to choose otherwise; empty: none.
+        declared: Whether the model's own file says the inputs.
+        assumed: The option that says other inputs, if nobody said these.
+        batch: Leading dimension of the inputs; None if nobody knows it.
     """
 
     model: nn.Module
@@ -99,3 +109,6 @@ class Loaded:
     shape: object
     asked: object = None
     note: str = ""
+    declared: bool = False
+    assumed: str = ""
+    batch: int | None = None

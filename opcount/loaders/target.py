@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,8 @@ def load(target: str, request: Request | None = None) -> Loaded:
             f"load: expected no {option} for {target!r}: nothing of the model or of what it is called with depends on "
             "it. Leave it out."
         )
-    return loaded
+    batch = request.samples if "batch_size" in request.used else None
+    return replace(loaded, assumed="" if loaded.declared else request.assumed, batch=batch)
 
 
 def _load(target: str, request: Request) -> Loaded:

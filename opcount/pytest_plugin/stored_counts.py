@@ -143,7 +143,7 @@ def _modules(value: object) -> dict[str, Counts]:
 
 
 def _counts(value: object) -> Counts:
-    counts = reader.sequence(reader.count)(value)
+    counts = reader.sequence(reader.whole_number)(value)
     if len(counts) != len(STORED):
         raise MismatchError(f"{len(STORED)} counts", value)
     return dict(zip(STORED, counts, strict=True))

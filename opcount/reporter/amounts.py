@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opcount.escapes import visible
+from opcount.paths import ROOT
 from opcount.reporter.numbers import si
 
 if TYPE_CHECKING:
     from opcount.convention import Convention
+    from opcount.profile import Profile
     from opcount.records import Total
 
 
@@ -47,6 +49,23 @@ def part(total: Total, *, in_macs: bool) -> str:
     """
     number, unit = (total.macs, "MAC") if in_macs else (total.flops, "FLOP")
     return f"{si(total.arith)} other operations" if not number and total.arith else si(number, unit)
+
+
+def in_short(profile: Profile) -> str:
+    """Return the model, the totals and how many modules and operators there are, for a ``repr``.
+
+    Example:
+        >>> from opcount.profile import Profile
+        >>> repr(Profile())
+        '<Profile of nothing that ran>'
+    """
+    root = profile.modules.get(ROOT)
+    name = f"of {visible(root.type)}: " if root is not None and root.type else ""
+    if not profile.records:
+        return f"{name.rstrip(': ')}, nothing ran".lstrip(", ") if name else "of nothing that ran"
+    steps = f", {profile.steps.verdict()}" if profile.steps is not None else ""
+    params = f", {si(profile.params)} parameters" if profile.params else ""
+    return f"{name}{amount(profile.total, profile.convention)}{params}{steps}"
 
 
 def flops_label(convention: Convention) -> str:

@@ -29,13 +29,14 @@ def framed(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([ruler, header, ruler, *body, ruler, ""])
 
 
-def plain(headers: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> Iterator[str]:
+def plain(headers: Sequence[str], rows: Iterable[Sequence[str]], words: int | Sequence[bool]) -> Iterator[str]:
     """Yield the lines of a table without a frame.
 
     Args:
         headers: Of the columns.
         rows: One cell for each column.
-        words: The number of left-aligned columns at the start; the others, of numbers, are right-aligned.
+        words: The number of left-aligned columns at the start, or whether each one is left-aligned; the others, of
+            numbers, are right-aligned.
     """
     columns = (cells for _, cells in _columns([headers, *rows], words))
     header, *body = ("  ".join(cells).rstrip() for cells in zip(*columns, strict=True))
@@ -44,10 +45,10 @@ def plain(headers: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> 
     yield from body
 
 
-def _columns(rows: Sequence[Sequence[str]], words: int) -> Iterator[tuple[int, list[str]]]:
-    """Yield the width of each column, and its cells padded to it: on the right in the first ``words`` columns."""
+def _columns(rows: Sequence[Sequence[str]], words: int | Sequence[bool]) -> Iterator[tuple[int, list[str]]]:
+    """Yield the width of each column, and its cells padded to it: on the right in columns of words."""
     for i, cells in enumerate(zip(*rows, strict=True)):
-        pad = str.ljust if i < words else str.rjust
+        pad = str.ljust if (i < words if isinstance(words, int) else words[i]) else str.rjust
         text = "".join(cells)
         if text.isascii() and text.isprintable():  # most columns, at once: tables have a row for each module
             most = max(map(len, cells))

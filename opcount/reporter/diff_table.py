@@ -90,6 +90,11 @@ def _named(diff: Diff, metric: str) -> str:
     return f"flops ({visible(diff.convention)})" if metric == "flops" else metric
 
 
+def differences(diff: Diff) -> list[str]:
+    """Return a warning for each of the inputs, the mode and the optimizer that is another than before."""
+    return [visible(f"warning: {name} before: {old}; after: {new}") for name, old, new in diff.differences]
+
+
 def _summary(diff: Diff, metric: str) -> list[str]:
     renamed = sum(change.renamed for change in diff.changes)
     facts = [_headline(diff, metric), f"convention: {visible(diff.convention)}"]
@@ -97,5 +102,6 @@ def _summary(diff: Diff, metric: str) -> list[str]:
         facts.append(f"renamed modules: {renamed}")
     if any(diff.steps):
         facts.append("steps before: {}; after: {}".format(*(words or "all were counted" for words in diff.steps)))
+    facts += differences(diff)
     before, after = diff.verdicts
     return [*facts, f"coverage: {after}" if before == after else f"coverage before: {before}; after: {after}"]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from opcount.escapes import visible
 from opcount.reporter.page import assemble
 from opcount.reporter.page.pack import pack, pack_diff
+from opcount.reporter.table import closing_lines
 from opcount.reporter.table import render as render_table
-from opcount.reporter.table import summary
 
 if TYPE_CHECKING:
     from opcount.profile import Profile
@@ -29,7 +29,7 @@ def render(profile: Profile, *, baseline: Profile | None = None, title: str = ""
         ConventionError: The profile and its baseline are read under different conventions.
     """
     data = pack(profile) if baseline is None else pack_diff(baseline, profile)
-    return assemble(visible(title or _title(profile, baseline)), "\n".join(summary(profile)), data)
+    return assemble(visible(title or _title(profile, baseline)), "\n".join(closing_lines(profile)), data)
 
 
 def frame(profile: Profile) -> str:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from opcount.reporter.module_columns import columns_of
 from opcount.reporter.outline import outline
-from opcount.reporter.table import summary
+from opcount.reporter.table import closing_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from opcount.profile import Profile
 
@@ -22,26 +22,28 @@ def render(
     fold: bool = True,
     sort: str | None = None,
     modules: str | None = None,
+    columns: Sequence[str] | None = None,
 ) -> str:
     """Return the profile as Markdown; `opcount.reporter.table.render` explains the arguments."""
-    lines = outline(profile, depth=depth, fold=fold, sort=sort, modules=modules)
-    columns = columns_of(profile, lines)
+    lines = outline(profile, depth=depth, fold=fold, sort=sort, modules=modules, columns=columns)
+    shown = columns_of(profile, lines, columns)
     rows = (
         [
             code("." * line.level + line.name),
-            *(column.cell(line) if column.is_number else escaped(column.cell(line)) for column in columns),
+            *(column.cell(line) if column.is_number else escaped(column.cell(line)) for column in shown),
         ]
         for line in lines
     )
-    headers = ["module", *(escaped(column.header) for column in columns)]
-    words = 1 + sum(not column.is_number for column in columns)
-    return "\n".join([*table(headers, rows, words), "", *(f"* {escaped(fact)}" for fact in summary(profile))])
+    headers = ["module", *(escaped(column.header) for column in shown)]
+    left = [True, *(not column.is_number for column in shown)]
+    return "\n".join([*table(headers, rows, left), "", *(f"* {escaped(fact)}" for fact in closing_lines(profile))])
 
 
-def table(headers: list[str], rows: Iterable[list[str]], words: int) -> Iterator[str]:
-    """Yield the lines of a table; its first ``words`` columns are words, the others numbers."""
+def table(headers: list[str], rows: Iterable[list[str]], words: int | Sequence[bool]) -> Iterator[str]:
+    """Yield the lines of a table; its first ``words`` columns are words, the others numbers, or as a list says."""
+    left = [i < words for i in range(len(headers))] if isinstance(words, int) else words
     yield _line(headers)
-    yield _line(["---" if i < words else "---:" for i in range(len(headers))])
+    yield _line(["---" if is_word else "---:" for is_word in left])
     for row in rows:
         yield _line(row)
 

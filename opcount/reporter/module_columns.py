@@ -1,9 +1,16 @@
-"""The columns that a report of modules has."""
+"""The columns that a report of modules may have."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
+from opcount.coverage import FREE, UNCOUNTED
+from opcount.errors import InputError
+from opcount.escapes import printable, visible
+from opcount.paths import parents
+from opcount.records import SHAPES
 from opcount.reporter.amounts import flops_label
 from opcount.reporter.numbers import percent, si
 
@@ -11,9 +18,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from opcount.profile import Profile
+    from opcount.records import Module
     from opcount.reporter.outline import ModuleLine
 
 NOT_CALLED = "-"
+
+COLUMNS = (
+    "type", "input", "output", "kernel", "dtype", "params", "trainable", "frozen", "param_bytes",
+    "macs", "flops", "arith", "activations", "calls", "written", "share",
+)  # fmt: skip
+"""The names of all columns."""
+
+TORCHINFO = {
+    "input_size": "input",
+    "output_size": "output",
+    "num_params": "params",
+    "kernel_size": "kernel",
+    "mult_adds": "macs",
+}
+"""Names of torchinfo's for some of the columns."""
+
+_TOTALS = {"macs": "MACs", "arith": "arith", "activations": "activations"}
+_USUAL = ("type", "params", "macs", "flops", "activations", "share")
 
 
 class Column(NamedTuple):
@@ -30,23 +56,99 @@ class Column(NamedTuple):
     is_number: bool = True
 
 
-def columns_of(profile: Profile, lines: Sequence[ModuleLine]) -> list[Column]:
-    """Return the columns that have something to say: none of zeros alone, and no FLOPs that equal the MACs."""
-    totals = [line.total for line in lines]
-    columns = [Column("type", lambda line: line.type, is_number=False)]
-    if any(line.params for line in lines):
-        columns.append(Column("params", lambda line: si(line.params) if line.type else ""))
-    if any(total.macs for total in totals):
-        columns.append(Column("MACs", lambda line: _counted(line, line.total.macs)))
-    share = "MACs"
-    if any(total.flops != total.macs for total in totals):
-        share = "FLOPs"
-        columns.append(Column(flops_label(profile.convention), lambda line: _counted(line, line.total.flops)))
-    if any(total.activations for total in totals):
-        columns.append(Column("activations", lambda line: _counted(line, line.total.activations)))
-    if profile.flops:
-        columns.append(Column(f"% {share}", lambda line: _share(line, profile)))
-    return columns
+def columns_named(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of columns, once each.
+
+    Raises:
+        InputError: There is no such column; near names are offered.
+    """
+    for name in names:
+        if name not in COLUMNS:
+            near = get_close_matches(str(name), [*COLUMNS, *TORCHINFO], n=1)
+            hint = f"Did you mean {TORCHINFO.get(near[0], near[0])}?" if near else f"There are {', '.join(COLUMNS)}."
+            raise InputError(f"columns: expected names of columns, got {name!r}. {hint}")
+    return tuple(dict.fromkeys(names))
+
+
+def columns_of(profile: Profile, lines: Sequence[ModuleLine], names: Sequence[str] | None = None) -> list[Column]:
+    """Return the columns of these names; by default those that have something to say.
+
+    Not said are zeros alone, and FLOPs that equal the MACs.
+    """
+    flops_are_macs = all(line.total.flops == line.total.macs for line in lines)
+    if names is None:
+        said = {
+            "type": True,
+            "params": any(line.params for line in lines),
+            "macs": any(line.total.macs for line in lines),
+            "flops": not flops_are_macs,
+            "activations": any(line.total.activations for line in lines),
+            "share": bool(profile.flops),
+        }
+        names = [name for name in _USUAL if said[name]]
+    return [_column(name, profile, flops_are_macs=flops_are_macs) for name in columns_named(names)]
+
+
+def _column(name: str, profile: Profile, *, flops_are_macs: bool) -> Column:  # noqa: PLR0911  (one for each kind)
+    if name == "type":
+        return Column("type", lambda line: line.type, is_number=False)
+    if name in SHAPES:
+        return Column(name, lambda line: _fact(profile, line, name), is_number=False)
+    if name == "dtype":
+        known = _dtypes(profile)
+        return Column(name, lambda line: visible("+".join(sorted(known.get(line.path, ())))), is_number=False)
+    if name in {"params", "trainable", "frozen", "param_bytes"}:
+        return Column(name.replace("_", " "), lambda line: _of_parameters(profile, line, name))
+    if name == "flops":
+        return Column(flops_label(profile.convention), lambda line: _counted(line, line.total.flops))
+    if name == "calls":
+        return Column(name, lambda line: _calls(profile, line))
+    if name == "written":
+        return Column(name, lambda line: si(line.total.bytes, "B") if line.ran else NOT_CALLED)
+    if name == "share":
+        unit = "MACs" if flops_are_macs else "FLOPs"
+        return Column(f"% {unit}", lambda line: _share(line, profile))
+    return Column(_TOTALS[name], lambda line: _counted(line, getattr(line.total, name)))
+
+
+def _module(profile: Profile, line: ModuleLine) -> Module | None:
+    return profile.modules.get(line.path)
+
+
+def _fact(profile: Profile, line: ModuleLine, name: str) -> str:
+    module = _module(profile, line)
+    if module is None:
+        return ""
+    return printable({"input": module.inputs, "output": module.outputs, "kernel": module.kernel}[name])
+
+
+def _of_parameters(profile: Profile, line: ModuleLine, name: str) -> str:
+    module = _module(profile, line)
+    if module is None or (name != "params" and module.params and not module.param_bytes):  # an old file does not know
+        return ""
+    frozen = module.params - module.trainable
+    known = {
+        "params": module.params,
+        "trainable": module.trainable,
+        "frozen": frozen,
+        "param_bytes": module.param_bytes,
+    }
+    return si(line.copies * known[name], "B" if name == "param_bytes" else "") if line.type else ""
+
+
+def _calls(profile: Profile, line: ModuleLine) -> str:
+    module = _module(profile, line)
+    return str(line.copies * module.calls) if module is not None and line.ran else NOT_CALLED
+
+
+def _dtypes(profile: Profile) -> dict[str, set[str]]:
+    """Return the dtypes that compute in each module, children included."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for record in profile.records:
+        if record.dtype and record.family not in {FREE, UNCOUNTED}:
+            for path in parents(record.path):
+                found[path].add(record.dtype)
+    return found
 
 
 def _counted(line: ModuleLine, number: int) -> str:

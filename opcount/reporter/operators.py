@@ -10,7 +10,7 @@ from opcount.records import Total
 from opcount.reporter.amounts import flops_label
 from opcount.reporter.columns import plain
 from opcount.reporter.numbers import percent, si
-from opcount.reporter.table import summary
+from opcount.reporter.table import closing_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ def render(profile: Profile, *, free: bool = False) -> str:
         for key, total in ranked
     ]
     headers = [*_WORDS, *(header for header, *_ in columns)]
-    return "\n".join([*plain(headers, rows, words=len(_WORDS)), "", *summary(profile)])
+    return "\n".join([*plain(headers, rows, words=len(_WORDS)), "", *closing_lines(profile)])
 
 
 def _columns(profile: Profile, totals: list[Total]) -> list[tuple[str, Callable[[Total], str], bool]]:

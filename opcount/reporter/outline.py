@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opcount.escapes import printable
 from opcount.paths import ROOT, by_parent, follows, parents_first, unknown_parents
-from opcount.records import Total
+from opcount.records import SHAPES, Total
 from opcount.selectors import ModulePattern
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from opcount.profile import Profile
 
@@ -50,6 +50,7 @@ def outline(
     fold: bool = True,
     sort: str | None = None,
     modules: str | None = None,
+    columns: Sequence[str] | None = None,
 ) -> list[ModuleLine]:
     """Return the lines of a report, callers before what they call.
 
@@ -59,18 +60,21 @@ def outline(
         fold: Whether equal modules with consecutive numbers become one line, ``0-31``.
         sort: Children in descending order of this number, in place of the model's order.
         modules: A pattern, `opcount.selectors.ModulePattern`: only modules that match, and their parents.
+        columns: What is shown of a module: where these are facts of its own, modules are equal only with equal facts.
 
     Raises:
         ValueError: ``sort`` is no number of a module.
     """
     if sort is not None and sort not in SORT_KEYS:
         raise ValueError(f"sort: expected one of {', '.join(SORT_KEYS)}, got {sort!r}. Pass one of these names.")
-    return list(_Outline(profile, sort, modules, fold=fold).lines(depth))
+    shapes = not SHAPES.isdisjoint(columns or ())
+    return list(_Outline(profile, sort, modules, fold=fold, shapes=shapes).lines(depth))
 
 
 class _Outline:
-    def __init__(self, profile: Profile, sort: str | None, modules: str | None, *, fold: bool) -> None:
+    def __init__(self, profile: Profile, sort: str | None, modules: str | None, *, fold: bool, shapes: bool) -> None:
         self._fold = fold
+        self._shapes = shapes
         self._known = profile.modules
         self._totals = profile.by_module()
         self._totals.setdefault(ROOT, Total())
@@ -128,7 +132,9 @@ class _Outline:
         for path in reversed(list(paths)):
             module = self._known.get(path)
             below = tuple((_leaf(child), self._signatures[child]) for child in self._children.get(path, ()))
-            facts = (module.type, module.params, module.calls) if module else ()
+            facts: tuple[object, ...] = (module.type, module.params, module.calls) if module else ()
+            if module and self._shapes:
+                facts += module.inputs, module.outputs, module.kernel
             self._signatures[path] = numbers.setdefault((self._totals.get(path), below, *facts), len(numbers))
 
     def _kept(self, paths: Iterable[str]) -> set[str]:

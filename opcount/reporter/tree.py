@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from opcount.escapes import visible
 from opcount.reporter.numbers import percent, si
 from opcount.reporter.outline import outline
-from opcount.reporter.table import summary
+from opcount.reporter.table import closing_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ def render(
     """Return the profile as a tree; `opcount.reporter.table.render` explains the arguments."""
     lines = outline(profile, depth=depth, fold=fold, sort=sort, modules=modules)
     shown = (f"{branch}{_text(line, profile)}" for branch, line in zip(_branches(lines), lines, strict=True))
-    return "\n".join([*shown, "", *summary(profile)])
+    return "\n".join([*shown, "", *closing_lines(profile)])
 
 
 def _text(line: ModuleLine, profile: Profile) -> str:

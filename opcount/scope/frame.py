@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from opcount.scope.call_shapes import CallShapes
+
 
 Shapes = tuple[tuple["tuple[int, ...] | None", ...], tuple["tuple[int, ...] | None", ...]]
 """Shapes of the arguments and of the results of a call; None for a nested tensor."""
@@ -59,9 +61,10 @@ class Frame:
         children: Frames of the modules called from here, by path.
         rows: The tally, by ``(plan, phase, dtype)``.
         calls: Calls of the module from the parent.
+        examples: The first call of the module; of the model itself, the first ones that differ.
     """
 
-    __slots__ = ("calls", "children", "parent", "path", "rows")
+    __slots__ = ("calls", "children", "examples", "parent", "path", "rows")
 
     def __init__(self, path: str, parent: Frame | None = None) -> None:
         self.path = path
@@ -69,6 +72,7 @@ class Frame:
         self.children: dict[str, Frame] = {}
         self.rows: dict[Any, Row] = {}
         self.calls = 0
+        self.examples: tuple[CallShapes, ...] = ()
 
     def child(self, path: str) -> Frame:
         """Return the frame of a module that is called from here, made at its first call."""
@@ -103,10 +107,12 @@ class Frame:
         for frame in self.walk():
             frame.rows.clear()
             frame.calls = 0
+            frame.examples = ()
 
     def absorb(self, other: Frame) -> None:
         """Add another tree's tally to this one's."""
         self.calls += other.calls
+        self.examples = self.examples or other.examples
         for key, row in other.rows.items():
             self.rows.setdefault(key, Row(row.shapes)).absorb(row)
         for path, child in other.children.items():

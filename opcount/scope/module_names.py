@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 import weakref
 from functools import partial
 from heapq import heappop, heappush
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from torch import fx, jit, nn
 
@@ -31,7 +32,13 @@ _OPERATORS = str(Path(nn.__file__).parents[1] / "_higher_order_ops")
 _FAR = 64
 """Python frames from a hook up to the higher-order operator that calls its module, at most."""
 
+_KERNEL = "kernel_size"
+"""Attribute of modules that slide a window over their input."""
+
 _serials = itertools.count(1)
+
+_Sizes: TypeAlias = tuple[int, int, int]
+"""Elements of parameters, those that a gradient is computed for, and all bytes."""
 
 
 class _Numbers:
@@ -167,7 +174,7 @@ class ModuleNames:
             if id(child) not in self.paths:
                 child_path = f"{path}.{below}" if below else path
                 self._name(child, child_path)
-                self._foreign[child_path] = Module(child_path, type(child).__name__, _count_parameters(child))
+                self._foreign[child_path] = _facts(child_path, child)
                 own = [p for p in parameters_of(child).values() if p is not None]
                 self._foreign_parameters[child_path] = {self._serial(p): _elements(p) for p in own}
         return path
@@ -230,25 +237,30 @@ class ModuleNames:
 
     def table(self, calls: Callable[[str], int]) -> dict[str, Module]:
         """Return the facts about every module, the model's in ``named_modules`` order."""
-        params = self._parameters_by_path()
-        table = {
-            path: Module(path, kind, params.get(path, 0), calls(path), self._aliases.get(path, ()))
-            for path, kind in self._types.items()
-        }
+        sizes, kernels = self._sizes_and_kernels()
+        nothing = (0, 0, 0)
+        table: dict[str, Module] = {}
+        for path, kind in self._types.items():
+            params, trainable, written = sizes.get(path, nothing)
+            aliases, kernel = self._aliases.get(path, ()), kernels.get(path, "")
+            table[path] = Module(path, kind, params, calls(path), aliases, trainable, written, kernel)
         for path, module in self._foreign.items():
             table.setdefault(path, module._replace(calls=calls(path)))
         return table
 
-    def _parameters_by_path(self) -> dict[str, int]:
+    def _sizes_and_kernels(self) -> tuple[dict[str, _Sizes], dict[str, str]]:
         """Add up parameters, a tied one once under its first name, along the dotted parents of their paths."""
-        totals: dict[str, int] = {}
+        sizes: dict[str, _Sizes] = {}
+        kernels: dict[str, str] = {}
         seen: set[int] = set()
         for path, module in _walk(self.model) if self.model is not None else ():
             own = [p for p in parameters_of(module).values() if p is not None and id(p) not in seen]
             seen.update(map(id, own))
             if own:
-                totals[path] = totals.get(path, 0) + sum(map(_elements, own))
-        return _with_parents(totals)
+                sizes[path] = _plus(sizes.get(path, (0, 0, 0)), _sizes_of(own))
+            if _KERNEL in vars(module):
+                kernels[path] = _kernel(module)
+        return _with_parents(sizes), kernels
 
 
 def _forget(
@@ -293,14 +305,45 @@ def _contains(model: nn.Module, module: nn.Module) -> bool:
     return False
 
 
-def _with_parents(own: dict[str, int]) -> dict[str, int]:
-    totals: dict[str, int] = {}
-    for path, count in own.items():
+def _with_parents(own: dict[str, _Sizes]) -> dict[str, _Sizes]:
+    totals: dict[str, _Sizes] = {}
+    for path, sizes in own.items():
         parent: str | None = path
         while parent is not None:
-            totals[parent] = totals.get(parent, 0) + count
+            totals[parent] = _plus(totals[parent], sizes) if parent in totals else sizes
             parent = None if parent == ROOT else parent.rpartition(".")[0]
     return totals
+
+
+def _plus(left: _Sizes, right: _Sizes) -> _Sizes:
+    return left[0] + right[0], left[1] + right[1], left[2] + right[2]
+
+
+def _sizes_of(parameters: Iterable[nn.Parameter]) -> _Sizes:
+    """Return the elements of parameters, those that a gradient is computed for, and all bytes."""
+    elements = trainable = written = 0
+    for parameter in parameters:
+        count = _elements(parameter)
+        elements += count
+        trainable += count if parameter.requires_grad else 0
+        written += count * parameter.dtype.itemsize
+    return elements, trainable, written
+
+
+def _facts(path: str, module: nn.Module) -> Module:
+    """Return what is known of a module outside the model before it runs."""
+    params, trainable, written = _sizes_of(module.parameters())
+    return Module(path, type(module).__name__, params, 0, (), trainable, written, _kernel(module))
+
+
+def _kernel(module: nn.Module) -> str:
+    """Return the size of the window of a convolution or a pool; one number stands for all dimensions."""
+    size = vars(module).get(_KERNEL)
+    if type(size) is int:
+        dimensions = re.search(r"([123])d", type(module).__name__)
+        size = (size,) * (int(dimensions[1]) if dimensions else 1)
+    is_known = isinstance(size, (tuple, list)) and all(type(each) is int for each in size)
+    return "x".join(map(str, size or ())) if is_known else ""
 
 
 def _walk(model: nn.Module) -> list[tuple[str, nn.Module]]:

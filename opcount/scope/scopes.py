@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch.nn import Parameter
 
 from opcount._torch.autograd import graph_task
+from opcount.scope.call_shapes import call_of
 from opcount.scope.engine import ignore, listen
 from opcount.scope.frame_guard import FrameGuard
 from opcount.scope.global_hooks import after_module, after_step, before_module, before_step, is_registered, remove
@@ -23,9 +24,15 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from opcount.scope.call_shapes import CallShapes
+    from opcount.scope.frame import Frame
+
 
 _RAISED = object()
 """Sentinel: the module raised and returned nothing."""
+
+_EXAMPLES = 4
+"""Calls of the model, with other inputs each, that are described."""
 
 _COUNTING: dict[int, set[object]] = {}
 """Open counters by thread id. A thread with a counter of its own is not adopted by another thread's counter."""
@@ -45,6 +52,7 @@ class Scopes:
     Attributes:
         names: The paths of modules.
         threads: The scope of each thread.
+        optimizers: The classes of the optimizers that made a step, in their order.
     """
 
     def __init__(
@@ -61,6 +69,7 @@ class Scopes:
         self._wrappers = self.names.wrappers
         self._scripts = self.names.scripts
         self.threads = ThreadScopes(self.names.owner_of)
+        self.optimizers: dict[str, None] = {}
         self._scope_of = self.threads.by_ident
         self._adopt = adopt
         self._adopted: dict[int, Undo] = {}
@@ -94,6 +103,11 @@ class Scopes:
         home = get_ident()
         undo.add(partial(_free_thread, home, self))
         _COUNTING.setdefault(home, set()).add(self)
+
+    def clear(self) -> None:
+        """Clear the tally of all threads."""
+        self.threads.clear()
+        self.optimizers.clear()
 
     def _unhook(self) -> None:
         """Remove the hooks; the hook after modules stays until no adopted thread runs a module."""
@@ -142,8 +156,10 @@ class Scopes:
             return
         if scope.returned is not None and out is not _RAISED:
             scope.returned(out)
+        frame = scope.frame
+        if (not frame.examples or frame is scope.root) and out is not _RAISED and scope.runs(module):
+            _note(frame, call_of(module, args, kwargs, out))
         if self._priced and out is not _RAISED and type(module) in self._priced:
-            frame = scope.frame
             phase = scope.phase if scope.task == NO_TASK else RECOMPUTE
             scope.pop(module)
             if not scope.muted:
@@ -218,6 +234,7 @@ class Scopes:
             self._stepping[ident] = undo, guard
             scope = self._observe_briefly(undo)
         scope.pop(optimizer)  # left behind by a step that raised
+        self.optimizers[type(optimizer).__name__] = None
         scope.push(optimizer, scope.root, graph_task(), scope.root, optimizing=True)
 
     def _leave_optimizer(self, optimizer: object, _args: object, _kwargs: object) -> None:
@@ -233,6 +250,12 @@ class Scopes:
         if ident == get_ident() and ident in self._stepping:
             undo, _ = self._stepping.pop(ident)
             undo.run()
+
+
+def _note(frame: Frame, call: CallShapes) -> None:
+    """Keep a call as an example, unless it is like one that is kept."""
+    if len(frame.examples) < _EXAMPLES and call not in frame.examples:
+        frame.examples = (*frame.examples, call)
 
 
 def _unseen(*_args: object, **_kwargs: object) -> None:

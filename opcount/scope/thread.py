@@ -131,6 +131,10 @@ class Scope:
         """True if no module is running."""
         return not self._stack
 
+    def runs(self, owner: object) -> bool:
+        """Return whether a module is the innermost that runs."""
+        return bool(self._stack) and self._stack[-1][0] is owner
+
     def push(
         self,
         owner: object,

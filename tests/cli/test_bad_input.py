@@ -171,7 +171,7 @@ def test_arguments_given_twice_add_up(opcount, write):
 def test_an_option_that_a_format_does_not_heed_is_named(opcount, write):
     status, _, err = opcount("count", write(NET), "--format", "csv", "--depth", 0, "--unfold")
     assert status == 0
-    assert "opcount: --depth has no effect with --format csv (only with table, tree, markdown).\n" in err
+    assert "opcount: --depth has no effect with --format csv (only with table, tree, markdown, latex).\n" in err
     assert "--unfold has no effect" in err
     assert "--sort" not in err
 

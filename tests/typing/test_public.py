@@ -86,6 +86,15 @@ def test_a_profile() -> None:
     assert Profile.from_json(profile.to_json()) == profile
 
 
+def test_one_call() -> None:
+    model = nn.Linear(3, 4)
+    assert_type(opcount.count(model, torch.ones(2, 3)), Profile)
+    assert_type(opcount.count(model, input=torch.ones(2, 3), train=True, dry_run=None), Profile)
+    assert_type(opcount.summary(model, (2, 3), verbose=False), Profile)
+    named = opcount.summary(model, {"input": (2, 3)}, dtypes=[torch.float32], col_names=["params"], verbose=0)
+    assert named.macs == 2 * 3 * 4
+
+
 def test_a_budget_leaves_the_type_of_what_it_decorates() -> None:
     @flop_budget("24 MAC", model=None)
     def run(rows: int, scale: float = 1.0) -> torch.Tensor:

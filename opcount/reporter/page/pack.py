@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from opcount.coverage import FREE
 from opcount.diff import compare
 from opcount.paths import ROOT, parents_first
-from opcount.records import Module, Total
+from opcount.records import COMMAND, Module, Total
+from opcount.reporter.circumstances import inputs, settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -139,16 +140,16 @@ def _coverage(sides: Sequence[Profile]) -> list[dict[str, Any]]:
 def _verdict(profile: Profile) -> dict[str, Any]:
     coverage, steps = profile.coverage, profile.steps
     words = coverage.verdict() if steps is None else f"{steps.verdict()}; {coverage.verdict()}"
+    lacking = coverage.uncounted or coverage.uncalled or coverage.empty or profile.unattributed
     return {
-        "complete": coverage.complete and not profile.unattributed and not (steps and steps.partial),
+        "complete": not (lacking or (steps and steps.partial)),
         "verdict": words,
     }
 
 
 def _subtitle(profile: Profile) -> str:
-    facts = {name: profile.provenance.get(name) for name in ("run", "mode", "grad", "device")}
-    words = [f"{facts['run']} run" if facts["run"] else None, facts["mode"], facts["grad"], facts["device"]]
-    return ", ".join(word for word in words if word)
+    command = profile.provenance.get(COMMAND, "")
+    return "; ".join(filter(None, [inputs(profile), settings(profile), command]))
 
 
 def _provenance(profile: Profile) -> str:
