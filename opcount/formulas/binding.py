@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from opcount.registry import Formula
 
 _OUT = "out"
+_RESULT = "result"
+"""Name for what the call returned, where the operator has an argument called ``out``."""
 
 
 def bind(formula: Formula, func: OpOverload) -> Formula:
@@ -48,7 +50,8 @@ def bound(function: Callable[..., Any], func: OpOverload) -> Callable[..., Any]:
     if names is None:
         return function
     schema = {argument.name: argument for argument in schema_of(func).arguments}
-    missing = [name for name, optional in names.items() if name not in schema and name != _OUT and not optional]
+    returned = _RESULT if _RESULT in names else _OUT
+    missing = [name for name, optional in names.items() if name not in schema and name != returned and not optional]
     if missing:
         return _refusing(func, missing)
     signature, scope = ["_out", "/"], {"_function": function}
@@ -59,7 +62,7 @@ def bound(function: Callable[..., Any], func: OpOverload) -> Callable[..., Any]:
         if argument.has_default_value():
             signature[-1] += f"=_default_{i}"
             scope[f"_default_{i}"] = argument.default_value
-    passed = [f"{n}={'_out' if n == _OUT else _spelled(n)}" for n in names if n == _OUT or n in schema]
+    passed = [f"{n}={'_out' if n == returned else _spelled(n)}" for n in names if n == returned or n in schema]
     if len(passed) == len(names):  # by position is faster
         passed = [part.partition("=")[2] for part in passed]
     # What a data class is made by, too: there is no faster way to pass a part of the arguments on.

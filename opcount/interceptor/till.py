@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from opcount.cost import Cost
 from opcount.coverage import FREE
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.plan import unpriced
@@ -15,6 +14,8 @@ from opcount.interceptor.symbolic import unguarded
 from opcount.scope import Frame, Row
 from opcount.scope.frame import Sink
 from opcount.traffic import of_any_call
+from opcount.traffic.rule import read_two
+from opcount.traffic.touched import touched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -95,7 +96,7 @@ class Till:
 
     counts_steps = True
 
-    def charge(  # noqa: C901  (in parts, each would cost a call)
+    def charge(  # noqa: C901, PLR0912  (in parts, each would cost a call)
         self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, frame: Frame, phase: str
     ) -> None:
         """Price a call that has run, and add it to the tally."""
@@ -112,7 +113,8 @@ class Till:
                 raise
             plan = unpriced(plan.operator, plan.traffic)
         try:
-            dtype = args[0].dtype
+            a = args[0]
+            dtype = a.dtype
         except (AttributeError, IndexError):
             dtype = None
         if dtype not in _COMPUTING:
@@ -134,10 +136,17 @@ class Till:
         traffic = plan.traffic
         if traffic is not None:
             try:
-                read, written = traffic(out, *args, **kwargs) if kwargs else traffic(out, *args)
+                if traffic is read_two:  # in place of a call of it: most operators are alike
+                    b = args[1]
+                    read = a.nbytes if a.is_contiguous() or 0 not in a.stride() else touched(a)
+                    if b is not a and isinstance(b, Tensor):
+                        read += b.nbytes if b.is_contiguous() or 0 not in b.stride() else touched(b)
+                    written = out.nbytes
+                else:
+                    read, written = traffic(out, *args, **kwargs) if kwargs else traffic(out, *args)
             except Exception:  # noqa: BLE001  (a call that its rule does not know)
                 read, written = of_any_call(out, *args, **(kwargs or {}))
-            if cost is not None and type(cost) is not Cost:
+            if plan.from_user and cost is not None:
                 read = read if cost.bytes_read is None else cost.bytes_read
                 written = written if cost.bytes_written is None else cost.bytes_written
             row.bytes_read += read

@@ -10,17 +10,43 @@ from torch import Tensor
 from opcount._torch.dispatch import schema_of
 from opcount.formulas.free import QUESTIONS, packet_base
 from opcount.traffic.registry import Traffic, family_traffic
-from opcount.traffic.touched import touched, touched_by
+from opcount.traffic.touched import asked_for, touched, touched_by
 
 if TYPE_CHECKING:
     from opcount._torch.dispatch import OpOverload
 
+_FAMILIAR = {"aten", "prims"}
+"""Namespaces whose names mean what ATen's do."""
+
 _SILENT_NAMESPACES = {"prim", "profiler"}
 
 _UNTOUCHED = frozenset(
-    "_unsafe_view _reshape_alias lift_fresh resize resize_as set set_data _resize_output".split()
+    """
+    _unsafe_view _reshape_alias unsafe_chunk unsafe_split unsafe_split_with_sizes lift_fresh set set_data _coalesced
+    resize resize_as resize_as_sparse sparse_resize sparse_resize_and_clear _resize_output _efficientzerotensor
+    _sparse_coo_tensor_unsafe _sparse_coo_tensor_with_dims _sparse_coo_tensor_with_dims_and_tensors
+    _sparse_compressed_tensor_unsafe _sparse_compressed_tensor_with_dims sparse_compressed_tensor
+    """.split()
 ) | frozenset(QUESTIONS.split()) - {"_local_scalar_dense", "item", "_linalg_check_errors", "_print"}
 """Operators of ``aten`` and ``prims`` that touch no data, and whose schema does not say so."""
+
+_UNREAD = {
+    "self": """
+        zeros_like ones_like full_like rand_like randn_like randint_like new_zeros new_ones new_full fill zero copy
+        normal_functional uniform exponential geometric cauchy log_normal random
+        avg_pool2d_backward avg_pool3d_backward _adaptive_avg_pool2d_backward _adaptive_avg_pool3d_backward
+        adaptive_max_pool2d_backward adaptive_max_pool3d_backward
+        max_pool2d_with_indices_backward max_pool3d_with_indices_backward
+        fractional_max_pool2d_backward fractional_max_pool3d_backward
+        reflection_pad1d_backward reflection_pad2d_backward reflection_pad3d_backward
+        replication_pad1d_backward replication_pad2d_backward replication_pad3d_backward
+    """,
+    "other": "resize_as _sparse_resize_as",
+}
+"""Arguments of operators that are asked for their shape alone."""
+
+_SCALED = frozenset("addmm baddbmm addmv addbmm addr _addmm_activation".split())
+"""Products that are added to ``beta * self``: with a ``beta`` of 0, ``self`` is not read."""
 
 _FILLS = frozenset(
     """
@@ -29,11 +55,6 @@ _FILLS = frozenset(
     """.split()
 )
 """In-place operators, without their underscore, that do not read what they overwrite."""
-
-
-def moves_nothing(_out: Any, /, *_: Any, **__: Any) -> tuple[int, int]:
-    """Views, questions about metadata, memory that is left uninitialised."""
-    return 0, 0
 
 
 def of_any_call(out: Any, /, *args: Any, **kwargs: Any) -> tuple[int, int]:
@@ -55,7 +76,7 @@ def traffic_of(func: OpOverload) -> Traffic | None:
     base = packet_base(packet)
     if namespace in _SILENT_NAMESPACES or torch.Tag.inplace_view in func.tags:
         return None
-    if namespace in {"aten", "prims"} and (base in _UNTOUCHED or base.startswith(("empty", "new_empty"))):
+    if namespace in _FAMILIAR and (base in _UNTOUCHED or base.startswith(("empty", "new_empty"))):
         return None
     own = family_traffic(func)
     if own is not None:
@@ -95,6 +116,10 @@ class _Rule(NamedTuple):
         fresh: Returned values that are memory of their own.
         returns: How many there are.
         mask: The argument that says which of them are asked for, if there is one.
+        beta: The argument by which the first one read is multiplied, if there is one.
+        copies_view: Whether a view is copied, so that no more is read than is written.
+        has_list: Whether an argument or the result is a list of tensors.
+        varies: Whether an argument may be left out, or a layout changed.
     """
 
     read: tuple[_Place, ...]
@@ -102,46 +127,76 @@ class _Rule(NamedTuple):
     fresh: tuple[int, ...]
     returns: int
     mask: _Place | None = None
+    beta: _Place | None = None
+    copies_view: bool = False
+    has_list: bool = False
+    varies: bool = False
 
     @classmethod
     def of(cls, func: OpOverload) -> _Rule:
         schema = schema_of(func)
-        packet = packet_base(schema.name.partition("::")[2])
-        places = [(_Place(-1 if a.kwarg_only else i, a.name), a) for i, a in enumerate(schema.arguments)]
-        holding = [(place, a) for place, a in places if "Tensor" in str(a.type)]
-        fills = packet in _FILLS
+        namespace, _, packet = schema.name.partition("::")
+        base = packet_base(packet) if namespace in _FAMILIAR else ""
+        places = {a.name: (_Place(-1 if a.kwarg_only else i, a.name), a) for i, a in enumerate(schema.arguments)}
+        holding = [(place, a) for place, a in places.values() if "Tensor" in str(a.type)]
+        unread = {name for name, packets in _UNREAD.items() if base in packets.split()}
+        fills = base in _FILLS
         return cls(
-            tuple(place for place, a in holding if not _is_written(a) or not (fills or a.is_out)),
+            tuple(
+                place for place, a in holding
+                if (not (fills or a.is_out) if _is_written(a) else a.name not in unread)
+            ),
             tuple(place for place, a in holding if _is_written(a)),
             tuple(i for i, r in enumerate(schema.returns) if r.alias_info is None and "Tensor" in str(r.type)),
             len(schema.returns),
-            next((place for place, a in places if a.name == "output_mask"), None),
-        )
+            places["output_mask"][0] if "output_mask" in places else None,
+            places["beta"][0] if base in _SCALED else None,
+            torch.Tag.view_copy in func.tags,
+            any("List" in str(part.type) for part in (*(a for _, a in holding), *schema.returns)),
+            "sparse" in packet or any(a.has_default_value() for _, a in holding),
+        )  # fmt: skip
 
     def simplest(self) -> Traffic:
         """Return a function that does no more than the rule needs."""
-        if not self.written and self.mask is None and self.fresh == (0,) and self.returns == 1:
-            places = [place.at for place in self.read]
-            if places == [0]:
-                return _one_read
-            if places == [0, 1]:
-                return _two_read
-            if places == [0, 1, 2]:
-                return _three_read
-        return self.moved
+        if self.mask is not None or self.copies_view or self.varies:
+            return self.moved
+        read, written = tuple(place.at for place in self.read), [place.at for place in self.written]
+        simple: dict[tuple[int, ...], Traffic] = {}
+        if self.beta is not None:
+            return self.scaled if not written else self.moved
+        if not written and self.fresh == (0,) and self.returns == 1:
+            simple = {(0,): _read_list} if self.has_list else _SIMPLE
+        elif not self.fresh and written == [0] and not self.has_list:
+            simple = {(0,): _change_one, (0, 1): _change_by_two}
+        elif not written and -1 not in read and len(self.fresh) == self.returns > 1:
+            simple = {read: self.read_many}
+        return simple.get(read, self.moved)
 
     def moved(self, out: Any, /, *args: Any, **kwargs: Any) -> tuple[int, int]:
         """Return the bytes read and written."""
-        read = touched_by([place.value(args, kwargs) for place in self.read])
+        places = self.read
+        if self.beta is not None and kwargs.get("beta", 1) == 0:
+            places = places[1:]
+        read = touched_by([place.value(args, kwargs) for place in places])
         written = touched_by([place.value(args, kwargs) for place in self.written])
-        return read, written + touched_by(self._returned(out, args, kwargs))
+        written += touched_by(self._returned(out, args, kwargs))
+        return min(read, written) if self.copies_view else read, written
+
+    def read_many(self, out: Any, /, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        """Return the bytes of arguments that stand in the call, and of all that it returned."""
+        if kwargs or len(args) <= self.read[-1].at:
+            return self.moved(out, *args, **kwargs)
+        return touched_by([args[place.at] for place in self.read]), touched_by(out)
+
+    def scaled(self, out: Any, /, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        """Return the bytes of a product added to another operand, which is read unless its factor is 0."""
+        return self.moved(out, *args, **kwargs) if kwargs else _read_three(out, *args)
 
     def _returned(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         if self.returns == 1:
             return [out] if self.fresh else []
-        asked = None if self.mask is None else self.mask.value(args, kwargs)
-        if asked is not None and len(asked) == len(out):
-            return [value for value, wanted in zip(out, asked, strict=True) if wanted]
+        if self.mask is not None:
+            return asked_for(out, self.mask.value(args, kwargs))
         return [out[i] for i in self.fresh if i < len(out)]
 
 
@@ -149,16 +204,42 @@ def _is_written(argument: Any) -> bool:
     return argument.alias_info is not None and argument.alias_info.is_write
 
 
-def _one_read(out: Any, a: Any, /, *_: Any, **__: Any) -> tuple[int, int]:
-    return a.nbytes if a.is_contiguous() else touched(a), out.nbytes
+def _read_one(out: Any, a: Any, /, *_: Any, **__: Any) -> tuple[int, int]:
+    return a.nbytes if a.is_contiguous() or 0 not in a.stride() else touched(a), out.nbytes
 
 
-def _two_read(out: Any, a: Any, b: Any, /, *_: Any, **__: Any) -> tuple[int, int]:
-    read = a.nbytes if a.is_contiguous() else touched(a)
+def read_two(out: Any, a: Any, b: Any, /, *_: Any, **__: Any) -> tuple[int, int]:
+    """Two tensors are read, and one is written; the second one may be a number."""
+    read = a.nbytes if a.is_contiguous() or 0 not in a.stride() else touched(a)
     if b is not a and isinstance(b, Tensor):
-        read += b.nbytes if b.is_contiguous() else touched(b)
+        read += b.nbytes if b.is_contiguous() or 0 not in b.stride() else touched(b)
     return read, out.nbytes
 
 
-def _three_read(out: Any, a: Any, b: Any, c: Any = None, /, *_: Any, **__: Any) -> tuple[int, int]:
-    return touched_by((a, b, c)), out.nbytes
+def _read_three(out: Any, a: Any, b: Any, c: Any, /, *_: Any, **__: Any) -> tuple[int, int]:
+    read = a.nbytes if a.is_contiguous() or 0 not in a.stride() else touched(a)
+    if b is not a and isinstance(b, Tensor):
+        read += b.nbytes if b.is_contiguous() or 0 not in b.stride() else touched(b)
+    if c is not None and c is not b and c is not a and isinstance(c, Tensor):
+        read += c.nbytes if c.is_contiguous() or 0 not in c.stride() else touched(c)
+    return read, out.nbytes
+
+
+def _change_one(_out: Any, a: Any, /, *_: Any, **__: Any) -> tuple[int, int]:
+    size = a.nbytes if a.is_contiguous() or 0 not in a.stride() else touched(a)
+    return size, size
+
+
+def _change_by_two(_out: Any, a: Any, b: Any, /, *_: Any, **__: Any) -> tuple[int, int]:
+    size = a.nbytes if a.is_contiguous() or 0 not in a.stride() else touched(a)
+    if b is a or not isinstance(b, Tensor):
+        return size, size
+    return size + (b.nbytes if b.is_contiguous() or 0 not in b.stride() else touched(b)), size
+
+
+def _read_list(out: Any, tensors: Any, /, *_: Any, **__: Any) -> tuple[int, int]:
+    return touched_by((tensors,)), touched(out)
+
+
+_SIMPLE: dict[tuple[int, ...], Traffic] = {(0,): _read_one, (0, 1): read_two, (0, 1, 2): _read_three}
+"""Functions for calls that return one tensor, by the positions of what is read."""

@@ -6,14 +6,14 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from opcount._torch.dispatch import dispatch_disabled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from torch import Tensor
-
+_STRIDED = torch.strided
 _INDEX = 8
 """Bytes of an index of a sparse COO tensor."""
 
@@ -37,19 +37,16 @@ def touched(x: Tensor) -> int:
     try:
         if x.is_contiguous():
             return x.nbytes
-        if x.layout is torch.strided:
-            return _strided(x)
+        strides = x.stride()
+        if 0 not in strides:
+            return x.nbytes
+        if x.layout is _STRIDED:
+            sizes = (n for n, stride in zip(x.shape, strides, strict=True) if stride or not n)
+            return x.element_size() * math.prod(sizes)
     except RuntimeError:  # of a layout without strides, or of sizes that are expressions
         pass
     with dispatch_disabled():  # other counters are not to see what this asks
         return _by_layout(x)
-
-
-def _strided(x: Tensor) -> int:
-    strides = x.stride()
-    if 0 not in strides or not x.numel():
-        return x.nbytes
-    return x.element_size() * math.prod(n for n, stride in zip(x.shape, strides, strict=True) if stride)
 
 
 def _by_layout(x: Tensor) -> int:
@@ -62,16 +59,22 @@ def _by_layout(x: Tensor) -> int:
     return x.numel() * x.element_size()
 
 
-def touched_by(values: Iterable[Any]) -> int:
+def touched_by(values: Iterable[Any], seen: set[int] | None = None) -> int:
     """Return the bytes of the distinct tensors among values, those in lists included."""
-    seen: dict[int, Tensor] = {}
-    _collect(values, seen)
-    return sum(map(touched, seen.values()))
+    total = 0
+    seen = set() if seen is None else seen
+    for x in values:
+        if isinstance(x, Tensor):
+            if id(x) not in seen:
+                seen.add(id(x))
+                total += touched(x)
+        elif isinstance(x, (list, tuple)):
+            total += touched_by(x, seen)
+    return total
 
 
-def _collect(values: Iterable[Any], seen: dict[int, Tensor]) -> None:
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            seen[id(value)] = value
-        elif isinstance(value, (list, tuple)):
-            _collect(value, seen)
+def asked_for(out: Sequence[Any], mask: Sequence[bool] | None) -> list[Any]:
+    """Return the gradients that a mask asks for: some kernels return others, too, and fake ones never do."""
+    if mask is None or len(mask) != len(out):
+        return list(out)
+    return [value for value, asked in zip(out, mask, strict=True) if asked]
