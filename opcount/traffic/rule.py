@@ -27,7 +27,7 @@ _UNTOUCHED = frozenset(
     _sparse_coo_tensor_unsafe _sparse_coo_tensor_with_dims _sparse_coo_tensor_with_dims_and_tensors
     _sparse_compressed_tensor_unsafe _sparse_compressed_tensor_with_dims sparse_compressed_tensor
     """.split()
-) | frozenset(QUESTIONS.split()) - {"_local_scalar_dense", "item", "_linalg_check_errors", "_print"}
+) | frozenset(QUESTIONS.split())
 """Operators of ``aten`` and ``prims`` that touch no data, and whose schema does not say so."""
 
 _UNREAD = {

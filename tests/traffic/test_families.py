@@ -56,12 +56,12 @@ def test_a_convolution_backward_moves_what_is_asked_for(for_input, for_weight, d
         dy + for_input * w.nbytes + for_weight * x.nbytes,
         bias.nbytes + for_input * x.nbytes + for_weight * w.nbytes,
     )
-    run = lambda: conv(x, w, bias=bias).square().sum().backward()  # noqa: E731
+    run = lambda: conv(x, w, bias=bias).square().sum().backward()
     assert traffic(CONV_BACKWARD, run, dry_run=dry_run) == expected
 
 
 B, H, KV, L, S, D = 2, 4, 2, 8, 16, 16
-Q, K, O, SUMS = B * H * L * D * E, B * KV * S * D * E, B * H * L * D * E, B * H * L * 4
+QUERIES, OUT, SUMS = B * H * L * D * E, B * H * L * D * E, B * H * L * 4
 
 
 def attend(**options):
@@ -82,18 +82,18 @@ def test_fused_attention_reads_each_head_once_and_keeps_one_sum_for_each_query(d
     forward = "aten._scaled_dot_product_flash_attention_for_cpu.default"
     backward = "aten._scaled_dot_product_flash_attention_for_cpu_backward.default"
     single = B * S * D * E
-    assert traffic(forward, expanded, dry_run=dry_run) == (Q + 2 * single, O + SUMS)
+    assert traffic(forward, expanded, dry_run=dry_run) == (QUERIES + 2 * single, OUT + SUMS)
     assert traffic(backward, lambda: expanded().sum().backward(), dry_run=dry_run) == (
-        4 + Q + 2 * single + O + SUMS,  # a sum's gradient is one number, expanded
-        Q + 2 * B * H * S * D * E,
+        4 + QUERIES + 2 * single + OUT + SUMS,  # a sum's gradient is one number, expanded
+        QUERIES + 2 * B * H * S * D * E,
     )
     mask = torch.zeros(L, S)
     q = torch.ones(B, H, L, D)
     k = torch.ones(B, H, S, D)
-    run = lambda: F.scaled_dot_product_attention(q, k, k, attn_mask=mask)  # noqa: E731
+    run = lambda: F.scaled_dot_product_attention(q, k, k, attn_mask=mask)
     read, written = traffic(forward, run, dry_run=dry_run)
-    assert read == Q + B * H * S * D * E + L * S * E  # one tensor is keys and values
-    assert written == O + SUMS
+    assert read == QUERIES + B * H * S * D * E + L * S * E  # one tensor is keys and values
+    assert written == OUT + SUMS
 
 
 META = {"device": "meta"}
@@ -113,23 +113,31 @@ def test_the_kernels_of_cuda_move_the_same(name):
         pytest.skip("this PyTorch has no such operator")
     with OpCounter() as c:
         out, sums, *_ = packet(*FORWARDS[name](q, k, v))
-    assert (c.bytes_read, c.bytes_written) == (Q + 2 * keys, O + SUMS)
+    assert (c.bytes_read, c.bytes_written) == (QUERIES + 2 * keys, OUT + SUMS)
     operator = getattr(torch.ops.aten, f"{name}_backward").default
-    arguments = {"grad_out": out.clone(), "grad_out_": out.clone(), "query": q, "key": k, "value": v, "out": out, "logsumexp": sums}
+    arguments = {
+        "grad_out": out.clone(),
+        "grad_out_": out.clone(),
+        "query": q,
+        "key": k,
+        "value": v,
+        "out": out,
+        "logsumexp": sums,
+    }
     given_ = [arguments.get(a.name, [True] * 3 + [False]) for a in operator._schema.arguments if not a.kwarg_only]
     results = (q, k, v) if len(operator._schema.returns) == 3 else (q, k, v, None)
     given_ = [
         None if value == [True] * 3 + [False] and a.name != "grad_input_mask" else value
         for value, a in zip(given_, operator._schema.arguments, strict=False)
     ]
-    assert traffic_of(operator)(results, *given_) == (2 * O + Q + 2 * keys + SUMS, Q + 2 * keys)
+    assert traffic_of(operator)(results, *given_) == (2 * OUT + QUERIES + 2 * keys + SUMS, QUERIES + 2 * keys)
 
 
 def test_without_a_backward_no_sums_are_kept():
     q = torch.ones(B, H, L, D, **META)
     with OpCounter() as c:
         torch.ops.aten._scaled_dot_product_efficient_attention(q, q, q, None, False)
-    assert (c.bytes_read, c.bytes_written) == (Q, O)
+    assert (c.bytes_read, c.bytes_written) == (QUERIES, OUT)
 
 
 def test_attention_by_single_products_moves_the_scores_each_time():
@@ -138,7 +146,7 @@ def test_attention_by_single_products_moves_the_scores_each_time():
     with sdpa_kernel(SDPBackend.MATH), OpCounter() as c:
         F.scaled_dot_product_attention(q, k, v)
     rows = {r.operator: (r.bytes_read, r.bytes_written) for r in c.profile.records if r.bytes_read}
-    assert rows["aten.bmm.default"] == (Q + keys + scores + keys, scores + O)
+    assert rows["aten.bmm.default"] == (QUERIES + keys + scores + keys, scores + OUT)
     assert next(moved for name, moved in rows.items() if "softmax" in name) == (scores, scores)
     assert c.bytes_read + c.bytes_written > 4 * scores
 
@@ -151,7 +159,7 @@ NORMED, WIDTH, ROWS = 2 * 3 * 8 * E, 8 * E, 2 * 3 * E
 def test_a_layer_norm_and_its_backward(dry_run, frozen):
     norm = nn.LayerNorm(8).requires_grad_(not frozen)
     x = torch.ones(2, 3, 8, requires_grad=True)
-    run = lambda: norm(x).sum().backward()  # noqa: E731
+    run = lambda: norm(x).sum().backward()
     assert traffic("aten.native_layer_norm.default", run, model=norm, dry_run=dry_run) == (
         NORMED + 2 * WIDTH,
         NORMED + 2 * ROWS,
@@ -171,7 +179,7 @@ def test_a_batch_norm_and_its_backward(dry_run, training):
     norm = nn.BatchNorm2d(3).train(training)
     norm.num_batches_tracked = None
     x = torch.ones(2, 3, 4, 4, requires_grad=True)
-    run = lambda: norm(x).sum().backward()  # noqa: E731
+    run = lambda: norm(x).sum().backward()
     forward = "aten.native_batch_norm.default"
     written = IMAGE + (4 * CHANNELS if training else 0)  # the batch's and the running statistics
     assert traffic(forward, run, model=norm, dry_run=dry_run) == (IMAGE + 4 * CHANNELS, written)
@@ -213,7 +221,7 @@ def test_one_token_does_not_read_the_whole_table():
 def test_the_backward_of_an_embedding_writes_the_table_or_its_rows(sparse):
     table = torch.ones(7, 5, requires_grad=True)
     indices = torch.tensor([1, 2])
-    run = lambda: F.embedding(indices, table, sparse=sparse).mul(1).sum().backward()  # noqa: E731
+    run = lambda: F.embedding(indices, table, sparse=sparse).mul(1).sum().backward()
     operator = "aten.embedding_sparse_backward.default" if sparse else "aten.embedding_dense_backward.default"
     with OpCounter() as c:
         run()
@@ -249,20 +257,20 @@ WRITES = {
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_writes_by_index_touch_the_elements_that_are_pointed_at(operator, dry_run):
     write, read, written = WRITES[operator]
-    run = lambda: write(torch.ones(6, 4), torch.tensor([1, 3]), torch.ones(2, 4))  # noqa: E731
+    run = lambda: write(torch.ones(6, 4), torch.tensor([1, 3]), torch.ones(2, 4))
     assert traffic(operator, run, dry_run=dry_run) == (read, written)
 
 
 def test_values_that_are_added_by_index_are_read_where_they_go():
     x, i, j, values = torch.ones(6, 4, 3), torch.tensor([[1], [3]]), torch.tensor([0, 1, 2]), torch.tensor(1.0)
     elements = 2 * 3 * 3 * E
-    run = lambda: x.index_put_((i, j), values, accumulate=True)  # noqa: E731
+    run = lambda: x.index_put_((i, j), values, accumulate=True)
     assert traffic("aten.index_put_.default", run) == (2 * 8 + 3 * 8 + E + elements, elements)
 
 
 def test_a_loss_reads_one_number_of_each_row():
     scores, labels = torch.ones(5, 1000, requires_grad=True), torch.ones(5, dtype=torch.int64)
-    run = lambda: F.nll_loss(scores, labels).backward()  # noqa: E731
+    run = lambda: F.nll_loss(scores, labels).backward()
     assert traffic("aten.nll_loss_forward.default", run) == (5 * 8 + 5 * E, 2 * E)
     assert traffic("aten.nll_loss_backward.default", run) == (E + 5 * 8 + E, 5 * 1000 * E)
 
@@ -271,7 +279,7 @@ def test_a_loss_reads_one_number_of_each_row():
 def test_a_recurrent_layer_reads_its_weights_once(dry_run):
     layer = nn.LSTM(4, 6)
     weights, x, y, state = 4 * 6 * (4 + 6 + 2) * E, 5 * 3 * 4 * E, 5 * 3 * 6 * E, 3 * 6 * E
-    run = lambda: layer(torch.ones(5, 3, 4))  # noqa: E731
+    run = lambda: layer(torch.ones(5, 3, 4))
     with torch.no_grad():
         found = traffic("aten.mkldnn_rnn_layer.default", run, model=layer, dry_run=dry_run)
     assert found == (x + weights + 2 * state, y + 2 * state)

@@ -61,7 +61,7 @@ def test_three_operands_are_read_once_each(operands):
     assert traffic("aten.addcmul.default", lambda: torch.addcmul(a, b, c)) == expected
 
 
-@given(st.lists(SIZES, max_size=3).flatmap(lambda shape: layouts(shape)))
+@given(st.lists(SIZES, max_size=3).flatmap(layouts))
 def test_one_tensor_given_twice_is_read_once(x):
     assert traffic("aten.mul.Tensor", lambda: torch.mul(x, x)) == elementwise(Memory(), torch.mul(x, x), x)
     assert traffic("aten.mul.Tensor", lambda: torch.mul(x, 2.0)) == elementwise(Memory(), torch.mul(x, 2.0), x)
@@ -206,7 +206,7 @@ def test_copies_of_views_read_what_they_write():
 def test_an_argument_of_which_the_shape_is_asked_is_not_read():
     x, grad = torch.ones(1, 1, 4, 4), torch.ones(1, 1, 2, 2)
     backward = torch.ops.aten.avg_pool2d_backward.default
-    run = lambda: backward(grad, x, [2, 2], [2, 2], [0, 0], False, True, None)  # noqa: E731
+    run = lambda: backward(grad, x, [2, 2], [2, 2], [0, 0], False, True, None)
     assert traffic("aten.avg_pool2d_backward.default", run) == (16, 64)
 
 
@@ -260,9 +260,10 @@ def test_a_formula_may_state_its_traffic():
 
 @pytest.mark.parametrize("wrong", [-1, 0.5, "1"])
 def test_traffic_that_is_no_count_is_an_error(wrong):
-    with pytest.raises(ValueError, match=r"aten\.mm\.default: expected its formula to count in whole numbers"):
-        with OpCounter(formulas={"aten.mm": lambda *_: Cost(macs=1, bytes_read=wrong)}):
-            torch.mm(X, X.t())
+    message = r"aten\.mm\.default: expected its formula to count in whole numbers"
+    counter = OpCounter(formulas={"aten.mm": lambda *_: Cost(macs=1, bytes_read=wrong)})
+    with pytest.raises(ValueError, match=message), counter:
+        torch.mm(X, X.t())
 
 
 def test_costs_with_traffic_add_up():

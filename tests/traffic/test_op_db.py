@@ -1,0 +1,101 @@
+"""Traffic over PyTorch's own database of operators: no more than tensors hold, and the same wherever it is counted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from opcount import OpCounter
+from opcount.interceptor.calls import mutated
+from opcount.traffic import traffic_of
+from opcount.traffic.touched import touched
+from tests.test_completeness import OPERATORS, dtypes_of, quiet, run, samples, seed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+UNMARKED = {"aten.native_batch_norm.default"}
+"""Operators that write arguments which their schema does not mark."""
+
+
+def tensors(values) -> list[torch.Tensor]:
+    return [x for x in tree_leaves(values) if isinstance(x, torch.Tensor)]
+
+
+def held(values: Iterable[torch.Tensor]) -> int:
+    """Return the bytes of distinct tensors, expanded ones in full."""
+    distinct = {id(x): x for x in values}.values()
+    return sum(x.nbytes if x.layout is torch.strided else touched(x) for x in distinct)
+
+
+class Bounds(TorchDispatchMode):
+    """Compares the traffic of each call with what its tensors hold, and with that of meta tensors in their place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        function = traffic_of(func)
+        if function is None or any(x.layout is not torch.strided for x in tensors((args, kwargs, out))):
+            return out
+        read, written = function(out, *args, **kwargs)
+        targets = tensors((args, kwargs)) if str(func) in UNMARKED else mutated(func, args, kwargs)
+        assert 0 <= read <= held(tensors((args, kwargs))), func
+        assert 0 <= written <= held([*tensors(out), *targets]), func
+        twins: dict[int, torch.Tensor] = {}
+        there = tree_map(lambda x: _on_meta(x, twins), (out, args, kwargs))
+        assert function(there[0], *there[1], **there[2]) == (read, written), func
+        self.calls += 1
+        return out
+
+
+def _on_meta(x, twins):
+    if not isinstance(x, torch.Tensor):
+        return x
+    if id(x) not in twins:
+        twins[id(x)] = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
+    return twins[id(x)]
+
+
+@pytest.mark.parametrize("op", OPERATORS, ids=lambda op: op.formatted_name)
+def test_no_call_moves_more_than_its_tensors_hold(op):
+    with quiet():
+        for dtype in dtypes_of(op):
+            for sample in samples(op, dtype):
+                with Bounds():
+                    run(op, sample)
+
+
+OTHER_PATHS = {
+    "nn.functional.cosine_embedding_loss",
+    "nn.functional.hinge_embedding_loss",
+    "nn.functional.linear_cross_entropy",
+    "nn.functional.margin_ranking_loss",
+    "sparse.mm",
+}
+"""Operators that run other operators where gradients are needed."""
+
+
+@pytest.mark.parametrize("op", OPERATORS, ids=lambda op: op.formatted_name)
+def test_grad_modes_count_the_same_traffic(op):
+    modes = torch.enable_grad, torch.no_grad, torch.inference_mode
+    with quiet():
+        for sample in samples(op, dtypes_of(op)[0]):
+            found = []
+            for mode in modes:
+                seed()
+                with mode(), OpCounter() as c:
+                    try:
+                        op(sample.input, *sample.args, **sample.kwargs)
+                    except Exception as error:  # noqa: BLE001  (compared, too)
+                        found.append(type(error))
+                        continue
+                found.append((c.bytes_read, c.bytes_written))
+            assert len(set(found)) == 1 or op.name in OTHER_PATHS, found
