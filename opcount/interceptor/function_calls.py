@@ -73,9 +73,7 @@ def _counts(cost: Cost) -> bool:
 def _way(pricing: Plan) -> _Way:
     price = _known_cost if pricing.price else None
     names = (pricing.operator, f"{pricing.operator}Backward")
-    from_user = pricing.from_user
-    plans = (Plan(name, pricing.family, price, text=pricing.text, from_user=from_user) for name in names)
-    return _Way(pricing, *plans)
+    return _Way(pricing, *(Plan(name, pricing.family, price, text=pricing.text) for name in names))
 
 
 def _known_cost(_out: object, /, *_args: object, cost: Cost) -> Cost:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from opcount.cost import Cost
 from opcount.coverage import FREE
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.plan import unpriced
@@ -96,11 +97,11 @@ class Till:
 
     counts_steps = True
 
-    def charge(  # noqa: C901, PLR0912  (in parts, each would cost a call)
+    def charge(  # noqa: C901, PLR0912, PLR0915  (in parts, each would cost a call)
         self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, frame: Frame, phase: str
     ) -> None:
         """Price a call that has run, and add it to the tally."""
-        cost = None
+        cost = details = None
         try:  # as `Plan.priced` does, a call of which would cost every operator 2 % more
             while plan.when is not None:
                 meets = plan.when(out, *args, **kwargs) if kwargs else plan.when(out, *args)
@@ -131,6 +132,7 @@ class Till:
             row.arith += arith
             row.activations += activations
             if type(cost) is not Cost:
+                details = cost
                 row.repeated += cost.repeated
                 row.causal += cost.causal
         traffic = plan.traffic
@@ -146,9 +148,9 @@ class Till:
                     read, written = traffic(out, *args, **kwargs) if kwargs else traffic(out, *args)
             except Exception:  # noqa: BLE001  (a call that its rule does not know)
                 read, written = of_any_call(out, *args, **(kwargs or {}))
-            if plan.from_user and cost is not None:
-                read = read if cost.bytes_read is None else cost.bytes_read
-                written = written if cost.bytes_written is None else cost.bytes_written
+            if details is not None:
+                read = read if details.bytes_read is None else details.bytes_read
+                written = written if details.bytes_written is None else details.bytes_written
             row.bytes_read += read
             row.bytes_written += written
 

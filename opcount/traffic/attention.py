@@ -12,7 +12,7 @@ from torch import Tensor
 
 from opcount.registry import aten
 from opcount.traffic.registry import traffic
-from opcount.traffic.touched import asked_for, touched_by
+from opcount.traffic.touched import requested, touched_by
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,7 @@ def attention_backward(
 ) -> tuple[int, int]:
     """``do``, ``q``, ``k``, ``v``, ``o`` and the log-sums are read; ``dq``, ``dk`` and ``dv`` are written."""
     read = touched_by((grad_out, query, key, value, out, attn_mask, attn_bias)) + _log_sums(query, logsumexp)
-    return read, touched_by(asked_for(result, grad_input_mask))
+    return read, touched_by(requested(result, grad_input_mask))
 
 
 @traffic(aten._scaled_dot_product_efficient_attention_backward, aten._efficient_attention_backward)
@@ -90,4 +90,4 @@ def efficient_attention_backward(
 ) -> tuple[int, int]:
     """``do``, ``q``, ``k``, ``v``, ``o`` and the log-sums are read; ``dq``, ``dk`` and ``dv`` are written."""
     read = touched_by((grad_out_, query, key, value, out, attn_bias, bias)) + _log_sums(query, logsumexp)
-    return read, touched_by(asked_for(result, grad_input_mask))
+    return read, touched_by(requested(result, grad_input_mask))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from opcount.registry import aten
 from opcount.traffic.registry import traffic
-from opcount.traffic.touched import asked_for, touched_by
+from opcount.traffic.touched import requested, touched_by
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,4 +25,4 @@ def convolution_backward(
     """The gradient of the input reads ``dy`` and the weight, that of the weight ``dy`` and the input."""
     for_input, for_weight, _ = output_mask
     read = (grad_output, weight if for_input else None, input if for_weight else None)
-    return touched_by(read), touched_by(asked_for(out, output_mask))
+    return touched_by(read), touched_by(requested(out, output_mask))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from opcount.registry import aten
 from opcount.traffic.registry import traffic
-from opcount.traffic.touched import asked_for, touched_by
+from opcount.traffic.touched import requested, touched_by
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +81,7 @@ def batch_norm_backward(
         read += [weight, *statistics]
     if for_weight or (for_input and training):
         read += [input, *statistics]
-    return touched_by(read), touched_by(asked_for(out, output_mask))
+    return touched_by(read), touched_by(requested(out, output_mask))
 
 
 @traffic(aten.native_layer_norm_backward, aten.native_group_norm_backward)
@@ -116,4 +116,4 @@ def _backward(
 ) -> tuple[int, int]:
     for_input, for_weight = output_mask[:2]
     read = (grad_out, normed if for_input or for_weight else None, weight if for_input else None)
-    return touched_by(read), touched_by(asked_for(out, output_mask))
+    return touched_by(read), touched_by(requested(out, output_mask))

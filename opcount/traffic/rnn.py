@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from opcount.registry import aten
 from opcount.traffic.registry import traffic
-from opcount.traffic.touched import asked_for, touched_by
+from opcount.traffic.touched import requested, touched_by
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,4 +75,4 @@ def rnn_backward(
 ) -> tuple[int, int]:
     """Gradients, inputs, weights, states and outputs; the gradients of inputs, weights and states."""
     gradients = (grad_output, grad_hy, grad_cy)
-    return touched_by((gradients, input, weight, hx, cx, output)), touched_by(asked_for(out, output_mask))
+    return touched_by((gradients, input, weight, hx, cx, output)), touched_by(requested(out, output_mask))

@@ -10,7 +10,7 @@ from torch import Tensor
 from opcount._torch.dispatch import schema_of
 from opcount.formulas.free import QUESTIONS, packet_base
 from opcount.traffic.registry import Traffic, family_traffic
-from opcount.traffic.touched import asked_for, touched, touched_by
+from opcount.traffic.touched import requested, touched, touched_by
 
 if TYPE_CHECKING:
     from opcount._torch.dispatch import OpOverload
@@ -196,7 +196,7 @@ class _Rule(NamedTuple):
         if self.returns == 1:
             return [out] if self.fresh else []
         if self.mask is not None:
-            return asked_for(out, self.mask.value(args, kwargs))
+            return requested(out, self.mask.value(args, kwargs))
         return [out[i] for i in self.fresh if i < len(out)]
 
 

@@ -73,7 +73,7 @@ def touched_by(values: Iterable[Any], seen: set[int] | None = None) -> int:
     return total
 
 
-def asked_for(out: Sequence[Any], mask: Sequence[bool] | None) -> list[Any]:
+def requested(out: Sequence[Any], mask: Sequence[bool] | None) -> list[Any]:
     """Return the gradients that a mask asks for: some kernels return others, too, and fake ones never do."""
     if mask is None or len(mask) != len(out):
         return list(out)
