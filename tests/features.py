@@ -104,11 +104,11 @@ def _find(name: str) -> Any:
     for part in rest:
         path = f"{path}.{part}"
         try:
-            found = getattr(found, part)
-        except AttributeError:
+            found = import_module(path)  # a package may show a function by the name of its module
+        except ImportError:
             try:
-                found = import_module(path)
-            except ImportError:
+                found = getattr(found, part)
+            except AttributeError:
                 return None
     return found
 
@@ -129,4 +129,8 @@ def _missing(error: AttributeError | ImportError) -> str | None:
 
 
 def _reason(name: str) -> str:
+    if name and VERSION == WHOLE:
+        raise LookupError(
+            f"tests.features: expected names that PyTorch {torch.__version__} has, got {name}. Correct it."
+        )
     return f"PyTorch {torch.__version__} lacks {name}"

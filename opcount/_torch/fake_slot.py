@@ -41,6 +41,26 @@ def _set(mode: Any) -> None:
         _push(each)
 
 
+def into_slot(mode: Any) -> None:
+    """Move a fake mode that was entered to where its slot is."""
+    if _KEY is None and any(kind.__name__ == "FakeTensorMode" for kind in type(mode).__mro__):
+        _move(mode, 0)
+
+
+def out_of_slot(mode: Any) -> None:
+    """Move a fake mode that is to be left to the top, where PyTorch expects it."""
+    if _KEY is None:
+        _move(mode, None)
+
+
+def _move(mode: Any, height: int | None) -> None:
+    modes = [_pop() for _ in range(_count())][::-1]
+    modes = [other for other in modes if other is not mode]
+    modes.insert(len(modes) if height is None else height, mode)
+    for each in modes:
+        _push(each)
+
+
 pop_mode: Callable[[None], Any] = _pop if _KEY is not None else lambda _key: _pop()
 """Takes the top of this thread's stack of modes."""
 fake_mode: Callable[[], Any] = _found if _KEY is None else partial(need("_C._get_dispatch_mode"), _KEY)

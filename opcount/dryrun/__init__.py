@@ -17,6 +17,7 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from opcount._torch.fake import FOREACH_TYPES, FakeTensor
+from opcount._torch.fake_slot import into_slot, out_of_slot
 from opcount._torch.functorch import is_wrapped
 from opcount._torch.modules import modules_of
 from opcount.dryrun.computing import Computing
@@ -157,11 +158,13 @@ def _inside(mode: AbstractContextManager[object]) -> Iterator[None]:
     with Undo() as undo:
         undo.add(partial(_leave_mode, mode))
         mode.__enter__()
+        into_slot(mode)
         yield
 
 
 def _leave_mode(mode: AbstractContextManager[object]) -> None:
     if any(other is mode for other in modes_below()):
+        out_of_slot(mode)
         mode.__exit__(None, None, None)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from opcount._torch.tensors import make_subclass
+from opcount._torch.dispatch import disabled_modes
+from opcount._torch.tensors import GIVES_CLASSES_UNDER_MODES, make_subclass
 from opcount.dryrun.tensors import DryTensor
 from opcount.interceptor.patches import Patches
 from opcount.undo import Undo
@@ -28,7 +29,10 @@ def _make_subclass(cls: Any, data: Tensor, require_grad: bool = False, **kwargs:
 
 
 def _as_subclass(tensor: Tensor, cls: Any) -> Any:
-    return DryTensor.as_subclass(tensor, cls) if isinstance(tensor, DryTensor) else _view_as(tensor, cls)
+    if isinstance(tensor, DryTensor):
+        return DryTensor.as_subclass(tensor, cls)
+    with nullcontext() if GIVES_CLASSES_UNDER_MODES else disabled_modes():
+        return _view_as(tensor, cls)
 
 
 class _MakeSubclass:
