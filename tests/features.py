@@ -26,6 +26,9 @@ WHOLE = 2, 13
 
 
 SINCE = {
+    "a NumPy array from DLPack that can be written to": (2, 5),
+    "a softmax of integers that is not implemented": (2, 5),
+    "numbers of any class as scalars of operators": (2, 5),
     "a product of two CSC matrices that does not crash": (2, 3),
 }
 """Features that no name shows."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opcount._torch.lookup import find
+from opcount._torch.lookup import VERSION, find
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,15 @@ _OF_DEVICES = hasattr(torch, "get_autocast_dtype")  # since 2.4
 def is_own_memory(storage: torch.UntypedStorage) -> bool:
     """Return whether PyTorch may resize a storage, so that no NumPy array has ever shared it. Before 2.3: True."""
     return not hasattr(storage, "resizable") or storage.resizable()
+
+
+def check_classes(classes: torch.Tensor) -> None:
+    """Run what ``one_hot`` runs to check its input: one operator since 2.13, two before."""
+    if VERSION < (2, 13):
+        torch.min(classes)
+        torch.max(classes)
+    else:
+        torch.aminmax(classes)
 
 
 def is_autocast_enabled(device: str) -> bool:
