@@ -133,6 +133,11 @@ class Meter:
         else:
             self._counter.resume()
 
+    def drop(self) -> None:
+        """End the running step as an exception does: it is left out. For loops whose steps are no block."""
+        error = CounterStateError("Meter.drop: the step is left out.")
+        self.__exit__(type(error), error, None)
+
     def __enter__(self) -> Self:
         self._need(running=False, what="step")
         self._running = True

@@ -23,7 +23,7 @@ DOOR = "_torch"
 RUN_TIME = {"numpy", "opcount", "prettytable", "torch"}
 """Packages that a file may import when it is imported itself; everything else is for those who installed an extra."""
 
-HOSTS = {"pytest_plugin": {"pytest"}}
+HOSTS = {"pytest_plugin": {"pytest"}, "integrations": {"lightning", "pytorch_lightning", "transformers"}}
 """Files that only another program imports, and that program."""
 
 
