@@ -20,6 +20,7 @@ from opcount._torch.fake import FOREACH_TYPES, FakeTensor
 from opcount._torch.fake_slot import into_slot, out_of_slot
 from opcount._torch.functorch import is_wrapped
 from opcount._torch.modules import modules_of
+from opcount.dryrun.compiled_kernels import kernels_by_size
 from opcount.dryrun.computing import Computing
 from opcount.dryrun.constructors import subclasses_of_fakes
 from opcount.dryrun.containers import put_back
@@ -130,6 +131,7 @@ def dry_run(
         restore.enter(subclasses_of_fakes())
         restore.enter(lazy_parameters_in_place())
         restore.enter(scattered_one_hot())
+        restore.enter(kernels_by_size(computing.forget))
         restore.enter(draws_kept(computing.draws))
         restore.enter(fakes_hidden())
         operators = Undifferentiated(refusals)

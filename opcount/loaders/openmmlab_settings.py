@@ -22,7 +22,7 @@ _NEEDLESS = {"init_cfg", "teacher_ckpt", "augments", "batch_augments", "blending
 """Keys that name weights to fetch, and augmentations of batches for training: a forward pass needs neither."""
 
 _WEIGHTS = "pretrained"
-"""Key that names weights, too, and that some constructors insist on: None is what all of them take."""
+"""Key that names weights, too, and that some constructors insist on: they take None, or False where it is a flag."""
 
 _ALIKE = {"MMSyncBN": "SyncBN"}
 """Layers that cannot be built outside of a distributed job, and those of the same count that can."""
@@ -146,7 +146,7 @@ def countable(value: Any, path: Path) -> Any:
     if isinstance(value, dict):
         kept = {key: countable(item, path) for key, item in value.items() if key not in _NEEDLESS}
         if _WEIGHTS in kept:
-            kept[_WEIGHTS] = None
+            kept[_WEIGHTS] = False if isinstance(kept[_WEIGHTS], bool) else None
         if isinstance(kept.get("type"), str):
             kept["type"] = _ALIKE.get(kept["type"], kept["type"])
         return type(value)(kept)

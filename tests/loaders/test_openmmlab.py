@@ -130,13 +130,17 @@ def test_settings_lose_weights_and_augmentations_at_any_depth_and_gain_the_path_
     teacher = tmp_path / "configs" / "teacher.py"
     teacher.touch()
     settings = {
-        "backbone": {"init_cfg": {}, "depth": 18, "norm": [{"type": "MMSyncBN", "pretrained": "x"}]},
+        "backbone": {
+            "init_cfg": {},
+            "depth": 18,
+            "norm": [{"type": "MMSyncBN", "pretrained": "x"}, {"pretrained": True}],
+        },
         "train_cfg": {"augments": {}, "rpn": {"pos_iou_thr": 0.7}},
         "teacher_config": "configs/teacher.py",
         "other": "absent.py",
     }
     assert countable(settings, tmp_path / "configs" / "student" / "a.py") == {
-        "backbone": {"depth": 18, "norm": [{"type": "SyncBN", "pretrained": None}]},
+        "backbone": {"depth": 18, "norm": [{"type": "SyncBN", "pretrained": None}, {"pretrained": False}]},
         "train_cfg": {"rpn": {"pos_iou_thr": 0.7}},
         "teacher_config": str(teacher),
         "other": "absent.py",
