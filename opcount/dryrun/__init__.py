@@ -104,7 +104,7 @@ def dry_run(
             back.
     """
     fakes, refusals = model.fakes if isinstance(model, Disposable) else Fakes(), Refusals(where)
-    computing = Computing(fakes, refusals)
+    computing = Computing(fakes, refusals, dataless=isinstance(model, Disposable))
     namespaces = Namespaces(partial(_is_spoilt, fakes.mode, computing))
     twins, snapshot = Twins(fakes, computing.borrow), Snapshot(namespaces)
     leaves = Leaves()

@@ -1,6 +1,6 @@
 """Compute on small known tensors, such as flags, counters, sizes and masks, and draw random numbers that decide.
 
-Products are computed, too, such as that of two rotations, but none of parameters: what a layer returns is data.
+Small layers are computed, too, of inputs that are known: what they return may decide what runs.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from torch import Tensor
 
 from opcount._torch.autograd import graph_task
 from opcount._torch.dispatch import dispatch_disabled, schema_of
-from opcount._torch.tensors import base_of, is_view
-from opcount.dryrun.draws import INTEGER_DRAWS, Draws
-from opcount.dryrun.fakes import CPU, can_be_faked
+from opcount.dryrun.draws import DISCRETE_DRAWS, Draws
+from opcount.dryrun.fakes import CPU, can_be_faked, is_odd
 from opcount.dryrun.numbers import QUESTIONS, Numbers
-from opcount.dryrun.operators import Kind, stands_for_input
+from opcount.dryrun.operators import Kind, may_be_computed, returns_data, stands_for_input
 from opcount.dryrun.patterns import LAYOUTS, Patterns
 from opcount.dryrun.ranges import Ranges
 from opcount.dryrun.real_memory import draws_seed, needs_real_memory
 from opcount.dryrun.refusals import made_by_a_library
+from opcount.dryrun.result_shapes import Shape, have_few_elements
 from opcount.dryrun.sized_by_values import SIZED_BY_VALUES
-from opcount.dryrun.tensors import DryTensor, stands_for_data
+from opcount.dryrun.tensors import DryTensor
 from opcount.dryrun.unknown import UNKNOWN
-from opcount.dryrun.values import INTEGERS, LIMIT, Values, are_few_integers, for_real, limit_of
+from opcount.dryrun.values import FEW, INTEGERS, LIMIT, Values, for_real
 from opcount.interceptor.calls import tensors
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ class _NotKnownError(Exception):
 class Computing:
     """Run operators on known values.
 
+    Args:
+        fakes: Makes fake tensors.
+        refusals: Refuses what needs an unknown value.
+        dataless: Whether the model is a copy without its data; its small tensors alone have values.
+
     Attributes:
         values: Known values.
         draws: Random numbers.
@@ -55,7 +60,8 @@ class Computing:
         ranges: Ranges of unknown values.
     """
 
-    def __init__(self, fakes: Fakes, refusals: Refusals) -> None:
+    def __init__(self, fakes: Fakes, refusals: Refusals, *, dataless: bool) -> None:
+        self._dataless = dataless
         self._fakes = fakes
         self._refusals = refusals
         self.values = Values(fakes.mode)
@@ -100,7 +106,7 @@ class Computing:
             return
         if real.device == CPU:
             self.values.borrow(twin, real)
-        elif not real.is_meta and real.numel() <= limit_of(real):
+        elif not real.is_meta and real.numel() <= LIMIT:
             self.values.keep(twin, real.cpu())
 
     def wrap(self, value: Tensor, device: torch.device = CPU, *, blank: bool = False) -> Any:
@@ -109,14 +115,14 @@ class Computing:
         Args:
             value: Any real tensor.
             device: Of the result.
-            blank: Whether programs write to such tensors; small integers are then fake as well.
+            blank: Whether programs write to such tensors; integers are then fake as well.
         """
         if not can_be_faked(value):
             return value
         with for_real():
             plain = value.device == CPU and not value.requires_grad
             value = value.clone() if plain else value.detach().to(CPU, copy=True)
-            small = value.numel() <= (LIMIT if blank else limit_of(value))
+            small = value.numel() <= LIMIT
             if value.dtype in INTEGERS and small and not blank and device == CPU:
                 return self.values.adopt(value)
             fake = self._fakes.make(value.shape, value.stride(), value.dtype, device)
@@ -189,27 +195,33 @@ class Computing:
 
     def _decides(self, facts: Facts, args: tuple[Any, ...]) -> bool:
         inside = self._refusals.in_module or graph_task() >= 0  # computed again in a backward
-        return inside or facts.name in INTEGER_DRAWS or made_by_a_library() or needs_real_memory(facts.func, args)
+        return inside or facts.name in DISCRETE_DRAWS or made_by_a_library() or needs_real_memory(facts.func, args)
 
     def run(self, facts: Facts, known: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], answer: Any) -> Any:
         """Run an operator on small known arguments, else return `UNKNOWN`."""
         total = 0
         for tensor in known:
             total += tensor.numel()
-            if total > LIMIT and not (facts.bounded and tensor.dtype in INTEGERS and are_few_integers(known)):
+            if total > LIMIT:
                 return UNKNOWN
         if not (known or facts.takes_tensors or self._makes_small(facts, answer)):
             return UNKNOWN
-        if facts.product and any(map(_is_of_a_parameter, known)):
+        if total > FEW and not have_few_elements(answer, LIMIT):
             return UNKNOWN
-        return self._compute(facts, args, kwargs)
+        if returns_data(facts, known, dataless=self._dataless):
+            return UNKNOWN
+        return self._compute_with_draws(facts, args, kwargs)
 
-    def ask(  # noqa: C901, PLR0911  (one for each way)
+    def ask(self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an uncacheable operator if the values of its arguments are known, else return `UNKNOWN`."""
+        out = self._ask(facts, args, kwargs)
+        if out is UNKNOWN and facts.random:
+            self.draws.omit(facts, args, kwargs)
+        return out
+
+    def _ask(  # noqa: PLR0911  (one for each way)
         self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Run an uncacheable operator if the values of its arguments are known, else return `UNKNOWN`."""
-        if facts.random:
-            self.draws.omit(facts, args, kwargs)
         found = list(tensors((*args, *kwargs.values())))
         if facts.func is _SELECT and type(found[0]) is DryTensor:
             return self._select(*args)
@@ -226,27 +238,25 @@ class Computing:
         self._refuse_unknown_sparsity(facts, found)
         if found and all(t.layout is not torch.strided and type(t) is not DryTensor for t in found):
             return self._on_odd(facts, found, args, kwargs)  # also products: they are the program's data
-        if (
-            not (found or facts.takes_tensors)
-            or not facts.computes
-            or facts.reshapes
-            or facts.aliases
-            or facts.kind is Kind.VIEW
-            or (facts.product and any(map(_is_of_a_parameter, found)))
-        ):
+        if not may_be_computed(facts, found) or returns_data(facts, found, dataless=self._dataless):
             return UNKNOWN
-        if any(not stands_for_data(type(t)) and type(t) is not DryTensor for t in found):
-            return UNKNOWN
-        odd = any(type(t) is not DryTensor and not can_be_faked(t) for t in found)
-        if odd:
-            return self._on_odd(facts, found, args, kwargs)
+        if any(map(is_odd, found)):
+            return UNKNOWN if facts.random else self._on_odd(facts, found, args, kwargs)
         if facts.looks or not facts.tensors:
             out = self._compute(facts, args, kwargs)
             asked = out is UNKNOWN and facts.func in QUESTIONS
             return self.numbers.asked(facts.func, found, sys._getframe(1)) if asked else out
-        if sum(t.numel() for t in found) <= LIMIT or (facts.bounded and are_few_integers(found)):
-            return self._compute(facts, args, kwargs)
-        return UNKNOWN
+        limit = LIMIT if facts.kind is Kind.IN_PLACE or facts.random else FEW
+        few = sum(t.numel() for t in found) <= limit
+        return self._compute_with_draws(facts, args, kwargs) if few else UNKNOWN
+
+    def ask_again(self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any) -> Any:
+        """Run an operator whose results have known shapes, as `ask` does others, else return `UNKNOWN`."""
+        found = list(tensors((*args, *kwargs.values())))
+        tried = sum(t.numel() for t in found) <= FEW or facts.kind is Kind.IN_PLACE or facts.random  # by `ask`
+        if not facts.made and (tried or any(map(is_odd, found)) or not may_be_computed(facts, found)):
+            return UNKNOWN
+        return self.run(facts, found, args, kwargs, shapes)
 
     def _reshape(self, facts: Facts, tensor: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Change the shape of a real tensor, if the dry run has made it."""
@@ -323,14 +333,14 @@ class Computing:
 
         Tensors that the program itself makes outside of modules may stand for data.
         """
-        if not facts.made or answer is None or not hasattr(answer, "size"):
+        if not (facts.made and type(answer) is Shape and have_few_elements(answer, LIMIT)):
             return False
-        number = 1
-        for n in answer.size:
-            number *= n
-        return number <= LIMIT and (
-            not stands_for_input(facts.func, answer.dtype) or self._refusals.in_module or made_by_a_library()
-        )
+        return not stands_for_input(facts.func, answer.dtype) or self._refusals.in_module or made_by_a_library()
+
+    def _compute_with_draws(self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not facts.random or facts.is_off(args, kwargs):
+            return self._compute(facts, args, kwargs)
+        return self.draws.compute(facts, args, kwargs, lambda: self._compute(facts, args, kwargs))
 
     def _compute(self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         real: list[tuple[Tensor, Tensor]] = []
@@ -382,9 +392,3 @@ class Computing:
 def _accelerator(tensors: Iterable[Tensor]) -> torch.device:
     """Return the device of results: that of the first argument on an accelerator, else the CPU."""
     return next((t.device for t in tensors if t.device != CPU and not t.is_meta), CPU)
-
-
-def _is_of_a_parameter(tensor: Tensor) -> bool:
-    """Return whether a tensor is a parameter or a view of one."""
-    base = base_of(tensor) if is_view(tensor) else tensor
-    return isinstance(base, torch.nn.Parameter) or getattr(base, "_is_param", False)

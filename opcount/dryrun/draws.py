@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from opcount.dryrun.fakes import CPU
+from opcount.dryrun.operators import MAKERS
 from opcount.dryrun.tensors import DryTensor, DryZeros
 from opcount.dryrun.unknown import UNKNOWN
 from opcount.dryrun.values import LIMIT, for_real
@@ -31,16 +32,12 @@ _GENERATOR = torch.default_generator
 _LIMIT_OF_OMITTED = 1 << 18
 """Largest number of omitted random numbers that are made up for."""
 
-INTEGER_DRAWS = frozenset({"randint", "randint_like", "randperm", "random_"})
+_INTEGER_DRAWS = frozenset({"randint", "randint_like", "randperm", "random_"})
 
-_OF_A_SIZE = {"rand", "randn", "randint", "randperm"}
-_OF_A_SHAPE = {"rand_like", "randn_like", "randint_like"}
-_IN_PLACE = {"uniform_", "normal_", "random_", "bernoulli_", "exponential_"}
+DISCRETE_DRAWS = _INTEGER_DRAWS | {"bernoulli_"}
+"""Draws that do not stand for data: indices, and masks as of a dropout."""
 
-_MAKERS = {*_OF_A_SIZE, *_OF_A_SHAPE, *_IN_PLACE}
-"""Operators whose results depend on no values."""
-
-_REPEATABLE = {*_MAKERS, "native_dropout", "bernoulli", "multinomial", "cauchy_"}
+_REPEATABLE = {*MAKERS, "native_dropout", "bernoulli", "multinomial", "cauchy_"}
 """Operators that take as many random numbers from a generator whatever the values of their arguments."""
 
 
@@ -64,16 +61,29 @@ class Draws:
             kwargs: Its named arguments.
             wanted: Returns whether their values matter.
         """
-        if facts.name not in _MAKERS or not _draws(facts, args, kwargs):
+        if facts.name not in MAKERS or not _draws(facts, args, kwargs):
             return UNKNOWN
         number = _number(facts.name, args)
-        decides = number == 1 or facts.name in INTEGER_DRAWS  # others may wait
+        decides = number == 1 or facts.name in _INTEGER_DRAWS  # others may wait
         with for_real():
             self._look()
             if number > LIMIT or self._lost or (self._omitted and not decides) or not wanted():
                 return UNKNOWN
             self._make_up()
             out = facts.func(*map(_stand_in, args), **{k: _stand_in(v) for k, v in kwargs.items()})
+            self._note()
+        return out
+
+    def compute(self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[[], Any]) -> Any:
+        """Return what ``run`` makes of known values and of the random numbers that a real run takes, else `UNKNOWN`."""
+        if not _draws(facts, args, kwargs):
+            return UNKNOWN
+        with for_real():
+            self._look()
+            if self._lost:
+                return UNKNOWN
+            self._make_up()
+            out = run()
             self._note()
         return out
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from opcount.dryrun.unknown import UNKNOWN
-from opcount.dryrun.values import LIMIT_OF_INTEGERS, for_real
+from opcount.dryrun.values import LIMIT, for_real
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,7 +52,7 @@ def as_finite(wrap: Wrap, func: Any, args: tuple[Any, ...]) -> Any:
 def as_factorized(wrap: Wrap, info: int, results: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return the results of a factorization, with zeros for the result at position ``info``, which counts failures."""
     size = results[info].shape
-    if size.numel() > LIMIT_OF_INTEGERS:
+    if size.numel() > LIMIT:
         return tuple(results)
     with for_real():
         none = torch.zeros(size, dtype=torch.int32, device="cpu")

@@ -121,3 +121,8 @@ def can_be_faked(tensor: Tensor) -> bool:
     if not stands_for_data(type(tensor)) or tensor.layout is not torch.strided or tensor.is_nested:
         return False
     return not (tensor.is_quantized or tensor.is_conj() or tensor.is_neg())
+
+
+def is_odd(tensor: Tensor) -> bool:
+    """Return whether a tensor is real and cannot be faked."""
+    return type(tensor) is not DryTensor and not can_be_faked(tensor)

@@ -19,7 +19,7 @@ from opcount._torch.fake import FakeTensor
 from opcount.dryrun.control_flow import run_higher_order
 from opcount.dryrun.expected_results import as_factorized, as_finite
 from opcount.dryrun.fake_mode import outside
-from opcount.dryrun.fakes import CPU, PLAIN, can_be_faked
+from opcount.dryrun.fakes import CPU, PLAIN, can_be_faked, is_odd
 from opcount.dryrun.operators import Kind, facts_of
 from opcount.dryrun.result_shapes import Shape, result_shapes, shares_memory
 from opcount.dryrun.shapes import corrected
@@ -252,16 +252,16 @@ class Memo(TransparentMode):
         try:
             out = self._fakes.unobserved(corrected(func, originals)(*args, **kwargs))
         except Exception as error:
-            odd = any(map(_is_odd, tensors((originals, *kwargs.values()))))
+            odd = any(map(is_odd, tensors((originals, *kwargs.values()))))
             explained = self._refusals.explain(func, error, odd=odd)
             if explained is error:
                 raise
             raise explained from error
         if key is not None:
             self._remember(facts, key, out, args)
-        if facts.made and not real:
-            made = self._computing.run(facts, [], args, kwargs, result_shapes(out))
-            out = out if made is UNKNOWN else made
+        computed = self._computing.ask_again(facts, originals, kwargs, result_shapes(out))
+        if computed is not UNKNOWN:
+            return computed
         self._mark_views(args, out)
         self._computing.overwrite(facts, originals, kwargs)
         self._ranges.note(facts.ranged, originals, kwargs, out)
@@ -392,8 +392,3 @@ def _is_sparse(tensor: Tensor) -> bool:
         and stands_for_data(type(tensor))
         and not tensor.is_mkldnn
     )
-
-
-def _is_odd(tensor: Tensor) -> bool:
-    """Return whether a tensor cannot be faked."""
-    return type(tensor) is not DryTensor and not can_be_faked(tensor)

@@ -11,9 +11,12 @@ import torch
 from opcount._torch.dispatch import OpOverload, schema_of
 from opcount.dryrun.expected_results import FINITE_CHECKS
 from opcount.dryrun.ranges import COMPARISONS, RangeRule, range_rule_of
+from opcount.dryrun.tensors import DryTensor, is_of_a_parameter, stands_for_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from torch import Tensor
 
 _LOOKS_AT_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
@@ -42,12 +45,6 @@ _FACTORIES = {
     "full_like", "new_full",
 }  # fmt: skip
 
-_REDUCTIONS = {
-    "sum", "any", "all", "max", "min", "amax", "amin", "aminmax", "argmax", "argmin", "cumsum", "count_nonzero",
-    "nonzero", "sort", "argsort", "unique_consecutive", "_unique2", "clone", "_to_copy", "flip", "roll",
-    "_local_scalar_dense",
-}  # fmt: skip
-
 _TURNS = {"squeeze_", "unsqueeze_", "t_", "transpose_", "swapaxes_", "swapdims_", "as_strided_", "detach_"}
 """In-place operators that change the metadata of a tensor, not its memory."""
 
@@ -63,6 +60,12 @@ _ABOUT_STORED = {
 _SIZED_BY_VALUES = {"_pack_padded_sequence", "_pad_packed_sequence", "_ctc_loss", "_ctc_loss_backward"}
 
 _RATES = {"dropout_p", "dropout", "p"}
+
+MAKERS = frozenset({
+    "rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "uniform_", "normal_", "random_",
+    "bernoulli_", "exponential_",
+})  # fmt: skip
+"""Random operators whose results depend on no values."""
 
 _OVERWRITES = {"zero_", "fill_", "copy_"}
 
@@ -99,7 +102,7 @@ class Facts:
         aliases: Whether a result may be a view of an argument.
         blank: Whether programs write to what it returns.
         allocates: Whether it makes or fills memory, as functions of PyTorch in C++ do where no mode sees them.
-        product: Whether it multiplies and adds up; of parameters, it is not computed.
+        product: Whether it multiplies and adds up.
         random: Whether it takes random numbers from a generator.
         needs_stored: Whether it matters to it how many elements a sparse tensor stores.
         name: Of its packet, without the namespace.
@@ -107,7 +110,6 @@ class Facts:
         compares: Whether it compares a tensor with a number.
         ranged: Rule for the range of its result; None: it has none.
         info: Position of the result that says which of several matrices could not be factorized; None: there is none.
-        bounded: Whether its result has no more elements than its arguments have together, broadcast.
         switches: Positions, names and values of arguments, and their defaults, at which it takes no random numbers.
     """
 
@@ -132,7 +134,6 @@ class Facts:
     asks_finite: bool = False
     compares: bool = False
     ranged: RangeRule | None = None
-    bounded: bool = False
     info: int | None = None
     switches: tuple[tuple[int, str, Any, Any], ...] = ()
 
@@ -164,9 +165,10 @@ def facts_of(func: Any) -> Facts:
     return Facts(
         kind,
         func,
-        computes=not (random or func.namespace not in ("aten", "prims"))
+        computes=func.namespace in ("aten", "prims")
         and not name.startswith("empty")
-        and name not in _SIZED_BY_VALUES,
+        and name not in _SIZED_BY_VALUES
+        and not (random and name in MAKERS),
         made=name in _FACTORIES,
         takes_tensors=any(isinstance(a.type, torch.TensorType) for a in arguments),
         overwrites=name in _OVERWRITES,
@@ -184,7 +186,6 @@ def facts_of(func: Any) -> Facts:
         compares=func in COMPARISONS,
         ranged=range_rule_of(func),
         info=next((i for i, r in enumerate(returns) if r.name == "info"), None),
-        bounded=torch.Tag.pointwise in func.tags or name in _REDUCTIONS,
         tensors=any("Tensor" in str(r.type) for r in returns),
         name=name,
         switches=() if kind is Kind.IN_PLACE else tuple(_switches(arguments)),
@@ -197,6 +198,24 @@ def _switches(arguments: Iterable[Any]) -> Iterator[tuple[int, str, Any, Any]]:
             yield i, argument.name, 0.0, argument.default_value
         elif argument.name in {"train", "training"}:
             yield i, argument.name, False, argument.default_value
+
+
+def may_be_computed(facts: Facts, found: list[Tensor]) -> bool:
+    """Return whether an operator is computed if the values of these arguments are known."""
+    return (
+        bool(found or facts.takes_tensors)
+        and facts.computes
+        and not (facts.reshapes or facts.aliases or facts.kind is Kind.VIEW)
+        and all(type(t) is DryTensor or stands_for_data(type(t)) for t in found)
+    )
+
+
+def returns_data(facts: Facts, given: Iterable[Tensor], *, dataless: bool) -> bool:
+    """Return whether an operator is a layer that is not computed: of a model without its data, or on an accelerator.
+
+    On an accelerator its result would not be the CPU's to the bit.
+    """
+    return facts.product and any((dataless or t.device.type != "cpu") and is_of_a_parameter(t) for t in given)
 
 
 def stands_for_input(func: Any, dtype: Any) -> bool:

@@ -175,7 +175,7 @@ def _needs_patterns_alone(facts: Facts, tensors: list[Tensor], unknown: set[int]
         return False
     dense = [t for t in tensors if t.layout is torch.strided]
     if 0 < len(dense) < len(tensors) and facts.name not in _OF_DENSE:
-        return not unknown and facts.computes and not facts.writes
+        return not (unknown or facts.writes or facts.random) and facts.computes
     places = dense[:-1] if facts.name in _CONSTRUCTORS else dense if facts.name == "index_select" else ()
     return not any(id(t) in unknown for t in places)
 

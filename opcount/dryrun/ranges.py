@@ -16,7 +16,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from opcount._torch.tensors import storage_key
 from opcount.dryrun.tensors import DryTensor
 from opcount.dryrun.unknown import UNKNOWN
-from opcount.dryrun.values import LIMIT_OF_INTEGERS, for_real
+from opcount.dryrun.values import LIMIT, for_real
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,7 +153,7 @@ class Ranges:
         """Return a comparison with a number that is the same for each number of the range, else `UNKNOWN`."""
         tensor, number = args
         found = self.of(tensor)
-        if found is None or type(number) not in {int, float} or tensor.numel() > LIMIT_OF_INTEGERS:
+        if found is None or type(number) not in {int, float} or tensor.numel() > LIMIT:
             return UNKNOWN
         true, false = _COMPARISONS[func](*found, number)
         if not (true or false):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opcount._torch.fake import fake_tensor
+from opcount.dryrun.checks import asking
 from opcount.errors import DryRunError
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ _FOLDERS = {"site-packages", "dist-packages"}
 """Folders of installed packages: an environment may have several."""
 
 _PACKAGES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]), copy.__file__)
+_OPTIMIZERS = str(Path(torch.optim.__file__).parent)
 
 
 class Refusals:
@@ -203,8 +205,11 @@ def program_line(frame: FrameType | None) -> tuple[str, int]:
 
 
 def made_by_a_library() -> bool:
-    """Return whether the innermost frame outside of PyTorch and opcount is in an installed package."""
-    file = program_line(sys._getframe(1))[0]
+    """Return whether an optimizer of PyTorch runs, or an installed package is the innermost caller of PyTorch."""
+    frame = asking(sys._getframe(1))
+    if frame is not None and frame.f_code.co_filename.startswith(_OPTIMIZERS):
+        return True
+    file = program_line(frame)[0]
     return file.startswith(_INSTALLED) or not _FOLDERS.isdisjoint(Path(file).parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -36,6 +37,15 @@ def result_shapes(out: Any) -> Any:
         lost = any(a is None and o is not None for a, o in zip(answers, out, strict=True))
         return type(out)(answers) if fine and not lost else None
     return None
+
+
+def have_few_elements(shapes: Any, limit: int) -> bool:
+    """Return whether each result of an operator has at most ``limit`` elements, by its cached shapes."""
+    if type(shapes) is Shape:
+        return prod(shapes.size) <= limit
+    if type(shapes) in (tuple, list):
+        return all(type(each) is not Shape or have_few_elements(each, limit) for each in shapes)
+    return shapes is True  # the argument itself
 
 
 def shares_memory(out: Any, args: tuple[Any, ...]) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from opcount._torch.dispatch import disabled_modes, fake_mode, subclass_functions_disabled
 from opcount._torch.fake import FakeTensor
-from opcount._torch.tensors import mark_parameter
+from opcount._torch.tensors import base_of, is_view, mark_parameter
 from opcount.dryrun.comparisons import unreflected
 from opcount.dryrun.fake_mode import DryMode
 from opcount.errors import DryRunError
@@ -189,6 +189,12 @@ def _value(tensor: DryTensor, asked: str) -> Tensor:
     if find is None:
         raise RuntimeError(f"FakeTensor.{asked}: the tensor is of a model for a dry run, and has no value.")
     return find(tensor, asked)
+
+
+def is_of_a_parameter(tensor: Tensor) -> bool:
+    """Return whether a tensor is a parameter or a view of one."""
+    base = base_of(tensor) if is_view(tensor) else tensor
+    return isinstance(base, torch.nn.Parameter) or getattr(base, "_is_param", False)
 
 
 @functools.lru_cache(256)

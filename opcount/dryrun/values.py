@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     from opcount.dryrun.fake_mode import DryMode
 
-LIMIT = 4096
-"""Largest number of elements of a tensor whose value is computed."""
+LIMIT = 1 << 16
+"""Largest number of elements of a tensor whose value is kept, and of arguments from which a result is computed."""
 
-LIMIT_OF_INTEGERS = 1 << 16
-"""Largest number of integers among arguments from which a result is computed: enough for a batch of tokens."""
+FEW = 1 << 12
+"""Largest number of elements of arguments from which a result of unknown size is computed."""
 
 INTEGERS = frozenset({torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
 
@@ -224,18 +224,3 @@ def _view(storage: Any, like: Tensor) -> Tensor:
 
 def _has_storage(tensor: Tensor) -> bool:
     return tensor.layout is torch.strided and not tensor.is_nested
-
-
-def limit_of(tensor: Tensor) -> int:
-    """Return the largest number of elements of a tensor with this dtype whose value is kept."""
-    return LIMIT_OF_INTEGERS if tensor.dtype in INTEGERS else LIMIT
-
-
-def are_few_integers(tensors: list[Tensor]) -> bool:
-    """Return whether tensors hold integers, and few enough to compute their broadcast result."""
-    if any(t.dtype not in INTEGERS for t in tensors) or sum(t.numel() for t in tensors) > LIMIT_OF_INTEGERS:
-        return False
-    try:
-        return int(torch.broadcast_shapes(*[t.shape for t in tensors]).numel()) <= LIMIT_OF_INTEGERS
-    except RuntimeError:
-        return False

@@ -38,7 +38,7 @@ def kept() -> Any:
             made=nn.Linear(4, 4),
             counter=copy.deepcopy(c),
             grad=model[0].weight.grad,
-            loss=model(X).sum(),
+            loss=model(torch.randn(3, 4)).sum(),
             out=torch.randn(3, 4),
             mask=torch.randn(3, 4) > 0,
             leaf=torch.randn(4, requires_grad=True),
