@@ -325,6 +325,7 @@ class OpCounter(HasFlops):
         return self.profile.coverage
 
     rated_records = delegate(Profile.rated_records)
+    on = delegate(Profile.on)
     by_module = delegate(Profile.by_module)
     by_operator = delegate(Profile.by_operator)
     by_module_and_operator = delegate(Profile.by_module_and_operator)

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from opcount.convention import FVCORE, Convention, find_convention
 from opcount.coverage import FREE, UNCOUNTED, Coverage
+from opcount.devices import Device
 from opcount.errors import ConventionError, ProfileFormatError
 from opcount.files import write
 from opcount.paths import ROOT, ancestors_of, parents, parents_first
 from opcount.profile_parts import add_steps, merge_counts, merge_modules, merge_provenance
 from opcount.records import CALLED, UNKNOWN_TRAFFIC, Module, Record, Total, merge, phases_in_order
+from opcount.roofline import Roofline
 from opcount.steps import Amount
 from opcount.utilization import HasFlops
 
@@ -341,6 +343,15 @@ class Profile(HasFlops):
             f"Profile: expected bytes read, got a profile in which they are "
             f"{self.provenance[UNKNOWN_TRAFFIC]!r}: an older opcount wrote it. Count again."
         )
+
+    def on(self, device: Device | str) -> Roofline:
+        """Return the count on a device: the least time of each record, module, operator and phase.
+
+        Raises:
+            DeviceError: The device is not known.
+            ProfileFormatError: The profile is of a version that did not count the bytes read.
+        """
+        return Roofline(self.rated_records(), self.modules, Device.find(device))
 
     def rated_records(self) -> tuple[Record, ...]:
         """Return the records, of which a version that did not count traffic did not know what was computed again."""

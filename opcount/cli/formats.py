@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from opcount.cli.output import is_regular, warn
 from opcount.errors import InputError
+from opcount.reporter import roofline_table
 from opcount.reporter.suffixes import format_of
 from opcount.selectors import ModulePattern
 
@@ -49,6 +50,10 @@ def render(
     if options.columns and name not in _TABLES:
         warn(f"--columns has no effect with --format {name} (only with {', '.join(_TABLES)}).")
     profile = profile.with_convention(options.convention) if options.convention else profile
+    if options.on is not None:
+        if name in {"table", "operators"}:
+            return _on_device(profile, options, name)
+        warn(f"--on has no effect with --format {name} (only with table, operators).")
     if name == "json":
         return profile.to_json(indent=1) + "\n"
     reporter = import_module(f"opcount.reporter.{name}")
@@ -62,6 +67,17 @@ def render(
         _check_modules(profile, options.modules)
     text: str = reporter.render(profile, **settings)
     return text if text.endswith("\n") else f"{text}\n"
+
+
+def _on_device(profile: Profile, options: argparse.Namespace, name: str) -> str:
+    """Return the table of modules or of operators with their least times on a device."""
+    roofline = profile.on(options.on)
+    if name == "operators":
+        return roofline_table.render_operators(roofline, profile) + "\n"
+    _check_modules(profile, options.modules)
+    depth = {} if options.depth is None else {"depth": options.depth}
+    text = roofline_table.render(roofline, profile, **depth, fold=not options.unfold, modules=options.modules)
+    return text + "\n"
 
 
 def _check_modules(profile: Profile, text: str | None) -> None:

@@ -205,6 +205,7 @@ def _report(sub: argparse.ArgumentParser) -> None:
     add("--sort", choices=SORT_KEYS, help="children in descending order, in place of the model's order")
     add("--modules", metavar="PATTERN", help="only modules whose path matches: * is one name, ** any number of them")
     add("--unfold", action="store_true", help="show each of several equal blocks")
+    add("--on", metavar="DEVICE", help="the least time on a device: one that `opcount device` lists, or a file of one")
     columns = f"of the table, in place of the usual ones: {', '.join(COLUMNS)}"
     add("--columns", nargs="+", type=_columns, action=_Flat, default=[], metavar="NAME", help=columns)
     _output(sub)

@@ -6,6 +6,7 @@ import pytest
 
 from opcount import Device
 from opcount.devices import known_devices
+from tests.cli.test_count import NET
 
 
 def test_the_list_has_every_device_with_its_peaks(opcount):
@@ -48,3 +49,33 @@ def test_a_measured_machine_is_written_to_a_file_that_is_a_device(opcount, tmp_p
     file = tmp_path / "here.toml"
     assert opcount("device", "--measure", "--device", "cpu", "-o", file) == (0, "", "")
     assert Device.find(str(file)).source.startswith("measured")
+
+
+def test_a_count_on_a_device_shows_floors_and_what_bounds_them(opcount, write, tmp_path):
+    stored = tmp_path / "profile.json"
+    target = f"{write(NET)}:Net"
+    assert opcount("count", target, "-o", stored)[0] == 0
+    for command in (("count", target), ("show", stored)):
+        status, out, err = opcount(*command, "--on", "H100-SXM5")
+        assert (status, err.replace("noise\n", "")) == (0, "")  # which the model prints
+        header = out.splitlines()[0].split("  ")
+        assert [cell.strip() for cell in header if cell.strip()] == [
+            "module", "type", "FLOPs", "traffic", "FLOP/B", "bound", "time floor", "% time",
+        ]  # fmt: skip
+        assert "eager roofline time: " in out
+        assert "device: H100-SXM5-80GB (float32 66.9 TFLOP/s, 3.35 TB/s; https" in out
+        assert "peaks: every dtype has a peak on H100-SXM5-80GB" in out
+    status, out, _ = opcount("show", stored, "--on", "TPU-v4", "--format", "operators")
+    assert "no peak on TPU-v4" in out
+    assert "aten.addmm.default" in out
+
+
+def test_a_format_without_floors_says_so_and_an_unknown_device_is_refused(opcount, write):
+    status, _, err = opcount("count", f"{write(NET)}:Net", "--on", "L4", "--format", "tree")
+    assert (status, err.replace("noise\n", "")) == (
+        0,
+        "opcount: --on has no effect with --format tree (only with table, operators).\n",
+    )
+    status, out, err = opcount("count", f"{write(NET)}:Net", "--on", "H800")
+    assert (status, out) == (2, "")
+    assert "expected a device with known peaks, got 'H800'" in err
