@@ -184,7 +184,7 @@ class Memo(TransparentMode):
         if facts.writes and args[_TRAINS]:
             self._computing.overwrite(facts, args, kwargs or {})
         if kind is _VIEW:
-            return self._view(args[0], answer, known=bool(known))
+            return self._view(args[0], answer, known)
         with dispatch_disabled():
             if type(answer) is Shape:
                 out = self._make(*answer)
@@ -194,21 +194,18 @@ class Memo(TransparentMode):
             out = type(answer)([self._make(*a) if type(a) is Shape else a for a in answer])
         return out if facts.info is None else as_factorized(self._computing.wrap, facts.info, out)
 
-    def _view(self, tensor: Tensor, answer: Any, *, known: bool) -> Any:
+    def _view(self, tensor: Tensor, answer: Any, known: list[Tensor]) -> Any:
         """Return views of a fake tensor; they are inference tensors only if it is one."""
+        if torch.is_inference_mode_enabled() and not tensor.is_inference():
+            with torch.inference_mode(mode=False):
+                return self._view(tensor, answer, known)
         with dispatch_disabled():
-            if torch.is_inference_mode_enabled() and not tensor.is_inference():
-                with torch.inference_mode(mode=False):
-                    return self._views(tensor.untyped_storage(), answer, known=known)
-            return self._views(tensor.untyped_storage(), answer, known=known)
-
-    def _views(self, storage: torch.UntypedStorage, answer: Any, *, known: bool) -> Any:
-        if type(answer) is not Shape:
-            return type(answer)([self._views(storage, a, known=known) for a in answer])
-        view = self._make(*answer, storage)
-        if known:
-            view.known = True
-        return view
+            kind: Any = type(answer)
+            make, storage = self._make, tensor.untyped_storage()
+            views = make(*answer, storage) if kind is Shape else kind([make(*a, storage) for a in answer])
+        for view in tensors((views,)) if known else ():
+            view.known = True  # type: ignore[attr-defined]
+        return views
 
     def _view_of_real(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return a view of a real tensor, to which nothing writes in a dry run."""
@@ -342,14 +339,17 @@ class Memo(TransparentMode):
         except _UncacheableError:
             return None
 
-    def _key(  # noqa: C901  (in parts, each would cost a call)
+    def _key(  # noqa: C901, PLR0912  (in parts, each would cost a call)
         self, values: Iterable[Any], of: Kind, known: list[Tensor], unknown: list[Tensor]
     ) -> Hashable:
         parts: list[Hashable] = []
         for value in values:
             kind = type(value)
             if kind is DryTensor:
-                (known if value.known else unknown).append(value)
+                if value.known:
+                    known.append(value)
+                elif not unknown:
+                    unknown.append(value)
                 dtype = value.dtype
                 if value.layout is not torch.strided or dtype.is_complex:
                     raise _UncacheableError

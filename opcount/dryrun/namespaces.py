@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _ABSENT = object()
 
 _STORE, _IMPORT = dis.opmap["STORE_ATTR"], dis.opmap["IMPORT_NAME"]
+_IMPORTS = {"IMPORT_NAME", "IMPORT_FROM"}
 _ATOMS = ATOMS - {type, types.ModuleType}
 
 _MANY = 1000
@@ -166,11 +167,12 @@ class Namespaces:
         if not _is_others(variables.get("__name__")):
             self._of_globals(variables, facts.names, found)
             if facts.imports:
-                self._of_imports(variables.get("__package__"), facts.names, found)
-            new = facts.names - self._used
-            self._used |= new
-            for name in new & self._unused.keys():
-                found += self._unused.pop(name)
+                self._of_imports(variables.get("__package__"), facts, found)
+            if not facts.names <= self._used:
+                new = facts.names - self._used
+                self._used |= new
+                for name in new & self._unused.keys():
+                    found += self._unused.pop(name)
         return found
 
     def _of_globals(self, variables: dict[str, Any], names: frozenset[str], found: list[Any]) -> None:
@@ -183,11 +185,11 @@ class Namespaces:
             elif not _is_others(value.__name__):
                 self._of_globals(vars(value), names, found)
 
-    def _of_imports(self, package: Any, names: frozenset[str], found: list[Any]) -> None:
-        for name in names:
+    def _of_imports(self, package: Any, facts: _Facts, found: list[Any]) -> None:
+        for name in facts.imports:
             for module in (sys.modules.get(name), sys.modules.get(f"{package}.{name}")):
                 if module is not None and not _is_others(module.__name__):
-                    self._of_globals(vars(module), names, found)
+                    self._of_globals(vars(module), facts.names, found)
 
     def _of_object(self, value: Any) -> Iterator[Any]:
         if isinstance(value, (dict, list, set, deque)):
@@ -233,28 +235,42 @@ def holds_spoilt(values: Iterable[Any], is_spoilt: Callable[[Tensor], bool]) -> 
     return False
 
 
+_CAPACITY = 1 << 14
+_KNOWN: dict[int, tuple[types.CodeType, _Facts]] = {}
+"""Code and its facts by the ``id`` of the code: its own hash takes as long as all the rest."""
+
+
 class _Facts(NamedTuple):
     """Names that code reads, writes and imports.
 
     Attributes:
         names: Of variables that are not its own, and of attributes, also of code inside it.
         stores: Whether it sets attributes.
-        imports: Whether it imports modules.
+        imports: Names by which it imports modules, and what it imports from them.
     """
 
     names: frozenset[str]
     stores: bool
-    imports: bool
+    imports: frozenset[str]
 
 
-@functools.lru_cache(1 << 14)
 def code_facts(code: types.CodeType) -> _Facts:
     """Return what is known of code."""
+    known = _KNOWN.get(id(code))
+    if known is None:
+        if len(_KNOWN) >= _CAPACITY:
+            _KNOWN.clear()
+        known = _KNOWN[id(code)] = code, _read(code)
+    return known[1]
+
+
+def _read(code: types.CodeType) -> _Facts:
     inner = [code_facts(each) for each in code.co_consts if isinstance(each, types.CodeType)]
     names = frozenset(code.co_names).union(*(each.names for each in inner))
     steps = code.co_code[::2]
     stores = _STORE in steps or "setattr" in names or any(each.stores for each in inner)
-    return _Facts(names, stores, _IMPORT in steps or any(each.imports for each in inner))
+    own = (each.argval for each in dis.get_instructions(code) if each.opname in _IMPORTS) if _IMPORT in steps else ()
+    return _Facts(names, stores, frozenset(own).union(*(each.imports for each in inner)))
 
 
 def put_back_place(place: Any, before: Any) -> None:

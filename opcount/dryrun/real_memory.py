@@ -19,14 +19,19 @@ _WRITTEN_IN_C = {"ctc_loss", "pad_packed_sequence", "pack_padded_sequence"}
 _EMPTY = torch.ops.aten.empty.memory_format
 _RANDOM = torch.ops.aten.random_.default
 
+_OURS = 3
+"""Frames of opcount from `needs_real_memory` up to the one that called an operator, at least: each costs time."""
+
 _DATA = str(Path(torch.utils.data.__file__).parent)
 """Data loaders read random numbers to shuffle and to seed; no size depends on them."""
 
 
 def needs_real_memory(func: Any, args: tuple[Any, ...]) -> bool:
     """Return whether an operator is called by a function that writes to its result in C++."""
-    frame = asking(sys._getframe(1))
-    if frame is None or any(isinstance(value, FakeTensor) for value in args):
+    if any(isinstance(value, FakeTensor) for value in args):
+        return False
+    frame = asking(sys._getframe(_OURS))
+    if frame is None:
         return False
     code = frame.f_code
     if code.co_filename == STORAGE_FILE or code.co_filename.startswith(_DATA):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -27,6 +28,7 @@ def tensors(values: object) -> Iterator[Tensor]:
 _FAKE = {"FakeTensor", "FunctionalTensor"}
 
 
+@lru_cache(256)
 def is_fake(kind: type) -> bool:
     """Return whether tensors of a class stand for others, and have no values of their own."""
     return any(base.__name__ in _FAKE and base.__module__.startswith(FAKE_TENSORS) for base in kind.__mro__)

@@ -48,7 +48,8 @@ def storage_of(tensor: Tensor) -> Any:
 
 def has_values(tensor: Tensor) -> bool:
     """Return whether there is memory with numbers in it."""
-    return not (tensor.is_meta or (type(tensor) is not Tensor and is_fake(type(tensor))))
+    kind = type(tensor)
+    return not ((kind is not Tensor and is_fake(kind)) or tensor.is_meta)  # a fake one asks its mode for its device
 
 
 def parts_of(tensor: Tensor) -> Iterator[Tensor]:
