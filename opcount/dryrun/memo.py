@@ -202,7 +202,7 @@ class Memo(TransparentMode):
         with dispatch_disabled():
             kind: Any = type(answer)
             make, storage = self._make, tensor.untyped_storage()
-            views = make(*answer, storage) if kind is Shape else kind([make(*a, storage) for a in answer])
+            views = make(*answer, storage) if kind is Shape else kind([make(*a, storage) for a in answer])  # type: ignore[call-arg]
         for view in tensors((views,)) if known else ():
             view.known = True  # type: ignore[attr-defined]
         return views

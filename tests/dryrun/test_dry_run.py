@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from opcount import OpCounter
+from opcount.dryrun.memo import Memo
 from opcount.errors import DryRunError
 
 Size = tuple[int, ...]
@@ -273,3 +275,23 @@ def test_a_scripted_submodule_with_parameters_is_put_back() -> None:
         model(torch.randn(2, 4, requires_grad=True)).sum().backward()
     assert c.arith == 8 * (5 + 1 + 13)  # the norm, the sum, the gradient of the norm
     assert all(type(p) is nn.Parameter and p.grad is None for p in model.parameters())
+
+
+def test_a_dry_run_is_asked_once_for_each_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    recall = Memo.recall
+
+    def note(memo: Memo, func: Any, args: Any, kwargs: Any) -> Any:
+        asked.append(str(func))
+        return recall(memo, func, args, kwargs)
+
+    def run() -> None:
+        x = torch.empty(4, 4)
+        torch.add(x, torch.empty_like(x))
+
+    monkeypatch.setattr(Memo, "recall", note)
+    with torch.no_grad(), OpCounter(dry_run=True):
+        run()
+        asked.clear()
+        run()
+    assert asked == ["aten.empty.memory_format", "aten.empty_like.default", "aten.add.Tensor"]  # and for no device

@@ -287,6 +287,35 @@ def test_a_variable_of_a_module_that_forward_imports_is_not_fake_afterwards(monk
     assert _is_real_afterwards(model, x)
 
 
+@pytest.mark.parametrize(
+    "statement",
+    ["import box.shelf as shelf", "from box import shelf", "from . import shelf", "from .shelf import KEPT"],
+)
+def test_a_cache_is_not_fake_afterwards_whatever_statement_in_forward_imports_it(
+    statement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box, shelf = types.ModuleType("box"), types.ModuleType("box.shelf")
+    box.__path__, box.shelf, shelf.KEPT = [], shelf, {}  # type: ignore[attr-defined]
+    for module in (box, shelf):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    variables: dict[str, Any] = {"__name__": "box.model", "__package__": "box", "Model": Model}
+    kept = "KEPT" if statement.endswith("KEPT") else "shelf.KEPT"
+    source = f"""
+class Imports(Model):
+    def forward(self, x):
+        def look():
+            {statement}
+            return {kept}.setdefault("kept", x * 3)
+        return self.linear(x) + look()
+"""
+    exec(source, variables)  # noqa: S102  (the package is the test's own)
+    model, x = variables["Imports"](), torch.ones(2, 4)
+    with OpCounter(model, dry_run=True):
+        model(x)
+    assert shelf.KEPT == {}  # type: ignore[attr-defined]
+    assert _is_real_afterwards(model, x)
+
+
 def test_attributes_of_parameters_are_as_before_to_any_depth() -> None:
     model, x = nn.Linear(4, 4), torch.ones(2, 4)
     model.bias.requires_grad_(False)
