@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -73,6 +73,7 @@ class Diff:
         convention: Of both counts.
         verdicts: The coverage of both counts, a line each.
         steps: Which steps of a loop both counts are of, a line each; ``""`` where everything was counted.
+        knows_traffic: Whether both counts have the bytes read; if not, no module's bytes differ.
         differences: What else than the model was another: ``("inputs", before, after)``, the mode, the optimizer.
     """
 
@@ -81,6 +82,7 @@ class Diff:
     verdicts: tuple[str, str]
     steps: tuple[str, str] = ("", "")
     differences: tuple[tuple[str, str, str], ...] = ()
+    knows_traffic: bool = True
 
     @property
     def total(self) -> Change:
@@ -113,8 +115,17 @@ def compare(before: Profile, after: Profile) -> Diff:
         )
     verdicts = before.coverage.verdict(), after.coverage.verdict()
     steps = _steps(before), _steps(after)
+    differences = tuple(_differences(before, after))
+    knows_traffic = before.knows_traffic and after.knows_traffic
+    if not knows_traffic:
+        before, after = map(_without_bytes, (before, after))
     changes = compare_sides(Side.of(before), Side.of(after))
-    return Diff(changes, after.convention.name, verdicts, steps, tuple(_differences(before, after)))
+    return Diff(changes, after.convention.name, verdicts, steps, differences, knows_traffic)
+
+
+def _without_bytes(profile: Profile) -> Profile:
+    """Return a profile without the bytes, which versions count in different ways."""
+    return replace(profile, records=tuple(r._replace(bytes_read=0, bytes_written=0) for r in profile.records))
 
 
 def _differences(before: Profile, after: Profile) -> Iterator[tuple[str, str, str]]:

@@ -26,6 +26,9 @@ CALLED = "called"
 """Key in the provenance of a count whose model was never called while other work was done: ``"never"``, and the modules
 that were called instead."""
 
+TRAFFIC = ("bytes_read", "bytes_written", "traffic")
+"""The numbers of a `Total` that are bytes."""
+
 UNKNOWN_TRAFFIC = "bytes read"
 """Key in the provenance of a count in a file of an older version, which counted the bytes written alone."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from opcount.errors import InputError
 from opcount.escapes import printable
 from opcount.profile import ROOT
+from opcount.records import TRAFFIC
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 """Each stands for 1000 of the one before."""
 
-UNITS = {"macs": "MAC", "flops": "FLOP", "activations": "ACT", "params": "param"}
-"""The unit of each metric that has one."""
+UNITS = {"macs": "MAC", "flops": "FLOP", "activations": "ACT", "params": "param", **dict.fromkeys(TRAFFIC, "B")}
+"""The unit of each metric that has one. Where several have the same, a quantity does not tell which one it is of."""
 
 _SCALES = {**{prefix: 1000**i for i, prefix in enumerate(PREFIXES)}, "K": 1000}
+_BINARY = {f"{prefix.upper()}i": 1024**i for i, prefix in enumerate(PREFIXES) if prefix}
+"""Prefixes of bytes: ``"1 GiB"`` is 1,073,741,824 bytes, ``"1 GB"`` 1,000,000,000."""
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*")
 _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
 _WILDCARD = re.compile(r"(\*\*\.?|\*|\?|\[!?\]?[^\]]*\])")
@@ -53,7 +56,7 @@ def parse(text: str, units: Sequence[str] = ("",)) -> tuple[int, str]:
             f"Write a number, a prefix out of {' '.join(PREFIXES[1:])}, and the unit."
         )
     prefix, unit = split
-    value = Decimal(match[1].replace("_", "").replace(",", "")) * _SCALES[prefix]
+    value = Decimal(match[1].replace("_", "").replace(",", "")) * (_SCALES | _BINARY)[prefix]
     if value.adjusted() > 30 or value != value.to_integral_value():
         raise InputError(f"parse: expected a whole number of {unit or 'units'}, got {text!r}. Round it.")
     return int(value), unit
@@ -170,7 +173,7 @@ def _split(word: str, units: Sequence[str]) -> tuple[str, str] | None:
             return "", unit
     for unit in units:
         prefix = word[: len(word) - len(unit)]
-        if word.endswith(unit) and prefix in _SCALES:
+        if word.endswith(unit) and (prefix in _SCALES or (unit == "B" and prefix in _BINARY)):
             return prefix, unit
     return None
 

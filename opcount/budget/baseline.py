@@ -11,6 +11,7 @@ from opcount.diff import Side, compare_sides
 from opcount.errors import BaselineError
 from opcount.escapes import visible
 from opcount.profile import ROOT, Total
+from opcount.records import TRAFFIC
 from opcount.selectors import UNITS
 
 if TYPE_CHECKING:
@@ -57,13 +58,14 @@ def take(profile: Profile, depth: int | None = None) -> ModuleCounts:
     Example:
         >>> from opcount.profile import Profile
         >>> take(Profile()).rows
-        {'': {'macs': 0, 'flops': 0, 'activations': 0, 'params': 0}}
+        {'': {'macs': 0, 'flops': 0, 'activations': 0, 'params': 0, 'bytes_read': 0, 'bytes_written': 0, 'traffic': 0}}
     """
     params = {path: module.params for path, module in profile.modules.items()}
     params.setdefault(ROOT, sum(count for path, count in params.items() if "." not in path))
     totals = {ROOT: Total(), **profile.by_module()}
+    metrics = [m for m in UNITS if profile.knows_traffic or m not in TRAFFIC]
     rows = {
-        path: {m: params.get(path, 0) if m == "params" else getattr(total, m) for m in UNITS}
+        path: {m: params.get(path, 0) if m == "params" else getattr(total, m) for m in metrics}
         for path, total in totals.items()
         if depth is None or _depth(path) <= depth
     }
@@ -212,7 +214,8 @@ def _metrics(counts: ModuleCounts) -> set[str]:
 
 def _side(counts: ModuleCounts, depth: int | None, metrics: set[str]) -> Side:
     rows = {path: row for path, row in counts.rows.items() if depth is None or _depth(path) <= depth}
-    totals = {path: Total(**{metric: row[metric] for metric in metrics - {"params"}}) for path, row in rows.items()}
+    fields = metrics & set(Total._fields)
+    totals = {path: Total(**{metric: row[metric] for metric in fields}) for path, row in rows.items()}
     return Side(totals, {path: row["params"] for path, row in rows.items()})
 
 

@@ -15,6 +15,7 @@ from opcount.coverage import UNCOUNTED, plural
 from opcount.errors import BudgetError, UncountedOperatorWarning
 from opcount.escapes import printable
 from opcount.profile import ROOT, parents
+from opcount.records import TRAFFIC
 from opcount.selectors import ModulePattern
 
 if TYPE_CHECKING:
@@ -61,11 +62,12 @@ class Budget:
         """Read a budget as it is written in a test.
 
         Args:
-            limits: Upper bounds: ``"4.2 GMAC"``, ``"8.4 GFLOP"``, ``"11 MACT"`` (activations), ``"25.6 Mparam"``.
+            limits: Upper bounds: ``"4.2 GMAC"``, ``"8.4 GFLOP"``, ``"11 MACT"`` (activations), ``"25.6 Mparam"``; of
+                bytes the metric has to be named, as in ``max_traffic="1.2 GB"``.
             modules: Limits of every module that a pattern names: ``{"layer4.*": "0.9 GMAC"}``. ``*`` stands for one
                 name of a path, ``**`` for any number of them. Instead of a quantity, ``{"min": ..., "max": ...}``.
             phase: What is counted; see `Budget`.
-            metric: What plain integers count: a key of `opcount.selectors.UNITS`.
+            metric: What plain integers and bytes count: a key of `opcount.selectors.UNITS`.
             rtol: How far a count may be beyond its bound, as a share of the bound.
             convention: How FLOPs are read.
             allow_uncounted: Whether operators without a formula may run; or patterns of the names of those that may.
@@ -125,6 +127,8 @@ class Budget:
             return
         if self.phase == TRAINING and not any(record.phase == "backward" for record in part.records):
             yield Failure("0 operators seen in the phase 'backward': does the test call backward()?")
+        if any(limit.metric in TRAFFIC for limit in self.limits):
+            part.check_traffic()
         rows = take(part).rows
         places = {limit.modules: _places(limit.modules, part) for limit in self.limits}
         for limit in self.limits:
@@ -138,9 +142,10 @@ class Budget:
         return f"0 operators seen in the phase {self.phase!r}, only in {phases}: does the test run it?"
 
     def _uncounted(self, part: Profile, places: Mapping[str | None, Sequence[str | None]]) -> Iterator[Failure]:
-        """Fail an upper bound over what nobody can price; the parameters are known all the same."""
+        """Fail an upper bound over what nobody can price; parameters and bytes are known all the same."""
         odd = part.select(lambda record: record.family == UNCOUNTED and not self.permits(record.operator))
-        upper = [limit for limit in self.limits if limit.highest is not None and limit.metric != "params"]
+        known = {"params", *TRAFFIC}
+        upper = [limit for limit in self.limits if limit.highest is not None and limit.metric not in known]
         for path in dict.fromkeys(path for limit in upper for path in places[limit.modules] if odd.records):
             shares = (odd if path is None else below(odd, path)).coverage.uncounted
             if shares:

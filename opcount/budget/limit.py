@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 
 BOUNDS = ("min", "max", "exact")
 
-_METRICS = {**{unit: metric for metric, unit in UNITS.items()}, **{f"{unit}s": m for m, unit in UNITS.items()}}
-_SPELLINGS = f"{', '.join(UNITS.values())}, with a prefix {' '.join(PREFIXES[1:])} or none"
+_METRICS: dict[str, list[str]] = {}
+"""The metrics of each unit, in the singular and in the plural."""
+for _metric, _unit in UNITS.items():
+    for _spelling in (_unit, f"{_unit}s"):
+        _METRICS.setdefault(_spelling, []).append(_metric)
+
+_SPELLINGS = f"{', '.join(dict.fromkeys(UNITS.values()))}, with a prefix {' '.join(PREFIXES[1:])} or none"
 
 
 @dataclass(frozen=True)
@@ -186,9 +191,13 @@ def read_quantity(text: object, metric: str | None = None) -> tuple[str, int]:
             count, unit = parse(text, tuple(_METRICS))
         except InputError:
             raise BudgetError(f"{wanted}. {_remedy(text)}") from None
-        if metric not in (None, _METRICS[unit]):
-            raise BudgetError(f"{wanted}, which counts {_METRICS[unit]}.")
-        metric = _METRICS[unit]
+        named = _METRICS[unit]
+        if metric is None and len(named) > 1:
+            ways = " or ".join(f"max_{name}={text!r}" for name in named)
+            raise BudgetError(f"{wanted}, which may count {', '.join(named)}. Name the metric: {ways}.")
+        if metric not in (None, *named):
+            raise BudgetError(f"{wanted}, which counts {' or '.join(named)}.")
+        metric = metric or named[0]
     elif isinstance(text, bool) or not isinstance(text, int):
         raise BudgetError(f"{wanted}. {_remedy(text)}")
     elif metric is None:
@@ -224,6 +233,17 @@ def read_rtol(rtol: object) -> Fraction:
     if not valid:
         raise BudgetError(f"expected an rtol such as 0.01, got {_shown(rtol)}. Pass a number from 0 up.")
     return Fraction(str(rtol))
+
+
+def noun(metric: str) -> str:
+    """Return what a metric counts, as a heading names it.
+
+    Example:
+        >>> noun("macs"), noun("bytes_read")
+        ('MAC', 'bytes read')
+    """
+    unit = UNITS[metric]
+    return unit if len(_METRICS[unit]) == 1 else metric.replace("_", " ")
 
 
 def show(count: int, metric: str) -> str:

@@ -7,12 +7,11 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from opcount.budget.baseline import own, take
-from opcount.budget.limit import check_metric, label, naming, show
+from opcount.budget.limit import check_metric, label, naming, noun, show
 from opcount.budget.watch import current, quiet_counter
 from opcount.coverage import plural
 from opcount.errors import BudgetError, BudgetExceededError
 from opcount.profile import ROOT
-from opcount.selectors import UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -158,7 +157,7 @@ def _check_counted(profile: Profile, size: int, metric: str, *, allow_uncounted:
     if not profile.records:
         raise BudgetExceededError(f"0 operators seen at n = {size}: does the function run the model?")
     if not _counts(profile, metric)[ROOT]:
-        raise BudgetExceededError(f"0 {UNITS[metric]} counted at n = {size}, so nothing can grow. Choose a metric.")
+        raise BudgetExceededError(f"0 {noun(metric)} counted at n = {size}, so nothing can grow. Choose a metric.")
     names = profile.coverage.uncounted
     if names and not allow_uncounted:
         raise BudgetExceededError(
@@ -177,7 +176,7 @@ def _sentence(at_most: str, growth: Growth, metric: str) -> str:
 def _curves(profiles: dict[int, Profile], growth: Growth, metric: str) -> str:
     """Return a line for each module: its exponent and its counts."""
     spent = [own(_counts(profile, metric)) for profile in profiles.values()]
-    lines = [f"{UNITS[metric]} of each module by n = {', '.join(map(str, profiles))}, without its children:"]
+    lines = [f"{noun(metric)} of each module by n = {', '.join(map(str, profiles))}, without its children:"]
     width = max((len(label(path)) for path in growth.modules), default=0)
     for path, exponent in growth.modules.items():
         counts = ", ".join(show(row.get(path, 0), metric) for row in spent)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from opcount.budget.baseline import compare_counts, natural, own, take
-from opcount.budget.limit import label, show, show_apart, show_change
+from opcount.budget.limit import label, noun, show, show_apart, show_change
 from opcount.errors import BudgetExceededError
 from opcount.escapes import printable, visible
 from opcount.profile import parents
 from opcount.reporter.numbers import percent
-from opcount.selectors import UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -94,11 +93,11 @@ def explain(
     limit = _ROWS.get(max(verbosity, -1))
     changed = _changed(before, take(profile), metric, with_parents=verbosity > 1)
     if changed:
-        title = f"{UNITS[metric]} of the modules that changed:"
+        title = f"{noun(metric)} of the modules that changed:"
         rows = [(c.path, named(c), f"{_arrow(c, metric)} ({show_change(*c.values(metric))})") for c in changed]
     else:
         whole, spent = _spent(profile, metric, path)
-        title = f"{UNITS[metric]} of the biggest modules, each without its children:"
+        title = f"{noun(metric)} of the biggest modules, each without its children:"
         rows = [(p, label(p), f"{show(count, metric)} ({percent(count, whole)})") for p, count in spent.items()]
     lines = list(_table(profile, rows[:limit], calls=len(rows) if verbosity > 0 else 1))
     if lines:

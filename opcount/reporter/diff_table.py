@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opcount.errors import ProfileFormatError
 from opcount.escapes import printable, visible
+from opcount.records import TRAFFIC
 from opcount.reporter.columns import plain
 from opcount.reporter.diff_lines import lines
 from opcount.reporter.markdown import code, escaped, table
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from opcount.diff import Change, Diff
     from opcount.reporter.diff_lines import DiffLine
 
-METRICS = ("macs", "flops", "arith", "activations", "params", "calls", "bytes")
+METRICS = ("macs", "flops", "arith", "activations", "params", "calls", "bytes", *TRAFFIC)
 
 
 def render(diff: Diff, metric: str = "macs", *, fold: bool = True) -> str:
@@ -22,7 +24,8 @@ def render(diff: Diff, metric: str = "macs", *, fold: bool = True) -> str:
 
     Args:
         diff: What `Profile.diff` returned.
-        metric: ``"macs"``, ``"flops"``, ``"arith"``, ``"activations"``, ``"params"``, ``"calls"`` or ``"bytes"``.
+        metric: ``"macs"``, ``"flops"``, ``"arith"``, ``"activations"``, ``"params"``, ``"calls"``, ``"bytes"``,
+            ``"bytes_read"``, ``"bytes_written"`` or ``"traffic"``.
         fold: Whether modules with consecutive numbers that changed alike share a line, ``0-31 x32``, that shows their
             sum; and whether a module that is new or gone stands for all inside it.
     """
@@ -77,6 +80,11 @@ def _headers(diff: Diff, metric: str) -> list[str]:
 
 def _shown(diff: Diff, metric: str, *, fold: bool) -> list[DiffLine]:
     """Return the whole, and the modules whose number is another."""
+    if metric in TRAFFIC and not diff.knows_traffic:
+        raise ProfileFormatError(
+            f"diff: expected two counts of {metric}, got one that an older opcount wrote, without the bytes read. "
+            f"Count again."
+        )
     return lines(diff, lambda change: len(set(change.values(metric))) > 1, fold=fold)
 
 

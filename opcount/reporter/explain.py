@@ -59,7 +59,9 @@ def render(profile: Profile, path: str) -> str:
     path = _resolve(profile, path)
     own = [record for record in profile.records if record.path == path]
     lines = [_title(path, profile.modules.get(path)), *_entries(profile, own), *_children(profile, path)]
-    lines.append(f"{heading(profile)}: {_numbers(profile.by_module().get(path, Total()), profile)}")
+    total = profile.by_module().get(path, Total())
+    lines.append(f"{heading(profile)}: {_numbers(total, profile)}")
+    lines += _traffic(total, profile)
     lines.append(f"convention: {visible(profile.convention.name)} ({visible(profile.convention.summary)})")
     return "\n".join(lines)
 
@@ -105,6 +107,7 @@ def _entries(profile: Profile, records: Iterable[Record]) -> Iterator[str]:
             yield from _mathematics(profile, group)
             yield from _shapes(rows)
             yield _INDENT + _numbers(total, profile)
+            yield from (_INDENT + line for line in _traffic(total, profile))
     yield from unknown
     if free:
         yield "free: " + ", ".join(f"{printable(name)} ({plural(calls, 'call')})" for name, calls in free.items())
@@ -148,6 +151,13 @@ def _numbers(total: Total, profile: Profile) -> str:
     if total.flops == total.macs:
         return text
     return f"{text}; {_exactly(total.flops, 'FLOP')} under {visible(profile.convention.name)}"
+
+
+def _traffic(total: Total, profile: Profile) -> Iterator[str]:
+    """Yield a line of the bytes moved, if any are known."""
+    if total.traffic and profile.knows_traffic:
+        intensity = f"; {total.arithmetic_intensity:.3g} FLOPs/byte" if total.macs else ""
+        yield f"{_exactly(total.bytes_read, 'byte')} read, {total.bytes_written:,} written{intensity}"
 
 
 def _exactly(count: int, noun: str) -> str:

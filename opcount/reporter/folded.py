@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from opcount.escapes import printable
 from opcount.paths import ROOT
+from opcount.records import TRAFFIC
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from opcount.profile import Profile
     from opcount.records import Record
 
-METRICS = ("flops", "macs", "arith", "activations", "calls", "bytes")
+METRICS = ("flops", "macs", "arith", "activations", "calls", "bytes", *TRAFFIC)
 _SEPARATORS = re.compile(r"[ \n]")
 
 
@@ -26,6 +27,8 @@ def stacks(profile: Profile, metric: str = "flops") -> Iterator[tuple[list[str],
     """
     if metric not in METRICS:
         raise ValueError(f"metric: expected one of {', '.join(METRICS)}, got {metric!r}. Pass one of these names.")
+    if metric in TRAFFIC:
+        profile.check_traffic()
     root = "model" if profile.steps is None else f"model, {profile.steps.verdict()}"
     for record in profile.records:
         number = getattr(profile.read(record), metric)

@@ -25,7 +25,7 @@ NOT_CALLED = "-"
 
 COLUMNS = (
     "type", "input", "output", "kernel", "dtype", "params", "trainable", "frozen", "param_bytes",
-    "macs", "flops", "arith", "activations", "calls", "written", "share",
+    "macs", "flops", "arith", "activations", "calls", "read", "written", "traffic", "intensity", "share",
 )  # fmt: skip
 """The names of all columns."""
 
@@ -39,6 +39,7 @@ TORCHINFO = {
 """Names of torchinfo's for some of the columns."""
 
 _TOTALS = {"macs": "MACs", "arith": "arith", "activations": "activations"}
+_BYTES = {"read": "bytes_read", "written": "bytes_written", "traffic": "traffic"}
 _USUAL = ("type", "params", "macs", "flops", "activations", "share")
 
 
@@ -103,12 +104,22 @@ def _column(name: str, profile: Profile, *, flops_are_macs: bool) -> Column:  # 
         return Column(flops_label(profile.convention), lambda line: _counted(line, line.total.flops))
     if name == "calls":
         return Column(name, lambda line: _calls(profile, line))
-    if name == "written":
-        return Column(name, lambda line: si(line.total.bytes, "B") if line.ran else NOT_CALLED)
+    if name in _BYTES:
+        return _of_bytes(name, profile)
+    if name == "intensity":
+        profile.check_traffic()
+        return Column("FLOP/B", lambda line: f"{line.total.arithmetic_intensity:.4g}" if line.ran else NOT_CALLED)
     if name == "share":
         unit = "MACs" if flops_are_macs else "FLOPs"
         return Column(f"% {unit}", lambda line: _share(line, profile))
     return Column(_TOTALS[name], lambda line: _counted(line, getattr(line.total, name)))
+
+
+def _of_bytes(name: str, profile: Profile) -> Column:
+    attribute = _BYTES[name]
+    if attribute != "bytes_written":
+        profile.check_traffic()
+    return Column(name, lambda line: si(getattr(line.total, attribute), "B") if line.ran else NOT_CALLED)
 
 
 def _module(profile: Profile, line: ModuleLine) -> Module | None:

@@ -59,4 +59,6 @@ def _columns(profile: Profile, totals: list[Total]) -> list[tuple[str, Callable[
         columns.append((flops_label(profile.convention), lambda total: si(total.flops), True))
     if profile.flops:
         columns.append((f"% {share}", lambda total: percent(total.flops, profile.flops), True))
+    if profile.knows_traffic:
+        columns.append(("read", lambda total: si(total.bytes_read, "B"), False))
     return [*columns, ("written", lambda total: si(total.bytes_written, "B"), False)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opcount.escapes import printable
 from opcount.paths import ROOT, by_parent, follows, parents_first, unknown_parents
-from opcount.records import SHAPES, Total
+from opcount.records import SHAPES, TRAFFIC, Total
 from opcount.selectors import ModulePattern
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from opcount.profile import Profile
 
-SORT_KEYS = ("macs", "arith", "flops", "activations", "params", "calls", "bytes")
+SORT_KEYS = ("macs", "arith", "flops", "activations", "params", "calls", "bytes", *TRAFFIC)
 
 _ZERO = Total()
 
@@ -67,6 +67,8 @@ def outline(
     """
     if sort is not None and sort not in SORT_KEYS:
         raise ValueError(f"sort: expected one of {', '.join(SORT_KEYS)}, got {sort!r}. Pass one of these names.")
+    if sort in TRAFFIC:
+        profile.check_traffic()
     shapes = not SHAPES.isdisjoint(columns or ())
     return list(_Outline(profile, sort, modules, fold=fold, shapes=shapes).lines(depth))
 

@@ -13,12 +13,15 @@ if TYPE_CHECKING:
 
 _SCHEMA = "https://www.speedscope.app/file-format-schema.json"
 _METRICS = ("flops", "macs", "activations", "bytes")
+_TRAFFIC = ("bytes_read", "traffic")
 
 
 def render(profile: Profile, name: str = "opcount") -> str:
     """Return the profile as speedscope's JSON: FLOPs, and one profile more for each metric that is not all zero."""
     frames: dict[str, int] = {}
-    flops, *others = (_view(profile, metric, frames) for metric in _METRICS)
+    flops, *others = (
+        _view(profile, metric, frames) for metric in (*_METRICS, *(_TRAFFIC if profile.knows_traffic else ()))
+    )
     profiles = [flops, *(view for view in others if view["endValue"])]  # speedscope refuses a file without a profile
     return json.dumps(
         {
@@ -41,7 +44,7 @@ def _view(profile: Profile, metric: str, frames: dict[str, int]) -> dict[str, An
     return {
         "type": "sampled",
         "name": title,
-        "unit": "bytes" if metric == "bytes" else "none",
+        "unit": "bytes" if metric in {"bytes", *_TRAFFIC} else "none",
         "startValue": 0,
         "endValue": sum(weights),
         "samples": samples,

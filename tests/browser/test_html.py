@@ -77,6 +77,7 @@ def test_the_totals_are_those_of_the_profile(page, profile):
         "macs": si(profile.macs),
         "flops": si(profile.flops),
         "activations": si(profile.activations),
+        "traffic": si(profile.total.traffic),
         "params": si(profile.params),
     }
     assert shown.text("#coverage") == profile.coverage.verdict()

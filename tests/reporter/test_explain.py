@@ -40,13 +40,15 @@ def profile():
 
 def test_an_operator_comes_with_its_mathematics_its_shapes_and_its_numbers(profile):
     text = profile.explain("conv")
-    head, operator, mathematics, shapes, numbers, total, convention = text.splitlines()
+    head, operator, mathematics, shapes, numbers, traffic, total, whole_traffic, convention = text.splitlines()
     assert head == "conv: Conv2d, called once"
     assert operator == "aten.convolution.default: conv, forward, float32, 1 call"
     assert mathematics.strip() == profile.formulas["aten.convolution.default"].replace("``", "")
     assert shapes == "    (2x3x8x8, 4x3x3x3, 4) -> 2x4x8x8"
     # 512 outputs of 27 products and a bias each
     assert numbers == "    13,824 MACs, 512 other operations, 512 activations"
+    # 2x3x8x8 inputs, 4x3x3x3 weights, 4 biases; 512 outputs
+    assert traffic.strip() == whole_traffic == "1,984 bytes read, 2,048 written; 6.86 FLOPs/byte"
     assert total == "total: 13,824 MACs, 512 other operations, 512 activations"
     assert convention == "convention: macs (MACs of contractions only)"
 

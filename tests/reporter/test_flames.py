@@ -79,9 +79,12 @@ def test_a_speedscope_file_is_what_its_schema_says_and_holds_together(profile):
         assert view["endValue"] - view["startValue"] == sum(view["weights"])
         assert {i for stack in view["samples"] for i in stack} <= set(range(len(names)))
         assert all(names[stack[0]] == "model" for stack in view["samples"])
-    assert [view["name"] for view in data["profiles"]] == ["FLOPs (fvcore)", "macs", "activations", "bytes"]
+    assert [view["name"] for view in data["profiles"]] == [
+        "FLOPs (fvcore)", "macs", "activations", "bytes", "bytes_read", "traffic",
+    ]  # fmt: skip
     assert [view["endValue"] for view in data["profiles"]] == [
         profile.flops, profile.macs, profile.activations, profile.total.bytes,
+        profile.bytes_read, profile.total.traffic,
     ]  # fmt: skip
 
 

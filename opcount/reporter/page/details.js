@@ -2,7 +2,7 @@
 
 import { comparing, NOW, report } from "./data.js";
 import { byId, element } from "./dom.js";
-import { METRICS, metricOf } from "./metrics.js";
+import { isShown, METRICS, metricOf } from "./metrics.js";
 import { exact, percent, plural, relative, si } from "./numbers.js";
 import { state, subscribe } from "./state.js";
 import { exactTotal, isSelected, totals } from "./totals.js";
@@ -77,7 +77,7 @@ function grouped(module, key) {
   const found = new Map();
   for (const row of module.records) {
     const side = records.side[row];
-    if (!isSelected(row, state.phase, side)) continue;
+    if (!isSelected(row, state.phase, side) || !isShown(row, key)) continue;
     const place = [records.operator[row], records.phase[row], records.dtype[row]].join();
     if (!found.has(place)) found.set(place, { row, numbers: [0, 0], calls: [0, 0], shapes: new Set() });
     const group = found.get(place);

@@ -2,7 +2,7 @@
 
 import { comparing, isBelow, NOW, report } from "./data.js";
 import { byId, element } from "./dom.js";
-import { metricOf } from "./metrics.js";
+import { isShown, metricOf } from "./metrics.js";
 import { percent, relative, si } from "./numbers.js";
 import { state, subscribe } from "./state.js";
 import { isSelected } from "./totals.js";
@@ -29,7 +29,7 @@ function gather(key) {
   const inside = report.modules.map(({ index }) => isBelow(index, state.zoom));
   records.module.forEach((module, at) => {
     const side = records.side[at];
-    if (!inside[module] || !isSelected(at, state.phase, side)) return;
+    if (!inside[module] || !isSelected(at, state.phase, side) || !isShown(at, key)) return;
     const index = records.operator[at];
     if (!found.has(index)) found.set(index, { ...operators[index], cells: new Map(), sum: [0, 0], calls: [0, 0] });
     const row = found.get(index);

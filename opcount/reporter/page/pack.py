@@ -20,7 +20,7 @@ _EXACT = 2**53 - 1
 """The largest whole number up to which JavaScript's numbers hold all."""
 
 _NUMBERS = ("macs", "flops", "activations")
-_COLUMNS = ("side", "module", "operator", "phase", "dtype", "shapes", "calls", *_NUMBERS)
+_COLUMNS = ("side", "module", "operator", "phase", "dtype", "shapes", "calls")
 
 
 def pack(profile: Profile) -> dict[str, Any]:
@@ -61,10 +61,11 @@ def _page(
     for profile in sides:
         for phase in profile.by_phase():
             phases.place(phase)
+    metrics = (*_NUMBERS, "traffic") if all(profile.knows_traffic for profile in sides) else _NUMBERS
     rows = [
         (side, places[side][key[0]], operators.place(key[1:3]), phases.place(key[3]), dtypes.place(key[4]), *numbers)
         for side, profile in enumerate(sides)
-        for key, numbers in _rows(profile, shapes)
+        for key, numbers in _rows(profile, shapes, metrics)
     ]
     formulas = {name: text for profile in sides for name, text in profile.formulas.items()}
     convention = sides[-1].convention
@@ -79,7 +80,7 @@ def _page(
         "dtypes": list(dtypes),
         "shapes": list(shapes),
         "modules": modules,
-        "records": {name: [row[i] for row in rows] for i, name in enumerate(_COLUMNS)},
+        "records": {name: [row[i] for row in rows] for i, name in enumerate((*_COLUMNS, *metrics))},
     }
 
 
@@ -107,17 +108,17 @@ def _module(sides: Sequence[Profile], paths: Sequence[str | None], parent: int |
     return row | {"aliases": list(known[-1].aliases)} if known[-1].aliases else row
 
 
-def _rows(profile: Profile, shapes: _Index) -> list[tuple[tuple[str, ...], list[Any]]]:
-    """Add up the records that differ in their callers alone; operators that compute nothing are left out."""
+def _rows(profile: Profile, shapes: _Index, metrics: Sequence[str]) -> list[tuple[tuple[str, ...], list[Any]]]:
+    """Add up the records that differ in their callers alone; operators that have none of the metrics are left out."""
     sums: dict[tuple[str, ...], Total] = defaultdict(Total)
     first: dict[tuple[str, ...], str] = {}
     for record in profile.records:
-        if record.family != FREE:
+        if record.family != FREE or ("traffic" in metrics and record.bytes_read + record.bytes_written):
             key = (record.path, record.operator, record.family, record.phase, record.dtype)
             sums[key] += profile.read(record)
             first.setdefault(key, record.shapes)
     return [
-        (key, [shapes.place(first[key]), total.calls, *(_number(getattr(total, name)) for name in _NUMBERS)])
+        (key, [shapes.place(first[key]), total.calls, *(_number(getattr(total, name)) for name in metrics)])
         for key, total in sums.items()
     ]
 
