@@ -49,6 +49,11 @@ def check(path: Path) -> None:
             raise _error(errno.EACCES, path)
 
 
+def is_open(path: Path) -> bool:
+    """Return whether a path stands for an open file of this process, as ``/dev/stdout`` does."""
+    return _descriptor(path) is not None
+
+
 def write(path: Path, text: str) -> None:
     """Write text as UTF-8.
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from opcount.convention import Convention
-    from opcount.records import Module
     from opcount.scope import Frame, Scopes
     from opcount.scope.call_shapes import CallShapes
     from opcount.scope.frame import Shapes
@@ -49,8 +48,8 @@ def profile_of(scopes: Scopes, convention: Convention, provenance: Mapping[str, 
     return Profile(
         records=merge(records),
         modules={
-            path: sizes.settle_module(_with_shapes(module, examples.get(path)))
-            for path, module in scopes.names.table(calls.__getitem__).items()
+            path: sizes.settle_module(module)
+            for path, module in scopes.names.table(calls.__getitem__, examples.get).items()
         },
         convention=convention,
         provenance={
@@ -62,10 +61,6 @@ def profile_of(scopes: Scopes, convention: Convention, provenance: Mapping[str, 
         unattributed=dict(scopes.threads.unattributed()),
         formulas=formulas,
     )
-
-
-def _with_shapes(module: Module, call: CallShapes | None) -> Module:
-    return module if call is None else module._replace(inputs=call.inputs, outputs=call.outputs)
 
 
 def _called_with(scopes: Scopes) -> dict[str, str]:

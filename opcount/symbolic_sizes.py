@@ -44,10 +44,9 @@ class SymbolicSizes:
 
     def settle_module(self, module: Module) -> Module:
         """Return a module with plain numbers of parameters."""
-        numbers = module.params, module.trainable, module.param_bytes
-        if all(type(number) is int for number in numbers):
+        if type(module.params) is int:
             return module
-        params, trainable, written = map(_settled, numbers)
+        params, trainable, written = map(_settled, (module.params, module.trainable, module.param_bytes))
         return module._replace(params=params, trainable=trainable, param_bytes=written)
 
     def facts(self) -> dict[str, str]:

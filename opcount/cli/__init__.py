@@ -23,8 +23,7 @@ __all__ = ["main", "run"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; return its exit status."""
-    options = parse(arguments)
-    options.command_line = list(sys.argv[1:] if arguments is None else arguments)
+    options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         if getattr(options, "output", None) is not None:
             check(options.output)  # before a count that takes long

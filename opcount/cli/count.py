@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shlex
 import subprocess
@@ -17,12 +18,14 @@ import torch
 
 import opcount
 from opcount.cli.attempt import NeedsNewProcessError, attempt
-from opcount.cli.formats import render
+from opcount.cli.formats import render, show_totals
 from opcount.cli.output import warn, write
 from opcount.counter import OpCounter
 from opcount.errors import DryRunError, InputError, OpcountError, UncountedOperatorWarning
 from opcount.loaders import blame
+from opcount.loaders.input_tensors import input_text
 from opcount.loaders.step import forward, training_step
+from opcount.model_inputs import Arguments
 from opcount.records import ASSUMED, BATCH, COMMAND
 from opcount.structure import structure_of
 
@@ -49,6 +52,7 @@ def run(options: argparse.Namespace) -> int:
         warn(message)
     profile = replace(profile, provenance={**profile.provenance, **_facts(options, loaded)})
     write(render(profile, options, partial(structure_of, loaded.model)), options.output)
+    show_totals(profile, options)
     return 0
 
 
@@ -65,10 +69,32 @@ def _count(options: argparse.Namespace, loaded: Loaded, dry: bool) -> Profile:  
     except OpcountError:
         raise
     except (Exception, SystemExit) as error:
+        if line := _complete(options, loaded, error):
+            raise InputError(f"the model raised {blame(error, loaded.model).rstrip('.')}. Say all: {line}") from error
         hint = " Say what it takes with --shape or --input" if not options.input else " Check --input"
         hint += ", or compute it with --real." if dry else "."
         raise InputError(f"the model raised {blame(error, loaded.model).rstrip('.')}.{hint}") from error
     return counter.profile
+
+
+def _complete(options: argparse.Namespace, loaded: Loaded, error: BaseException) -> str:
+    """Return a command line with all inputs that the model's forward requires; empty if none is missing."""
+    if not isinstance(error, TypeError) or "missing" not in str(error):
+        return ""
+    args, kwargs = Arguments.of(loaded.inputs)
+    try:
+        parameters = inspect.signature(loaded.model.forward).parameters.values()
+    except (TypeError, ValueError):
+        return ""
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    named = [each for each in parameters if each.kind not in variadic]
+    given = {**dict(zip((each.name for each in named), args, strict=False)), **kwargs}
+    missing = [each.name for each in named if each.default is each.empty and each.name not in given]
+    texts = {name: input_text(value) for name, value in given.items() if isinstance(value, torch.Tensor)}
+    like = next(iter(texts.values()), "1x3x224x224:float32")
+    pairs = {**texts, **dict.fromkeys(missing, like)}
+    words = ["opcount", "count", options.target, *(f"--input {name}={text}" for name, text in pairs.items())]
+    return " ".join([*words[:2], shlex.quote(options.target), *words[3:]]) if missing else ""
 
 
 def _facts(options: argparse.Namespace, loaded: Loaded) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from opcount.cli.formats import DIFF_FORMATS, chosen
+from opcount.cli.formats import DIFF_FORMATS, chosen, goes_to_file
 from opcount.cli.output import read, warn, write
 from opcount.errors import InputError
 from opcount.reporter import diff_table as reporter
@@ -34,6 +34,8 @@ def run(options: argparse.Namespace) -> int:
         names = " and ".join(name for name, *_ in diff.differences)
         warn(f"the counts differ in more than the model: {names}. Count both alike to compare models.")
     write(f"{_render(diff, before, after, name, options).rstrip()}\n", options.output)
+    if goes_to_file(options):
+        write("".join(f"{line}\n" for line in reporter.closing(diff, options.metric)), None)
     failures = [text for tolerance in options.fail if (text := _exceeded(diff, tolerance))]
     for failure in failures:
         warn(failure)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from opcount.cli.output import is_regular, warn
+from opcount.cli.output import is_regular, warn, write
 from opcount.errors import InputError
-from opcount.reporter import roofline_table
+from opcount.reporter import roofline_table, terminal
 from opcount.reporter.suffixes import format_of
+from opcount.reporter.table import closing_lines
 from opcount.selectors import ModulePattern
 
 if TYPE_CHECKING:
@@ -56,7 +60,8 @@ def render(
         warn(f"--on has no effect with --format {name} (only with table, operators).")
     if name == "json":
         return profile.to_json(indent=1) + "\n"
-    reporter = import_module(f"opcount.reporter.{name}")
+    styled = _styled(name, options)
+    reporter = import_module(f"opcount.reporter.{'terminal' if styled else name}")
     settings: dict[str, Any] = {"structure": structure()} if name == "arch" else {}
     if name in _OUTLINED:
         settings = {"fold": not options.unfold, "sort": options.sort, "modules": options.modules}
@@ -64,6 +69,7 @@ def render(
             settings["depth"] = options.depth
         if name in _TABLES:
             settings["columns"] = options.columns or None
+        settings |= styled
         _check_modules(profile, options.modules)
     text: str = reporter.render(profile, **settings)
     return text if text.endswith("\n") else f"{text}\n"
@@ -78,6 +84,33 @@ def _on_device(profile: Profile, options: argparse.Namespace, name: str) -> str:
     depth = {} if options.depth is None else {"depth": options.depth}
     text = roofline_table.render(roofline, profile, **depth, fold=not options.unfold, modules=options.modules)
     return text + "\n"
+
+
+def _styled(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings of a table with colours; empty where standard output is no terminal, or rich is missing."""
+    stream = sys.stdout
+    if name != "table" or options.output is not None or options.name == "run" or stream is None or not stream.isatty():
+        return {}
+    if os.environ.get("TERM") == "dumb" or not terminal.is_installed():
+        return {}
+    return {"width": shutil.get_terminal_size().columns, "encoding": stream.encoding or "ascii"}
+
+
+def show_totals(profile: Profile, options: argparse.Namespace) -> None:
+    """Print the totals of a report that went to a file; not of one that went to a stream, where they might end up."""
+    if goes_to_file(options):
+        write(totals(profile, options), None)
+
+
+def totals(profile: Profile, options: argparse.Namespace) -> str:
+    """Return the lines below the table of a profile."""
+    profile = profile.with_convention(options.convention) if options.convention else profile
+    return "".join(f"{line}\n" for line in closing_lines(profile))
+
+
+def goes_to_file(options: argparse.Namespace) -> bool:
+    """Return whether the report goes to a file, and there is a standard output for its totals."""
+    return options.output is not None and is_regular(options.output) and sys.stdout is not None
 
 
 def _check_modules(profile: Profile, text: str | None) -> None:

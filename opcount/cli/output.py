@@ -36,7 +36,7 @@ def check(output: Path) -> None:
 
 def is_regular(output: Path) -> bool:
     """Return whether a path is that of a file, which may not exist yet: no device, no pipe, no file that is open."""
-    return not output.exists() or output.is_file()
+    return not files.is_open(output) and (not output.exists() or output.is_file())
 
 
 def write(text: str, output: Path | None) -> None:

@@ -6,10 +6,11 @@ import argparse
 import re
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from opcount._version import __version__
 from opcount.cli.formats import DIFF_FORMATS, FORMATS
+from opcount.cli.words import hint, sizes, with_command
 from opcount.convention import CONVENTIONS
 from opcount.errors import InputError
 from opcount.reporter.diff_table import METRICS
@@ -53,6 +54,7 @@ _EXAMPLES = {
   opcount completion fish > ~/.config/fish/completions/opcount.fish
 """,
 }
+_UNKNOWN = "unrecognized arguments: "
 _CODES = "exit codes: 0, all well; 1, a check failed; 2, what was asked for cannot be done; of run: the program's own"
 _TARGET = """
 TARGET is one of
@@ -68,16 +70,33 @@ The report goes to standard error, or to the file after -o. What child processes
 """
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what options of other tools are called here."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the message, with a hint if there is one, and exit."""
+        words = message.removeprefix(_UNKNOWN).split() if message.startswith(_UNKNOWN) else []
+        subs = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]  # noqa: SLF001
+        parsers = [self, *(sub for action in subs for sub in action.choices.values())]
+        known = {name for each in parsers for name in each._option_string_actions}  # noqa: SLF001  (no public list)
+        advice = hint(words, known)
+        super().error(f"{message.rstrip('.')}. {advice}" if advice else message)
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
     """Return the options of one command line; ``options.command`` runs it."""
-    return parser().parse_args(arguments)
+    whole = parser()
+    options = whole.parse_args(with_command(words, _EXAMPLES))
+    options.command_line = with_command(words, _EXAMPLES)
+    return options
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         "opcount",
-        description="What a PyTorch program computes: FLOPs, MACs, activations and parameters.",
+        description="What a PyTorch program computes: FLOPs, MACs, activations and parameters.\n"
+        "`opcount TARGET` means `opcount count TARGET`.",
         epilog=f"examples:\n{''.join(_EXAMPLES.values())}\n{_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -126,8 +145,8 @@ def model_options(sub: argparse.ArgumentParser, train: str) -> None:
     add = sub.add_argument
     pairs: dict[str, Any] = {"nargs": "+", "action": "extend", "default": [], "metavar": "K=V"}
     add("target", metavar="TARGET", help="what to count")
-    sizes = "S, or H W, or a whole shape without the batch"
-    add("--shape", nargs="+", type=_positive, default=[], metavar="N", help=sizes)
+    shapes = "S, or H W, or a whole shape without the batch: 3 256 256, 3x256x256 or 3,256,256"
+    add("--shape", nargs="+", type=_sizes, action=_Last, default=[], metavar="N", help=shapes)
     add("--input", action="append", default=[], metavar="NAME=1x3x224x224:float32", help="an input, by name or not")
     add("--seq", type=_positive, metavar="N", help="tokens in a text")
     add("--batch-size", type=_positive, metavar="N", help="samples (default: 1)")
@@ -224,6 +243,24 @@ class _Flat(argparse.Action):
         """Add the values to those that the option has."""
         known = getattr(namespace, self.dest) or []
         setattr(namespace, self.dest, [*known, *(each for value in values for each in value)])
+
+
+class _Last(_Flat):
+    """Joins the lists that an option's values are; a later occurrence replaces an earlier one."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *given: Any) -> None:
+        """Set the values."""
+        setattr(namespace, self.dest, [])
+        super().__call__(parser, namespace, *given)
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        return sizes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"expected positive whole numbers such as 3x256x256, got {text!r}. TARGET comes first."
+        ) from error
 
 
 def _columns(text: str) -> list[str]:

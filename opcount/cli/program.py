@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from opcount.cli.formats import chosen, render
+from opcount.cli.formats import chosen, render, totals
 from opcount.cli.output import write
 from opcount.counter import OpCounter
 from opcount.errors import InputError, UncountedOperatorWarning
@@ -54,6 +54,8 @@ def run(options: argparse.Namespace) -> int:
             sys.stderr.write(text)
     else:
         write(text, options.output)
+        if sys.stderr is not None:
+            sys.stderr.write(totals(profile, options))
     return status
 
 

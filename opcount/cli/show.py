@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from opcount.cli.formats import render
+from opcount.cli.formats import render, show_totals
 from opcount.cli.output import read, write
 
 if TYPE_CHECKING:
@@ -13,5 +13,7 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace) -> int:
     """Print a stored profile."""
-    write(render(read(options.file), options), options.output)
+    profile = read(options.file)
+    write(render(profile, options), options.output)
+    show_totals(profile, options)
     return 0

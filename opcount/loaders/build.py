@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from opcount.errors import InputError, LoadError
-from opcount.loaders.blame import blame
+from opcount.loaders.blame import blame, brief
 from opcount.loaders.cli_values import dtype_of
 
 if TYPE_CHECKING:
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from opcount.loaders.request import Request
+
+
+_BUILT_FOR_TORCH = ("torchvision", "torchaudio")
+"""Libraries of which each release needs its own release of torch."""
 
 
 def made(make: Callable[[], Any], request: Request) -> Any:
@@ -83,9 +90,39 @@ def library(name: str, extra: str = "models") -> ModuleType:
         if error.name and error.name.partition(".")[0] == name.partition(".")[0]:
             package = name.partition(".")[0]
             raise LoadError(f"load: {package} is not installed. Run: pip install 'opcount[{extra}]'") from error
-        raise LoadError(f"load: {name} does not import: {error}. Repair its installation.") from error
-    except (ImportError, RuntimeError) as error:
-        raise LoadError(f"load: {name} does not import: {error}. Repair its installation.") from error
+        raise LoadError(f"load: {unimportable(name, error)}") from error
+    except Exception as error:
+        raise LoadError(f"load: {unimportable(name, error)}") from error
+
+
+def unimportable(name: str, error: BaseException) -> str:
+    """Return one sentence about a library that does not import: the part of it that is broken, and the remedy."""
+    broken = next((part for part in _BUILT_FOR_TORCH if part != name and _is_broken(part)), None)
+    if broken is None and name.partition(".")[0] not in _BUILT_FOR_TORCH:
+        return f"{name} does not import: {brief(str(error))}. Repair its installation."
+    part = broken or name.partition(".")[0]
+    uses = f", which {name} imports" if broken else ""
+    return (
+        f"{part} does not import{uses}: {brief(str(_reason(part) or error)).rstrip('.')}. It must be the release "
+        f"built for torch {torch.__version__}: pip install --force-reinstall {part}; or, if nothing needs it, "
+        f"pip uninstall {part}."
+    )
+
+
+def _is_broken(name: str) -> bool:
+    return _reason(name) is not None
+
+
+@cache
+def _reason(name: str) -> Exception | None:
+    """Return why an installed library does not import; None if it does, or is not installed."""
+    if name not in sys.modules and find_spec(name) is None:
+        return None
+    try:
+        import_module(name)
+    except Exception as error:  # noqa: BLE001  (a library that was built for another torch raises anything)
+        return error
+    return None
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> LoadError:

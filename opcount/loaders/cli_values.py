@@ -26,8 +26,18 @@ if TYPE_CHECKING:
 
     Makers: TypeAlias = Mapping[str, Callable[[], object]] | Sequence[Callable[[], object]]
 
+_DTYPES = {
+    **{f"{prefix}{bits}": f"float{bits}" for prefix in ("fp", "f") for bits in (16, 32, 64)},
+    **{f"i{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    "bf16": "bfloat16",
+    "u8": "uint8",
+}
+"""Short names of dtypes that are no names of torch's."""
+
 _LONG = 60
-_INPUT = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:x\d+)*|scalar)(?::(?P<dtype>\w+))?")
+_INPUT = re.compile(
+    r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:[x,*]\d+)*|\(\d+(?:,\s*\d+)*,?\)|scalar)(?::(?P<dtype>\w+))?"
+)
 
 
 def arguments(pairs: Sequence[str]) -> dict[str, Any]:
@@ -76,15 +86,16 @@ def shown(value: object) -> str:
 
 
 def dtype_of(name: str) -> torch.dtype:
-    """Return a dtype by its name, ``"float32"``.
+    """Return a dtype by its name, ``"float32"``, or a short one: ``"fp16"``, ``"bf16"``, ``"half"``.
 
     Raises:
         InputError: There is none.
     """
-    dtype = getattr(torch, name, None)
+    known = name.lower().removeprefix("torch.")
+    dtype = getattr(torch, _DTYPES.get(known, known), None)
     if not isinstance(dtype, torch.dtype):
         raise InputError(
-            f"load: expected a dtype such as float32, bfloat16 or int64, got {name!r}. Name one of torch's."
+            f"load: expected a dtype such as float32, fp16, bf16 or int64, got {name!r}. Name one of torch's."
         )
     return dtype
 
@@ -105,12 +116,19 @@ def called_with(model: nn.Module, request: Request, makers: Makers) -> Inputs:
     named, unnamed = _given(request)
     if not request.makes_inputs:
         return dict(named) if named else tuple(unnamed)
-    if not isinstance(makers, Mapping) and unnamed:
-        return (*unnamed, *(make() for make in makers[len(unnamed) :]))
     names = _positional_names(model)
-    named |= dict(zip(names, unnamed, strict=False))
-    by_name = makers if isinstance(makers, Mapping) else dict(zip(names, makers, strict=False))
-    return {**{name: make() for name, make in by_name.items() if not _stands_in(name, named)}, **named}
+    if isinstance(makers, Mapping):
+        named |= dict(zip(names, unnamed, strict=False))
+        by_name = dict(makers)
+    elif unnamed:
+        left = makers[len(unnamed) :] or makers[: bool(request.shape) and len(unnamed) < len(names)]
+        return (*unnamed, *(make() for make in left))
+    else:
+        by_name = dict(zip(names, makers, strict=False))
+        if request.shape and by_name.keys() <= named.keys():  # a shape is that of an input that is left out
+            by_name = dict(zip((name for name in names if name not in named), makers, strict=False))
+    made = {**{name: make() for name, make in by_name.items() if not _stands_in(name, named)}, **named}
+    return {name: made[name] for name in (*(n for n in names if n in made), *(n for n in made if n not in names))}
 
 
 def called_with_shapes(
@@ -170,7 +188,7 @@ def _given(request: Request) -> tuple[dict[str, object], list[object]]:
 
 
 def _make(shape: str, dtype: str, request: Request) -> Tensor:
-    sizes = () if shape == "scalar" else tuple(map(int, shape.split("x")))
+    sizes = tuple(map(int, re.findall(r"\d+", shape)))
     kind = dtype_of(dtype)
     if kind.is_floating_point or kind.is_complex:
         return random_tensor(sizes, kind, home(sizes, request))

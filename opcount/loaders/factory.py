@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
+import shlex
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,7 +16,7 @@ from opcount.loaders.build import build, near, prepared
 from opcount.loaders.cli_values import arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import ModuleType
     from typing import TypeAlias
 
@@ -27,6 +29,19 @@ USUAL_NAMES = ("build_model", "get_model", "create_model", "make_model", "model"
 
 INPUTS = "inputs"
 """Name of the inputs that a file makes: never a model."""
+
+_WIDTH = 64
+_BY_KIND = {"bool": True, "str": "name", "float": 0.1}
+_BY_NAME = {
+    "class": 10,
+    "chan|in_ch": 3,
+    "depth|layer|block|head|stage": 2,
+    "kernel": 3,
+    "drop|rate|prob|eps|ratio": 0.1,
+    "vocab": 1000,
+    "im(g|age)_?size": 224,
+}
+"""Examples of arguments by patterns of their names."""
 
 _SHOWN = 8
 """Names of factories in a message."""
@@ -53,7 +68,8 @@ def build_from(module: ModuleType, factory: str, source: object, request: Reques
     if needed := [each for each in _required(maker) if each not in given]:
         raise LoadError(
             f"load: expected a factory without required arguments, got {name}({', '.join(needed)}) in "
-            f"{str(source)!r}. Give them with --kwargs, or add a function that does, and pass FILE.py:function."
+            f"{str(source)!r}. Give them, with values of your own: "
+            f"{command(f'{source}:{factory or name}', maker, given)}"
         )
     return build(f"{source}:{factory or name}", partial(maker, **given), request)
 
@@ -77,9 +93,24 @@ def _find(module: ModuleType, source: object) -> Maker:
         if name in makers:
             return makers[name]
     found = next((group for group in _candidates(makers) if group), {})
+    if not found:
+        demanding: dict[str, Maker] = {name: maker for name, maker in makers.items() if isinstance(maker, type)}
+        found = next((group for group in (demanding, _imported(module)) if len(group) == 1), {})
     if len(found) != 1:
         _refuse(source, f"one obvious model, got {len(found)}", module)
     return next(iter(found.values()))
+
+
+def _imported(module: ModuleType) -> dict[str, Maker]:
+    """Return the module classes that a file imports from elsewhere than torch."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, nn.Module)
+        and value.__module__ != module.__name__
+        and value.__module__.partition(".")[0] != "torch"
+    }
 
 
 def _makers(module: ModuleType) -> dict[str, Maker]:
@@ -136,8 +167,29 @@ def _refuse(source: object, expected: str, module: ModuleType) -> NoReturn:
 
 
 def _advice(source: object, module: ModuleType) -> str:
-    names = sorted({name for group in _candidates(_makers(module)) for name in group})[:_SHOWN]
-    advice = (
-        f"Pass one of {', '.join(f'{source}:{name}' for name in names)}" if names else "Add a function build_model()"
-    )
-    return f"{advice}; it must return the model and need no arguments."
+    makers = _makers(module)
+    names = sorted({name for group in _candidates(makers) for name in group})[:_SHOWN]
+    if names:
+        ways = ", ".join(f"{source}:{name}" for name in names)
+        return f"Pass one of {ways}; it must return the model and need no arguments."
+    classes = {**_imported(module), **{name: maker for name, maker in makers.items() if isinstance(maker, type)}}
+    if classes:
+        return "Run one of: " + "; ".join(command(f"{source}:{n}", c) for n, c in list(classes.items())[:_SHOWN])
+    return "Add a function build_model(); it must return the model and need no arguments."
+
+
+def command(target: str, maker: Callable[..., object], given: Mapping[str, object] | None = None) -> str:
+    """Return a command line that gives a factory the arguments that it requires, each an example of its kind."""
+    given = given or {}
+    parameters = inspect.signature(maker).parameters if _required(maker) else {}
+    examples = {name: _example(parameters[name]) for name in _required(maker) if name not in given}
+    pairs = [shlex.quote(f"{name}={value}") for name, value in {**given, **examples}.items()]
+    return " ".join([f"opcount count {shlex.quote(target)}", *(["--kwargs", *pairs] if pairs else [])])
+
+
+def _example(parameter: inspect.Parameter) -> object:
+    """Return a value that an argument may have, by its annotation and its name."""
+    kind = parameter.annotation if isinstance(parameter.annotation, str) else parameter.annotation.__name__
+    if kind in _BY_KIND:
+        return _BY_KIND[kind]
+    return next((value for words, value in _BY_NAME.items() if re.search(words, parameter.name)), _WIDTH)

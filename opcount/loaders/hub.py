@@ -32,7 +32,6 @@ def find_config(target: str) -> Path:
         raise LoadError(
             f"load: {target!r} is no file, and looking it up as a model name needs "
             f"{package or 'mmpretrain, mmdet or mmyolo'}, which is not installed. {INSTALL}"
-            + (f".{hint}" if (hint := _elsewhere(target)) else "")
         )
     found = [file for folder in folders.values() for file in _named(name, _files(folder / "configs"))]
     found = found or [index[name] for index in map(_index, folders.values()) if name in index]
@@ -98,17 +97,9 @@ def _none(target: str, name: str, folders: dict[str, Path]) -> str:
     near = get_close_matches(Path(name).name.removesuffix(".py"), sorted(known), n=3, cutoff=0.7)
     near += get_close_matches(Path(name).name, [file.name for file in Path(target).parent.glob("*.py")], cutoff=0.75)
     advice = f"Did you mean {', '.join(near)}?" if near else "Check the path, or the spelling of the name."
-    if not near:
-        advice += _elsewhere(name)
     return (
         f"load: expected a file or a model name of {', '.join(folders)}, got {target!r}, which does not exist. {advice}"
     )
-
-
-def _elsewhere(name: str) -> str:
-    if not name.isidentifier():
-        return ""
-    return f" Or did you mean another library's, such as timm/{name} or torchvision/{name}?"
 
 
 def _relative(file: Path, root: Path) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from opcount.errors import InputError
+from opcount.errors import InputError, LoadError
 from opcount.loaders.architecture import architecture
 from opcount.loaders.build import build, library
 from opcount.loaders.cli_values import arguments, called_with
@@ -55,6 +55,15 @@ def load(name: str, request: Request) -> Loaded:
     given = inputs if isinstance(inputs, dict) else {"input_ids": inputs[0]} if isinstance(inputs, tuple) else {}
     check_length(model, config, given)
     return Loaded(model, inputs, "library", described(inputs), note=note)
+
+
+def knows(name: str) -> bool:
+    """Return whether transformers is installed and has a type of model of this name."""
+    try:
+        types = library("transformers").models.auto.configuration_auto.CONFIG_MAPPING
+    except LoadError:
+        return False
+    return name in types
 
 
 def _look_at_no_values(model: nn.Module) -> None:

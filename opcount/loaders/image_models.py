@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from opcount.errors import LoadError
 from opcount.loaders.build import build, library, unknown
 from opcount.loaders.cli_values import arguments, called_with_shapes
 from opcount.loaders.input_tensors import random_input
@@ -55,6 +57,19 @@ def load_torchvision(name: str, request: Request) -> Loaded:
         return _with_images(model, _FLOW, request, count=2)
     size = getattr(model, "image_size", None)  # of vision transformers, whose best weights want another
     return _with_images(model, (3, size, size) if isinstance(size, int) else _default_shape(models, name), request)
+
+
+def homes_of(name: str) -> list[str]:
+    """Return the targets that a bare name may mean: those of the libraries that know it."""
+    found = []
+    for target, module, known in (
+        ("timm", "timm", lambda timm: timm.is_model(name)),
+        ("torchvision", "torchvision.models", lambda models: name in models.list_models()),
+    ):
+        with suppress(LoadError):
+            if known(library(module)):
+                found.append(f"{target}/{name}")
+    return found
 
 
 def _home(models: Any, name: str) -> str:

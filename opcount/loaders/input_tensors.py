@@ -61,6 +61,16 @@ def home(shape: tuple[int, ...], request: Request) -> str:
     return "meta" if request.hollow and math.prod(shape) > _LARGE else request.device
 
 
+def input_text(tensor: Tensor) -> str:
+    """Return what ``--input`` takes for a tensor like this one.
+
+    Example:
+        >>> input_text(torch.ones(1, 3, dtype=torch.int64)), input_text(torch.tensor(1.0))
+        ('1x3:int64', 'scalar:float32')
+    """
+    return f"{'x'.join(map(str, tensor.shape)) or 'scalar'}:{str(tensor.dtype).removeprefix('torch.')}"
+
+
 def described(inputs: Inputs) -> object:
     """Return inputs with the shapes of tensors in their places."""
     if isinstance(inputs, dict):

@@ -13,6 +13,9 @@ import torch
 from opcount.errors import InputError, LoadError, OpcountError
 from opcount.loaders import diffusion, hugging_face, image_models, importable, openmmlab, pyfile
 from opcount.loaders.blame import blame
+from opcount.loaders.build import unimportable
+from opcount.loaders.cli_values import read_json
+from opcount.loaders.hub import find_config
 from opcount.loaders.request import Request
 
 if TYPE_CHECKING:
@@ -50,6 +53,8 @@ def load(target: str, request: Request | None = None) -> Loaded:
         loaded = _load(target, request)
     except OpcountError:
         raise
+    except ImportError as error:
+        raise LoadError(f"load: {unimportable(target.partition('/')[0], error)}") from error
     except Exception as error:
         raise LoadError(f"load: {target} cannot be made a model and its inputs of: {blame(error)}") from error
     if option := request.unused():
@@ -65,9 +70,11 @@ def _load(target: str, request: Request) -> Loaded:
     library, slash, name = target.partition("/")
     if slash and library in _LIBRARIES and not Path(target).exists():
         return _LIBRARIES[library](name, request)
+    if owner := _owner(target.partition(":")[0]):
+        return _noted(_LIBRARIES[owner](target, request), target, owner)
     file, colon, factory = _split(target)
     if not colon and _IMPORTABLE.fullmatch(target):
-        return importable.load(target, request)
+        return _imported(target, request)
     path = Path(file)
     if colon or (path.suffix == ".py" and path.is_file() and not is_config(path)):
         return pyfile.load(path, factory, request)
@@ -76,7 +83,53 @@ def _load(target: str, request: Request) -> Loaded:
             f"load: expected a Python file or a config, got {target!r}, which is a "
             f"{'folder' if path.is_dir() else 'file of another kind'}. Name a .py file."
         )
+    try:
+        find_config(target)
+    except LoadError as error:
+        return _elsewhere(target, request, error)
     return openmmlab.load(target, request)
+
+
+def _imported(target: str, request: Request) -> Loaded:
+    """Load something to import, else a type of transformers with a class of its own, ``gpt2:GPT2Model``."""
+    try:
+        return importable.load(target, request)
+    except LoadError as error:
+        if "." in target or not isinstance(error.__cause__, ModuleNotFoundError):
+            raise
+        return _elsewhere(target, request, error)
+
+
+def _owner(path: str) -> str:
+    """Return the library whose ``config.json`` a path holds or is; empty: none."""
+    file = Path(path, "config.json") if Path(path).is_dir() else Path(path)
+    if file.suffix != ".json" or not file.is_file():
+        return ""
+    try:
+        settings = read_json(file)
+    except LoadError:
+        return ""
+    return "transformers" if "model_type" in settings else "diffusers" if "_class_name" in settings else ""
+
+
+def _noted(loaded: Loaded, target: str, library: str) -> Loaded:
+    return replace(loaded, note=" ".join(filter(None, [f"{target} is counted as {library}/{target}.", loaded.note])))
+
+
+def _elsewhere(target: str, request: Request, error: LoadError) -> Loaded:
+    """Load a type of transformers by its bare name; else raise the error, with the libraries that know the name."""
+    name = target.partition(":")[0]
+    if re.fullmatch(r"[\w.-]+", name):
+        if hugging_face.knows(name):
+            return _noted(hugging_face.load(target, request), target, "transformers")
+        if ways := image_models.homes_of(name):
+            raise LoadError(f"{str(error).partition('. ')[0]}. Did you mean {' or '.join(ways)}?") from error
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", target):
+        raise LoadError(
+            f"{error} To count a model of the Hugging Face Hub, save its config.json and pass transformers/FOLDER: "
+            "nothing is downloaded."
+        ) from error
+    raise error
 
 
 def is_config(path: Path) -> bool:

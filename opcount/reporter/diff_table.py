@@ -31,7 +31,7 @@ def render(diff: Diff, metric: str = "macs", *, fold: bool = True) -> str:
     """
     rows = [[line.name, *numbers(line.change, metric)] for line in _shown(diff, metric, fold=fold)]
     body = list(plain(_headers(diff, metric), rows, words=1)) if len(rows) > 1 else [f"no module's {metric} changed"]
-    return "\n".join([*body, "", *_summary(diff, metric)])
+    return "\n".join([*body, "", *closing(diff, metric)])
 
 
 def render_markdown(diff: Diff, metric: str = "macs", *, fold: bool = True) -> str:
@@ -39,7 +39,7 @@ def render_markdown(diff: Diff, metric: str = "macs", *, fold: bool = True) -> s
     rows = [[code(line.name), *numbers(line.change, metric)] for line in _shown(diff, metric, fold=fold)]
     headers = [escaped(header) for header in _headers(diff, metric)]
     body = list(table(headers, rows, words=1)) if len(rows) > 1 else [f"No module's {metric} changed."]
-    lines = [f"* {escaped(line)}" for line in _summary(diff, metric)[1:]]
+    lines = [f"* {escaped(line)}" for line in closing(diff, metric)[1:]]
     return "\n".join([f"**{_headline(diff, metric)}**", "", *body, "", *lines])
 
 
@@ -103,7 +103,8 @@ def differences(diff: Diff) -> list[str]:
     return [visible(f"warning: {name} before: {old}; after: {new}") for name, old, new in diff.differences]
 
 
-def _summary(diff: Diff, metric: str) -> list[str]:
+def closing(diff: Diff, metric: str) -> list[str]:
+    """Return the lines below the table: the whole change, the convention, renamed modules, the coverage."""
     renamed = sum(change.renamed for change in diff.changes)
     facts = [_headline(diff, metric), f"convention: {visible(diff.convention)}"]
     if renamed:

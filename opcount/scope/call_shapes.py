@@ -46,11 +46,19 @@ class _Found(NamedTuple):
         return f"{self.name}={text}" if self.name else text
 
 
-def call_of(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> CallShapes:
-    """Describe a call; an empty description while TorchScript traces, which would record that it was looked at."""
+def shapes_of(args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> CallShapes:
+    """Return the shapes of a call: nothing while TorchScript traces, which would record that they were asked for."""
     if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call, unused-ignore]
         return CallShapes()
     with functions_disabled():  # what is asked of a tensor is no business of the program's own modes
+        return CallShapes("", _joined(args[0] if len(args) == 1 and not kwargs else [args, kwargs]), _joined(out))
+
+
+def call_of(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> CallShapes:
+    """Describe a call with the names and dtypes of its arguments, too, which takes several times longer."""
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call, unused-ignore]
+        return CallShapes()
+    with functions_disabled():
         inputs = [*_of_arguments(module, args), *_of_keywords(kwargs)]
         outputs = list(_tensors(out, ""))
     shapes = [found[0].shape if found else None for found in (inputs, outputs)]
@@ -60,6 +68,13 @@ def call_of(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], o
         _listed(outputs),
         _batch(*shapes),
     )
+
+
+def _joined(value: Any) -> str:
+    """Return the shapes of the tensors in a value."""
+    if type(value) is torch.Tensor and not value.is_nested:  # most arguments and results
+        return "x".join(map(str, value.shape)) or "scalar"
+    return _listed(list(_tensors(value, "", -1)))
 
 
 def _batch(first: tuple[Any, ...] | None, result: tuple[Any, ...] | None) -> int | None:

@@ -16,6 +16,7 @@ from torch import fx, jit, nn
 from opcount._torch.modules import forward_hooks_of, parameters_of, submodules_of
 from opcount.paths import ROOT
 from opcount.records import Module
+from opcount.scope.call_shapes import CallShapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,8 +33,11 @@ _OPERATORS = str(Path(nn.__file__).parents[1] / "_higher_order_ops")
 _FAR = 64
 """Python frames from a hook up to the higher-order operator that calls its module, at most."""
 
+_DIMENSIONS = re.compile(r"([123])d")
 _KERNEL = "kernel_size"
 """Attribute of modules that slide a window over their input."""
+
+_NO_CALL = CallShapes()
 
 _serials = itertools.count(1)
 
@@ -235,7 +239,9 @@ class ModuleNames:
         """Count the elements of the model's parameters, a tied one once."""
         return 0 if self.model is None else _count_parameters(self.model)
 
-    def table(self, calls: Callable[[str], int]) -> dict[str, Module]:
+    def table(
+        self, calls: Callable[[str], int], examples: Callable[[str], CallShapes | None] = lambda _path: None
+    ) -> dict[str, Module]:
         """Return the facts about every module, the model's in ``named_modules`` order."""
         sizes, kernels = self._sizes_and_kernels()
         nothing = (0, 0, 0)
@@ -243,9 +249,12 @@ class ModuleNames:
         for path, kind in self._types.items():
             params, trainable, written = sizes.get(path, nothing)
             aliases, kernel = self._aliases.get(path, ()), kernels.get(path, "")
-            table[path] = Module(path, kind, params, calls(path), aliases, trainable, written, kernel)
+            _, inputs, outputs, _ = examples(path) or _NO_CALL
+            table[path] = Module(path, kind, params, calls(path), aliases, trainable, written, kernel, inputs, outputs)
         for path, module in self._foreign.items():
-            table.setdefault(path, module._replace(calls=calls(path)))
+            if path not in table:
+                call = examples(path) or _NO_CALL
+                table[path] = module._replace(calls=calls(path), inputs=call.inputs, outputs=call.outputs)
         return table
 
     def _sizes_and_kernels(self) -> tuple[dict[str, _Sizes], dict[str, str]]:
@@ -257,7 +266,8 @@ class ModuleNames:
             own = [p for p in parameters_of(module).values() if p is not None and id(p) not in seen]
             seen.update(map(id, own))
             if own:
-                sizes[path] = _plus(sizes.get(path, (0, 0, 0)), _sizes_of(own))
+                params, trainable, written = sizes.get(path, (0, 0, 0))
+                sizes[path] = _sizes_of(own, params, trainable, written)
             if _KERNEL in vars(module):
                 kernels[path] = _kernel(module)
         return _with_parents(sizes), kernels
@@ -307,21 +317,21 @@ def _contains(model: nn.Module, module: nn.Module) -> bool:
 
 def _with_parents(own: dict[str, _Sizes]) -> dict[str, _Sizes]:
     totals: dict[str, _Sizes] = {}
-    for path, sizes in own.items():
+    for path, (params, trainable, written) in own.items():
         parent: str | None = path
         while parent is not None:
-            totals[parent] = _plus(totals[parent], sizes) if parent in totals else sizes
+            known = totals.get(parent)
+            totals[parent] = (
+                (params, trainable, written)
+                if known is None
+                else (known[0] + params, known[1] + trainable, known[2] + written)
+            )
             parent = None if parent == ROOT else parent.rpartition(".")[0]
     return totals
 
 
-def _plus(left: _Sizes, right: _Sizes) -> _Sizes:
-    return left[0] + right[0], left[1] + right[1], left[2] + right[2]
-
-
-def _sizes_of(parameters: Iterable[nn.Parameter]) -> _Sizes:
-    """Return the elements of parameters, those that a gradient is computed for, and all bytes."""
-    elements = trainable = written = 0
+def _sizes_of(parameters: Iterable[nn.Parameter], elements: int = 0, trainable: int = 0, written: int = 0) -> _Sizes:
+    """Return the elements of parameters, those that a gradient is computed for, and all bytes, added to others."""
     for parameter in parameters:
         count = _elements(parameter)
         elements += count
@@ -340,7 +350,7 @@ def _kernel(module: nn.Module) -> str:
     """Return the size of the window of a convolution or a pool; one number stands for all dimensions."""
     size = vars(module).get(_KERNEL)
     if type(size) is int:
-        dimensions = re.search(r"([123])d", type(module).__name__)
+        dimensions = _DIMENSIONS.search(type(module).__name__)
         size = (size,) * (int(dimensions[1]) if dimensions else 1)
     is_known = isinstance(size, (tuple, list)) and all(type(each) is int for each in size)
     return "x".join(map(str, size or ())) if is_known else ""

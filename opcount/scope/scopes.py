@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch.nn import Parameter
 
 from opcount._torch.autograd import graph_task
-from opcount.scope.call_shapes import call_of
+from opcount.scope.call_shapes import call_of, shapes_of
 from opcount.scope.engine import ignore, listen
 from opcount.scope.frame_guard import FrameGuard
 from opcount.scope.global_hooks import after_module, after_step, before_module, before_step, is_registered, remove
@@ -158,7 +158,10 @@ class Scopes:
             scope.returned(out)
         frame = scope.frame
         if (not frame.examples or frame is scope.root) and out is not _RAISED and scope.runs(module):
-            _note(frame, call_of(module, args, kwargs, out))
+            if frame is scope.root or (frame.parent is scope.root and self.names.model is None):
+                _note(frame, call_of(module, args, kwargs, out))
+            else:
+                frame.examples = (shapes_of(args, kwargs, out),)
         if self._priced and out is not _RAISED and type(module) in self._priced:
             phase = scope.phase if scope.task == NO_TASK else RECOMPUTE
             scope.pop(module)

@@ -226,16 +226,6 @@ def test_an_interrupt_in_the_middle_of_a_count(write, tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir() if file.suffix) == ["slow.py"]
 
 
-def test_a_count_says_what_it_is_doing_once_it_takes_more_than_a_second(write, tmp_path):
-    slow = write(SLOW.replace("60", "1.5"), "slow.py")
-    command = [sys.executable, "-m", "opcount", "count", str(slow), "--format", "folded"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=tmp_path, env=child_environment(PYTHONPATH=PATH)
-    )
-    assert done.returncode == 2  # an image does not suit it
-    assert f"opcount: counting {slow} ...\n" in done.stderr
-
-
 def test_a_reader_that_leaves_a_count(write, tmp_path):
     write(NET)
     command = f"set -o pipefail; {sys.executable} -m opcount count net.py --format json | head -n 1"
