@@ -26,9 +26,9 @@ WHOLE = 2, 13
 
 
 SINCE = {
-    "a NumPy array from DLPack that can be written to": (2, 5),
-    "a softmax of integers that is not implemented": (2, 5),
-    "numbers of any class as scalars of operators": (2, 5),
+    "a NumPy array from DLPack that can be written to": (2, 9),
+    "numbers of any class as scalars of operators": (2, 9),
+    "every operator and argument that a formula names": WHOLE,
     "a product of two CSC matrices that does not crash": (2, 3),
 }
 """Features that no name shows."""

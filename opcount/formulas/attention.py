@@ -112,7 +112,9 @@ def triton(q: Tensor, k: Tensor, v: Tensor) -> Cost:
 
 @formula(aten._scaled_dot_product_efficient_attention, aten._scaled_dot_product_cudnn_attention)
 @formula(aten._scaled_dot_product_fused_attention_overrideable)
-def efficient(query: Tensor, key: Tensor, value: Tensor, attn_bias: Tensor | None, is_causal: bool) -> Cost:
+def efficient(
+    query: Tensor, key: Tensor, value: Tensor, attn_bias: Tensor | None = None, is_causal: bool = False
+) -> Cost:
     """``out = softmax(q @ k.T * scale + bias) @ v``: ``b h l s (e + ev)`` MACs."""
     return forward_cost(*_heads_first(query, key, value), attn_bias is not None, is_causal)
 

@@ -15,6 +15,7 @@ from torch.nn.utils import parametrizations, prune
 
 from opcount import OpCounter
 from opcount.errors import DryRunError
+from tests.features import needs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -256,6 +257,7 @@ def test_what_is_shared_already_may_be_shared_again() -> None:
         assert shared.share_memory_() is shared
 
 
+@needs("a NumPy array from DLPack that can be written to")
 def test_another_library_gets_a_copy() -> None:
     image_ = torch.ones(3)
     with OpCounter(dry_run=True):

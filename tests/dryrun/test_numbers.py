@@ -18,6 +18,7 @@ from torch.nn import functional
 from opcount import OpCounter
 from opcount.errors import DryRunError
 from tests.dryrun.counts import assert_same_counts
+from tests.features import needs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +61,7 @@ def test_a_loss_that_is_logged_costs_what_it_costs_in_a_real_run(name: str) -> N
     assert trained(LOGS[name], dry=True) == trained(LOGS[name], dry=False)
 
 
+@needs("numbers of any class as scalars of operators")
 @pytest.mark.parametrize("foreach", [False, None])
 def test_an_optimizer_scales_its_step_by_the_norms_of_parameters(foreach: bool | None) -> None:
     def program(model: nn.Module) -> None:

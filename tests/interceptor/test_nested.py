@@ -5,8 +5,10 @@ import torch
 from torch import nn
 
 from opcount import OpCounter
+from tests.features import needs
 
 
+@needs("torch._ops.OpOverload.redispatch")
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_an_encoder_with_padding_computes_the_tokens_that_are_there(mode):

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from collections import Counter
 from html import unescape
-from importlib.metadata import distribution
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import jsonschema
@@ -107,7 +107,11 @@ def flamegraph():
     perl = shutil.which("perl")
     if perl is None:
         pytest.skip("flamegraph.pl is a Perl program, and there is no perl")
-    script = next(f for f in distribution("hprof2flamegraph").files or () if f.name == "flamegraph.pl").locate()
+    try:
+        files = distribution("hprof2flamegraph").files or ()
+    except PackageNotFoundError:
+        pytest.skip("hprof2flamegraph is not installed")
+    script = next(file for file in files if file.name == "flamegraph.pl").locate()
 
     def draw(text):
         command = [perl, str(script), "--countname=FLOP", f"--width={PIXELS}", "--minwidth=0", "--hash"]
