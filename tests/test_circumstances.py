@@ -90,6 +90,12 @@ def test_several_inputs_are_listed_once_each_and_few_of_many():
     assert "inputs" not in c.profile.provenance
 
 
+def test_a_long_list_is_not_looked_through():
+    with OpCounter(Two()) as c:
+        c._model(torch.ones(4, 6), cache=[0] * 10**6 + [torch.ones(3)])
+    assert c.profile.provenance["inputs"] == "x=4x6:float32"
+
+
 def test_without_a_model_the_outermost_modules_say_what_they_were_called_with():
     with OpCounter() as c:
         nn.Sequential(nn.Linear(6, 2))(torch.ones(4, 6))

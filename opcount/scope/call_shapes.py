@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 _MOST = 16
 """Tensors of a call that are described; a cache may hold hundreds."""
+
+_LONGEST = 64
+"""Items of a container that are looked at."""
 
 _DEEP = 3
 """Containers inside of containers that are looked into."""
@@ -117,8 +121,8 @@ def _tensors(value: Any, name: str, depth: int = 0) -> Iterator[_Found]:
         shape = None if value.is_nested or nn.parameter.is_lazy(value) else tuple(value.shape)
         yield _Found(name, shape, str(value.dtype).removeprefix("torch."))
     elif depth < _DEEP and type(value) in {list, tuple}:
-        for place, each in enumerate(value):
+        for place, each in enumerate(islice(value, _LONGEST)):
             yield from _tensors(each, f"{name}[{place}]" if name else "", depth + 1)
     elif depth < _DEEP and isinstance(value, dict):
-        for key, each in list(value.items()):
+        for key, each in list(islice(value.items(), _LONGEST)):
             yield from _tensors(each, f"{name}.{key}" if name else str(key), depth + 1)

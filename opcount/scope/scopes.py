@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from opcount.scope.call_shapes import CallShapes
-    from opcount.scope.frame import Frame
-
 
 _RAISED = object()
 """Sentinel: the module raised and returned nothing."""
@@ -158,10 +155,12 @@ class Scopes:
             scope.returned(out)
         frame = scope.frame
         if (not frame.examples or frame is scope.root) and out is not _RAISED and scope.runs(module):
+            call = shapes_of(args, kwargs, out)
             if frame is scope.root or (frame.parent is scope.root and self.names.model is None):
-                _note(frame, call_of(module, args, kwargs, out))
+                if len(frame.examples) < _EXAMPLES and all(known[1:3] != call[1:3] for known in frame.examples):
+                    frame.examples = (*frame.examples, call_of(module, args, kwargs, out))
             else:
-                frame.examples = (shapes_of(args, kwargs, out),)
+                frame.examples = (call,)
         if self._priced and out is not _RAISED and type(module) in self._priced:
             phase = scope.phase if scope.task == NO_TASK else RECOMPUTE
             scope.pop(module)
@@ -253,12 +252,6 @@ class Scopes:
         if ident == get_ident() and ident in self._stepping:
             undo, _ = self._stepping.pop(ident)
             undo.run()
-
-
-def _note(frame: Frame, call: CallShapes) -> None:
-    """Keep a call as an example, unless it is like one that is kept."""
-    if len(frame.examples) < _EXAMPLES and call not in frame.examples:
-        frame.examples = (*frame.examples, call)
 
 
 def _unseen(*_args: object, **_kwargs: object) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import re
-import select
 import signal
 import struct
+import subprocess
 import sys
-import time
+import termios
+from contextlib import suppress
 
 import pytest
 
@@ -258,30 +260,21 @@ def test_a_program_whose_report_goes_to_a_file_shows_totals_beside_its_own_outpu
 
 def in_terminal(*words, columns=100, interrupt=None, **environment):
     """Run a command line in a terminal; return its exit code and all that the terminal got."""
-    child, terminal = pty.fork()
-    if child == 0:
-        import fcntl  # noqa: PLC0415  (of the child)
-        import termios  # noqa: PLC0415
-
-        fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-        settings = child_environment(PYTHONPATH=PATH, **{"TERM": "xterm-256color", **environment})
-        os.execve(sys.executable, [sys.executable, "-m", "opcount", *words], settings)  # noqa: S606
-    got = b""
-    end = time.monotonic() + 300
-    while time.monotonic() < end:
-        if select.select([terminal], [], [], 0.2)[0]:
-            try:
-                data = os.read(terminal, 65536)
-            except OSError:
-                break
-            if not data:
-                break
-            got += data
-        if interrupt is not None and interrupt in got:
-            os.kill(child, signal.SIGINT)
-            interrupt = None
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    settings = child_environment(PYTHONPATH=PATH, **{"TERM": "xterm-256color", **environment})
+    command = [sys.executable, "-m", "opcount", *words]
+    with subprocess.Popen(command, stdin=end, stdout=end, stderr=end, env=settings, start_new_session=True) as child:
+        os.close(end)
+        got = b""
+        with suppress(OSError):  # the other end is closed
+            while data := os.read(terminal, 65536):
+                got += data
+                if interrupt is not None and interrupt in got:
+                    child.send_signal(signal.SIGINT)
+                    interrupt = None
     os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), got.decode()
+    return child.returncode, got.decode()
 
 
 def shown(text):
