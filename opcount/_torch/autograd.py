@@ -30,7 +30,19 @@ is_multithreaded: Callable[[], bool] = need("_C._is_multithreading_enabled")
 set_multithreaded: Callable[[bool], None] = need("_C._set_multithreading_enabled")
 
 inference_guard: Callable[[bool], Any] = need("_C._InferenceMode")
-"""Context manager in C++ that switches inference mode, and puts back whether gradients are recorded, too."""
+"""Context manager in C++ that switches inference mode, and puts back whether gradients are recorded, too. It is in
+force as soon as it is made."""
+_record_gradients: Callable[[bool], Any] = need("_C._set_grad_enabled")
+
+
+def autograd_disabled() -> Any:
+    """Return a guard, in force as soon as it is made, that records no gradients and leaves inference mode.
+
+    It never stands in a variable: where an interrupt leaves a block of such guards, they are freed with the stack, one
+    after the other; a traceback would keep those in variables, past the modes of the block.
+    """
+    return (inference_guard(False), _record_gradients(False))[0]  # noqa: FBT003  (they take no keywords)
+
 
 _HOOKS: Any = need("_C._autograd")
 saved_tensor_hooks: Callable[[bool], Any] = getattr(

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.nn.parameter import is_lazy
 
+from opcount._torch.autograd import autograd_disabled
+from opcount._torch.dispatch import dispatch_disabled
 from opcount._torch.fake import FOREACH_TYPES, FakeTensor
 from opcount._torch.fake_slot import into_slot, out_of_slot
 from opcount._torch.functorch import is_wrapped
@@ -49,7 +51,6 @@ from opcount.dryrun.tensors import DryTensor
 from opcount.dryrun.threads import Threads, put_beneath_counters, put_on_top, take_threads_along
 from opcount.dryrun.twins import Twins, entries_of
 from opcount.dryrun.undifferentiated import Undifferentiated
-from opcount.dryrun.values import for_real
 from opcount.errors import DryRunError
 from opcount.interceptor import fused_attention_disabled
 from opcount.interceptor.stack import modes_below
@@ -208,7 +209,7 @@ class _Entering(NamedTuple):
                 return
             entries = entries_of(new)
             self.twins.check(entries)
-            with for_real():
+            with dispatch_disabled(), autograd_disabled():
                 tensors = [entry[3] for entry in entries if not isinstance(entry[3], DryTensor)]
                 self.snapshot.note_attributes(list(map(vars, tensors)))
                 held = self.snapshot.modules(new, hold=hold)
@@ -227,7 +228,7 @@ class _Entering(NamedTuple):
         if not skeleton.is_plain:
             self.modules(modules, hold=True)
             return
-        with for_real():
+        with dispatch_disabled(), autograd_disabled():
             self.snapshot.pass_over(modules, skeleton.shared)
             for fake, value in skeleton.values:
                 self.twins.keep(fake, value)

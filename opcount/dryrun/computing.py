@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from opcount._torch.autograd import graph_task
+from opcount._torch.autograd import autograd_disabled, graph_task
 from opcount._torch.dispatch import dispatch_disabled, schema_of
 from opcount.dryrun.draws import DISCRETE_DRAWS, Draws
 from opcount.dryrun.fakes import CPU, can_be_faked, is_odd
@@ -25,7 +25,7 @@ from opcount.dryrun.result_shapes import Shape, have_few_elements
 from opcount.dryrun.sized_by_values import SIZED_BY_VALUES
 from opcount.dryrun.tensors import DryTensor
 from opcount.dryrun.unknown import UNKNOWN
-from opcount.dryrun.values import FEW, INTEGERS, LIMIT, Values, for_real
+from opcount.dryrun.values import FEW, INTEGERS, LIMIT, Values
 from opcount.interceptor.calls import tensors
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Computing:
 
     def value_of(self, tensor: DryTensor, asked: str) -> Tensor:
         """Return the value of a tensor, or refuse the method that needs it."""
-        with for_real():
+        with dispatch_disabled(), autograd_disabled():
             value = self.values.of(tensor)
         if value is None:
             raise self._refusals.refuse(f"Tensor.{asked}")
@@ -82,7 +82,7 @@ class Computing:
         """Return the value of a real tensor, and whether its memory is from outside; refuse an unknown value."""
         if not self.values.is_written(tensor):
             return tensor, not self.values.is_ours(tensor)
-        with for_real():
+        with dispatch_disabled(), autograd_disabled():
             value = self.values.of(tensor)
         if value is None:
             raise self._refusals.refuse(f"Tensor.{asked}")
@@ -97,11 +97,11 @@ class Computing:
     def forget(self, tensor: Tensor) -> None:
         """Mark the value of a tensor as unknown."""
         self.ranges.forget(tensor)
-        with for_real():
+        with dispatch_disabled(), autograd_disabled():
             self.values.forget(tensor)
 
     def borrow(self, twin: Tensor, real: Tensor) -> None:
-        """Use a real tensor as the value of its twin; call it inside of `for_real`."""
+        """Use a real tensor as the value of its twin; call it with dispatch and autograd disabled."""
         if type(twin) is not DryTensor:
             return
         if real.device == CPU:
@@ -119,7 +119,7 @@ class Computing:
         """
         if not can_be_faked(value):
             return value
-        with for_real():
+        with dispatch_disabled(), autograd_disabled():
             plain = value.device == CPU and not value.requires_grad
             value = value.clone() if plain else value.detach().to(CPU, copy=True)
             small = value.numel() <= LIMIT
@@ -167,7 +167,7 @@ class Computing:
             return UNKNOWN
         if func is _COPY and not (args[0].is_meta or self.values.is_ours(args[0])):
             raise self._refusals.refuse("UntypedStorage.copy_", "changes memory of outside of the dry run")
-        with for_real():
+        with dispatch_disabled(), autograd_disabled():
             out = func(*args, **kwargs)
             return out if schema_of(func).name == "aten::set_" else self.values.adopt(out)
 
@@ -184,7 +184,7 @@ class Computing:
         if target is None:
             return self.wrap(out)
         self.ranges.forget(target)
-        with for_real():
+        with dispatch_disabled(), autograd_disabled():
             value = self.values.blank(target) if type(target) is DryTensor else None
             value = self.values.writable(target) if value is None else value
             if value is None:
@@ -263,7 +263,7 @@ class Computing:
         if not self.values.is_ours(tensor):
             reason = "changes the shape of a tensor that was made outside of the dry run"
             raise self._refusals.refuse(facts.func, reason)
-        with for_real():
+        with dispatch_disabled(), autograd_disabled():
             return facts.func(*args, **kwargs)
 
     def _select(self, source: Tensor, mask: Tensor) -> Any:
@@ -271,7 +271,7 @@ class Computing:
         value = self.known(mask)
         if value is None:
             return UNKNOWN
-        with for_real():
+        with dispatch_disabled(), autograd_disabled():
             shape = torch.broadcast_shapes(source.shape, value.shape)
             number = int(value.expand(shape).sum())
         return self._empty((number,), source)
@@ -280,7 +280,7 @@ class Computing:
         """Run an operator on real sparse, quantized or nested tensors, whose values are known."""
         if any(type(t) is DryTensor or t.is_meta for t in tensors) or facts.writes:
             return UNKNOWN
-        with for_real():
+        with dispatch_disabled(), autograd_disabled():
             return facts.func(*args, **kwargs)
 
     def overwrite(self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -292,7 +292,7 @@ class Computing:
                 if type(tensor) is DryTensor and not tensor.known and tensor.numel() > LIMIT:
                     continue
                 if self.values.may_know(tensor):
-                    with for_real():
+                    with dispatch_disabled(), autograd_disabled():
                         self.values.forget(tensor)
                 if facts.overwrites:
                     self._fill(facts, tensor, args)
@@ -313,14 +313,14 @@ class Computing:
             if value is None:
                 indices.append(index)
             else:
-                with for_real():
+                with dispatch_disabled(), autograd_disabled():
                     positions = value.nonzero().unbind(1)
                 indices.extend(self.wrap(each, _accelerator((index,))) for each in positions)
         return (args[0], indices, *args[2:]), kwargs
 
     def _fill(self, facts: Facts, tensor: Tensor, args: tuple[Any, ...]) -> None:
         source = args[1] if len(args) > 1 else 0
-        with for_real():
+        with dispatch_disabled(), autograd_disabled():
             value = self.values.of(source) if isinstance(source, Tensor) else source
             if value is None or not (type(tensor) is DryTensor or can_be_faked(tensor)):
                 return
@@ -347,7 +347,7 @@ class Computing:
         writes = {index for index, _ in facts.writes}
         names = {name for _, name in facts.writes}
         try:
-            with for_real():
+            with dispatch_disabled(), autograd_disabled():
                 values = tuple(self._real(v, real, written=i in writes) for i, v in enumerate(args))
                 named = {k: self._real(v, real, written=k in names) for k, v in kwargs.items()}
                 out = facts.func(*values, **named)
@@ -376,7 +376,7 @@ class Computing:
         if isinstance(out, Tensor):
             original = next((tensor for value, tensor in real if value is out), None)
             if original is None and out.layout in LAYOUTS:
-                with for_real():
+                with dispatch_disabled(), autograd_disabled():
                     self._patterns.own(out, [value for value, _ in real])
             return self.wrap(out, device, blank=blank) if original is None else original
         if isinstance(out, (list, tuple)):
@@ -385,7 +385,7 @@ class Computing:
 
     def known(self, tensor: Tensor) -> Tensor | None:
         """Return the value of a tensor, or None if it is unknown."""
-        with for_real():
+        with dispatch_disabled(), autograd_disabled():
             return None if type(tensor) is not DryTensor and tensor.is_meta else self.values.of(tensor)
 
 

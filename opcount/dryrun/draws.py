@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from opcount._torch.autograd import autograd_disabled
+from opcount._torch.dispatch import dispatch_disabled
 from opcount.dryrun.fakes import CPU
 from opcount.dryrun.operators import MAKERS
 from opcount.dryrun.tensors import DryTensor, DryZeros
 from opcount.dryrun.unknown import UNKNOWN
-from opcount.dryrun.values import LIMIT, for_real
+from opcount.dryrun.values import LIMIT
 from opcount.interceptor.patches import Patches
 from opcount.undo import Undo
 
@@ -65,7 +67,7 @@ class Draws:
             return UNKNOWN
         number = _number(facts.name, args)
         decides = number == 1 or facts.name in _INTEGER_DRAWS  # others may wait
-        with for_real():
+        with dispatch_disabled(), autograd_disabled():
             self._look()
             if number > LIMIT or self._lost or (self._omitted and not decides) or not wanted():
                 return UNKNOWN
@@ -78,7 +80,7 @@ class Draws:
         """Return what ``run`` makes of known values and of the random numbers that a real run takes, else `UNKNOWN`."""
         if not _draws(facts, args, kwargs):
             return UNKNOWN
-        with for_real():
+        with dispatch_disabled(), autograd_disabled():
             self._look()
             if self._lost:
                 return UNKNOWN
@@ -91,7 +93,7 @@ class Draws:
         """Remember a draw that is not made."""
         if not _draws(facts, args, kwargs):
             return
-        with for_real():
+        with dispatch_disabled(), autograd_disabled():
             self._look()
         self._number += _number(facts.name, args)
         if self._lost or facts.name not in _REPEATABLE or self._number > _LIMIT_OF_OMITTED:
@@ -102,14 +104,14 @@ class Draws:
 
     def flush(self) -> None:
         """Make up for omitted draws before the program reads the state of the generator."""
-        with for_real():
+        with dispatch_disabled(), autograd_disabled():
             if self._omitted:
                 self._look()
                 self._make_up()
 
     def end(self) -> None:
         """Put the state of the generator back, unless the program has set it."""
-        with for_real():
+        with dispatch_disabled(), autograd_disabled():
             if self._before is not None and _state() in self._ours:
                 _GENERATOR.set_state(self._before)
         self._before = None

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from opcount._torch.autograd import autograd_disabled
+from opcount._torch.dispatch import dispatch_disabled
 from opcount.dryrun.unknown import UNKNOWN
-from opcount.dryrun.values import LIMIT, for_real
+from opcount.dryrun.values import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,7 +46,7 @@ def as_finite(wrap: Wrap, func: Any, args: tuple[Any, ...]) -> Any:
     answer = _FINITE_ANSWERS[func](*args)
     if answer is None:
         return UNKNOWN
-    with for_real():
+    with dispatch_disabled(), autograd_disabled():
         known = torch.full(number.shape, answer, device="cpu")
     return wrap(known, number.device)
 
@@ -54,6 +56,6 @@ def as_factorized(wrap: Wrap, info: int, results: Sequence[Tensor]) -> tuple[Ten
     size = results[info].shape
     if size.numel() > LIMIT:
         return tuple(results)
-    with for_real():
+    with dispatch_disabled(), autograd_disabled():
         none = torch.zeros(size, dtype=torch.int32, device="cpu")
     return (*results[:info], wrap(none, results[info].device), *results[info + 1 :])

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, UntypedStorage, nn
 from torch.nn.parameter import is_lazy
 
-from opcount._torch.dispatch import fake_mode
+from opcount._torch.autograd import autograd_disabled
+from opcount._torch.dispatch import dispatch_disabled, fake_mode
 from opcount._torch.fake import FakeTensor
 from opcount._torch.functorch import is_wrapped
 from opcount._torch.modules import modules_of
 from opcount.dryrun.fakes import CPU, PLAIN
 from opcount.dryrun.tensors import DryTensor
-from opcount.dryrun.values import for_real
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -99,7 +99,7 @@ class Guard(NamedTuple):
         if parameter.device != CPU or made.device != CPU or type(parameter) not in PLAIN:
             return made
         value = self.computing.known(made)
-        with for_real():
+        with dispatch_disabled(), autograd_disabled():
             data = torch.empty_strided(made.shape, made.stride(), dtype=made.dtype)
             if value is not None:
                 data.copy_(value)

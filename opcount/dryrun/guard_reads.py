@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from opcount._torch.dispatch import register_script_builtin, script_builtin
+from opcount._torch.autograd import autograd_disabled
+from opcount._torch.dispatch import dispatch_disabled, register_script_builtin, script_builtin
 from opcount._torch.fake import FakeTensor
 from opcount._torch.names import TENSOR_FILE
 from opcount.dryrun.guard import active_guard
 from opcount.dryrun.tensors import DryTensor
-from opcount.dryrun.values import for_real
 
 
 def _reading(name: str, *, shared: bool = False) -> Any:
@@ -72,7 +72,7 @@ def _capsule(original: Any) -> Any:
 
 
 def _copy_of(tensor: Tensor) -> Tensor:
-    with for_real():
+    with dispatch_disabled(), autograd_disabled():
         return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, TypedStorage, UntypedStorage
 
+from opcount._torch.autograd import autograd_disabled
+from opcount._torch.dispatch import dispatch_disabled
 from opcount._torch.names import MODULE_FILE
 from opcount._torch.tensors import untyped_memory
 from opcount.dryrun.guard import SHARE, Guard, active_guard, ask_before
-from opcount.dryrun.values import for_real
 
 
 class _Attribute:
@@ -60,7 +61,7 @@ def _changing(name: str) -> Any:
         guard = active_guard()
         if guard is None or not guard.storage(storage, name):
             return original(storage, *args, **kwargs)
-        with for_real():
+        with dispatch_disabled(), autograd_disabled():
             return original(storage, *args, **kwargs)
 
     return change

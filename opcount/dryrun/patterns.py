@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from opcount._torch.autograd import autograd_disabled
+from opcount._torch.dispatch import dispatch_disabled
 from opcount._torch.tensors import storage_key
 from opcount.dryrun.fakes import CPU
 from opcount.dryrun.tensors import DryTensor, stands_for_data
 from opcount.dryrun.unknown import UNKNOWN
-from opcount.dryrun.values import for_real, stored_values
+from opcount.dryrun.values import stored_values
 from opcount.interceptor import calls
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ class Patterns:
         if not makes and all(t.layout is torch.strided for t in tensors):
             return UNKNOWN
         random = torch.Tag.nondeterministic_seeded in facts.func.tags
-        with for_real():
+        with dispatch_disabled(), autograd_disabled():
             if random or not all(map(_is_supported, tensors)) or not self._may_write(facts, args):
                 return UNKNOWN
             return self._run(facts, tensors, args, kwargs)

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from opcount._torch.autograd import autograd_disabled
+from opcount._torch.dispatch import dispatch_disabled
 from opcount._torch.tensors import storage_key
 from opcount.dryrun.tensors import DryTensor
 from opcount.dryrun.unknown import UNKNOWN
-from opcount.dryrun.values import LIMIT, for_real
+from opcount.dryrun.values import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,7 +160,7 @@ class Ranges:
         true, false = _COMPARISONS[func](*found, number)
         if not (true or false):
             return UNKNOWN
-        with for_real():
+        with dispatch_disabled(), autograd_disabled():
             like = torch.empty_strided(tensor.shape, tensor.stride(), device="meta")
             known = torch.full_like(like, true, dtype=torch.bool, device="cpu")
         return self._wrap(known, tensor.device)

@@ -14,8 +14,6 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from opcount._torch.autograd import inference_guard
-from opcount._torch.dispatch import dispatch_disabled
 from opcount._torch.fake import FakeTensor
 from opcount._torch.tensors import revived, sparse_values, storage_key
 from opcount.dryrun.tensors import DryTensor
@@ -43,32 +41,8 @@ _NAN_BYTE = 0xFF
 """Each floating-point number of such bytes is NaN."""
 
 
-class _ForReal:
-    """Context manager: compute with real tensors, unseen by dispatch modes and by autograd.
-
-    What it changes is put back in C++, also where an interrupt keeps it from being left: with the guards that it holds.
-    """
-
-    __slots__ = ("_dispatch", "_inference")
-
-    def __enter__(self) -> None:
-        self._dispatch: Any = dispatch_disabled()
-        self._inference: Any = inference_guard(False)  # noqa: FBT003  (takes no keywords)
-        self._dispatch.__enter__()
-        self._inference.__enter__()
-        torch.set_grad_enabled(mode=False)
-
-    def __exit__(self, *error: object) -> None:
-        self._inference.__exit__(*error)
-        self._dispatch.__exit__(*error)
-
-
-for_real = _ForReal
-"""Returns such a context manager."""
-
-
 class Values:
-    """Store of known values; call its methods inside of `for_real`.
+    """Store of known values; call its methods with dispatch and autograd disabled.
 
     Args:
         mode: Fake tensor mode of the dry run.
