@@ -102,7 +102,8 @@ class Recorder(Interceptor):
         dtype = None if self._autocast is None else self._autocast.dtype
         if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.dtype == dtype:
             return value
-        return self._answer(_TO_COPY, torch.empty_like(value, dtype=dtype), (value,), {"dtype": dtype})
+        out = torch.empty_strided(value.shape, value.stride(), dtype=dtype, device="meta")  # expanded as it was
+        return self._answer(_TO_COPY, out, (value,), {"dtype": dtype})
 
     def _map(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
         """Run an elementwise operator."""

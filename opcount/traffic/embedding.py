@@ -19,7 +19,8 @@ def _rows(table: Tensor, indices: Tensor) -> int:
 @traffic(aten.embedding)
 def embedding(out: Tensor, weight: Tensor, indices: Tensor) -> tuple[int, int]:
     """``out[i] = weight[indices[i]]``."""
-    return touched(indices) + min(touched(weight), touched(out)), touched(out)
+    rows = out.nbytes
+    return touched(indices) + min(touched(weight), rows), rows
 
 
 @traffic(aten._embedding_bag, aten._embedding_bag_forward_only)

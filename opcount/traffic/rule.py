@@ -163,7 +163,7 @@ class _Rule(NamedTuple):
         read, written = tuple(place.at for place in self.read), [place.at for place in self.written]
         simple: dict[tuple[int, ...], Traffic] = {}
         if self.beta is not None:
-            return self.scaled if not written else self.moved
+            return _read_scaled if not written and read == (0, 1, 2) else self.moved
         if not written and self.fresh == (0,) and self.returns == 1:
             simple = {(0,): _read_list} if self.has_list else _SIMPLE
         elif not self.fresh and written == [0] and not self.has_list:
@@ -187,10 +187,6 @@ class _Rule(NamedTuple):
         if kwargs or len(args) <= self.read[-1].at:
             return self.moved(out, *args, **kwargs)
         return touched_by([args[place.at] for place in self.read]), touched_by(out)
-
-    def scaled(self, out: Any, /, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        """Return the bytes of a product added to another operand, which is read unless its factor is 0."""
-        return self.moved(out, *args, **kwargs) if kwargs else _read_three(out, *args)
 
     def _returned(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         if self.returns == 1:
@@ -225,6 +221,16 @@ def _read_three(out: Any, a: Any, b: Any, c: Any, /, *_: Any, **__: Any) -> tupl
     return read, out.nbytes
 
 
+def _read_scaled(out: Any, a: Any, b: Any, c: Any, /, *_: Any, beta: Any = 1, **__: Any) -> tuple[int, int]:
+    # what is added to the product is not read where its factor is 0
+    read = b.nbytes if b.is_contiguous() or 0 not in b.stride() else touched(b)
+    if c is not b:
+        read += c.nbytes if c.is_contiguous() or 0 not in c.stride() else touched(c)
+    if a is not b and a is not c and beta != 0:
+        read += a.nbytes if a.is_contiguous() or 0 not in a.stride() else touched(a)
+    return read, out.nbytes
+
+
 def _change_one(_out: Any, a: Any, /, *_: Any, **__: Any) -> tuple[int, int]:
     size = a.nbytes if a.is_contiguous() or 0 not in a.stride() else touched(a)
     return size, size
@@ -238,7 +244,8 @@ def _change_by_two(_out: Any, a: Any, b: Any, /, *_: Any, **__: Any) -> tuple[in
 
 
 def _read_list(out: Any, tensors: Any, /, *_: Any, **__: Any) -> tuple[int, int]:
-    return touched_by((tensors,)), touched(out)
+    read = touched_by(tensors if isinstance(tensors, (list, tuple)) else (tensors,))
+    return read, touched(out) if isinstance(out, Tensor) else touched_by(out)
 
 
 _SIMPLE: dict[tuple[int, ...], Traffic] = {(0,): _read_one, (0, 1): read_two, (0, 1, 2): _read_three}

@@ -18,7 +18,7 @@ from opcount.errors import DryRunError
 def rows(run, *, dry):
     with OpCounter(dry_run=dry) as c:
         run()
-    return {r.key: (r.calls, r.cost, r.bytes) for r in c.profile.records if r.family != "free"}
+    return {r.key: (r.calls, r.cost, r.bytes_written, r.bytes_read) for r in c.profile.records if r.family != "free"}
 
 
 def normalized(x, *, affine, training):

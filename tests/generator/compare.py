@@ -297,7 +297,7 @@ def said(*counters: OpCounter) -> list[dict[Any, Any]]:
 
 def rows(profile: Profile) -> dict[object, object]:
     """Return what is said of everything that costs something."""
-    return {r.key: (r.calls, r.cost, r.bytes) for r in profile.records if r.family != "free"}
+    return {r.key: (r.calls, r.cost, r.bytes_written, r.bytes_read) for r in profile.records if r.family != "free"}
 
 
 def costs(profile: Profile) -> dict[object, Cost]:
