@@ -39,9 +39,14 @@ def _cost(out: Tensor, driver: Tensor, weight: Tensor, epilogue: int) -> Cost:
 
 
 @formula(aten.convolution, aten._convolution, aten.convolution_overrideable)
-def convolution(out: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool) -> Cost:
+def convolution(
+    out: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None,
+    _stride: object, _padding: object, _dilation: object, transposed: bool, /, *_: object,
+) -> Cost:  # fmt: skip
     """``out[n, o, p] = bias[o] + sum(weight[o, c, q] * x[n, c, p + q] for c, q)``; transposed, each ``x`` is spread."""
-    return _cost(out, input if transposed else out, weight, bias is not None)
+    outputs = out.numel()  # as `_cost` does, without four calls
+    macs = (input.numel() if transposed else outputs) * (weight.numel() // (weight.shape[0] or 1))
+    return new_cost(Cost, (4 * macs if out.dtype.is_complex else macs, 0 if bias is None else outputs, outputs))
 
 
 @formula(aten.cudnn_convolution, aten._nnpack_spatial_convolution, aten._mps_convolution, aten.mkldnn_convolution)
