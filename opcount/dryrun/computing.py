@@ -13,6 +13,7 @@ from torch import Tensor
 
 from opcount._torch.autograd import autograd_disabled, graph_task
 from opcount._torch.dispatch import dispatch_disabled, schema_of
+from opcount._torch.fake import FakeTensor
 from opcount.dryrun.draws import DISCRETE_DRAWS, Draws
 from opcount.dryrun.fakes import CPU, can_be_faked, is_odd
 from opcount.dryrun.numbers import QUESTIONS, Numbers
@@ -101,8 +102,11 @@ class Computing:
             self.values.forget(tensor)
 
     def borrow(self, twin: Tensor, real: Tensor) -> None:
-        """Use a real tensor as the value of its twin; call it with dispatch and autograd disabled."""
-        if type(twin) is not DryTensor:
+        """Use a real tensor as the value of its twin; call it with dispatch and autograd disabled.
+
+        Nothing is known of the twin of another dry run's fake tensor.
+        """
+        if type(twin) is not DryTensor or isinstance(real, FakeTensor):
             return
         if real.device == CPU:
             self.values.borrow(twin, real)

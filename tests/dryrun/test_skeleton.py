@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from opcount import OpCounter
+from opcount import OpCounter, get_model_complexity_info
 from opcount.dryrun import skeleton
 from opcount.errors import DryRunError
 
@@ -80,6 +80,15 @@ def test_what_holds_a_part_of_the_model_holds_its_copy(tangled: Tangled) -> None
     assert copied.kept[1][0] is copied
     assert copied.through_method.__self__ is copied
     assert (copied.lock, copied.file, copied.numbers) == (tangled.lock, tangled.file, tangled.numbers)
+
+
+def test_a_skeleton_that_a_dry_run_holds_already_runs_in_one_inside() -> None:
+    model = skeleton(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train())
+    with OpCounter(model, dry_run=True) as outer:
+        info = get_model_complexity_info(model, (3, 8, 8), dry_run=True)
+        model(torch.randn(1, 3, 8, 8))
+    assert outer.macs == 2 * 4 * 36 * 27  # both runs: outputs, each of 27 products
+    assert info["flops"] == 4 * 36 * 27 + 5 * 4 * 36
 
 
 def test_every_plain_tensor_of_a_skeleton_is_fake(tangled: Tangled) -> None:
