@@ -72,6 +72,8 @@ def _count(options: argparse.Namespace, loaded: Loaded, dry: bool) -> Profile:  
         if line := _complete(options, loaded, error):
             raise InputError(f"the model raised {blame(error, loaded.model).rstrip('.')}. Say all: {line}") from error
         hint = " Say what it takes with --shape or --input" if not options.input else " Check --input"
+        if len(options.shape) > 3:  # a whole shape as other tools take it
+            hint = f" --shape leaves out the batch, such as {'x'.join(map(str, options.shape[1:]))}: check it"
         hint += ", or compute it with --real." if dry else "."
         raise InputError(f"the model raised {blame(error, loaded.model).rstrip('.')}.{hint}") from error
     return counter.profile

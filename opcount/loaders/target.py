@@ -101,7 +101,11 @@ def _imported(target: str, request: Request) -> Loaded:
 
 
 def _owner(path: str) -> str:
-    """Return the library whose ``config.json`` a path holds or is; empty: none."""
+    """Return the library whose ``config.json`` a path holds or is; empty: none.
+
+    Raises:
+        LoadError: It is a profile.
+    """
     file = Path(path, "config.json") if Path(path).is_dir() else Path(path)
     if file.suffix != ".json" or not file.is_file():
         return ""
@@ -109,6 +113,8 @@ def _owner(path: str) -> str:
         settings = read_json(file)
     except LoadError:
         return ""
+    if settings.get("format") == "opcount.profile":
+        raise LoadError(f"load: expected a model, got a stored profile, {path!r}. Run: opcount show {path}")
     return "transformers" if "model_type" in settings else "diffusers" if "_class_name" in settings else ""
 
 

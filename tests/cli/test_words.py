@@ -91,6 +91,21 @@ def test_an_input_in_any_spelling(opcount, here):
         assert counted(opcount, "unet.py", "--input", text).provenance["inputs"] == "x=1x3x8x8:float32"
 
 
+def test_a_shape_with_its_batch_is_told_to_leave_it_out(opcount, here):
+    status, _, err = opcount("unet.py", "--shape", "1x3x8x8")
+    assert status == 2
+    assert err.endswith("--shape leaves out the batch, such as 3x8x8: check it.\n")
+
+
+def test_a_stored_profile_is_no_model(opcount, here):
+    assert opcount("unet.py", "-o", "a.json")[0] == 0
+    status, _, err = opcount("a.json")
+    assert (status, err) == (
+        2,
+        "opcount: load: expected a model, got a stored profile, 'a.json'. Run: opcount show a.json\n",
+    )
+
+
 @pytest.mark.parametrize("shape", ["3x0x8", "3xx8", "x", "-3", "3.5"])
 def test_a_shape_that_is_none(opcount, here, shape):
     status, _, err = opcount("unet.py", f"--shape={shape}")
