@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import traceback
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -72,7 +73,10 @@ def tree_leaves(tree: Any) -> list[Any]:
 
 
 def skip_if_lacking(error: AttributeError | ImportError) -> None:
-    """Skip the running test if an error was raised where a file of the tests asks PyTorch for a name that it lacks."""
+    """Skip the running test if a file of the tests asks PyTorch for a name that it lacks, or a package is missing."""
+    package = (error.name or "torch").partition(".")[0]
+    if VERSION < WHOLE and isinstance(error, ModuleNotFoundError) and find_spec(package) is None:
+        pytest.skip(f"not installed: {package}")
     frames = traceback.extract_tb(error.__traceback__)
     askers = [frame for frame in frames if frame.name != "__getattr__" and "importlib" not in frame.filename]
     name = _missing(error)
