@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 VERSIONS = "2.1.2 2.2.2 2.4.1 2.6.0 2.8.0 2.9.1 2.10.0 2.12.1 2.13.0 2.14.1 2.15.0".split()
 
 
-_PATIENCE = 180
+_PATIENCE = 220
 """Seconds after which an installation of a build without CUDA, which is small, is given up."""
 
 
