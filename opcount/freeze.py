@@ -43,7 +43,7 @@ def profile_of(scopes: Scopes, convention: Convention, provenance: Mapping[str, 
     for frame in list(scopes.threads.frames()):
         calls[frame.path] += frame.calls
         if frame.examples:
-            examples.setdefault(frame.path, frame.examples[0])
+            examples.setdefault(frame.path, frame.examples[0].described())
         records += map(sizes.settle, _records(frame, formulas))
     return Profile(
         records=merge(records),

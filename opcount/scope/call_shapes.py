@@ -39,6 +39,30 @@ class CallShapes(NamedTuple):
     outputs: str = ""
     batch: int | None = None
 
+    def described(self) -> CallShapes:
+        """Return the call as text, which it is."""
+        return self
+
+
+class SizesOfCall(NamedTuple):
+    """A call that took one tensor and returned one, to be made text when a profile is: most are none's business before.
+
+    Attributes:
+        inputs: Shape of the argument.
+        outputs: Shape of the result.
+        arguments: Nothing.
+        batch: Not asked for.
+    """
+
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+    arguments: str = ""
+    batch: int | None = None
+
+    def described(self) -> CallShapes:
+        """Return the call as text."""
+        return CallShapes("", _sizes(self.inputs), _sizes(self.outputs))
+
 
 class _Found(NamedTuple):
     name: str
@@ -50,12 +74,18 @@ class _Found(NamedTuple):
         return f"{self.name}={text}" if self.name else text
 
 
-def shapes_of(args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> CallShapes:
+def shapes_of(args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> CallShapes | SizesOfCall:
     """Return the shapes of a call: nothing while TorchScript traces, which would record that they were asked for."""
     if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call, unused-ignore]
         return CallShapes()
     with functions_disabled():  # what is asked of a tensor is no business of the program's own modes
-        return CallShapes("", _joined(args[0] if len(args) == 1 and not kwargs else [args, kwargs]), _joined(out))
+        if len(args) == 1 and not kwargs and isinstance(args[0], torch.Tensor) and isinstance(out, torch.Tensor):
+            try:
+                return SizesOfCall(args[0].shape, out.shape)
+            except RuntimeError:  # nested, or a parameter that has no shape yet
+                pass
+        given = args[0] if len(args) == 1 and not kwargs else [args, kwargs]
+        return CallShapes("", _listed(list(_tensors(given, "", -1))), _listed(list(_tensors(out, "", -1))))
 
 
 def call_of(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> CallShapes:
@@ -72,13 +102,6 @@ def call_of(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], o
         _listed(outputs),
         _batch(*shapes),
     )
-
-
-def _joined(value: Any) -> str:
-    """Return the shapes of the tensors in a value."""
-    if type(value) is torch.Tensor and not value.is_nested:  # most arguments and results
-        return "x".join(map(str, value.shape)) or "scalar"
-    return _listed(list(_tensors(value, "", -1)))
 
 
 def _batch(first: tuple[Any, ...] | None, result: tuple[Any, ...] | None) -> int | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from opcount.scope.call_shapes import CallShapes
+    from opcount.scope.call_shapes import CallShapes, SizesOfCall
 
 
 Shapes = tuple[tuple["tuple[int, ...] | None", ...], tuple["tuple[int, ...] | None", ...]]
@@ -72,7 +72,7 @@ class Frame:
         self.children: dict[str, Frame] = {}
         self.rows: dict[Any, Row] = {}
         self.calls = 0
-        self.examples: tuple[CallShapes, ...] = ()
+        self.examples: tuple[CallShapes | SizesOfCall, ...] = ()
 
     def child(self, path: str) -> Frame:
         """Return the frame of a module that is called from here, made at its first call."""

@@ -157,7 +157,8 @@ class Scopes:
         if (not frame.examples or frame is scope.root) and out is not _RAISED and scope.runs(module):
             call = shapes_of(args, kwargs, out)
             if frame is scope.root or (frame.parent is scope.root and self.names.model is None):
-                if len(frame.examples) < _EXAMPLES and all(known[1:3] != call[1:3] for known in frame.examples):
+                shapes = call.described()[1:3]
+                if len(frame.examples) < _EXAMPLES and all(known[1:3] != shapes for known in frame.examples):
                     frame.examples = (*frame.examples, call_of(module, args, kwargs, out))
             else:
                 frame.examples = (call,)
