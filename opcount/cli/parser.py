@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from opcount._version import __version__
 from opcount.cli.formats import DIFF_FORMATS, FORMATS
-from opcount.cli.words import hint, sizes, with_command
+from opcount.cli.words import hint, hint_of_command, sizes, with_command
 from opcount.convention import CONVENTIONS
 from opcount.errors import InputError
 from opcount.reporter.diff_table import METRICS
@@ -80,6 +80,8 @@ class _Parser(argparse.ArgumentParser):
         parsers = [self, *(sub for action in subs for sub in action.choices.values())]
         known = {name for each in parsers for name in each._option_string_actions}  # noqa: SLF001  (no public list)
         advice = hint(words, known)
+        if wrong := re.match(r"argument COMMAND: invalid choice: '([^']*)'", message):
+            advice = hint_of_command(wrong[1], _EXAMPLES)
         super().error(f"{message.rstrip('.')}. {advice}" if advice else message)
 
 
@@ -258,9 +260,8 @@ def _sizes(text: str) -> list[int]:
     try:
         return sizes(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"expected positive whole numbers such as 3x256x256, got {text!r}. TARGET comes first."
-        ) from error
+        several = "positive whole numbers such as 3x256x256" if re.search("[x*,]", text) else "a positive whole number"
+        raise argparse.ArgumentTypeError(f"expected {several}, got {text!r}. TARGET comes first.") from error
 
 
 def _columns(text: str) -> list[str]:

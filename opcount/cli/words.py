@@ -33,9 +33,9 @@ _NEAR = 0.75
 
 
 def with_command(words: Sequence[str], commands: Collection[str]) -> list[str]:
-    """Return the words with ``count`` before them, if they begin with a target or an option of it.
+    """Return the words with ``count`` before them, if they begin with a file, a name of a library or an option.
 
-    A first word that is nearly the name of a command is taken for a misspelled one.
+    A bare word is taken for a command: `hint_of_command` says how to count it.
 
     Example:
         >>> with_command(["unet.py", "--train"], ["count", "show"])
@@ -47,8 +47,18 @@ def with_command(words: Sequence[str], commands: Collection[str]) -> list[str]:
     is_target = re.search(r"[./:\\]", first) is not None or Path(first).exists()
     if first in commands or first in _PLAIN or (first.startswith("-") and len(words) == 1):
         return list(words)
-    misspelled = not is_target and not first.startswith("-") and get_close_matches(first, commands, 1, _NEAR)
-    return list(words) if misspelled else ["count", *words]
+    return ["count", *words] if is_target or first.startswith("-") else list(words)
+
+
+def hint_of_command(word: str, commands: Collection[str]) -> str:
+    """Return a sentence about a word that no command is.
+
+    Example:
+        >>> hint_of_command("shwo", ["count", "show"]), hint_of_command("gpt2", ["count", "show"])
+        ('Did you mean show?', 'To count a model: opcount count gpt2')
+    """
+    near = get_close_matches(word, commands, 1, _NEAR)
+    return f"Did you mean {near[0]}?" if near else f"To count a model: opcount count {word}"
 
 
 def sizes(text: str) -> list[int]:
