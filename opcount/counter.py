@@ -25,6 +25,7 @@ from opcount.profile import Profile
 from opcount.provenance import describe
 from opcount.sampling import Sampling
 from opcount.scope import Scopes
+from opcount.steps import Amount
 from opcount.undo import Undo, noted, when_dropped
 from opcount.utilization import HasFlops
 
@@ -293,6 +294,11 @@ class OpCounter(HasFlops):
     def skips(self) -> bool:
         """True if the block that runs, or ran last, is a step that is not counted, because of ``every``."""
         return self._skipped
+
+    @property
+    def counted_steps(self) -> Amount:
+        """The counted steps so far, because of ``every``, as of the end of the last one: for who asks after each."""
+        return Amount() if self._sampling is None else self._sampling.seen
 
     @property
     def total(self) -> Total:

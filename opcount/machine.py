@@ -6,12 +6,14 @@ import platform
 import re
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import torch
 
+from opcount.coverage import plural
 from opcount.devices import Device, unknown_device
 from opcount.errors import DeviceError
 from opcount.utilization import CONVOLUTIONS, PRODUCTS
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 _PRODUCTS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _SIZES = (256, 512, 1024, 2048, 4096, 8192)
-_COPIED = 256 * 1024**2
+_ARRAY = 128 * 1024**2
 """Bytes of an array that is copied: more than caches hold."""
 
 _ROUNDS = 5
@@ -63,24 +65,26 @@ def as_tf32(where: torch.device) -> frozenset[str]:
     return frozenset(kinds | ({CONVOLUTIONS} if torch.backends.cudnn.allow_tf32 else set()))
 
 
-def measured_device(device: object = None, budget: float = 1.0) -> Device:
-    """Measure a device: the fastest product of two matrices in each dtype that it has, and a copy.
+def measured_device(device: object = None, budget: float = 1.0, clock: Callable[[], float] = perf_counter) -> Device:
+    """Measure a device: the fastest product of two matrices in each dtype that it has, and of its memory.
 
     Args:
         device: Where; None: the current CUDA device, else the CPU with as many threads as PyTorch has.
         budget: Seconds for each dtype, about.
+        clock: ``time.thread_time`` where other programs compete for the processor that one thread measures.
 
     Raises:
         DeviceError: PyTorch does not compute there.
     """
     where = _where(device)
+    now = partial(_now, where, clock)
     with _float32_products("highest"):
-        peaks = {str(dtype): _fastest_product(where, dtype, budget) for dtype in _PRODUCTS}
+        peaks = {str(dtype): _fastest_product(where, dtype, budget, now) for dtype in _PRODUCTS}
     if where.type == "cuda":
         with _float32_products("high"):
-            peaks["tf32"] = _fastest_product(where, torch.float32, budget)
-    bandwidth = _copy_rate(where, budget)
-    threads = f", {torch.get_num_threads()} threads" if where.type == "cpu" else ""
+            peaks["tf32"] = _fastest_product(where, torch.float32, budget, now)
+    bandwidth = _memory_rate(where, budget, now)
+    threads = f", {plural(torch.get_num_threads(), 'thread')}" if where.type == "cpu" else ""
     return Device(
         name=device_name(where),
         peaks={dtype: peak for dtype, peak in peaks.items() if peak},
@@ -124,14 +128,14 @@ def _float32_products(precision: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def _fastest_product(where: torch.device, dtype: torch.dtype, budget: float) -> float:
+def _fastest_product(where: torch.device, dtype: torch.dtype, budget: float, now: Callable[[], float]) -> float:
     """Return the operations per second of the fastest product, of sizes that take longer and longer; 0: it has none."""
     best, spent, random = 0.0, 0.0, torch.Generator(where)
     for size in _SIZES:
         try:
             a, b = (torch.randn(size, size, dtype=dtype, device=where, generator=random) for _ in range(2))
             out = torch.empty_like(a)
-            taken = _least_seconds(where, lambda: torch.mm(a, b, out=out))  # noqa: B023  (called at once)
+            taken = _least_seconds(now, lambda: torch.mm(a, b, out=out))  # noqa: B023  (called at once)
         except RuntimeError:  # no such kernel, or no memory
             break
         best = max(best, 2 * size**3 / taken)
@@ -141,28 +145,31 @@ def _fastest_product(where: torch.device, dtype: torch.dtype, budget: float) -> 
     return best
 
 
-def _copy_rate(where: torch.device, budget: float) -> float:
-    """Return the bytes per second that a copy reads and writes."""
-    source = torch.ones(_COPIED, dtype=torch.uint8, device=where)
-    target = torch.zeros_like(source)
-    taken = _least_seconds(where, lambda: target.copy_(source), budget)
-    return 2 * source.nbytes / taken
+def _memory_rate(where: torch.device, budget: float, now: Callable[[], float]) -> float:
+    """Return the bytes per second that the fastest of a copy, a sum of two arrays and a reduction reads and writes."""
+    x, y, out = (torch.ones(_ARRAY // 4, device=where) for _ in range(3))
+    runs: list[tuple[int, Callable[[], object]]] = [
+        (2, lambda: out.copy_(x)),
+        (3, lambda: torch.add(x, y, out=out)),
+        (1, x.sum),
+    ]
+    return max(arrays * x.nbytes / _least_seconds(now, run, budget / len(runs)) for arrays, run in runs)
 
 
-def _least_seconds(where: torch.device, run: Callable[[], object], budget: float = 0.0) -> float:
+def _least_seconds(now: Callable[[], float], run: Callable[[], object], budget: float = 0.0) -> float:
     """Return the shortest of several runs, after one that does not count."""
     best, started = float("inf"), perf_counter()
     rounds = 0
     while rounds <= _ROUNDS or perf_counter() - started < budget:
-        begun = _now(where)
+        begun = now()
         run()
-        taken = _now(where) - begun
+        taken = now() - begun
         best = min(best, taken) if rounds else best
         rounds += 1
     return best
 
 
-def _now(where: torch.device) -> float:
+def _now(where: torch.device, clock: Callable[[], float]) -> float:
     if where.type == "cuda":
         torch.cuda.synchronize(where)
-    return perf_counter()
+    return clock()

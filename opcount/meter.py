@@ -259,7 +259,7 @@ class Meter:
 
     def _end_counted(self, tokens: float | None, *, complete: bool) -> None:
         tf32 = as_tf32(place_of(self._model)) if self.device.has_peak("tf32") else ()
-        now = flops_by_dtype(self._counter.profile.records, self._causal, tf32)
+        now = flops_by_dtype(self._counter.counted_steps.records, self._causal, tf32)
         before, self._seen = self._seen, now
         if complete:
             self._samples.add(Sample({dtype: now[dtype].minus(before.get(dtype, Flops())) for dtype in now}, tokens))

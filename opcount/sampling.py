@@ -47,6 +47,11 @@ class Sampling:
         self._sum = self._squares = (0, 0)
 
     @property
+    def seen(self) -> Amount:
+        """The count of all steps so far, as of the end of the last one that was counted."""
+        return self._seen
+
+    @property
     def pauses(self) -> bool:
         """True if the next step is skipped."""
         return self._skip > 0

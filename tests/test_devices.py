@@ -264,7 +264,7 @@ def test_a_cpu_is_unknown_and_the_error_says_how_to_measure_it():
 
 def test_a_measured_device_says_so_and_leaves_no_trace(monkeypatch):
     monkeypatch.setattr("opcount.machine._SIZES", (64,))
-    monkeypatch.setattr("opcount.machine._COPIED", 1 << 20)
+    monkeypatch.setattr("opcount.machine._ARRAY", 1 << 20)
     state, precision = torch.get_rng_state(), torch.get_float32_matmul_precision()
     device = Device.measure("cpu")
     assert device.source.startswith(f"measured with PyTorch {torch.__version__}, 1 thread")
@@ -274,10 +274,10 @@ def test_a_measured_device_says_so_and_leaves_no_trace(monkeypatch):
     assert torch.get_float32_matmul_precision() == precision
 
 
-def test_a_copy_reads_and_writes(monkeypatch):
-    monkeypatch.setattr("opcount.machine._COPIED", 1 << 20)
+def test_the_fastest_of_a_copy_a_sum_and_a_reduction_is_the_bandwidth(monkeypatch):
+    monkeypatch.setattr("opcount.machine._ARRAY", 1 << 20)
     monkeypatch.setattr("opcount.machine._least_seconds", lambda *_: 0.5)
     monkeypatch.setattr("opcount.machine._SIZES", (64,))
     device = Device.measure("cpu")
-    assert device.bandwidth == 2 * (1 << 20) / 0.5  # one array read, one written
+    assert device.bandwidth == 3 * (1 << 20) / 0.5  # two arrays read, one written
     assert device.peaks["float32"] == 2 * 64**3 / 0.5  # two operations for each multiply-accumulate

@@ -26,6 +26,8 @@ SUITES = (
     "analyses",
     "training",
     "every",
+    "meters",
+    "floors",
     "dryruns",
     "memory",
     "scale",

@@ -45,7 +45,7 @@ def test_a_wrong_command_line_says_what_to_do(opcount, arguments, message):
 
 def test_a_measured_machine_is_written_to_a_file_that_is_a_device(opcount, tmp_path, monkeypatch):
     monkeypatch.setattr("opcount.machine._SIZES", (64,))
-    monkeypatch.setattr("opcount.machine._COPIED", 1 << 20)
+    monkeypatch.setattr("opcount.machine._ARRAY", 1 << 20)
     file = tmp_path / "here.toml"
     assert opcount("device", "--measure", "--device", "cpu", "-o", file) == (0, "", "")
     assert Device.find(str(file)).source.startswith("measured")
