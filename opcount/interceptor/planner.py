@@ -209,7 +209,10 @@ def _overload(name: str) -> OpOverload:
 
 def _traffic_of(name: str) -> Traffic | None:
     """Return what says how many bytes a call reads and writes: an operator's schema, if the name is that of one."""
-    return traffic_of(_overload(name)) if name.count(".") == 2 else of_any_call
+    try:
+        return traffic_of(_overload(name)) if name.count(".") == 2 else of_any_call
+    except AttributeError:  # of something else that has such a name
+        return of_any_call
 
 
 class _Lift(Unseen):

@@ -285,6 +285,17 @@ def test_a_recurrent_layer_reads_its_weights_once(dry_run):
     assert found == (x + weights + 2 * state, y + 2 * state)
 
 
+@pytest.mark.parametrize("kind", [nn.GRU, nn.RNN])
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}])
+def test_a_recurrent_layer_trains_with_the_same_traffic_dry_and_real(kind, options):
+    counts = []
+    for dry_run in (True, False):
+        with OpCounter(dry_run=dry_run) as c:
+            kind(4, 6, **options)(torch.ones(5, 3, 4))[0].sum().backward()
+        counts.append({r.key: (r.bytes_read, r.bytes_written) for r in c.profile.records})
+    assert counts[0] == counts[1]
+
+
 PARAMETERS = 3 * 5 + 5
 
 
