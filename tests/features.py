@@ -30,6 +30,10 @@ SINCE = {
     "a NumPy array from DLPack that can be written to": (2, 9),
     "numbers of any class as scalars of operators": (2, 9),
     "every operator and argument that a formula names": WHOLE,
+    "a detach that modes see once": (2, 10),
+    "a backward of scan that runs no forward again": WHOLE,
+    "a map that runs its body in a dry run": (2, 8),
+    "fully_shard on a CPU": (2, 9),
     "a product of two CSC matrices that does not crash": (2, 3),
 }
 """Features that no name shows."""
@@ -70,6 +74,22 @@ def custom_op(name: str, **options: Any) -> Callable[[Callable[..., Any]], Any]:
 def tree_leaves(tree: Any) -> list[Any]:
     """Return what a structure of lists, tuples and dicts holds; ``torch.utils._pytree.tree_leaves`` came with 2.2."""
     return tree_flatten(tree)[0]
+
+
+def runs_of_scan(rounds: int) -> int:
+    """Return how often a bare ``scan`` runs its body: before 2.13 some versions try it once or twice for its shapes."""
+    scan = _find("torch._higher_order_ops.scan.scan") if VERSION < WHOLE else None
+    if scan is None:
+        return rounds
+    runs: list[None] = []
+
+    def body(carry: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        runs.append(None)
+        return carry + x, carry * x
+
+    with torch.compiler.set_stance("force_eager"):
+        scan(body, torch.ones(3), torch.ones(rounds, 3))
+    return len(runs)
 
 
 def skip_if_lacking(error: AttributeError | ImportError) -> None:

@@ -50,6 +50,12 @@ saved_tensor_hooks: Callable[[bool], Any] = getattr(
 )
 """Returns the innermost hooks on saved tensors: inside a non-reentrant checkpoint, its own. Since 2.7; None before."""
 
+
+def node_of_checkpoint(checkpoint: Any) -> Any:
+    """Return the node that a non-reentrant checkpoint makes where it is called, by the state that it keeps."""
+    return getattr(getattr(checkpoint, "input_saver", None), "grad_fn", None)
+
+
 SingleLevelFunction: Any = need("autograd.function._SingleLevelFunction")
 APPLY_IS_PYTHON: bool = hasattr(vars(Function)["apply"], "__func__")
 """True if ``Function.apply`` is Python and calls another; from 2.15 on it is C++ and calls ``forward``."""

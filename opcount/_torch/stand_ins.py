@@ -20,6 +20,9 @@ default_device: Callable[[], torch.device] = getattr(
 
 _OF_DEVICES = hasattr(torch, "get_autocast_dtype")  # since 2.4
 
+CASTS_KEEP_GRADIENTS: bool = VERSION > (2, 10)
+"""True if a weight that needs gradients still does once autocast has cast it without them: in 2.12, not in 2.10."""
+
 
 def is_own_memory(storage: torch.UntypedStorage) -> bool:
     """Return whether PyTorch may resize a storage, so that no NumPy array has ever shared it. Before 2.3: True."""

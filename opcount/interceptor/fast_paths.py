@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from opcount._torch.dispatch import schema_of
 from opcount._torch.functorch import in_transform
-from opcount._torch.stand_ins import autocast_dtype, is_autocast_enabled
+from opcount._torch.stand_ins import CASTS_KEEP_GRADIENTS, autocast_dtype, is_autocast_enabled
 from opcount.interceptor.attention_steps import Attention, EncoderLayer, Masks
 from opcount.interceptor.opening import before_modes, charge_as_steps, open_up
 from opcount.interceptor.operator_steps import Autocast, OperatorSteps
@@ -63,7 +63,9 @@ def _autocast_of(device: str) -> Autocast | None:
     with before_modes():
         if device != "cpu" or not is_autocast_enabled(device):
             return None
-        return Autocast(autocast_dtype(device), gradients=not torch.is_inference_mode_enabled())
+        return Autocast(
+            autocast_dtype(device), gradients=CASTS_KEEP_GRADIENTS and not torch.is_inference_mode_enabled()
+        )
 
 
 def _attention(arguments: list[Any]) -> OperatorSteps | None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from opcount.undo import Undo
 
 _NO_TASK = -1
+_DETACH = torch.ops.aten.detach.default
 
 
 class Interceptor(TransparentMode):
@@ -314,6 +315,8 @@ class _InSubclass(Interceptor):
             self._is_first = False
             self._on_meta = _any_meta(args)
             return NotImplemented
+        if func is _DETACH and types and self._has_handler(types):
+            return NotImplemented  # up to 2.9 PyTorch detaches what a subclass has detached, so this would never end
         if fake_mode() not in (None, self._fake_mode) or (not self._on_meta and _any_meta(args)):
             return func(*args, **(kwargs or {}))
         return super().__torch_dispatch__(func, types, args, kwargs)

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from opcount._torch.autograd import graph_task, running_node, saved_tensor_hooks, sequence_number, sequence_number_of
+from opcount._torch.autograd import (
+    graph_task,
+    node_of_checkpoint,
+    running_node,
+    saved_tensor_hooks,
+    sequence_number,
+    sequence_number_of,
+)
 from opcount.scope.engine import RUN_BACKWARD
 from opcount.scope.frame import Frame, Sink
 from opcount.scope.frame_guard import FrameGuard
@@ -317,6 +324,7 @@ class Scope:
         known = None
         if rerun is not None and rerun.checkpoint is not None:
             known = self._shared.checkpoints.get(rerun.checkpoint)
+            node = node_of_checkpoint(rerun.checkpoint) or node
         return known or self._frame_of(node)
 
     def _frame_of(self, node: Any) -> Frame:

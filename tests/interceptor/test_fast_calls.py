@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_map_only
 
 from opcount import Cost, OpCounter
 from opcount.interceptor.fast_calls import BOUND, fast_call_of
+from tests.features import needs
 
 SAMPLES = 6
 SCALAR = torch.tensor(2.0)
@@ -49,6 +50,7 @@ def samples():
                     yield from ((variant, sample) for variant in (op, op.inplace_variant) if variant is not None)
 
 
+@needs("a detach that modes see once")
 @pytest.mark.filterwarnings("ignore")
 def test_each_stands_for_its_overload_in_all_samples():
     met = set()

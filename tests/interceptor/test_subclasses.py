@@ -58,6 +58,14 @@ class Weight(nn.Parameter):
     """A parameter with a class of its own."""
 
 
+@pytest.mark.parametrize("kind", [Wrapper, Hidden])
+def test_a_detached_subclass_computes_and_detaching_it_ends(kind):
+    with OpCounter() as counter:
+        out = kind(X).detach() @ W
+    assert counter.macs == 3 * 4 * 4
+    assert type(out) is kind
+
+
 def two_tensor():
     from torch.testing._internal.two_tensor import TwoTensor
 

@@ -179,7 +179,7 @@ def test_ranks_of_data_parallel_training_add_up_to_one_process(tmp_path):
 @pytest.mark.parametrize(
     "script",
     [
-        pytest.param(_FSDP, id="sharded", marks=needs("torch.distributed.fsdp.fully_shard")),
+        pytest.param(_FSDP, id="sharded", marks=needs("torch.distributed.fsdp.fully_shard", "fully_shard on a CPU")),
         pytest.param(_TENSOR_PARALLEL, id="tensor parallel", marks=needs("torch.distributed.device_mesh")),
     ],
 )
