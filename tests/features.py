@@ -34,6 +34,7 @@ SINCE = {
     "a backward of scan that runs no forward again": WHOLE,
     "a map that runs its body in a dry run": (2, 8),
     "fully_shard on a CPU": (2, 9),
+    "a jagged linear layer that computes only gradients that are asked for": (2, 6),
     "a product of two CSC matrices that does not crash": (2, 3),
 }
 """Features that no name shows."""
