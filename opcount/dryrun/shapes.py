@@ -74,6 +74,12 @@ def where(func: Any, condition: Tensor, *args: Any) -> Tensor:
     return func(mask, *args)  # type: ignore[no-any-return]
 
 
+def recurrent_gradients(func: Any, *args: Any) -> tuple[Tensor, ...]:
+    """Return the shape function's result with a gradient for each bias: given one twice, autograd copies it."""
+    x, w_input, w_hidden, bias, _, *rest = func(*args)
+    return x, w_input, w_hidden, bias, torch.empty_like(bias), *rest
+
+
 def asked_for(func: Any, *args: Any) -> tuple[Tensor | None, ...]:
     """Return the gradients that the mask, the last argument, asks for."""
     return tuple(out if asked else None for out, asked in zip(func(*args), args[-1], strict=True))
@@ -122,6 +128,7 @@ def recurrent_backward(_func: Any, x: Tensor, weights: list[Tensor], *args: Any)
 
 
 _CORRECTED: dict[str, Callable[..., Any]] = {
+    "aten.mkldnn_rnn_layer_backward.default": recurrent_gradients,
     "aten.native_batch_norm.default": batch_norm,
     "aten.native_batch_norm_backward.default": asked_for,
     "aten.native_layer_norm.default": partial(norm, slice(1, 3)),

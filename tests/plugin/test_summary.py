@@ -81,6 +81,9 @@ def test_junit_gets_the_counts_as_properties(check, pytester):
         for case in root.iter("testcase")
     }
     assert found["test_small"] == {
+        "opcount.bytes_read": "780",
+        "opcount.bytes_written": "140",
+        "opcount.traffic": "920",
         "opcount.macs": "150",
         "opcount.flops": "150",
         "opcount.activations": "15",

@@ -285,7 +285,7 @@ def test_a_recurrent_layer_reads_its_weights_once(dry_run):
     assert found == (x + weights + 2 * state, y + 2 * state)
 
 
-@pytest.mark.parametrize("kind", [nn.GRU, nn.RNN])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}])
 def test_a_recurrent_layer_trains_with_the_same_traffic_dry_and_real(kind, options):
     counts = []
