@@ -128,7 +128,7 @@ def dump(counts: ModuleCounts) -> str:
     lines = [f"# opcount baseline {FORMAT}, convention {visible(counts.convention)}, depth {depth}"]
     for path in sorted(counts.rows, key=natural):
         row = counts.rows[path]
-        if not path or any(row.values()):  # a module that costs nothing may come and go
+        if not path or any(row[metric] for metric in STORED):  # a module that costs nothing may come and go
             lines.append(f"{_written(path)}: {' '.join(f'{metric}={row[metric]:_}' for metric in STORED)}")
     return "\n".join(lines) + "\n"
 

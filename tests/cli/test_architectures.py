@@ -63,7 +63,7 @@ def test_a_language_model_that_looks_for_padding_runs_dry(opcount, tmp_path):
 
 
 def test_a_model_that_needs_values_is_computed_and_that_is_said(process, tmp_path):
-    folder = config(tmp_path, model_type="vilt", image_size=32, patch_size=8, **SMALL)
+    folder = config(tmp_path, model_type="vilt", image_size=512, patch_size=64, **SMALL)
     done = process("count", f"transformers/{folder}", "--format", "json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["provenance"]["run"] == "real"

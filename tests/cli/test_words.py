@@ -280,7 +280,7 @@ def in_terminal(*words, columns=100, interrupt=None, **environment):
     """Run a command line in a terminal; return its exit code and all that the terminal got."""
     terminal, end = pty.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    settings = child_environment(PYTHONPATH=PATH, **{"TERM": "xterm-256color", **environment})
+    settings = child_environment(PYTHONPATH=PATH, **{"TERM": "xterm-256color", "COLUMNS": str(columns), **environment})
     command = [sys.executable, "-m", "opcount", *words]
     with subprocess.Popen(command, stdin=end, stdout=end, stderr=end, env=settings, start_new_session=True) as child:
         os.close(end)
