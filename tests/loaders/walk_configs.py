@@ -1,6 +1,6 @@
 """Counts configs of a package dry: ``walk_configs.py PACKAGE CHUNK CHUNKS`` prints refusals by path, as JSON.
 
-A chunk is a range of neighbours, many of which differ in how they are trained alone: each model is counted once.
+Many configs differ in how they are trained alone: each model is counted once.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ def _counted(config: Path) -> str:
 
 
 def main(package: str, chunk: int, chunks: int) -> None:
-    """Print the refusals of the configs in one of ``chunks`` ranges, by their paths."""
+    """Print the refusals of each ``chunks``-th config, by its path."""
     root = Path(find_spec(package).submodule_search_locations[0]) / ".mim" / "configs"  # type: ignore[union-attr, index]
     files = [file for file in sorted(root.rglob("*.py")) if "_base_" not in file.parts]
     known: dict[str, str] = {}
     refusals = {}
-    for file in files[chunk * len(files) // chunks : (chunk + 1) * len(files) // chunks]:
+    for file in files[chunk::chunks]:
         key = _counted(file)
         if key not in known:
             known[key] = _refusal(file)
