@@ -59,8 +59,8 @@ _ABOUT_STORED = {
 
 _SIZED_BY_VALUES = {"_pack_padded_sequence", "_pad_packed_sequence", "_ctc_loss", "_ctc_loss_backward"}
 
-_ASK_GRAD_MODE = {"mkldnn_rnn_layer", "mkldnn_rnn_layer_backward"}
-"""Operators whose kernels return other tensors where no gradients are recorded, as while values are computed."""
+_READS_WORKSPACES = {"mkldnn_rnn_layer_backward"}
+"""Operators that read what kernels keep where gradients are recorded, as they are not while values are computed."""
 
 _RATES = {"dropout_p", "dropout", "p"}
 
@@ -170,7 +170,7 @@ def facts_of(func: Any) -> Facts:
         func,
         computes=func.namespace in ("aten", "prims")
         and not name.startswith("empty")
-        and name not in _SIZED_BY_VALUES | _ASK_GRAD_MODE
+        and name not in _SIZED_BY_VALUES | _READS_WORKSPACES
         and not (random and name in MAKERS),
         made=name in _FACTORIES,
         takes_tensors=any(isinstance(a.type, torch.TensorType) for a in arguments),
