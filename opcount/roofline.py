@@ -195,10 +195,10 @@ def duration(seconds: float) -> str:
     """Format a time with the unit of its size.
 
     Example:
-        >>> duration(0.0), duration(2.5e-9), duration(1.25e-3), duration(90.0)
-        ('0 s', '2.500 ns', '1.250 ms', '90.000 s')
+        >>> duration(0.0), duration(2.5e-10), duration(1.25e-3), duration(90.0)
+        ('0 s', '250.000 ps', '1.250 ms', '90.000 s')
     """
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)):
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9), ("ps", 1e-12)):
         if seconds >= scale:
             return f"{seconds / scale:.3f} {unit}"
     return f"{seconds:.3g} s"

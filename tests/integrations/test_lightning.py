@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from opcount import Device
-from opcount.clocks import HostClock
 from opcount.errors import DeviceError
-from tests.meter.loops import HandClock
+from tests.integrations.toy import BATCH_FLOPS, NOW, ROWS, WIDTH
+from tests.meter.loops import DEVICE
 from tests.shims import install
 
 install()
@@ -19,18 +19,6 @@ from lightning.pytorch.loggers.logger import Logger  # noqa: E402  (where it is 
 from opcount.integrations.lightning import MeterCallback  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-DEVICE = Device(name="toy", peaks={"float32": 1e9}, bandwidth=1e9)
-WIDTH, ROWS = 16, 8
-BATCH_FLOPS = 2 * 2 * ROWS * WIDTH * WIDTH  # forward, and the gradient of the weight
-
-
-NOW = HandClock()
-"""A batch takes half a second, an evaluation much longer."""
-
-
-@pytest.fixture(autouse=True)
-def clock(monkeypatch):
-    monkeypatch.setattr("opcount.meter.clock_of", lambda where: HostClock(NOW))
 
 
 class Toy(lightning.LightningModule):
