@@ -15,7 +15,7 @@ from opcount.errors import ConventionError, ProfileFormatError
 from opcount.files import write
 from opcount.paths import ROOT, ancestors_of, parents, parents_first
 from opcount.profile_parts import add_steps, merge_counts, merge_modules, merge_provenance
-from opcount.records import CALLED, UNKNOWN_TRAFFIC, Module, Record, Total, merge, phases_in_order
+from opcount.records import CALLED, UNKNOWN_TRAFFIC, Module, Record, Total, merge, phases_in_order, stages
 from opcount.roofline import Roofline
 from opcount.steps import Amount
 from opcount.utilization import HasFlops
@@ -351,7 +351,7 @@ class Profile(HasFlops):
             DeviceError: The device is not known.
             ProfileFormatError: The profile is of a version that did not count the bytes read.
         """
-        return Roofline(self.rated_records(), self.modules, Device.find(device))
+        return Roofline(self.rated_records(), self.modules, Device.find(device), stages(self.provenance))
 
     def rated_records(self) -> tuple[Record, ...]:
         """Return the records, of which a version that did not count traffic did not know what was computed again."""

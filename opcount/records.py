@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable, Iterable, Mapping
 
     from opcount.cost import Cost
 
@@ -18,6 +18,9 @@ INPUTS, BATCH, ASSUMED = "inputs", "batch size", "assumed"
 
 SHAPES = frozenset({"input", "output", "kernel"})
 """Columns of reports that show facts of one module alone, and no sums."""
+
+GENERATION = "generation"
+"""Key in the provenance of a count of generated text: how many tokens ran in which way, and what the cache holds."""
 
 COMMAND = "command"
 """Key in the provenance of a count of the command line: its words, as a shell takes them."""
@@ -202,6 +205,39 @@ class Module(NamedTuple):
     kernel: str = ""
     inputs: str = ""
     outputs: str = ""
+
+
+class Stage(NamedTuple):
+    """A phase of generating text.
+
+    Attributes:
+        tokens: Tokens that ran, those of all texts of the batch together.
+        least_bytes: Bytes of weights and cache that any code has to move: weights once a call of the model.
+    """
+
+    tokens: int
+    least_bytes: int
+
+
+_TOKENS_OF, _BYTES_OF = "tokens of ", "least bytes of "
+
+
+def stage_facts(stages: Mapping[str, Stage]) -> dict[str, str]:
+    """Return stages by phase as facts of a provenance.
+
+    Example:
+        >>> stages(stage_facts({"decode": Stage(32, 1024)}))
+        {'decode': Stage(tokens=32, least_bytes=1024)}
+    """
+    tokens = {f"{_TOKENS_OF}{phase}": str(stage.tokens) for phase, stage in stages.items()}
+    return {**tokens, **{f"{_BYTES_OF}{phase}": str(stage.least_bytes) for phase, stage in stages.items()}}
+
+
+def stages(provenance: Mapping[str, str]) -> dict[str, Stage]:
+    """Return the stages that a provenance tells of, by phase; of joined counts, none."""
+    phases = [key.removeprefix(_TOKENS_OF) for key in provenance if key.startswith(_TOKENS_OF)]
+    numbers = {phase: (provenance[_TOKENS_OF + phase], provenance.get(_BYTES_OF + phase, "")) for phase in phases}
+    return {phase: Stage(*map(int, both)) for phase, both in numbers.items() if all(text.isdecimal() for text in both)}
 
 
 def merge(records: Iterable[Record]) -> tuple[Record, ...]:

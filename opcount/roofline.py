@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from opcount.devices import Device
-    from opcount.records import Module, Record
+    from opcount.records import Module, Record, Stage
 
 K = TypeVar("K")
 
@@ -69,11 +69,13 @@ class Roofline:
         records: What was counted.
         modules: By path.
         device: Whose peaks are taken.
+        stages: Of generated text, by phase.
     """
 
     records: tuple[Record, ...]
     modules: Mapping[str, Module]
     device: Device
+    stages: Mapping[str, Stage] = field(default_factory=dict)
 
     def floor(self, record: Record) -> Floor:
         """Return the floor of one record, all its calls together."""
@@ -135,6 +137,10 @@ class Roofline:
         floors = self._group(lambda record: record.phase)
         return {phase: floors[phase] for phase in phases_in_order(floors)}
 
+    def least_seconds(self, phase: str) -> float:
+        """Return the time below which no code generates the tokens of a phase: its arithmetic, or weights and cache."""
+        return max(self.by_phase()[phase].compute, self.stages[phase].least_bytes / self.device.bandwidth)
+
     @property
     def without_peak(self) -> dict[tuple[str, str], int]:
         """Calls of the operators whose arithmetic has no time, for the device has no peak in their dtype."""
@@ -173,6 +179,13 @@ class Roofline:
         if len(phases) > 1:
             times = (f"{printable(phase)} {duration(each.seconds)}" for phase, each in phases.items())
             yield f"phases: {', '.join(times)}"
+        for phase, stage in self.stages.items():
+            if phase not in phases:
+                continue
+            rates = (rate(stage.tokens, seconds) for seconds in (phases[phase].seconds, self.least_seconds(phase)))
+            yield "{}: at most {} by the eager roofline time, {} if weights and cache move once a call".format(
+                printable(phase), *rates
+            )
         used = dict.fromkeys(record.dtype for record in self.records if record.cost.macs)
         peaks = [f"{dtype} {in_units(device.peak(dtype))}FLOP/s" for dtype in used if device.has_peak(dtype)]
         numbers = ", ".join([*peaks, f"{in_units(device.bandwidth)}B/s"])
@@ -189,6 +202,16 @@ class Roofline:
             name = key(record)
             floors[name] = floors.get(name, Floor()) + self.floor(record)
         return floors
+
+
+def rate(tokens: int, seconds: float) -> str:
+    """Format tokens by their time.
+
+    Example:
+        >>> rate(32, 0.08), rate(1, 0.0)
+        ('400.0 tokens/s', 'any number of tokens/s')
+    """
+    return f"{tokens / seconds:,.1f} tokens/s" if seconds else "any number of tokens/s"
 
 
 def duration(seconds: float) -> str:

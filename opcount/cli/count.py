@@ -23,6 +23,7 @@ from opcount.cli.output import warn, write
 from opcount.counter import OpCounter
 from opcount.errors import DryRunError, InputError, OpcountError, UncountedOperatorWarning
 from opcount.loaders import blame
+from opcount.loaders.generation import Generation
 from opcount.loaders.input_tensors import input_text
 from opcount.loaders.step import forward, training_step
 from opcount.model_inputs import Arguments
@@ -42,10 +43,13 @@ def run(options: argparse.Namespace) -> int:
     """Load, count, print."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a count needs no weights: nothing is to be fetched
     _check_optimizer(options)
+    generation = Generation.of(options)
+    if generation is not None:
+        options.seq, options.seq_option = generation.tokens, generation.option
     try:
         with redirect_stdout(sys.stderr), warnings.catch_warnings():  # what a model prints is no part of the report
             warnings.simplefilter("ignore", UncountedOperatorWarning)  # the report says it
-            loaded, profile, reason = attempt(options, partial(_count, options))
+            loaded, profile, reason = attempt(options, partial(_count, options, generation))
     except NeedsNewProcessError as why:
         return _in_new_process(options, str(why))
     for message in filter(None, (loaded.note, reason)):
@@ -56,9 +60,16 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _count(options: argparse.Namespace, loaded: Loaded, dry: bool) -> Profile:  # noqa: FBT001  (see `attempt`)
+def _count(
+    options: argparse.Namespace,
+    generation: Generation | None,
+    loaded: Loaded,
+    dry: bool,  # noqa: FBT001  (see `attempt`)
+) -> Profile:
     before = _names(loaded.model)
     try:
+        if generation is not None:
+            return generation.count(loaded, dry=dry)
         with torch.set_grad_enabled(options.train), OpCounter(loaded.model, dry_run=dry) as counter:
             if options.train:
                 training_step(loaded, options.optimizer or "AdamW")

@@ -25,6 +25,7 @@ _EXAMPLES = {
     "count": """\
   opcount count timm/vit_base_patch16_224
   opcount count transformers/llama --seq 2048 --format tree --depth 3
+  opcount count transformers/llama --cache 2048 --decode 32 --on H100-SXM5
   opcount count model.py:build --shape 3 256 256 --train -o profile.json
   opcount count mylib.models:Net --input x=1x3x64x64 --input mask=1x64:bool
 """,
@@ -137,7 +138,11 @@ def _lazily(module: str) -> Callable[[argparse.Namespace], int]:
 
 def _count(sub: argparse.ArgumentParser) -> None:
     model_options(sub, train="forward, backward and an optimizer's step, in train mode")
-    sub.add_argument("--optimizer", metavar="NAME", help="of torch.optim for --train, or none (default: AdamW)")
+    add = sub.add_argument
+    add("--optimizer", metavar="NAME", help="of torch.optim for --train, or none (default: AdamW)")
+    add("--prefill", type=_positive, metavar="N", help="generate text: N tokens at once, which fill the cache")
+    add("--decode", type=_positive, metavar="N", help="generate text: N tokens one by one, each against the cache")
+    add("--cache", type=_positive, metavar="N", help="tokens in the cache before these, not counted")
     _report(sub)
     sub.set_defaults(command=_lazily("count"))
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Style: TypeAlias = Literal["file", "classifier", "detector", "library"]
 
 _SIZES = ("shape", "batch_size", "seq")
-_HEEDED = ("device", "train", "hollow", "used")
+_HEEDED = ("device", "train", "hollow", "seq_option", "used")
 """Fields that every loader has a use for: any other is refused where nothing depends on it."""
 
 
@@ -30,6 +30,7 @@ class Request:
             default of the file or the model.
         batch_size: Leading dimension of every input; None: 1.
         seq: Tokens in a text; None: the loader's default.
+        seq_option: The option that said ``seq``, for messages.
         input: ``"name=1x3x224x224:float32"``: inputs of the model, where the default ones do not suit it.
         kwargs: ``"key=value"`` arguments of the function or class that builds the model.
         cfg_options: ``"key=value"`` settings that override those of a config.
@@ -50,6 +51,7 @@ class Request:
     device: str = "cpu"
     train: bool = False
     hollow: bool = False
+    seq_option: str = "--seq"
     used: set[str] = field(default_factory=set, compare=False, repr=False)
 
     @classmethod
@@ -83,7 +85,7 @@ class Request:
         """Return the first option that was given though nothing depends on it, as a message shows it."""
         given = (each.name for each in fields(self) if each.name not in _HEEDED and getattr(self, each.name))
         name = next((name for name in given if name not in self.used), "")
-        flag = f"--{name.replace('_', '-')}" if name else ""
+        flag = self.seq_option if name == "seq" else f"--{name.replace('_', '-')}" if name else ""
         return f"{flag} beside --input" if name in _SIZES and self.input else flag
 
 

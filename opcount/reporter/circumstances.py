@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from opcount.escapes import visible
 from opcount.paths import ROOT
-from opcount.records import ASSUMED, BATCH, COMMAND, INPUTS
+from opcount.records import ASSUMED, BATCH, COMMAND, GENERATION, INPUTS
 from opcount.reporter.amounts import amount
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ def circumstances(profile: Profile) -> Iterator[str]:
     yield from per_sample(profile)
     if INPUTS in known:
         yield f"inputs: {inputs(profile)}"
+    if GENERATION in known:
+        yield f"generation: {visible(known[GENERATION])}"
     if words := settings(profile):
         yield f"counted: {words}"
     if COMMAND in known:
@@ -58,10 +60,10 @@ def settings(profile: Profile) -> str:
 
 
 def per_sample(profile: Profile) -> Iterator[str]:
-    """Yield what one sample costs, if the batch has several; an optimizer's step is no sample's."""
+    """Yield what one sample costs, if the batch has several; an optimizer's step is no sample's, nor a token one."""
     batch = profile.provenance.get(BATCH, "")
     calls = profile.modules[ROOT].calls if ROOT in profile.modules else 0
-    if not batch.isdecimal() or int(batch) < 2 or not calls:
+    if not batch.isdecimal() or int(batch) < 2 or not calls or GENERATION in profile.provenance:
         return
     total = profile.select(lambda record: record.phase != "optimizer").total
     if not total.macs and not total.flops:

@@ -4,6 +4,7 @@ from opcount.traffic import (  # noqa: F401  (importing a family registers it)
     attention,
     conv,
     embedding,
+    grouped,
     indexing,
     norm,
     optim,

@@ -371,3 +371,32 @@ def test_grad_modes_and_dry_runs_count_the_same_traffic(name):
             counts[mode, dry_run] = (c.bytes_read, c.bytes_written)
     assert len(set(counts.values())) == 1, counts
     assert min(counts["grad", False]) > 0
+
+
+@pytest.mark.parametrize("ends", [[1, 2, 2, 2], [0, 0, 1, 2], [1, 2, 3, 5]])
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_experts_that_no_row_reaches_are_not_read(ends, dry_run):
+    rows, groups, k, n = ends[-1], len(ends), 16, 8
+    a, b = torch.ones(rows, k).bfloat16(), torch.ones(groups, k, n).bfloat16()
+    offsets = torch.tensor(ends, dtype=torch.int32)
+    memory = Memory()
+    taken, weights, target = map(memory.of, (a, b, torch.ones(rows, n).bfloat16()))
+    for row in range(rows):
+        for i, j in torch.cartesian_prod(torch.arange(k), torch.arange(n)).tolist():
+            taken.get(row, i)
+            weights.get(min(row, groups - 1), i, j)  # each row goes to another expert, while there are any
+            target.set(row, j)
+    read, written = memory.bytes()
+    run = lambda: F.grouped_mm(a, b, offs=offsets)
+    assert traffic("aten._grouped_mm.default", run, dry_run=dry_run) == (read + offsets.nbytes, written)
+
+
+def test_the_gradient_of_experts_reads_rows_and_writes_each_expert():
+    a, b = torch.ones(2, 16).bfloat16(), torch.ones(4, 16, 8).bfloat16().requires_grad_()
+    offsets = torch.tensor([1, 2, 2, 2], dtype=torch.int32)
+    dy = torch.ones(2, 8).bfloat16()
+    run = lambda: F.grouped_mm(a, b, offs=offsets).backward(dy)
+    forward = (a.nbytes + 2 * 16 * 8 * 2 + offsets.nbytes, dy.nbytes)
+    backward = (a.nbytes + dy.nbytes + offsets.nbytes, b.nbytes)
+    expected = tuple(map(sum, zip(forward, backward, strict=True)))
+    assert traffic("aten._grouped_mm.default", run) == expected
