@@ -32,6 +32,7 @@ class Change(NamedTuple):
         old_params: Elements of its parameters, children included.
         new_params: The same in the second count.
         phases: ``(old, new)`` by phase.
+        reshaped: Its own parameters and inputs with another shape: ``"weight 32x1x3x3 -> 32x32x3x3"``.
     """
 
     before: str | None
@@ -41,6 +42,7 @@ class Change(NamedTuple):
     old_params: int
     new_params: int
     phases: Mapping[str, tuple[Total, Total]]
+    reshaped: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:
@@ -119,7 +121,8 @@ def compare(before: Profile, after: Profile) -> Diff:
     knows_traffic = before.knows_traffic and after.knows_traffic
     if not knows_traffic:
         before, after = map(_without_bytes, (before, after))
-    changes = compare_sides(Side.of(before), Side.of(after))
+    alike = all(name != INPUTS for name, *_ in differences)
+    changes = compare_sides(*(Side.of(side, with_inputs=alike) for side in (before, after)))
     return Diff(changes, after.convention.name, verdicts, steps, differences, knows_traffic)
 
 
@@ -157,6 +160,7 @@ class Side:
         params: By path, children included.
         types: The names of the modules' classes by path; empty where nobody knows them.
         phases: The totals of each phase.
+        shapes: Of the parameters and inputs of each module, by name; empty where nobody knows them.
     """
 
     def __init__(
@@ -165,19 +169,21 @@ class Side:
         params: Mapping[str, int],
         types: Mapping[str, str] | None = None,
         phases: Mapping[str, Mapping[str, Total]] | None = None,
+        shapes: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self.totals = {ROOT: Total(), **totals}
         self.phases = phases or {}
         self._params = params
         self._types = types or {}
+        self._shapes = shapes or {}
         self._inside: dict[str, list[str]] = {path: [] for path in self.totals}
         for path in self.totals:
             if path:
                 self._inside.setdefault(path.rpartition(".")[0], []).append(path)
 
     @classmethod
-    def of(cls, profile: Profile) -> Side:
-        """Return a profile's modules."""
+    def of(cls, profile: Profile, *, with_inputs: bool = True) -> Side:
+        """Return a profile's modules; without inputs where those of the model differ, and so all of them."""
         return cls(
             profile.by_module(),
             {path: module.params for path, module in profile.modules.items()},
@@ -186,11 +192,19 @@ class Side:
                 phase: profile.select(lambda r, p=phase: r.phase == p).by_module()  # type: ignore[misc]
                 for phase in profile.by_phase()
             },
+            {
+                path: shapes_by_name(module.weights, module.inputs if with_inputs else "")
+                for path, module in profile.modules.items()
+            },
         )
 
     def type(self, path: str) -> str:
         """Return the name of a module's class; empty where it is not known."""
         return self._types.get(path, "")
+
+    def shapes(self, path: str | None) -> Mapping[str, str]:
+        """Return the shapes of a module's parameters and inputs; none for None."""
+        return {} if path is None else self._shapes.get(path, {})
 
     def params(self, path: str | None) -> int:
         """Return the parameters of a module; 0 for None."""
@@ -317,4 +331,29 @@ def _change(old: Side, new: Side, before: str | None, after: str | None) -> Chan
         phase: (old.total(before, phase), new.total(after, phase))
         for phase in phases_in_order([*old.phases, *new.phases])
     }
-    return Change(before, after, old.total(before), new.total(after), old.params(before), new.params(after), phases)
+    totals, params = (old.total(before), new.total(after)), (old.params(before), new.params(after))
+    return Change(before, after, *totals, *params, phases, tuple(_reshaped(old.shapes(before), new.shapes(after))))
+
+
+def shapes_by_name(weights: str, inputs: str = "") -> dict[str, str]:
+    """Return shapes by name from the text of a `Module`.
+
+    Example:
+        >>> shapes_by_name("weight=64x3x7x7 bias=64", "1x3x224x224")
+        {'weight': '64x3x7x7', 'bias': '64', 'input': '1x3x224x224'}
+    """
+    shapes = {name: shape for name, _, shape in (each.rpartition("=") for each in weights.split(" ") if each)}
+    return {**shapes, "input": inputs} if inputs else shapes
+
+
+def _reshaped(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
+    """Yield the shapes of parameters that differ, where both sides know some; where none do, those of the inputs.
+
+    A parameter that came or went has none on one side.
+    """
+    weights = [[name for name in side if name != "input"] for side in (old, new)]
+    names = dict.fromkeys([*weights[0], *weights[1]] if all(weights) else [])
+    changed = [name for name in names if old.get(name) != new.get(name)]
+    for name in changed or [*({"input"} & old.keys() & new.keys())]:
+        if old.get(name) != new.get(name):
+            yield f"{name} {old.get(name, 'none')} -> {new.get(name, 'none')}"

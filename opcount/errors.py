@@ -11,6 +11,10 @@ class BaselineError(OpcountError, ValueError):
     """A stored baseline is corrupt, or of a format that this version does not read."""
 
 
+class MissingBaselineError(BaselineError, AssertionError):
+    """A test has no stored baseline yet."""
+
+
 class BudgetError(OpcountError, ValueError):
     """A budget is malformed."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator
+    from collections.abc import Container, Hashable, Iterable, Iterator, Mapping
     from typing import Literal
 
     Ancestors = Literal["owner", "caller"]
+    _Folding = tuple[tuple[str, ...], Hashable, tuple[str, ...]]
 
 ROOT = ""
 """The path of the model itself, and of operators outside any of its modules."""
@@ -91,3 +92,65 @@ def follows(name: str, following: str) -> bool:
     """
     numbers = name.isdecimal() and following.isdecimal() and len(name) < 19  # longer ones cost time, or are refused
     return numbers and len(following) < 20 and int(name) + 1 == int(following)
+
+
+class Fold(NamedTuple):
+    """Alike modules whose paths differ in consecutive numbers.
+
+    Attributes:
+        name: ``"layers.0-31.mlp"``; of one module its path.
+        paths: All of them.
+    """
+
+    name: str
+    paths: tuple[str, ...]
+
+    @property
+    def times(self) -> str:
+        """``" x32"``; empty for one."""
+        return f" x{len(self.paths)}" if len(self.paths) > 1 else ""
+
+
+def fold(facts: Mapping[str, Hashable]) -> list[Fold]:
+    """Fold paths with equal facts that differ in consecutive numbers, each where its first one stands.
+
+    Example:
+        >>> [each.name + each.times for each in fold({"0.q": 1, "0.k": 1, "1.q": 1, "1.k": 1, "2.k": 5, "4.q": 1})]
+        ['0-1.q x2', '0-1.k x2', '2.k', '4.q']
+    """
+    folds: list[_Folding] = [(tuple(path.split(".")), fact, (path,)) for path, fact in facts.items()]
+    for place in range(max((len(parts) for parts, *_ in folds), default=0)):
+        folds = _fold_at(folds, place)
+    return [Fold(".".join(parts), paths) for parts, _, paths in folds]
+
+
+def _fold_at(folds: list[_Folding], place: int) -> list[_Folding]:
+    """Fold those that differ in one name of their paths alone."""
+    alike: dict[Hashable, list[tuple[int, _Folding]]] = {}
+    for order, folding in enumerate(folds):
+        parts, fact, paths = folding
+        number = parts[place] if place < len(parts) else ""
+        is_number = number.isdecimal() and len(number) < 19
+        key = (parts[:place], parts[place + 1 :], fact, len(paths)) if is_number else order
+        alike.setdefault(key, []).append((order, folding))
+    found: list[tuple[int, _Folding]] = []
+    for group in alike.values():
+        if len(group) == 1:
+            found += group
+            continue
+        group.sort(key=lambda row: int(row[1][0][place]))
+        start = 0
+        for stop in range(1, len(group) + 1):
+            if stop == len(group) or not follows(group[stop - 1][1][0][place], group[stop][1][0][place]):
+                found.append(_joined(group[start:stop], place))
+                start = stop
+    return [folding for _, folding in sorted(found, key=lambda row: row[0])]
+
+
+def _joined(run: list[tuple[int, _Folding]], place: int) -> tuple[int, _Folding]:
+    if len(run) == 1:
+        return run[0]
+    (parts, fact, _), (last, *_) = run[0][1], run[-1][1]
+    name = f"{parts[place]}-{last[place]}"
+    paths = tuple(path for _, folding in run for path in folding[2])
+    return min(order for order, _ in run), ((*parts[:place], name, *parts[place + 1 :]), fact, paths)

@@ -193,6 +193,7 @@ class Module(NamedTuple):
         kernel: Size of the window of a convolution or a pool, ``"3x3"``.
         inputs: Shapes of the tensors that it was called with first, ``"1x3x224x224"``.
         outputs: Shapes of the tensors that it returned then.
+        weights: Shapes of its own parameters, ``"weight=64x3x7x7 bias=64"``.
     """
 
     path: str
@@ -205,6 +206,7 @@ class Module(NamedTuple):
     kernel: str = ""
     inputs: str = ""
     outputs: str = ""
+    weights: str = ""
 
 
 class Stage(NamedTuple):

@@ -36,12 +36,19 @@ def dump(profile: Profile, *, indent: int | None = None) -> str:
             "provenance": dict(profile.provenance),
             "unattributed": dict(profile.unattributed),
             "formulas": dict(profile.formulas),
-            "modules": [module._asdict() for module in profile.modules.values()],
+            "modules": [_dump_module(module) for module in profile.modules.values()],
             "records": _dump_records(profile.records),
             **steps,
         },
         indent=indent,
     )
+
+
+def _dump_module(module: Module) -> dict[str, Any]:
+    facts = module._asdict()
+    if not module.weights:
+        del facts["weights"]
+    return facts
 
 
 def _dump_records(records: tuple[Record, ...]) -> list[dict[str, Any]]:
@@ -164,7 +171,15 @@ _MORE: dict[str, Callable[[Any], Any]] = {
     "inputs": reader.text,
     "outputs": reader.text,
 }
-_read_modules = reader.sequence(structure(Module, **_MODULE, **_MORE))
+_read_complete_module = structure(Module, **_MODULE, **_MORE, weights=reader.text)
+
+
+def _read_module(value: Any) -> Module:
+    """Read a module; one without parameters of its own has no shapes of them."""
+    return _read_complete_module({**value, "weights": value.get("weights", "")} if type(value) is dict else value)
+
+
+_read_modules = reader.sequence(_read_module)
 _read_old_modules = reader.sequence(structure(Module, **_MODULE))
 
 

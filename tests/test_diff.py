@@ -1,10 +1,14 @@
 """Changes between two counts, module by module."""
 
+import re
+
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from opcount import Profile
+from opcount import OpCounter, Profile
 from opcount.errors import ConventionError
 from opcount.reporter import diff_table as report
 from tests.reporter.test_outline import profile, record
@@ -181,3 +185,22 @@ def test_each_module_of_either_count_stands_in_a_diff_once(one, other, kinds, mo
         found = [place for place in places if place is not None]
         assert sorted(found) == sorted({"", *side.by_module()})
     assert len(report.render(diff, fold=False).splitlines()) >= len(report.render(diff).splitlines())
+
+
+def test_a_changed_module_says_which_shapes_changed():
+    def count_of(groups, size):
+        layers = [nn.Conv2d(8, 8, 3, padding=1, groups=groups) for _ in range(2)]
+        model = nn.Sequential(nn.AdaptiveAvgPool2d(size), *layers)
+        with OpCounter(model, dry_run=True) as c:
+            model(torch.ones(1, 8, 16, 16))
+        return c.profile
+
+    wide = count_of(8, 4).diff(count_of(1, 4))
+    assert {c.path: c.reshaped for c in wide.changed} == {
+        "": (),
+        **dict.fromkeys(["1", "2"], ("weight 8x1x3x3 -> 8x8x3x3",)),
+    }
+    assert re.search(r"^1-2 x2 .* weight 8x1x3x3 -> 8x8x3x3$", report.render(wide), re.MULTILINE)
+    assert re.search(r"`1-2 x2` .*\| `weight 8x1x3x3 -> 8x8x3x3` \|$", report.render_markdown(wide), re.MULTILINE)
+    small = count_of(8, 4).diff(count_of(8, 2))
+    assert {c.reshaped for c in small.changed if c.path in {"1", "2"}} == {("input 1x8x4x4 -> 1x8x2x2",)}

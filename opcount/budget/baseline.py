@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from opcount import files
-from opcount.diff import Side, compare_sides
+from opcount.diff import Side, compare_sides, shapes_by_name
 from opcount.errors import BaselineError
 from opcount.escapes import visible
 from opcount.profile import ROOT, Total
@@ -33,6 +33,7 @@ Counts = dict[str, int]
 
 _HEADER = re.compile(r"# opcount baseline ([0-9]{1,18}), convention (.+), depth ([0-9]{1,18}|all)")
 _COUNT = re.compile(r"[0-9]{1,100}(?:_[0-9]{3}){0,40}")
+_SHAPE = re.compile(r"[^=]+=\w+")
 _ROOT = "(model)"
 
 
@@ -43,11 +44,13 @@ class ModuleCounts(NamedTuple):
         convention: The name of the one that read the FLOPs.
         rows: Counts by path; the root is ``""``.
         depth: How many names the paths have at most; None: any number.
+        weights: Shapes of the parameters of each module that has some of its own, ``"weight=64x3x7x7"``.
     """
 
     convention: str
     rows: Mapping[str, Counts]
     depth: int | None = None
+    weights: Mapping[str, str] = {}
 
 
 def take(profile: Profile, depth: int | None = None) -> ModuleCounts:
@@ -69,7 +72,8 @@ def take(profile: Profile, depth: int | None = None) -> ModuleCounts:
         for path, total in totals.items()
         if depth is None or _depth(path) <= depth
     }
-    return ModuleCounts(profile.convention.name, rows, depth)
+    weights = {path: module.weights for path, module in profile.modules.items() if module.weights and path in rows}
+    return ModuleCounts(profile.convention.name, rows, depth, weights)
 
 
 def compare_counts(before: ModuleCounts, after: ModuleCounts) -> tuple[Change, ...]:
@@ -129,7 +133,8 @@ def dump(counts: ModuleCounts) -> str:
     for path in sorted(counts.rows, key=natural):
         row = counts.rows[path]
         if not path or any(row[metric] for metric in STORED):  # a module that costs nothing may come and go
-            lines.append(f"{_written(path)}: {' '.join(f'{metric}={row[metric]:_}' for metric in STORED)}")
+            pairs = [*(f"{metric}={row[metric]:_}" for metric in STORED), *_shapes(counts.weights.get(path, ""))]
+            lines.append(f"{_written(path)}: {' '.join(pairs)}")
     return "\n".join(lines) + "\n"
 
 
@@ -153,12 +158,15 @@ def load(text: str, source: str) -> ModuleCounts:
             f"Read it with the opcount that wrote it, or a newer one; it is left as it is."
         )
     rows: dict[str, Counts] = {}
+    weights: dict[str, str] = {}
     for number, line in enumerate(lines[1:], start=2):
-        path, counts = _read_line(line, number, source)
+        path, counts, shapes = _read_line(line, number, source)
         if path in rows:
             raise _corrupt(source, number, line)
         rows[path] = counts
-    return ModuleCounts(header[2], rows, None if header[3] == "all" else int(header[3]))
+        if shapes:
+            weights[path] = shapes
+    return ModuleCounts(header[2], rows, None if header[3] == "all" else int(header[3]), weights)
 
 
 def read(path: Path) -> ModuleCounts | None:
@@ -216,15 +224,23 @@ def _side(counts: ModuleCounts, depth: int | None, metrics: set[str]) -> Side:
     rows = {path: row for path, row in counts.rows.items() if depth is None or _depth(path) <= depth}
     fields = metrics & set(Total._fields)
     totals = {path: Total(**{metric: row[metric] for metric in fields}) for path, row in rows.items()}
-    return Side(totals, {path: row["params"] for path, row in rows.items()})
+    shapes = {path: shapes_by_name(text) for path, text in counts.weights.items() if path in rows}
+    return Side(totals, {path: row["params"] for path, row in rows.items()}, shapes=shapes)
 
 
-def _read_line(line: str, number: int, source: str) -> tuple[str, Counts]:
+def _read_line(line: str, number: int, source: str) -> tuple[str, Counts, str]:
     path, _, rest = line.rpartition(": ")
-    pairs = [pair.partition("=") for pair in rest.split(" ")]
-    if not path or [name for name, _, _ in pairs] != list(STORED) or not all(_COUNT.fullmatch(c) for *_, c in pairs):
+    words = rest.split(" ")
+    pairs, shapes = [word.partition("=") for word in words[: len(STORED)]], words[len(STORED) :]
+    valid = [name for name, _, _ in pairs] == list(STORED) and all(_COUNT.fullmatch(c) for *_, c in pairs)
+    if not path or not valid or not all(map(_SHAPE.fullmatch, shapes)):
         raise _corrupt(source, number, line)
-    return _path(path, number, source), {name: int(count) for name, _, count in pairs}
+    return _path(path, number, source), {name: int(count) for name, _, count in pairs}, " ".join(shapes)
+
+
+def _shapes(weights: str) -> list[str]:
+    """Return the shapes of parameters as words of a line; those with a name that a line cannot hold are left out."""
+    return [word for word in weights.split(" ") if _SHAPE.fullmatch(word) and visible(word) == word and ":" not in word]
 
 
 def _written(path: str) -> str:

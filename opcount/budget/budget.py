@@ -168,6 +168,7 @@ def enforce(budget: Budget, profile: Profile, watcher: Watcher, *, who: str, nam
     __tracebackhide__ = True
     verdict = budget.check(profile)
     if verdict:
+        watcher.fail((failure.side, failure.text) for failure in verdict.folded())
         before = watcher.before(name) if budget.phase is None else None
         raise verdict.error(who, before, watcher.verbosity)
     if any(not budget.permits(operator) for operator in profile.coverage.uncounted):
@@ -210,7 +211,8 @@ def _check(limit: Limit, part: Profile, paths: Sequence[str | None], rows: Mappi
         count = rows[path or ROOT][limit.metric]
         if not limit.allows(count):
             sentence = limit.explain(count, part.convention.name)
-            yield Failure(sentence if path is None else f"{label(path)} {sentence}", limit.metric, path)
+            side = "under" if count < limit.lowest else "over"
+            yield Failure(sentence if path is None else f"{label(path)} {sentence}", limit.metric, path, side)
 
 
 def _phase(phase: object) -> str | None:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
-from opcount.errors import BudgetError, BudgetExceededError, InputError
+from opcount.errors import BudgetError, BudgetExceededError, InputError, MissingBaselineError
 from opcount.escapes import printable
 from opcount.reporter.numbers import si
 from opcount.selectors import PREFIXES, UNITS, parse
@@ -103,7 +103,7 @@ def naming(who: str) -> Iterator[None]:
     """Put a name before the message of an error about a budget that the block raises."""
     try:
         yield
-    except (BudgetError, BudgetExceededError) as error:
+    except (BudgetError, BudgetExceededError, MissingBaselineError) as error:
         error.args = (f"{who}: {error}",)
         raise
 

@@ -8,17 +8,18 @@ from opcount.budget.baseline import compare_counts, natural, own, take
 from opcount.budget.limit import label, noun, show, show_apart, show_change
 from opcount.errors import BudgetExceededError
 from opcount.escapes import printable, visible
+from opcount.paths import Fold, fold
 from opcount.profile import parents
 from opcount.reporter.numbers import percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Hashable, Iterable, Iterator
 
     from opcount.budget.baseline import ModuleCounts
     from opcount.diff import Change
     from opcount.profile import Profile
 
-_ROWS = {-1: 0, 0: 5, 1: 20}
+_ROWS = {-1: 3, 0: 5, 1: 20}
 """Modules shown by verbosity; all beyond."""
 
 
@@ -29,11 +30,18 @@ class Failure(NamedTuple):
         text: The sentence, without the name of the test.
         metric: What it is about.
         path: The module; None for the whole count.
+        side: ``"over"`` or ``"under"`` a limit; ``"failed"`` where it is another way.
     """
 
     text: str
     metric: str = "macs"
     path: str | None = None
+    side: str = "failed"
+
+    @property
+    def sentence(self) -> str:
+        """The text without the module."""
+        return self.text if self.path is None else self.text.removeprefix(f"{label(self.path)} ")
 
 
 class Verdict(list[Failure]):
@@ -50,12 +58,22 @@ class Verdict(list[Failure]):
     def error(self, who: str, before: ModuleCounts | None = None, verbosity: int = 0) -> BudgetExceededError:
         """Return the error for the failures: a sentence for each, and the modules behind the first."""
         first = self[0]
-        sentences = "; ".join(f"{who}: {failure.text}" for failure in self)
+        lines = [f"{who}: {failure.text}" for failure in self.folded()]
         if not self.part.records:
-            return BudgetExceededError(sentences)
+            return BudgetExceededError("\n".join(lines))
         spent = summarize(self.part, first.metric, first.path, before)
-        text = f"{sentences} {spent}" if sentences.endswith("?") else f"{sentences}. {spent}"
+        if len(lines) > 1:
+            text = "\n".join([*lines, spent])
+        else:
+            text = f"{lines[0]} {spent}" if lines[0].endswith("?") else f"{lines[0]}. {spent}"
         return BudgetExceededError(text.rstrip(), explain(self.part, first.metric, first.path, before, verbosity))
+
+    def folded(self) -> list[Failure]:
+        """Return the failures, those of modules with consecutive numbers that say the same as one."""
+        groups: dict[Hashable, list[Failure]] = {}
+        for failure in self:
+            groups.setdefault(failure.sentence if failure.path is not None else failure, []).append(failure)
+        return [one for group in groups.values() for one in _one_for_each_fold(group)]
 
 
 def summarize(profile: Profile, metric: str, path: str | None = None, before: ModuleCounts | None = None) -> str:
@@ -63,14 +81,16 @@ def summarize(profile: Profile, metric: str, path: str | None = None, before: Mo
     text = changed_most(before, take(profile), metric)
     if text:
         return text
-    whole, spent = _spent(profile, metric, path)
-    rows = [f"{label(p)}: {show(count, metric)} ({percent(count, whole)})" for p, count in list(spent.items())[:3]]
+    rows = [f"{row.name}: {row.text}" for row in _biggest(profile, metric, path)[:3]]
     return f"Biggest spenders: {', '.join(rows)}." if rows else ""
 
 
 def changed_most(before: ModuleCounts | None, after: ModuleCounts, metric: str) -> str:
     """Return one sentence: the modules that changed most; empty if none did."""
-    rows = [f"{named(c)}: {_arrow(c, metric)}" for c in _changed(before, after, metric)[:3]]
+    rows = [
+        f"{row.name}: {row.text}" + (f" ({', '.join(row.shapes)})" if row.shapes else "")
+        for row in _rows_of_changes(_changed(before, after, metric), metric)[:3]
+    ]
     return f"Changed most: {', '.join(rows)}." if rows else ""
 
 
@@ -94,12 +114,11 @@ def explain(
     changed = _changed(before, take(profile), metric, with_parents=verbosity > 1)
     if changed:
         title = f"{noun(metric)} of the modules that changed:"
-        rows = [(c.path, named(c), f"{_arrow(c, metric)} ({show_change(*c.values(metric))})") for c in changed]
+        rows = _rows_of_changes(changed, metric, profile, with_share=True)
     else:
-        whole, spent = _spent(profile, metric, path)
         title = f"{noun(metric)} of the biggest modules, each without its children:"
-        rows = [(p, label(p), f"{show(count, metric)} ({percent(count, whole)})") for p, count in spent.items()]
-    lines = list(_table(profile, rows[:limit], calls=len(rows) if verbosity > 0 else 1))
+        rows = _biggest(profile, metric, path)
+    lines = list(_table(profile, rows[:limit], calls=len(rows) if verbosity > 0 else 1 + min(verbosity, 0)))
     if lines:
         lines = [title, *lines]
         lines += [f"  and {len(rows) - limit} more (-v)"] if limit is not None and len(rows) > limit else []
@@ -116,21 +135,82 @@ def below(profile: Profile, path: str) -> Profile:
     return profile.select(lambda record: path in parents(record.path))
 
 
-def _arrow(change: Change, metric: str) -> str:
-    return " -> ".join(show_apart(*change.values(metric), metric))
+class _Row(NamedTuple):
+    """One module, or several with consecutive numbers that say the same.
+
+    Attributes:
+        path: Of the first one.
+        name: What to print.
+        text: Its number, or those before and after.
+        shapes: Those that changed.
+    """
+
+    path: str
+    name: str
+    text: str
+    shapes: tuple[str, ...] = ()
 
 
-def _table(profile: Profile, rows: list[tuple[str, str, str]], calls: int) -> Iterable[str]:
-    """Align names, and show the most expensive call in the first modules."""
+def _one_for_each_fold(alike: list[Failure]) -> Iterator[Failure]:
+    """Yield a failure for each run of modules among some that fail alike."""
+    by_path = {failure.path: failure for failure in alike if failure.path is not None}
+    if len(by_path) < len(alike):
+        yield from alike
+        return
+    for each in fold(dict.fromkeys(by_path)):
+        failure = by_path[each.paths[0]]
+        several = f"{label(each.name)}{each.times}, each {failure.sentence}"
+        yield failure if len(each.paths) == 1 else failure._replace(text=several)
+
+
+def _biggest(profile: Profile, metric: str, path: str | None) -> list[_Row]:
+    """Return the modules that spend most without their children, equal ones as one row."""
+    whole, spent = _spent(profile, metric, path)
+    types = {p: module.type for p, module in profile.modules.items()}
+    rows = []
+    for each in fold({p: (count, types.get(p)) for p, count in spent.items()}):
+        count, copies = spent[each.paths[0]], len(each.paths)
+        several = " each" if copies > 1 else ""
+        text = f"{show(count, metric)}{several} ({percent(copies * count, whole)})"
+        rows.append(_Row(each.paths[0], label(each.name) + each.times, text))
+    return rows
+
+
+def _rows_of_changes(
+    changes: list[Change], metric: str, profile: Profile | None = None, *, with_share: bool = False
+) -> list[_Row]:
+    """Return the changed modules, those that changed alike as one row."""
+    types = {} if profile is None else {path: module.type for path, module in profile.modules.items()}
+    by_path = {change.path: change for change in changes}
+    alone = len(by_path) < len(changes)  # a module that is gone, and another in its place
+    facts = {
+        p: (c.values(metric), c.reshaped, types.get(p), c.before if c.renamed else None is c.before, c.after is None)
+        for p, c in by_path.items()
+    }
+    folds = [Fold(c.path, (c.path,)) for c in changes] if alone else fold(facts)
+    firsts = changes if alone else [by_path[each.paths[0]] for each in folds]
+    rows = []
+    for each, change in zip(folds, firsts, strict=True):
+        several = len(each.paths) > 1
+        text = " -> ".join(show_apart(*change.values(metric), metric)) + (" each" if several else "")
+        text += f" ({show_change(*change.values(metric))})" if with_share else ""
+        name = label(each.name) + each.times if several else named(change)
+        rows.append(_Row(change.path, name, text, tuple(map(visible, change.reshaped))))
+    return rows
+
+
+def _table(profile: Profile, rows: list[_Row], calls: int) -> Iterable[str]:
+    """Align names, and show the shapes that changed, and the most expensive call in the first modules."""
     types = {path: f" ({printable(module.type)})" for path, module in profile.modules.items()}
-    names = [name + types.get(path, "") for path, name, _ in rows]
+    names = [row.name + types.get(row.path, "") for row in rows]
     width = max(map(len, names), default=0)
-    for number, ((path, _, text), name) in enumerate(zip(rows, names, strict=True)):
-        yield f"  {name:{width}}  {text}"
-        records = below(profile, path).records if number < calls else ()
+    for number, (row, name) in enumerate(zip(rows, names, strict=True)):
+        yield f"  {name:{width}}  {row.text}"
+        yield from (f"    {shape}" for shape in row.shapes)
+        records = below(profile, row.path).records if number < calls else ()
         call = max(records, key=lambda record: record.cost[:2], default=None)
         if call is not None:
-            within = f" in {label(call.path)}" if call.path != path else ""
+            within = f" in {label(call.path)}" if call.path != row.path else ""
             yield f"    {printable(call.operator)} {visible(call.shapes)}{within}".rstrip()
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from torch import nn
 
@@ -23,11 +23,13 @@ class Measurement(NamedTuple):
         name: The budget's; ``""`` if it has none.
         profile: What was counted.
         limits: What it was held to, for people.
+        failures: What it is not within: on which side, and a sentence.
     """
 
     name: str
     profile: Profile
     limits: tuple[str, ...] = ()
+    failures: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass
@@ -51,6 +53,12 @@ class Watcher:
     def note(self, name: str, profile: Profile, limits: tuple[str, ...] = ()) -> None:
         """Add a count, and what it is held to, for people."""
         self.measurements.append(Measurement(name, profile, limits))
+
+    def fail(self, failures: Iterable[tuple[str, str]]) -> None:
+        """Add to the last count what it is not within."""
+        if self.measurements:
+            last = self.measurements[-1]
+            self.measurements[-1] = last._replace(failures=(*last.failures, *failures))
 
 
 _WATCHERS: list[Watcher] = []

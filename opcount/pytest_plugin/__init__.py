@@ -11,8 +11,8 @@ import pytest
 
 from opcount.budget import flop_budget
 from opcount.budget.watch import watching
-from opcount.errors import BudgetError, BudgetExceededError, ConventionError
-from opcount.pytest_plugin import call_phase, summary
+from opcount.errors import BudgetError, BudgetExceededError, ConventionError, MissingBaselineError
+from opcount.pytest_plugin import call_phase, github, summary
 from opcount.pytest_plugin.marker import MARKER
 from opcount.pytest_plugin.options import add_options, read_settings
 from opcount.pytest_plugin.regression import FlopRegression
@@ -65,8 +65,10 @@ class _Reporter:
                 terminalreporter.line(line)
         if run.increases or run.problems:
             terminalreporter.section("FLOPs", red=True)
-            for line in (*(increase.text for increase in run.increases), *run.problems):
+            for line in (*(increase.text for increase in run.increases), *run.conclusions(), *run.problems):
                 terminalreporter.line(line, red=True)
+        for line in github.error_commands(run.measured, run.increases, run.config.rootpath):
+            terminalreporter.write_line(line)
 
 
 class _Workers:
@@ -138,22 +140,26 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Put what a test counted into its report, and the evidence of a failure below it."""
-    counts = _note(item) if call.when == "call" else []
-    report = yield
-    if counts:
-        vars(report)["opcount"] = counts  # reports carry what they hold to xdist's controller
     error = call.excinfo.value if call.excinfo is not None else None
-    if isinstance(error, BudgetExceededError) and report.failed:
-        if error.evidence:
+    counts = _note(item, error) if call.when == "call" else []
+    report = yield
+    if counts and not report.skipped:
+        vars(report)["opcount"] = counts  # reports carry what they hold to xdist's controller
+    if isinstance(error, (BudgetExceededError, MissingBaselineError)) and report.failed:
+        if isinstance(error, BudgetExceededError) and error.evidence:
             report.sections.append(("FLOP budget", error.evidence))
         if call.excinfo is not None and not _shows_test(call.excinfo, item):
             report.longrepr = call.excinfo.getrepr(style="value")
+        crash = getattr(report.longrepr, "reprcrash", None)
+        if crash is not None:  # pytest's short summary has one line, which begins with the name of the test
+            kind = "" if isinstance(error, BudgetExceededError) else f"{type(error).__name__}: "
+            crash.message = kind + str(error).removeprefix(f"{item.name}: ")
     return report
 
 
-def _note(item: pytest.Item) -> list[dict[str, Any]]:
+def _note(item: pytest.Item, error: BaseException | None) -> list[dict[str, Any]]:
     watcher = item.stash.get(call_phase.WATCHER, None)
-    return call_phase.note(item, watcher) if watcher is not None and watcher.measurements else []
+    return call_phase.note(item, watcher, error) if watcher is not None and watcher.measurements else []
 
 
 def _is_unittest(item: pytest.Item) -> bool:

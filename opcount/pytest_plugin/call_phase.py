@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,9 @@ import pytest
 
 from opcount.budget.budget import enforce
 from opcount.budget.watch import Watcher, current, quiet_counter
+from opcount.errors import BudgetExceededError, MissingBaselineError, OpcountError
 from opcount.pytest_plugin.marker import Marker, read_markers
-from opcount.pytest_plugin.stored_counts import freeze, to_data
+from opcount.pytest_plugin.stored_counts import Shortfall, freeze, to_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 WATCHER = pytest.StashKey[Watcher]()
 COUNTER = pytest.StashKey["OpCounter"]()
 """Counts the call phase; only a test that asks for it has one."""
+
+_JUDGED = (BudgetExceededError, MissingBaselineError)
+"""Failures by a count that is complete."""
 
 _PREFIX = "opcount."
 """Begins the names of junit properties."""
@@ -58,18 +62,26 @@ def counted(item: pytest.Item, run: Run) -> Iterator[None]:
         yield
         return
     counter.reset()
-    with timed_apart(item, counter), counter:
-        yield
-    _judge(item, counter, read_markers(item), run)
-
-
-def _judge(item: pytest.Item, counter: OpCounter, markers: list[Marker], run: Run) -> None:
-    __tracebackhide__ = True
+    markers = read_markers(item)
+    try:
+        with timed_apart(item, counter), counter:
+            yield
+    except BaseException:
+        with suppress(OpcountError):  # of a counter that the test itself has entered or left
+            _note_count(counter, markers)
+        raise
+    _note_count(counter, markers)
     watcher, whole = current(), counter.profile
-    watcher.note("", whole, tuple(str(marker.budget) for marker in markers))
     for marker in markers:
         who, profile = run.shared.add(item, marker, whole)
         enforce(marker.budget, profile, watcher, who=who, name=marker.name)
+
+
+def _note_count(counter: OpCounter, markers: list[Marker]) -> None:
+    """Add the count to those of the test, unless it is one that ``flop_regression`` was given."""
+    watcher, profile = current(), counter.profile
+    if markers or all(one.profile != profile for one in watcher.measurements):
+        watcher.note("", profile, tuple(str(marker.budget) for marker in markers))
 
 
 @contextmanager
@@ -136,9 +148,14 @@ def unittest_counted(item: pytest.Function, run: Run) -> Iterator[None]:
         item.obj = method
 
 
-def note(item: pytest.Item, watcher: Watcher) -> list[dict[str, Any]]:
+def note(item: pytest.Item, watcher: Watcher, failed: BaseException | None = None) -> list[dict[str, Any]]:
     """Add the counts of a test to the properties of junit and pytest-benchmark; return them as plain data."""
     found = freeze(item.nodeid, watcher.measurements)
+    file, line = item.location[0].replace("\\", "/"), _line_of(item, failed)
+    found = [measured._replace(file=file, line=line) for measured in found]
+    if failed is not None and COUNTER in item.stash and not isinstance(failed, (*_JUDGED, pytest.skip.Exception)):
+        why = f"{type(failed).__name__}: {str(failed).strip()}".partition("\n")[0]
+        found[-1] = found[-1]._replace(partial=True, failures=(Shortfall("failed", why),))
     properties: dict[str, int] = {}
     for measured in found:
         prefix = f"{measured.name}." if measured.name else ""
@@ -147,6 +164,17 @@ def note(item: pytest.Item, watcher: Watcher) -> list[dict[str, Any]]:
     item.user_properties[:] = [*kept, *((f"{_PREFIX}{name}", count) for name, count in properties.items())]
     _note_benchmark(item, properties)
     return [to_data(measured) for measured in found]
+
+
+def _line_of(item: pytest.Item, failed: BaseException | None) -> int:
+    """Return the line at which a test failed; else, and where its file is not in the traceback, the one of its name."""
+    line = (item.location[1] or 0) + 1
+    trace = failed.__traceback__ if failed is not None else None
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(item.path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
 
 
 def _note_benchmark(item: pytest.Item, properties: dict[str, int]) -> None:

@@ -27,10 +27,12 @@ class Increase(NamedTuple):
     Attributes:
         key: The test, and the name of its count.
         text: The sentence.
+        option: The option that does not allow it.
     """
 
     key: str
     text: str
+    option: str = ""
 
 
 class History:
@@ -77,7 +79,7 @@ class History:
         """Return the tests that compute more than the command line allows."""
         rows = list(found)
         return [
-            *(_increases(rows, self.file, self.settings.compare_fail, f"than in {self.settings.compare}")),
+            *(_increases(rows, self.file, self._compare_fail(), f"than in {self.settings.compare}")),
             *(_increases(rows, self.last, self._on_increase(), "than in its last run")),
         ]
 
@@ -88,9 +90,14 @@ class History:
         if rows and cache is not None:
             cache.set(_KEY, {**self._cached(), **rows})
 
-    def _on_increase(self) -> tuple[Tolerance, ...]:
+    def _compare_fail(self) -> dict[str, Tolerance]:
+        return {f"--flops-compare-fail={tolerance.text}": tolerance for tolerance in self.settings.compare_fail}
+
+    def _on_increase(self) -> dict[str, Tolerance]:
         tolerance = self.settings.on_increase
-        return () if tolerance is None or self.settings.update else (tolerance,)
+        if tolerance is None or self.settings.update:
+            return {}
+        return {f"--flops-fail-on-increase={tolerance.text}": tolerance}
 
     def _cached(self) -> dict[str, Any]:
         cache = getattr(self.config, "cache", None)
@@ -108,18 +115,18 @@ def _readable(data: Mapping[str, Any]) -> Iterator[tuple[str, StoredCount]]:
 
 
 def _increases(
-    found: Iterable[StoredCount], before: Mapping[str, StoredCount], tolerances: Iterable[Tolerance], than: str
+    found: Iterable[StoredCount], before: Mapping[str, StoredCount], tolerances: Mapping[str, Tolerance], than: str
 ) -> Iterator[Increase]:
-    allowed = [(metric, tolerance) for tolerance in tolerances for metric in tolerance.metrics]
+    allowed = [(option, metric, tolerance) for option, tolerance in tolerances.items() for metric in tolerance.metrics]
     for measured in found:
         old = before.get(measured.key)
-        if old is None:
+        if old is None or measured.partial:
             continue
         same = old.modules.convention == measured.modules.convention
-        for metric, tolerance in allowed:
+        for option, metric, tolerance in allowed:
             counts = old.counts[metric], measured.counts[metric]
             if (same or metric != "flops") and not tolerance.allows(*counts):
-                yield Increase(measured.key, _sentence(measured, old, metric, than))
+                yield Increase(measured.key, _sentence(measured, old, metric, than), option)
                 break
 
 

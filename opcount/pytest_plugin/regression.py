@@ -12,7 +12,7 @@ from opcount.budget.limit import naming, read_rtol, show_apart, show_change
 from opcount.budget.verdict import explain, named, summarize
 from opcount.budget.watch import current
 from opcount.coverage import plural
-from opcount.errors import BudgetError, BudgetExceededError
+from opcount.errors import BudgetError, BudgetExceededError, MissingBaselineError
 from opcount.escapes import visible
 from opcount.profile import Profile
 
@@ -54,7 +54,8 @@ class FlopRegression:
             name: Tells several counts of one test apart.
 
         Raises:
-            BudgetExceededError: A count differs, or there is no baseline yet.
+            BudgetExceededError: A count differs.
+            MissingBaselineError: There is no baseline yet.
             BaselineError: The file is corrupt, or of a newer format.
             BudgetError: The count is of some steps of a loop.
         """
@@ -87,7 +88,8 @@ class FlopRegression:
                 baseline.write(path, baseline.dump(now))
             return
         if before is None:
-            raise BudgetExceededError(f"expected a baseline, got no file {path}. Run pytest with --flops-update.")
+            current().fail([("no baseline", f"got no file {path}")])
+            raise MissingBaselineError(f"expected a baseline, got no file {path}. Run pytest with --flops-update.")
         if before.convention != visible(profile.convention.name):
             profile = profile.with_convention(before.convention)
         found = baseline.beyond(before, baseline.take(profile, before.depth), rtol)
@@ -95,6 +97,8 @@ class FlopRegression:
             return
         worst, metric = min(found, key=_rank)
         modules = len({change.path for change, _ in found})
+        old, new = worst.values(metric)
+        current().fail([("over" if new > old else "under", _sentence(worst, metric))])
         spent = summarize(profile, metric, None, before)
         raise BudgetExceededError(
             f"{_sentence(worst, metric)}; {plural(modules, 'module')} changed. {spent} "

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from opcount.budget import baseline
 from opcount.budget.watch import Watcher
+from opcount.coverage import plural
 from opcount.errors import BaselineError
-from opcount.pytest_plugin import summary
+from opcount.pytest_plugin import github, summary
 from opcount.pytest_plugin.history import History
 from opcount.pytest_plugin.marker import SharedCounts
 from opcount.pytest_plugin.regression import baseline_path
@@ -79,10 +81,18 @@ class Run:
         self.increases = self.history.increases(self.measured)
         kept = {increase.key for increase in self.increases}
         self._write(self.settings.json, dump(self.measured))
-        self._write(self.settings.markdown, summary.markdown(self.measured, self.history, self.increases))
+        text = summary.markdown(self.measured, self.history, self.increases, github.link(self.config.rootpath))
+        self._write(self.settings.markdown, text)
+        if self.measured and (problem := github.append_to_step_summary(text)):
+            self.problems.append(problem)
         self.history.keep(m for m in self.measured if m.test in self.passed and m.key not in kept)
         if (self.increases or self.problems) and session.exitstatus in (pytest.ExitCode.OK, 0):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def conclusions(self) -> list[str]:
+        """Return a line for each option that fails the run, though each test may have passed."""
+        options = Counter(increase.option for increase in self.increases)
+        return [f"{option}: failed, {plural(n, 'count')} grew by more than that" for option, n in options.items()]
 
     def _write(self, path: Path | None, text: str) -> None:
         if path is None:

@@ -21,6 +21,18 @@ FORMAT = 1
 """Raised when older versions could misread a file."""
 
 
+class Shortfall(NamedTuple):
+    """One way in which a count is not what it was held to.
+
+    Attributes:
+        side: ``"over"``, ``"under"``, or another word.
+        text: The sentence.
+    """
+
+    side: str
+    text: str
+
+
 class StoredCount(NamedTuple):
     """One count of one test.
 
@@ -30,6 +42,10 @@ class StoredCount(NamedTuple):
         limits: Its limits, for people.
         uncounted: Operators that nothing explains.
         modules: The counts of each module.
+        failures: What it was held to and is not.
+        partial: Whether the test failed for another reason, so that there might have been more to count.
+        file: The test's, relative to pytest's root; empty where nobody knows it.
+        line: Where the test begins, or where it failed.
     """
 
     test: str
@@ -37,6 +53,10 @@ class StoredCount(NamedTuple):
     limits: list[str]
     uncounted: list[str]
     modules: ModuleCounts
+    failures: tuple[Shortfall, ...] = ()
+    partial: bool = False
+    file: str = ""
+    line: int = 0
 
     @property
     def counts(self) -> Counts:
@@ -59,7 +79,8 @@ def freeze(test: str, measurements: Iterable[Measurement]) -> list[StoredCount]:
             name = f"{one.name} #{number}".strip()
         modules = take(one.profile)
         uncounted = sorted(one.profile.coverage.uncounted)
-        found[name] = StoredCount(test, name, list(one.limits), uncounted, modules)
+        failures = tuple(Shortfall(*failure) for failure in one.failures)
+        found[name] = StoredCount(test, name, list(one.limits), uncounted, modules, failures)
     return list(found.values())
 
 
@@ -73,6 +94,11 @@ def to_data(measured: StoredCount) -> dict[str, Any]:
         "limits": measured.limits,
         "uncounted": measured.uncounted,
         "modules": {path: _row(counts) for path, counts in measured.modules.rows.items()},
+        "weights": dict(measured.modules.weights),
+        "failures": [list(failure) for failure in measured.failures],
+        "partial": measured.partial,
+        "file": measured.file,
+        "line": measured.line,
     }
 
 
@@ -88,6 +114,7 @@ def from_data(data: object) -> StoredCount:
     """
     if isinstance(data, dict):
         data = {name: value for name, value in data.items() if name in _PARTS}  # what follows from them is written, too
+        data = {**_ABSENT, **data}
     return _read_measured(data)
 
 
@@ -119,7 +146,7 @@ def read(path: Path, who: str) -> dict[str, StoredCount]:
             f"Read it with the opcount that wrote it, or a newer one."
         )
     try:
-        return {measured.key: measured for measured in _read_file({"tests": data.get("tests")})}
+        return {m.key: m for m in _read_file({"tests": data.get("tests")}) if not m.partial}
     except MismatchError as error:
         raise BaselineError(f"{who}={path}: the file is damaged: {error}. Write it again.") from error
 
@@ -131,8 +158,11 @@ def _measured(
     limits: tuple[str, ...],
     uncounted: tuple[str, ...],
     modules: Mapping[str, Counts],
+    weights: Mapping[str, str],
+    *rest: Any,
 ) -> StoredCount:
-    return StoredCount(test, name, list(limits), list(uncounted), ModuleCounts(convention, modules))
+    counts = ModuleCounts(convention, modules, weights=weights)
+    return StoredCount(test, name, list(limits), list(uncounted), counts, *rest)
 
 
 def _modules(value: object) -> dict[str, Counts]:
@@ -149,6 +179,19 @@ def _counts(value: object) -> Counts:
     return dict(zip(STORED, counts, strict=True))
 
 
+def _shortfall(value: object) -> Shortfall:
+    words = reader.sequence(reader.text)(value)
+    if len(words) != len(Shortfall._fields):
+        raise MismatchError("a word and a sentence", value)
+    return Shortfall(*words)
+
+
+def _truth(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise MismatchError("true or false", value)
+
+
 _PARTS: dict[str, Callable[[Any], Any]] = {
     "test": reader.text,
     "name": reader.text,
@@ -156,6 +199,14 @@ _PARTS: dict[str, Callable[[Any], Any]] = {
     "limits": reader.sequence(reader.text),
     "uncounted": reader.sequence(reader.text),
     "modules": _modules,
+    "weights": reader.mapping(reader.text),
+    "failures": reader.sequence(_shortfall),
+    "partial": _truth,
+    "file": reader.text,
+    "line": reader.whole_number,
 }
+_ABSENT: dict[str, Any] = {"weights": {}, "failures": [], "partial": False, "file": "", "line": 0}
+"""Values for the parts that a file of an older version lacks."""
+
 _read_measured = structure(_measured, **_PARTS)
 _read_file: Callable[[Any], list[StoredCount]] = structure(list, tests=reader.sequence(from_data))

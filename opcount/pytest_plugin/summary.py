@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from opcount.budget.limit import show, show_apart, show_change
@@ -11,10 +12,13 @@ from opcount.escapes import printable, visible
 from opcount.reporter.markdown import code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from opcount.pytest_plugin.history import History, Increase
     from opcount.pytest_plugin.stored_counts import StoredCount
+
+_SIDES = {"over": "over its limit", "under": "under its limit", "no baseline": "without a baseline"}
+"""Sides on which a count fails, in the words of the verdict."""
 
 
 def terminal(found: Sequence[StoredCount], top: int | None = None) -> list[str]:
@@ -47,28 +51,75 @@ def _counts(measured: StoredCount, *, with_flops: bool) -> list[str]:
     return [show(measured.counts[metric], metric) for metric in ("macs", "flops")[: 1 + with_flops]]
 
 
-def markdown(found: Sequence[StoredCount], history: History, increases: Sequence[Increase]) -> str:
-    """Return a table of all counts and of what changed, as GitHub renders it."""
-    lines = [f"### {title(found)}", ""]
-    if increases:
-        lines += [f"**{plural(len(increases), 'count')} increased.**", ""]
+def markdown(
+    found: Sequence[StoredCount],
+    history: History,
+    increases: Sequence[Increase],
+    place: Callable[[StoredCount], str] = lambda measured: f"{measured.file}:{measured.line}",
+) -> str:
+    """Return a verdict, a table of all counts, what failed and what changed, as GitHub renders it.
+
+    Args:
+        found: The counts.
+        history: Older ones.
+        increases: Those that grew by more than an option allows.
+        place: Returns where a test is, in Markdown.
+    """
+    grown = {increase.key for increase in increases}
+    lines = [f"### {title(found)}", "", f"**{verdict(found, increases)}**", ""]
     conventions = _conventions(found)
     flops = [f"FLOPs ({_cell(', '.join(conventions))})"] if conventions else []
-    lines += [f"| {' | '.join(['test', 'MACs', *flops, 'limit', 'change'])} |"]
-    lines += [f"|---|{'---:|' * (1 + len(flops))}---|---:|"]
+    lines += [f"| {' | '.join(['test', 'MACs', *flops, 'limit', 'verdict', 'change', 'where'])} |"]
+    lines += [f"|---|{'---:|' * (1 + len(flops))}---|---|---:|---|"]
     changed: list[str] = []
     for measured in found:
         old = history.before(measured.key)
-        counts = _counts(measured, with_flops=bool(conventions))
-        cells = [_code(measured.key), *counts, _cell(", ".join(measured.limits) or "-"), _change(measured, old)]
+        cells = [
+            _code(measured.key),
+            *_counts(measured, with_flops=bool(conventions)),
+            _cell(", ".join(measured.limits) or "-"),
+            _verdict_of(measured, grown=measured.key in grown),
+            _change(measured, old),
+            place(measured) if measured.file else "-",
+        ]
         lines.append(f"| {' | '.join(cells)} |")
         changed += _changed(measured, old)
+    failed = [
+        *(f"- **{each.side}** {_code(m.key)}: {_cell(each.text)}" for m in found for each in m.failures),
+        *(f"- **increased** {_cell(increase.text)} ({_cell(increase.option)})" for increase in increases),
+    ]
+    lines += ["", *failed] if failed else []
     if changed:
         lines += ["", "<details><summary>What changed</summary>", "", *changed, "", "</details>"]
     uncounted = sorted({operator for measured in found for operator in measured.uncounted})
     if uncounted:
         lines += ["", f"Without a formula, so that totals are lower bounds: {', '.join(map(_code, uncounted))}."]
     return "\n".join(lines) + "\n"
+
+
+def verdict(found: Sequence[StoredCount], increases: Sequence[Increase]) -> str:
+    """Return one sentence for all counts.
+
+    Example:
+        >>> verdict([], [])
+        'Passed: no test counted anything.'
+    """
+    sides = Counter(side for m in found for side in {failure.side for failure in m.failures})
+    words = [f"{sides[side]} {words}" for side, words in _SIDES.items() if sides[side]]
+    words += [f"{number} {side}" for side, number in sides.items() if side not in _SIDES]
+    words += [f"{len(increases)} increased"] if increases else []
+    if words:
+        return f"Failed: {', '.join(words)} (of {plural(len(found), 'count')})."
+    limited = sum(bool(m.limits) for m in found)
+    within = f"{limited} within their limits of " if limited else ""
+    return f"Passed: {within}{plural(len(found), 'count')}." if found else "Passed: no test counted anything."
+
+
+def _verdict_of(measured: StoredCount, *, grown: bool) -> str:
+    """Return the verdict on one count, in bold where it failed."""
+    sides = dict.fromkeys([*(failure.side for failure in measured.failures), *(["increased"] if grown else [])])
+    within = "within" if measured.limits else "-"
+    return ", ".join(f"**{_cell(side)}**" for side in sides) or within
 
 
 def _changed(measured: StoredCount, old: StoredCount | None) -> Iterator[str]:
@@ -87,14 +138,14 @@ def _change(measured: StoredCount, old: StoredCount | None) -> str:
 
 
 def _remarks(measured: StoredCount) -> list[str]:
-    """Return the limits of a count, and a remark if it is a lower bound."""
+    """Return the limits of a count, and a remark if it is a lower bound, or of a test that failed."""
     limits = [f"limit {', '.join(measured.limits)}"] if measured.limits else []
     lower = (
         [f"lower bound, without a formula: {', '.join(map(printable, measured.uncounted))}"]
         if measured.uncounted
         else []
     )
-    return limits + lower
+    return limits + lower + [failure.side for failure in measured.failures if failure.side == "failed"]
 
 
 def _code(text: str) -> str:

@@ -42,7 +42,7 @@ class _Node:
         places = tuple(_leaf(path) for path in self.places()) if within is not None else self._kind()
         change = self.change
         numbers = (change.old, change.new, change.old_params, change.new_params, tuple(change.phases.values()))
-        return (places, numbers, tuple(node.facts(change) for node in self.inside))
+        return (places, numbers, change.reshaped, tuple(node.facts(change) for node in self.inside))
 
     def places(self) -> tuple[str | None, str | None]:
         return self.change.before, self.change.after

@@ -13,6 +13,8 @@ from opcount.reporter.markdown import code, escaped, table
 from opcount.reporter.numbers import si
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from opcount.diff import Change, Diff
     from opcount.reporter.diff_lines import DiffLine
 
@@ -29,16 +31,29 @@ def render(diff: Diff, metric: str = "macs", *, fold: bool = True) -> str:
         fold: Whether modules with consecutive numbers that changed alike share a line, ``0-31 x32``, that shows their
             sum; and whether a module that is new or gone stands for all inside it.
     """
-    rows = [[line.name, *numbers(line.change, metric)] for line in _shown(diff, metric, fold=fold)]
-    body = list(plain(_headers(diff, metric), rows, words=1)) if len(rows) > 1 else [f"no module's {metric} changed"]
+    shown = _shown(diff, metric, fold=fold)
+    shapes = _shapes(shown)
+    headers = [*_headers(diff, metric), *(["shapes"] if shapes else [])]
+    rows = [
+        [line.name, *numbers(line.change, metric), *([visible(text)] if shapes else [])]
+        for line, text in zip(shown, shapes or [""] * len(shown), strict=True)
+    ]
+    left = [header in {"module", "shapes"} for header in headers]
+    body = list(plain(headers, rows, words=left)) if len(rows) > 1 else [f"no module's {metric} changed"]
     return "\n".join([*body, "", *closing(diff, metric)])
 
 
 def render_markdown(diff: Diff, metric: str = "macs", *, fold: bool = True) -> str:
     """Return a diff as GitHub's Markdown; `render` explains the arguments."""
-    rows = [[code(line.name), *numbers(line.change, metric)] for line in _shown(diff, metric, fold=fold)]
-    headers = [escaped(header) for header in _headers(diff, metric)]
-    body = list(table(headers, rows, words=1)) if len(rows) > 1 else [f"No module's {metric} changed."]
+    shown = _shown(diff, metric, fold=fold)
+    shapes = _shapes(shown)
+    rows = [
+        [code(line.name), *numbers(line.change, metric), *([code(visible(text)) if text else ""] if shapes else [])]
+        for line, text in zip(shown, shapes or [""] * len(shown), strict=True)
+    ]
+    headers = [*_headers(diff, metric), *(["shapes"] if shapes else [])]
+    left = [header in {"module", "shapes"} for header in headers]
+    body = list(table(list(map(escaped, headers)), rows, left)) if len(rows) > 1 else [f"No module's {metric} changed."]
     lines = [f"* {escaped(line)}" for line in closing(diff, metric)[1:]]
     return "\n".join([f"**{_headline(diff, metric)}**", "", *body, "", *lines])
 
@@ -50,6 +65,12 @@ def numbers(change: Change, metric: str) -> list[str]:
         for old, new in change.phases.values():
             cells.append(relative(getattr(old, metric), getattr(new, metric)))
     return cells
+
+
+def _shapes(shown: Sequence[DiffLine]) -> list[str]:
+    """Return the shapes that changed, a text for each line; empty where none did."""
+    texts = [", ".join(line.change.reshaped) for line in shown]
+    return texts if any(texts) else []
 
 
 def relative(old: int, new: int) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from opcount.records import Total
     from opcount.roofline import Roofline
 
-_HEADERS = ["FLOPs", "traffic", "FLOP/B", "bound", "time floor", "% time"]
+_HEADERS = ["FLOPs (torch)", "traffic", "FLOP/B", "bound", "time floor", "% time"]
 
 
 def render(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 import sys
 import weakref
 from functools import partial
@@ -17,6 +16,7 @@ from opcount._torch.modules import forward_hooks_of, parameters_of, submodules_o
 from opcount.paths import ROOT
 from opcount.records import Module
 from opcount.scope.call_shapes import CallShapes
+from opcount.scope.module_shapes import KERNEL, kernel_of, weights_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,10 +32,6 @@ _OPERATORS = str(Path(nn.__file__).parents[1] / "_higher_order_ops")
 
 _FAR = 64
 """Python frames from a hook up to the higher-order operator that calls its module, at most."""
-
-_DIMENSIONS = re.compile(r"([123])d")
-_KERNEL = "kernel_size"
-"""Attribute of modules that slide a window over their input."""
 
 _NO_CALL = CallShapes()
 
@@ -243,24 +239,26 @@ class ModuleNames:
         self, calls: Callable[[str], int], examples: Callable[[str], CallShapes | None] = lambda _path: None
     ) -> dict[str, Module]:
         """Return the facts about every module, the model's in ``named_modules`` order."""
-        sizes, kernels = self._sizes_and_kernels()
+        sizes, kernels, weights = self._sizes_and_shapes()
         nothing = (0, 0, 0)
         table: dict[str, Module] = {}
         for path, kind in self._types.items():
             params, trainable, written = sizes.get(path, nothing)
             aliases, kernel = self._aliases.get(path, ()), kernels.get(path, "")
             _, inputs, outputs, _ = examples(path) or _NO_CALL
-            table[path] = Module(path, kind, params, calls(path), aliases, trainable, written, kernel, inputs, outputs)
+            facts = (params, calls(path), aliases, trainable, written, kernel, inputs, outputs, weights.get(path, ""))
+            table[path] = Module(path, kind, *facts)
         for path, module in self._foreign.items():
             if path not in table:
                 call = examples(path) or _NO_CALL
                 table[path] = module._replace(calls=calls(path), inputs=call.inputs, outputs=call.outputs)
         return table
 
-    def _sizes_and_kernels(self) -> tuple[dict[str, _Sizes], dict[str, str]]:
+    def _sizes_and_shapes(self) -> tuple[dict[str, _Sizes], dict[str, str], dict[str, str]]:
         """Add up parameters, a tied one once under its first name, along the dotted parents of their paths."""
         sizes: dict[str, _Sizes] = {}
         kernels: dict[str, str] = {}
+        weights: dict[str, str] = {}
         seen: set[int] = set()
         for path, module in _walk(self.model) if self.model is not None else ():
             own = [p for p in parameters_of(module).values() if p is not None and id(p) not in seen]
@@ -268,9 +266,10 @@ class ModuleNames:
             if own:
                 params, trainable, written = sizes.get(path, (0, 0, 0))
                 sizes[path] = _sizes_of(own, params, trainable, written)
-            if _KERNEL in vars(module):
-                kernels[path] = _kernel(module)
-        return _with_parents(sizes), kernels
+                weights[path] = weights_of(module)
+            if KERNEL in vars(module):
+                kernels[path] = kernel_of(module)
+        return _with_parents(sizes), kernels, weights
 
 
 def _forget(
@@ -343,17 +342,8 @@ def _sizes_of(parameters: Iterable[nn.Parameter], elements: int = 0, trainable: 
 def _facts(path: str, module: nn.Module) -> Module:
     """Return what is known of a module outside the model before it runs."""
     params, trainable, written = _sizes_of(module.parameters())
-    return Module(path, type(module).__name__, params, 0, (), trainable, written, _kernel(module))
-
-
-def _kernel(module: nn.Module) -> str:
-    """Return the size of the window of a convolution or a pool; one number stands for all dimensions."""
-    size = vars(module).get(_KERNEL)
-    if type(size) is int:
-        dimensions = _DIMENSIONS.search(type(module).__name__)
-        size = (size,) * (int(dimensions[1]) if dimensions else 1)
-    is_known = isinstance(size, (tuple, list)) and all(type(each) is int for each in size)
-    return "x".join(map(str, size or ())) if is_known else ""
+    shapes = {"kernel": kernel_of(module), "weights": weights_of(module)}
+    return Module(path, type(module).__name__, params, 0, (), trainable, written, **shapes)
 
 
 def _walk(model: nn.Module) -> list[tuple[str, nn.Module]]:

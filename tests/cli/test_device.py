@@ -60,7 +60,7 @@ def test_a_count_on_a_device_shows_floors_and_what_bounds_them(opcount, write, t
         assert (status, err.replace("noise\n", "")) == (0, "")  # which the model prints
         header = out.splitlines()[0].split("  ")
         assert [cell.strip() for cell in header if cell.strip()] == [
-            "module", "type", "FLOPs", "traffic", "FLOP/B", "bound", "time floor", "% time",
+            "module", "type", "FLOPs (torch)", "traffic", "FLOP/B", "bound", "time floor", "% time",
         ]  # fmt: skip
         assert "eager roofline time: " in out
         assert "device: H100-SXM5-80GB (float32 66.9 TFLOP/s, 3.35 TB/s; https" in out

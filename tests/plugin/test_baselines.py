@@ -23,8 +23,8 @@ class TestIt:
 MODEL_BASELINE = """\
 # opcount baseline 1, convention fvcore, depth 1
 (model): macs=150 flops=150 activations=15 params=165
-0: macs=100 flops=100 activations=10 params=110
-2: macs=50 flops=50 activations=5 params=55
+0: macs=100 flops=100 activations=10 params=110 weight=10x10 bias=10
+2: macs=50 flops=50 activations=5 params=55 weight=5x10 bias=5
 """
 
 
@@ -211,6 +211,33 @@ def test_a_file_to_compare_with_decides_by_metric_and_share(check, pytester):
         result = check(GROWING.format(rows=3), *compare, f"--flops-compare-fail={rule}")
         assert result.ret == 1
         result.stdout.fnmatch_lines(["test_it.py::test_it: * 50.0 % more than in old.json *"])
+        result.stdout.fnmatch_lines([f"--flops-compare-fail={rule}: failed, 1 count grew by more than that"])
+
+
+DEPTHWISE = """
+@pytest.fixture
+def convs():
+    return nn.Sequential(*(nn.Conv2d(32, 32, 3, groups={groups}, bias=False) for _ in range(3)))
+
+def test_it(flop_budget, flop_regression, convs):
+    with flop_budget("1 GMAC", model=convs) as c:
+        convs(torch.ones(1, 32, 8, 8))
+    {check}
+"""
+
+
+def test_a_changed_module_shows_the_shapes_that_changed(check, pytester):
+    before, after = ({"groups": groups, "check": "flop_regression.check(c)"} for groups in (32, 1))
+    check(DEPTHWISE.format(**before), "--flops-update", "-p", "no:cacheprovider")
+    result = check(DEPTHWISE.format(**after), "-p", "no:cacheprovider")
+    result.stdout.fnmatch_lines(["*Changed most: 0: * (weight 32x1x3x3 -> 32x32x3x3), 1: *"])
+    result.stdout.fnmatch_lines(["  0 (Conv2d)  *", "    weight 32x1x3x3 -> 32x32x3x3"])
+    before["check"] = after["check"] = "pass"
+    check(DEPTHWISE.format(**before), "--flops-json=old.json")
+    compare = ("--flops-compare=old.json", "--flops-compare-fail=macs:1%", "--flops-markdown=new.md")
+    result = check(DEPTHWISE.format(**after), *compare)
+    result.stdout.fnmatch_lines(["*more than in old.json*Changed most: 0: *(weight 32x1x3x3 -> 32x32x3x3)*"])
+    assert r"(weight 32x1x3x3 -\> 32x32x3x3)" in (pytester.path / "new.md").read_text().replace("->", r"-\>")
 
 
 @pytest.mark.parametrize(

@@ -67,10 +67,117 @@ def test_the_markdown_table_survives_hostile_names_and_shows_what_changed(check,
     check(TESTS.replace("run(net)", "run(net); net[0](torch.ones(1, 10))"), "--flops-markdown=flops.md")
     lines = (pytester.path / "flops.md").read_text().splitlines()
     assert lines[0] == "### MACs of 2 tests"
-    assert lines[2:4] == ["| test | MACs | limit | change |", "|---|---:|---|---:|"]
-    assert lines[4] == "| `test_it.py::test_small` | 250 MAC | 1.000 kMAC | +66.7 % |"
-    assert lines[5] == "| `test_it.py::test_large a\\|b` | 3.000 kMAC | at least 1 MAC | - |"
+    assert lines[2] == "**Passed: 2 within their limits of 2 counts.**"
+    assert lines[4:6] == ["| test | MACs | limit | verdict | change | where |", "|---|---:|---|---|---:|---|"]
+    small, large = line_of(pytester, "def test_small") - 1, line_of(pytester, "def test_large")  # a mark is above one
+    assert lines[6] == f"| `test_it.py::test_small` | 250 MAC | 1.000 kMAC | within | +66.7 % | test_it.py:{small} |"
+    assert lines[7] == (
+        f"| `test_it.py::test_large a\\|b` | 3.000 kMAC | at least 1 MAC | within | - | test_it.py:{large} |"
+    )
     assert "- `test_it.py::test_small`: 150 MAC -> 250 MAC. Changed most: 0: 100 MAC -> 200 MAC." in lines
+
+
+def line_of(pytester, text):
+    lines = (pytester.path / "test_it.py").read_text().splitlines()
+    return 1 + next(number for number, line in enumerate(lines) if text in line)
+
+
+FAILING = """
+@pytest.mark.flop_budget("100 MAC", modules={"[0-9]": "60 MAC"}, model="deep")
+def test_over(deep):
+    deep(torch.ones(1, 4))
+
+@pytest.mark.flop_budget(min="1 kMAC")
+def test_under(net):
+    run(net)
+
+def test_other(op_counter, net):
+    run(net)
+    assert op_counter.macs == 149
+
+def test_skipped(op_counter, net):
+    run(net)
+    pytest.skip("no")
+
+def test_regression(op_counter, flop_regression, net):
+    run(net)
+    flop_regression.check(op_counter)
+
+@pytest.fixture
+def deep():
+    return nn.Sequential(*(nn.Linear(4, 4) for _ in range(8)), nn.Linear(4, 20))
+"""
+
+
+@pytest.mark.parametrize("args", [(), ("-n1",)], ids=["alone", "xdist"])
+def test_a_reviewer_reads_each_failure_with_its_line_once(check, pytester, monkeypatch, args):
+    step = pytester.path / "step.md"
+    step.write_text("before\n")
+    github = {
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_STEP_SUMMARY": str(step),
+        "GITHUB_WORKSPACE": str(pytester.path.parent),
+        "GITHUB_SERVER_URL": "https://github.com",
+        "GITHUB_REPOSITORY": "a/b",
+        "GITHUB_SHA": "abc",
+    }
+    for name, value in github.items():
+        monkeypatch.setenv(name, value)
+    result = check(FAILING, "-q", "--flops", *args)
+    result.assert_outcomes(failed=4, skipped=1)
+    out = result.stdout.lines
+    over, other = line_of(pytester, '"100 MAC"'), line_of(pytester, "assert op_counter.macs")
+    under, check_line = line_of(pytester, "1 kMAC"), line_of(pytester, "flop_regression.check(op")
+    # one limit a line, equal modules once: 8 x 16 + 80 = 208 MAC, of which 0-7 are within 60 MAC each
+    assert "test_over: limited to 100 MAC, counted 208 MAC (+108.0 %)" in out
+    assert "test_over: 8 limited to 60 MAC, counted 80 MAC (+33.3 %)" in out
+    assert "Biggest spenders: 8: 80 MAC (38.5 %), 0-7 x8: 16 MAC each (61.5 %)." in out
+    assert "  0-7 x8 (Linear)  16 MAC each (61.5 %)" in out  # under -q, too
+    assert any(line.startswith("FAILED test_it.py::test_over - limited to 100 MAC") for line in out)
+    folder = pytester.path.name
+    assert f"::error file={folder}/test_it.py,line={over}::test_it.py::test_over: limited to 100 MAC, counted " in (
+        "\n".join(out)
+    )
+    assert [line.partition("::test_it")[0] for line in out if line.startswith("::error")] == [
+        f"::error file={folder}/test_it.py,line={line}" for line in (over, over, under, other, check_line)
+    ]
+    assert "150 MAC  test_it.py::test_other  failed" in "\n".join(out)
+    lines = step.read_text().splitlines()
+    assert lines[0] == "before"
+    assert "**Failed: 1 over its limit, 1 under its limit, 1 without a baseline, 1 failed (of 4 counts).**" in lines
+    cells = {line.split("|")[1].strip(" `").rpartition("::")[2]: line for line in lines if line.startswith("| `")}
+    link = f"[test_it.py:{over}](https://github.com/a/b/blob/abc/{folder}/test_it.py#L{over})"
+    assert (
+        cells["test_over"] == f"| `test_it.py::test_over` | 208 MAC | 100 MAC, [0-9] 60 MAC | **over** | new | {link} |"
+    )
+    assert "| **under** |" in cells["test_under"]
+    assert "| **failed** |" in cells["test_other"]
+    assert "| **no baseline** |" in cells["test_regression"]
+    assert "- **over** `test_it.py::test_over`: 8 limited to 60 MAC, counted 80 MAC (+33.3 %)" in lines
+
+
+def test_modules_that_fail_alike_share_a_line(check):
+    result = check(FAILING.replace('"60 MAC"', '"10 MAC"'), "-k", "test_over")
+    result.stdout.fnmatch_lines(["test_over: 0-7 x8, each limited to 10 MAC, counted 16 MAC (+60.0 %)"])
+
+
+def test_outside_of_github_no_command_is_printed(check):
+    assert "::error" not in check(FAILING).stdout.str()
+
+
+def test_a_summary_that_cannot_be_written_is_a_problem_that_is_said(check, pytester, monkeypatch):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(pytester.path))
+    result = check(TESTS)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["GITHUB_STEP_SUMMARY=*: expected a file that can be written, got IsADirectoryError*"])
+
+
+def test_counts_of_a_test_that_failed_are_compared_with_nothing(check, pytester):
+    check(FAILING, "--flops-json=old.json", "-k", "test_other")
+    test = FAILING.replace("== 149", "== 300").replace("run(net)", "run(net); run(net)")
+    result = check(test, "--flops-compare=old.json", "--flops-compare-fail=macs:1%", "-k", "test_other")
+    assert result.ret == 0
+    assert "increased" not in result.stdout.str()
 
 
 def test_junit_gets_the_counts_as_properties(check, pytester):
@@ -142,7 +249,7 @@ def test_it(deep):
 
 @pytest.fixture
 def deep():
-    return nn.Sequential(*(nn.Linear(4, 4) for _ in range(8)))
+    return nn.Sequential(*(layer for n in range(8) for layer in (nn.Linear(4, 9 - n), nn.Linear(9 - n, 4, bias=False))))
 """
     quiet, loud = (check(test, *args).stdout.str() for args in ((), ("-v",)))
     assert (quiet.count("(Linear)"), loud.count("(Linear)")) == (5, 8)
