@@ -107,12 +107,7 @@ class Roofline:
         and outputs are those of the model's first call, in the parameters' mean size of an element.
         """
         moved = sum(record.bytes_read + record.bytes_written for record in self.records)
-        root = self.modules.get(ROOT)
-        least = 0.0
-        if root is not None:
-            size = root.param_bytes / root.params if root.params else 0.0
-            least = root.param_bytes + size * (_elements(root.inputs) + _elements(root.outputs))
-        return max(self.total.compute, min(least, moved) / self.device.bandwidth)
+        return max(self.total.compute, min(least_traffic(self.modules), moved) / self.device.bandwidth)
 
     def share(self, floor: Floor) -> float:
         """Return the share of the eager roofline time, from 0 to 1."""
@@ -212,6 +207,15 @@ def rate(tokens: int, seconds: float) -> str:
         ('400.0 tokens/s', 'any number of tokens/s')
     """
     return f"{tokens / seconds:,.1f} tokens/s" if seconds else "any number of tokens/s"
+
+
+def least_traffic(modules: Mapping[str, Module]) -> float:
+    """Return the bytes of the parameters, and of the inputs and outputs of the model's first call."""
+    root = modules.get(ROOT)
+    if root is None:
+        return 0.0
+    size = root.param_bytes / root.params if root.params else 0.0
+    return root.param_bytes + size * (_elements(root.inputs) + _elements(root.outputs))
 
 
 def duration(seconds: float) -> str:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 
 from opcount.reporter.html import render
 from scripts.screenshots import browser, missing
@@ -22,15 +23,19 @@ def page(chromium, tmp_path):
     """Return a function that writes a report, opens it and returns it as a reader has it."""
 
     def open_page(profile, fragment="", **settings):
+        chromium.execute_cdp_cmd(
+            "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path / "downloads")}
+        )
         file = tmp_path / "report.html"
         file.write_text(render(profile, **settings), encoding="ascii")
         chromium.get(f"{file.as_uri()}{fragment}")
-        return Page(chromium)
+        return Page(chromium, tmp_path / "downloads")
 
     chromium.get("about:blank")
     for log in ("browser", "performance"):
         chromium.get_log(log)
     yield open_page
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert [entry for entry in chromium.get_log("browser") if entry["level"] != "INFO"] == []
     assert [url for url in requests(chromium) if not url.startswith(("file:", "data:", "about:"))] == []
 
@@ -45,8 +50,23 @@ def requests(chromium):
 class Page:
     """Page in a browser, as a reader sees and uses it."""
 
-    def __init__(self, driver):
+    def __init__(self, driver, downloads):
         self.driver = driver
+        self.downloads = downloads
+
+    def download(self, selector):
+        """Click a button and return the file that it saves."""
+        before = set(self.downloads.glob("*"))
+        self.click(selector)
+        return WebDriverWait(self.driver, 20, poll_frequency=0.05).until(lambda _: self._complete(before))
+
+    def _complete(self, before):
+        files = (file for file in self.downloads.glob("*") if file.suffix != ".crdownload")
+        return next((file for file in files if file not in before), None)
+
+    def resize(self, width, height=900):
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
     def all(self, selector):
         return self.driver.find_elements("css selector", selector)

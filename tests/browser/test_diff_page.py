@@ -1,5 +1,7 @@
 """The HTML report of two counts as its readers use it."""
 
+from dataclasses import replace
+
 import pytest
 
 from opcount.reporter.numbers import si
@@ -77,3 +79,11 @@ def test_a_comparison_by_phase(page, changed):
     part = [side.select(lambda r: r.phase == "backward") for side in changed]
     row = shown.row("")
     assert (row["total before"], row["total now"]) == tuple(si(side.macs) for side in part)
+
+
+def test_a_comparison_warns_of_other_inputs(page, changed):
+    before, after = (
+        replace(side, provenance={**side.provenance, "inputs": f"x=5x{i}"}) for i, side in enumerate(changed)
+    )
+    shown = page(after, baseline=before)
+    assert "warning: inputs before: x=5x0; after: x=5x1" in shown.texts("#coverage .lacking")

@@ -77,11 +77,11 @@ def test_the_totals_are_those_of_the_profile(page, profile):
         "macs": si(profile.macs),
         "flops": si(profile.flops),
         "activations": si(profile.activations),
-        "traffic": si(profile.total.traffic),
+        "traffic": si(profile.total.traffic, "B"),
         "params": si(profile.params),
     }
     assert shown.text("#coverage") == profile.coverage.verdict()
-    assert "fvcore" in shown.text("#footer")
+    assert "fvcore" in shown.text("#rule")
 
 
 def test_cells_are_as_wide_as_their_share(page, profile):

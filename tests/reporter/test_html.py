@@ -84,7 +84,7 @@ def test_profiles_of_two_conventions_are_not_compared():
 def test_a_notebook_gets_a_frame_that_may_do_nothing_but_run():
     text = frame(profile("<b>"))
     ((_, attrs),) = [row for row in Tags(text).tags if row[0] == "iframe"]
-    assert attrs["sandbox"] == "allow-scripts"
+    assert attrs["sandbox"] == "allow-scripts allow-downloads"
     assert data_of(attrs["srcdoc"])["modules"][1]["name"] == "<b>"
     assert "&lt;b&gt;" in text.partition("<pre>")[2]
 

@@ -13,15 +13,16 @@ from typing import Any
 
 from opcount.reporter.page.bundle import bundle
 
-_STYLES = ("theme.css", "layout.css", "icicle.css", "tables.css", "print.css")
+_STYLES = ("theme.css", "layout.css", "icicle.css", "tables.css", "roofline.css", "print.css")
 _SCRIPT = "main.js"
 
 
-def assemble(title: str, summary: str, data: dict[str, Any]) -> str:
+def assemble(title: str, headline: str, summary: str, data: dict[str, Any]) -> str:
     """Return the page as ASCII text, so that no encoding can spoil it.
 
     Args:
         title: Of the page.
+        headline: The total in words.
         summary: Text for readers without scripts.
         data: What the scripts draw.
     """
@@ -29,6 +30,8 @@ def assemble(title: str, summary: str, data: dict[str, Any]) -> str:
     parts = {
         "policy": _policy(style, script),
         "title": _escaped(title),
+        "headline": _escaped(headline),
+        "subtitle": _escaped(data.pop("subtitle")),
         "style": style,
         "summary": _escaped(summary),
         "data": _embedded(data),

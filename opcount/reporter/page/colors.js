@@ -1,7 +1,7 @@
 // Of cells: by type, or in a comparison by change.
 
-import { report, comparing } from "./data.js";
-import { totals, ALL } from "./totals.js";
+import { ALL, report, comparing } from "./data.js";
+import { totals } from "./totals.js";
 
 const PALETTE = 8;
 const FULL_CHANGE = 0.5;

@@ -3,6 +3,7 @@
 import { byId } from "./dom.js";
 
 export const ROOT = 0;
+export const ALL = -1; // phases
 
 const HIDDEN = /[\p{Cc}\p{Cf}\p{Co}\p{Cs}\u034f\u115f\u1160\u2800\u3164\uffa0]/gu;
 
@@ -13,6 +14,11 @@ export const comparing = report.sides === 2;
 
 export function* ancestry(module) {
   for (let at = module; at !== undefined; at = report.modules[at.parent]) yield at;
+}
+
+// Modules that neither compute, nor move data, nor have parameters are drawn nowhere; a search finds them.
+export function isIdle(module) {
+  return Boolean(module.idle);
 }
 
 export function isBelow(index, top) {

@@ -1,30 +1,34 @@
 // All that is known of the module under the pointer, or of the zoomed one.
 
+import { amountOf, isShown } from "./amounts.js";
 import { comparing, NOW, report } from "./data.js";
 import { byId, element } from "./dom.js";
-import { isShown, METRICS, metricOf } from "./metrics.js";
-import { exact, percent, plural, relative, si } from "./numbers.js";
-import { state, subscribe } from "./state.js";
+import { lineOf } from "./folding.js";
+import { formatted } from "./markup.js";
+import { inFull, inShort, labelOf, metrics, ofOperators } from "./metrics.js";
+import { percent, plural, relative } from "./numbers.js";
+import { NUMBERS, state, subscribe } from "./state.js";
 import { exactTotal, isSelected, totals } from "./totals.js";
 
 export function showDetails() {
-  subscribe(["pointed", "zoom", "metric", "phase"], draw);
+  subscribe([...NUMBERS, "pointed", "zoom"], draw);
 }
 
 function draw() {
-  const module = report.modules[state.pointed ?? state.zoom];
+  const line = state.pointed ?? lineOf(report.modules[state.zoom]);
   byId("details").replaceChildren(
-    element("h2", {}, module.path || "model"),
-    element("p", { class: "kind" }, kind(module)),
-    ...notes(module).map((note) => element("p", { class: "note" }, note)),
-    comparing ? changes(module) : numbers(module),
-    ...operators(module),
+    element("h2", {}, (line.path || "model") + (line.run > 1 ? ` x${line.run}` : "")),
+    element("p", { class: "kind" }, kind(line)),
+    ...notes(line.module).map((note) => element("p", { class: "note" }, note)),
+    comparing ? changes(line) : numbers(line),
+    ...operators(line),
   );
 }
 
-function kind(module) {
+function kind({ module, modules: { length } }) {
   const calls = module.calls[NOW];
   const called = module.type ? ` called ${calls === 1 ? "once" : plural(calls, "time")}` : "";
+  if (length > 1) return `${module.type}, ${length} equal modules,${called} each; numbers are those of all`;
   return `${module.type || "outside of modules"}${module.type ? "," : ""}${called}`;
 }
 
@@ -37,18 +41,22 @@ function notes(module) {
   return found;
 }
 
-function numbers(module) {
-  return table(["", "total", "share"], METRICS.map(({ key, label }) => {
+function numbers({ module, modules: { length } }) {
+  return table(["", "total", "share"], metrics().map(({ key }) => {
     const { total } = totals(key, state.phase);
-    return [label, exact(exactTotal(module.index, key, state.phase)), percent(total[module.index], total[0])];
+    return [labelOf(key), inFull(key, times(exactTotal(module.index, key, state.phase), length)), percent(length * total[module.index], total[0])];
   }));
 }
 
-function changes(module) {
-  return table(["", "before", "now", "change"], METRICS.map(({ key, label }) => {
-    const [before, now] = [0, 1].map((side) => exactTotal(module.index, key, state.phase, side));
-    return [label, si(before), si(now), relative(Number(before), Number(now))];
+function changes({ module, modules: { length } }) {
+  return table(["", "before", "now", "change"], metrics().map(({ key }) => {
+    const [before, now] = [0, 1].map((side) => times(exactTotal(module.index, key, state.phase, side), length));
+    return [labelOf(key), inShort(key, before), inShort(key, now), relative(Number(before), Number(now))];
   }));
+}
+
+function times(count, copies) {
+  return typeof count === "bigint" ? count * BigInt(copies) : count * copies;
 }
 
 function table(headers, rows) {
@@ -61,17 +69,17 @@ function table(headers, rows) {
   );
 }
 
-function operators(module) {
-  const key = metricOf(state.metric).still ? "flops" : state.metric; // operators have no parameters
+function operators({ module, modules: { length } }) {
+  const key = ofOperators(state.metric);
   const entries = grouped(module, key);
   if (!entries.length) return [];
   entries.sort((a, b) => Math.max(...b.numbers) - Math.max(...a.numbers));
   const own = [0, 1].map((side) => entries.reduce((sum, { numbers }) => sum + numbers[side], 0));
-  const title = `Its own operators: ${both(own, si)} ${metricOf(key).label}`;
-  return [element("h3", {}, title), element("ul", {}, ...entries.map(entry))];
+  const title = `Own operators${length > 1 ? " of each" : ""}: ${both(own, (count) => inShort(key, count))} ${labelOf(key)}`;
+  return [element("h3", {}, title), element("ul", {}, ...entries.map((found) => entry(key, found)))];
 }
 
-// Both sides of a comparison in one entry.
+// Both sides of a comparison in one entry; operators without the metric are left out.
 function grouped(module, key) {
   const { records } = report;
   const found = new Map();
@@ -81,25 +89,26 @@ function grouped(module, key) {
     const place = [records.operator[row], records.phase[row], records.dtype[row]].join();
     if (!found.has(place)) found.set(place, { row, numbers: [0, 0], calls: [0, 0], shapes: new Set() });
     const group = found.get(place);
-    group.numbers[side] = Number(records[key][row]);
-    group.calls[side] = records.calls[row];
+    group.numbers[side] += amountOf(key, row);
+    group.calls[side] += records.calls[row];
     group.shapes.add(report.shapes[records.shapes[row]]);
   }
   return [...found.values()];
 }
 
-function entry({ row, numbers, calls, shapes }) {
+function entry(key, { row, numbers, calls, shapes }) {
   const { records } = report;
   const operator = report.operators[records.operator[row]];
   const facts = [report.phases[records.phase[row]], report.dtypes[records.dtype[row]], both(calls, (count) => plural(count, "call"))];
-  const number = operator.family === "uncounted" ? "?" : both(numbers, si);
+  const number = operator.family === "uncounted" ? "?" : both(numbers, (count) => inShort(key, count));
   return element(
     "li",
     {},
     element("div", {}, element("span", {}, operator.name), element("span", {}, number)),
-    ...[facts.filter(Boolean).join(", "), [...shapes].filter(Boolean).join(" \u2192 "), operator.formula?.replaceAll("``", "")]
+    ...[facts.filter(Boolean).join(", "), [...shapes].filter(Boolean).join(" \u2192 ")]
       .filter(Boolean)
-      .map((text) => element("code", {}, text)),
+      .map((text) => element("p", { class: "fact" }, text)),
+    ...(operator.formula ? [element("p", { class: "formula" }, ...formatted(operator.formula))] : []),
   );
 }
 

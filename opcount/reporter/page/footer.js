@@ -1,12 +1,16 @@
-// How the numbers are read, and where they come from.
+// What the numbers mean, and where they come from.
 
 import { report } from "./data.js";
 import { byId, element } from "./dom.js";
+import { labelOf, metrics, OTHER_MEANINGS } from "./metrics.js";
+import { subscribe } from "./state.js";
 
 export function showFooter() {
-  const { name, summary } = report.convention;
-  byId("footer").append(
-    element("p", {}, `FLOPs: convention ${name} (${summary}). Operators that compute nothing are left out.`),
-    ...report.provenance.map((facts) => element("p", {}, facts)),
-  );
+  subscribe(["convention", "device"], drawMeanings);
+  byId("provenance").append(...report.provenance.map((facts) => element("p", {}, facts)));
+}
+
+function drawMeanings() {
+  const words = [...metrics().map(({ key, meaning }) => [labelOf(key), meaning()]), ...OTHER_MEANINGS];
+  byId("meanings").replaceChildren(...words.flatMap(([word, meaning]) => [element("dt", {}, word), element("dd", {}, meaning)]));
 }

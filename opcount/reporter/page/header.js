@@ -1,18 +1,53 @@
-// The coverage, the totals that switch the metric, the phases, and the way back from a zoom.
+// What was counted and how much, the choices of metric, phase and convention, and the way back from a zoom.
 
-import { ancestry, comparing, report } from "./data.js";
+import { choices } from "./choices.js";
+import { ALL, ancestry, comparing, NOW, report } from "./data.js";
 import { byId, element } from "./dom.js";
-import { METRICS, metricOf } from "./metrics.js";
+import { foldAgain, nameOfRun } from "./folding.js";
+import { convention, inShort, metricOf, metrics } from "./metrics.js";
 import { relative, si } from "./numbers.js";
-import { state, subscribe, update } from "./state.js";
-import { ALL, exactTotal } from "./totals.js";
+import { NUMBERS, state, subscribe, update } from "./state.js";
+import { exactTotal } from "./totals.js";
 
 export function showHeader() {
-  byId("subtitle").textContent = report.subtitle;
   byId("coverage").append(...report.coverage.map(banner));
-  subscribe(["metric", "phase"], drawMetrics);
+  subscribe(["phase", "convention"], drawHeadline);
+  subscribe(NUMBERS, drawMetrics);
   subscribe(["metric", "phase"], drawPhases);
-  subscribe(["zoom"], drawTrail);
+  subscribe(["convention"], drawConventions);
+  subscribe(["zoom", "unfolded", "folds"], drawTrail);
+}
+
+// The total in words, as in the other reports.
+function drawHeadline() {
+  const words = [...(comparing ? [0] : []), NOW].map(amount);
+  const phase = report.phases[state.phase];
+  byId("headline").textContent = `${phase ? `${phase}: ` : ""}${words.join(" \u2192 ")}`;
+}
+
+function amount(side) {
+  const [macs, arith, flops] = ["macs", "arith", "flops"].map((key) => exactTotal(0, key, state.phase, side));
+  const under = flops === macs || flops === 2n * macs ? "" : `${inUnit(flops, "FLOP")} under ${convention().name}`;
+  if (macs) return `${inUnit(macs, "MAC")} = ${inUnit(2n * macs, "FLOP")} at 2 per MAC${under && ` (${under})`}`;
+  const other = under || (arith ? `${si(arith)} other operations` : "");
+  return `0 MAC${other && `, ${other}`}`;
+}
+
+function inUnit(count, unit) {
+  const text = si(count);
+  return `${text}${text.includes(" ") ? "" : " "}${unit}`;
+}
+
+// Above all other numbers: whose FLOPs these are.
+function drawConventions() {
+  choices(byId("conventions"), report.conventions.map(({ name, summary, perMac }, place) => ({
+    chosen: state.convention === place,
+    choose: () => update({ convention: place }),
+    attributes: { "data-convention": name, title: `${name}: ${summary}` },
+    content: [name, element("small", {}, `${perMac} per MAC`)],
+  })));
+  const { name, summary } = convention();
+  byId("rule").textContent = `FLOPs (${name}) = ${summary}`;
 }
 
 function banner({ complete, verdict, side }) {
@@ -20,13 +55,13 @@ function banner({ complete, verdict, side }) {
 }
 
 function drawMetrics() {
-  choices(byId("metrics"), METRICS.map(({ key, label }) => ({
+  choices(byId("metrics"), metrics().map(({ key, label, note, meaning }) => ({
     chosen: state.metric === key,
     choose: () => update({ metric: key }),
-    attributes: { class: "metric", "data-metric": key },
+    attributes: { class: "metric", "data-metric": key, title: meaning() },
     content: [
-      element("span", { class: "label" }, label),
-      element("span", { class: "value" }, si(exactTotal(0, key, state.phase))),
+      element("span", { class: "label" }, label() + (note?.() ?? "")),
+      element("span", { class: "value" }, inShort(key, exactTotal(0, key, state.phase))),
       ...(comparing ? [was(key)] : []),
     ],
   })));
@@ -34,7 +69,7 @@ function drawMetrics() {
 
 function was(key) {
   const [before, now] = [0, 1].map((side) => exactTotal(0, key, state.phase, side));
-  return element("span", { class: "was" }, `was ${si(before)}, ${relative(Number(before), Number(now))}`);
+  return element("span", { class: "was" }, `was ${inShort(key, before)}, ${relative(Number(before), Number(now))}`);
 }
 
 function drawPhases() {
@@ -47,30 +82,6 @@ function drawPhases() {
     attributes: { disabled: Boolean(still), "data-phase": place ? name : "", title: still ? "Parameters have no phase" : false },
     content: [name],
   })));
-}
-
-// Radio buttons: the arrows choose the one beside.
-function choices(box, options) {
-  const focused = [...box.children].indexOf(document.activeElement);
-  box.replaceChildren(...options.map(({ chosen, choose, attributes, content }, place) => element("button", {
-    type: "button",
-    role: "radio",
-    "aria-checked": String(chosen),
-    tabindex: chosen ? 0 : -1,
-    ...attributes,
-    on: {
-      click: choose,
-      keydown: (event) => {
-        const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-        if (!step) return;
-        event.preventDefault();
-        const next = (place + step + options.length) % options.length;
-        box.children[next].focus();
-        options[next].choose();
-      },
-    },
-  }, ...content)));
-  if (focused >= 0) box.children[focused]?.focus();
 }
 
 function drawTrail() {
@@ -86,5 +97,12 @@ function drawTrail() {
       },
       place ? module.name : "model",
     ),
-  ]));
+  ]), ...(state.folds ? state.unfolded.map(refold) : []));
+}
+
+function refold(index) {
+  const module = report.modules[index];
+  const parent = report.modules[module.parent].path;
+  const name = `${parent ? `${parent}.` : ""}${nameOfRun(module, module.run)}`;
+  return element("button", { type: "button", class: "refold", title: "Show as one again", on: { click: () => foldAgain(index) } }, `\u00d7 ${name}`);
 }

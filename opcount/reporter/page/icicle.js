@@ -1,13 +1,15 @@
-// The icicle: one cell a module, as wide as its share.
+// The icicle: one cell a module, or for equal ones in a row; as wide as its share.
 
 import { colorOf } from "./colors.js";
 import { report, comparing, NOW } from "./data.js";
 import { byId, element } from "./dom.js";
+import { choose, lineOf } from "./folding.js";
+import { fitting } from "./labels.js";
 import { layout } from "./layout.js";
-import { metricOf } from "./metrics.js";
-import { percent, plural, relative, si } from "./numbers.js";
+import { inShort, labelOf } from "./metrics.js";
+import { percent, plural, relative } from "./numbers.js";
 import { hasMatch, isMatch, isSearching } from "./search.js";
-import { state, subscribe, update } from "./state.js";
+import { NUMBERS, state, subscribe, update } from "./state.js";
 import { sizes, totals } from "./totals.js";
 
 const HEIGHT = 400; // of the chart, as far as the rows' limits allow
@@ -16,12 +18,12 @@ const HIGHEST = 78;
 const TWO_LINES = 42;
 const NARROW = 26;
 
-const cells = new Map(); // by module
+const cells = new Map(); // by first module, and how many it stands for
 let rests = [];
 
 export function showIcicle() {
   const box = byId("icicle");
-  subscribe(["metric", "phase", "zoom", "query"], draw);
+  subscribe([...NUMBERS, "zoom", "query", "unfolded", "folds"], draw);
   box.addEventListener("mouseleave", () => update({ pointed: null }));
   let drawn = box.clientWidth;
   new ResizeObserver(() => {
@@ -30,18 +32,26 @@ export function showIcicle() {
   }).observe(box);
 }
 
-export function cellOf(index) {
-  return cells.get(index)?.node;
+export function cellOf(line) {
+  return cells.get(keyOf(line))?.node;
 }
 
 export function drawnCells() {
   return [...cells.values()];
 }
 
+export function top() {
+  return lineOf(report.modules[state.zoom]);
+}
+
+function keyOf({ module, modules }) {
+  return `${module.index} ${modules.length}`;
+}
+
 function draw() {
   const box = byId("icicle");
   const pixels = box.clientWidth || 1000;
-  const placed = layout(sizes(state.metric, state.phase), state.zoom, pixels);
+  const placed = layout(sizes(state.metric, state.phase), top(), pixels);
   const rows = 1 + Math.max(-1, ...placed.map((cell) => cell.row));
   const height = Math.max(LOWEST, Math.min(HIGHEST, Math.floor(HEIGHT / rows)));
   const hadFocus = box.contains(document.activeElement);
@@ -49,56 +59,59 @@ function draw() {
   for (const rest of rests) rest.remove();
   rests = [];
   for (const cell of placed) {
-    if (cell.module) stale.delete(cell.module.index);
-    if (cell.module) show(box, cell, pixels, height);
+    if (cell.line) stale.delete(keyOf(cell.line));
+    if (cell.line) show(box, cell, pixels, height);
     else box.append(showRest(cell, height));
   }
-  for (const index of stale) {
-    cells.get(index).node.remove();
-    cells.delete(index);
+  for (const key of stale) {
+    cells.get(key).node.remove();
+    cells.delete(key);
   }
   box.style.height = `${rows * height}px`;
   box.classList.toggle("tall", height >= TWO_LINES);
   showEmpty(placed.length === 0);
-  const top = cellOf(state.zoom);
-  if (top) top.tabIndex = 0;
-  if (hadFocus && !box.contains(document.activeElement)) top?.focus();
+  const first = cellOf(top());
+  if (first) first.tabIndex = 0;
+  if (hadFocus && !box.contains(document.activeElement)) first?.focus();
 }
 
 function show(box, cell, pixels, height) {
-  const { module } = cell;
-  const known = cells.get(module.index);
-  const node = known?.node ?? make(box, module);
-  cells.set(module.index, { ...cell, node });
+  const { line } = cell;
+  const node = cells.get(keyOf(line))?.node ?? make(box, line);
+  cells.set(keyOf(line), { ...cell, node });
   place(node, cell, height);
-  const name = module.path === "" ? "model" : module.name;
-  const number = describe(module);
-  const narrow = cell.width * pixels < NARROW;
+  const number = describe(line);
+  const width = cell.width * pixels;
+  const narrow = width < NARROW;
   node.classList.toggle("narrow", narrow);
-  mark(node, isMatch(module.index));
-  node.style.setProperty("background", colorOf(module, state.metric, state.phase));
-  node.replaceChildren(
-    ...(narrow ? [] : [element("span", { class: "name" }, name), element("span", { class: "value" }, number)]),
-  );
-  node.setAttribute("aria-label", `${module.path || "model"}, ${module.type || "no type"}, ${number}`);
-  node.setAttribute("aria-level", module.level + 1);
+  mark(node, line.modules.some(({ index }) => isMatch(index)));
+  node.style.setProperty("background", colorOf(line.module, state.metric, state.phase));
+  node.replaceChildren(...(narrow ? [] : fitting(nameOf(line), number, width, height >= TWO_LINES)));
+  node.setAttribute("aria-label", `${line.path || "model"}, ${line.module.type || "no type"}, ${number}`);
+  node.setAttribute("aria-level", line.level + 1);
   node.tabIndex = -1;
 }
 
-function make(box, module) {
+function make(box, line) {
   const node = element("button", {
     type: "button",
-    class: module.gone ? "cell gone" : "cell",
+    class: ["cell", line.module.gone && "gone", line.run > 1 && "run"].filter(Boolean).join(" "),
     role: "treeitem",
-    "data-path": module.path,
+    "data-path": line.path,
     on: {
-      click: () => update({ zoom: module.index, pointed: null }),
-      mouseenter: () => update({ pointed: module.index }),
-      focus: () => update({ pointed: module.index }),
+      click: () => choose(line),
+      mouseenter: () => update({ pointed: line }),
+      focus: () => update({ pointed: line }),
     },
   });
   box.append(node);
   return node;
+}
+
+// Several in a row bear their parent's name, as in layers.0-31 x32: alone, a number says little.
+function nameOf(line) {
+  const parent = report.modules[line.module.parent]?.name;
+  return line.run > 1 && parent ? `${parent}.${line.name}` : line.name;
 }
 
 function showRest(cell, height) {
@@ -122,10 +135,11 @@ function place(node, cell, height) {
   node.style.height = `${height - 2}px`;
 }
 
-function describe(module) {
+function describe({ module, modules }) {
   const now = totals(state.metric, state.phase, NOW).total;
-  if (comparing) return `${si(now[module.index])} (${relative(totals(state.metric, state.phase, 0).total[module.index], now[module.index])})`;
-  return `${si(now[module.index])}, ${percent(now[module.index], now[0])}`;
+  const sum = modules.length * now[module.index];
+  if (!comparing) return `${inShort(state.metric, sum)}, ${percent(sum, now[0])}`;
+  return `${inShort(state.metric, sum)} (${relative(totals(state.metric, state.phase, 0).total[module.index], now[module.index])})`;
 }
 
 function showEmpty(isEmpty) {
@@ -133,5 +147,5 @@ function showEmpty(isEmpty) {
   note.hidden = !isEmpty;
   const phase = report.phases[state.phase];
   const where = state.zoom ? ` in ${report.modules[state.zoom].path}` : "";
-  note.textContent = `No ${metricOf(state.metric).label}${where}${phase ? `, phase ${phase}` : ""}.`;
+  note.textContent = `No ${labelOf(state.metric)}${where}${phase ? `, phase ${phase}` : ""}.`;
 }

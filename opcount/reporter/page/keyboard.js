@@ -1,18 +1,18 @@
 // Keys, as the help lists them.
 
-import { report, ROOT } from "./data.js";
+import { ALL, report, ROOT } from "./data.js";
 import { byId } from "./dom.js";
-import { cellOf, drawnCells } from "./icicle.js";
-import { METRICS, metricOf } from "./metrics.js";
+import { childrenOf } from "./folding.js";
+import { cellOf, drawnCells, top } from "./icicle.js";
+import { metricOf, metrics } from "./metrics.js";
 import { state, update } from "./state.js";
 import { nextTheme } from "./theme.js";
-import { ALL } from "./totals.js";
 
 export function followKeys() {
   byId("help").addEventListener("click", () => byId("keys").showModal());
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.closest("input, dialog, table")) return;
+    if (event.target.closest("input, select, dialog, table")) return;
     const action = inIcicle(event) ?? anywhere(event.key);
     if (!action) return;
     event.preventDefault();
@@ -21,15 +21,23 @@ export function followKeys() {
 }
 
 function anywhere(key) {
-  if (METRICS[key - 1]) return () => update({ metric: METRICS[key - 1].key });
+  const metric = metrics()[key - 1];
+  if (metric) return () => update({ metric: metric.key });
   return {
     "/": () => byId("query").focus(),
     "?": () => byId("keys").showModal(),
     p: nextPhase,
+    c: () => update({ convention: (state.convention + 1) % report.conventions.length }),
     t: nextTheme,
-    Escape: () => update({ zoom: report.modules[state.zoom].parent ?? ROOT, pointed: null }),
+    Escape: back,
     Home: () => update({ zoom: ROOT, pointed: null }),
   }[key];
+}
+
+// Undoes the last opening of equal modules, else zooms out by one.
+function back() {
+  if (state.unfolded.length) update({ unfolded: state.unfolded.slice(0, -1), pointed: null });
+  else update({ zoom: report.modules[state.zoom].parent ?? ROOT, pointed: null });
 }
 
 function nextPhase() {
@@ -41,17 +49,21 @@ function inIcicle({ key, target }) {
   const here = drawnCells().find((cell) => cell.node === target);
   if (!here) return null;
   return {
-    ArrowDown: () => here.module.children.map((child) => cellOf(child.index)).find(Boolean)?.focus(),
-    ArrowUp: () => up(here.module),
+    ArrowDown: () => childrenOf(here.line).map(cellOf).find(Boolean)?.focus(),
+    ArrowUp: () => up(here),
     ArrowLeft: () => sibling(here, -1),
     ArrowRight: () => sibling(here, 1),
   }[key];
 }
 
-function up(module) {
-  if (module.parent === null) return;
-  if (module.index === state.zoom) update({ zoom: module.parent });
-  cellOf(module.parent)?.focus();
+function up({ line, row, left }) {
+  const { parent } = line.module;
+  const above = drawnCells().filter((cell) => cell.row === row - 1 && cell.left <= left + 1e-9);
+  if (row) above.reduce((a, b) => (b.left > a.left ? b : a)).node.focus();
+  else if (parent !== null) {
+    update({ zoom: parent });
+    cellOf(top())?.focus();
+  }
 }
 
 function sibling(here, step) {

@@ -1,13 +1,16 @@
 // Everything, in the order in which it reacts: the search first, since what is drawn asks for its matches.
 
 import { followAddress, readAddress } from "./address.js";
+import { showBiggest } from "./biggest.js";
 import { showDetails } from "./details.js";
+import { followDownloads } from "./download.js";
 import { showFooter } from "./footer.js";
 import { showHeader } from "./header.js";
 import { showIcicle } from "./icicle.js";
 import { followKeys } from "./keyboard.js";
 import { showLegend } from "./legend.js";
 import { showMatrix } from "./matrix.js";
+import { showRoofline } from "./roofline.js";
 import { followQuery } from "./search.js";
 import { drawAll } from "./state.js";
 import { showTable } from "./table.js";
@@ -19,9 +22,12 @@ showHeader();
 showIcicle();
 showLegend();
 showDetails();
+showBiggest();
+showRoofline();
 showTable();
 showMatrix();
 showFooter();
+followDownloads();
 followTheme();
 followKeys();
 drawAll();

@@ -1,24 +1,26 @@
 // What each operator costs in each dtype, within the zoomed module.
 
+import { amountOf, isShown } from "./amounts.js";
 import { comparing, isBelow, NOW, report } from "./data.js";
 import { byId, element } from "./dom.js";
-import { isShown, metricOf } from "./metrics.js";
-import { percent, relative, si } from "./numbers.js";
-import { state, subscribe } from "./state.js";
+import { plainText } from "./markup.js";
+import { inShort, labelOf, ofOperators } from "./metrics.js";
+import { percent, relative } from "./numbers.js";
+import { NUMBERS, state, subscribe } from "./state.js";
 import { isSelected } from "./totals.js";
 
 export function showMatrix() {
-  subscribe(["metric", "phase", "zoom"], draw);
+  subscribe([...NUMBERS, "zoom"], draw);
 }
 
 function draw() {
-  const key = metricOf(state.metric).still ? "flops" : state.metric; // operators have no parameters
+  const key = ofOperators(state.metric);
   const { rows, dtypes } = gather(key);
   const whole = rows.reduce((all, row) => all + row.sum[NOW], 0);
-  byId("operators-title").textContent = `Operators by dtype, ${metricOf(key).label}`;
+  byId("operators-title").textContent = `Operators by dtype, ${labelOf(key)}`;
   byId("operator-table").replaceChildren(
     element("thead", {}, element("tr", {}, ...headers(dtypes))),
-    element("tbody", {}, ...rows.map((row) => line(row, dtypes, whole))),
+    element("tbody", {}, ...rows.map((row) => line(key, row, dtypes, whole))),
   );
 }
 
@@ -36,8 +38,8 @@ function gather(key) {
     const dtype = records.dtype[at];
     dtypes.add(dtype);
     if (!row.cells.has(dtype)) row.cells.set(dtype, [0, 0]);
-    row.cells.get(dtype)[side] += Number(records[key][at]);
-    row.sum[side] += Number(records[key][at]);
+    row.cells.get(dtype)[side] += amountOf(key, at);
+    row.sum[side] += amountOf(key, at);
     row.calls[side] += records.calls[at];
   });
   const rank = (row) => (row.family === "uncounted" ? Infinity : Math.max(...row.sum));
@@ -50,16 +52,16 @@ function headers(dtypes) {
   return [element("th", { class: "word" }, "operator"), ...names.map((text) => element("th", { scope: "col" }, text))];
 }
 
-function line(row, dtypes, whole) {
+function line(key, row, dtypes, whole) {
   const known = row.family !== "uncounted";
   const last = comparing ? relative(...row.sum) : percent(row.sum[NOW], whole);
   return element(
     "tr",
     { "data-operator": row.name },
-    element("th", { class: "word", scope: "row", title: row.formula ?? false }, row.name, element("span", { class: "family" }, row.family)),
+    element("th", { class: "word", scope: "row", title: row.formula ? plainText(row.formula) : false }, row.name, element("span", { class: "family" }, row.family)),
     element("td", {}, calls(row)),
-    ...dtypes.map((dtype) => (known ? cell(row.cells.get(dtype), whole) : unknown(row.cells.has(dtype)))),
-    known ? element("td", {}, si(row.sum[NOW])) : unknown(true),
+    ...dtypes.map((dtype) => (known ? cell(key, row.cells.get(dtype), whole) : unknown(row.cells.has(dtype)))),
+    known ? element("td", {}, inShort(key, row.sum[NOW])) : unknown(true),
     element("td", comparing ? { class: direction(row.sum) } : {}, known ? last : "-"),
   );
 }
@@ -69,10 +71,10 @@ function calls({ calls: [before, now] }) {
   return before === now ? now.toLocaleString("en-US") : `${before.toLocaleString("en-US")} \u2192 ${now.toLocaleString("en-US")}`;
 }
 
-function cell(numbers, whole) {
+function cell(key, numbers, whole) {
   if (!numbers) return element("td");
   const share = whole ? (100 * numbers[NOW]) / whole : 0;
-  const text = comparing && numbers[0] !== numbers[1] ? `${si(numbers[0])} \u2192 ${si(numbers[1])}` : si(numbers[NOW]);
+  const text = comparing && numbers[0] !== numbers[1] ? `${inShort(key, numbers[0])} \u2192 ${inShort(key, numbers[1])}` : inShort(key, numbers[NOW]);
   return element("td", { class: "heat", style: { "--share": `${Math.min(100, share)}%` } }, text);
 }
 

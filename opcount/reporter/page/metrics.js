@@ -1,20 +1,88 @@
-// What modules can be measured by.
+// What modules can be measured by, and what each of the numbers means.
 
 import { report } from "./data.js";
+import { exact, inBytes, seconds, si } from "./numbers.js";
+import { state } from "./state.js";
 
-export const METRICS = [
-  { key: "macs", label: "MACs" },
-  { key: "flops", label: `FLOPs (${report.convention.name})` },
-  { key: "activations", label: "Activations" },
-  { key: "params", label: "Parameters", still: true },
-  ...("traffic" in report.records ? [{ key: "traffic", label: "Bytes read and written" }] : []),
+const knowsTraffic = "traffic" in report.records;
+
+const KNOWN = [
+  {
+    key: "macs",
+    label: () => "MACs",
+    meaning: () => "Multiply-accumulates of matrix products, convolutions and attention: a product that is added to a sum counts one.",
+  },
+  {
+    key: "flops",
+    label: () => `FLOPs (${convention().name})`,
+    meaning: () => `Floating-point operations under the convention ${convention().name}: ${convention().summary}.`,
+  },
+  {
+    key: "activations",
+    label: () => "Activations",
+    meaning: () => "Elements of the outputs of operators that multiply and accumulate, of the forward pass alone.",
+  },
+  {
+    key: "params",
+    label: () => "Parameters",
+    meaning: () => "Elements of the parameters; one that modules share counts once. They have no phase.",
+    still: true,
+  },
+  {
+    key: "traffic",
+    label: () => "Traffic",
+    meaning: () => "Minimum traffic: bytes that operators read and write when each touches each of its operands once. Caches and fusion are not considered.",
+    text: (count) => inBytes(count),
+    full: (count) => `${exact(count)} B`,
+    missing: () => !knowsTraffic,
+  },
+  {
+    key: "time",
+    label: () => "Time floor",
+    note: () => ` on ${device().name}`,
+    meaning: () => `The least time on ${device().name}: for each operator the longer of its arithmetic at the device's peak and its traffic at the bandwidth, added up. No code is predicted by it.`,
+    text: (count) => seconds(Number(count)),
+    full: (count) => seconds(Number(count)),
+    missing: () => !device(),
+  },
 ];
 
-// Operators that compute nothing are there for the bytes that they move.
-export function isShown(row, key) {
-  return key === "traffic" || report.operators[report.records.operator[row]].family !== "free";
+export const OTHER_MEANINGS = [
+  ["total", "The module with all that is below it."],
+  ["own", "The module alone, without those below it."],
+  ["calls", "How often the module's forward ran."],
+  ["share", "The part of the whole model's number."],
+];
+
+export function convention() {
+  return report.conventions[state.convention];
+}
+
+export function device() {
+  return report.devices[state.device];
+}
+
+export function metrics() {
+  return KNOWN.filter(({ missing }) => !missing?.());
 }
 
 export function metricOf(key) {
-  return METRICS.find((metric) => metric.key === key);
+  return KNOWN.find((metric) => metric.key === key);
+}
+
+export function labelOf(key) {
+  return metricOf(key).label();
+}
+
+export function inShort(key, count) {
+  return (metricOf(key).text ?? si)(count);
+}
+
+export function inFull(key, count) {
+  return (metricOf(key).full ?? exact)(count);
+}
+
+// Operators have no parameters.
+export function ofOperators(key) {
+  return metricOf(key).still ? "flops" : key;
 }

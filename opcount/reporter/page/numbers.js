@@ -19,6 +19,25 @@ export function si(count) {
   return `${number < 0n ? "-" : ""}${text.slice(0, point)}.${text.slice(point)} ${PREFIXES[power]}`;
 }
 
+export function inBytes(count) {
+  const text = si(count);
+  return `${text}${text.includes(" ") ? "" : " "}B`;
+}
+
+const UNITS = [["s", 1], ["ms", 1e-3], ["us", 1e-6], ["ns", 1e-9], ["ps", 1e-12]];
+
+export function seconds(time) {
+  const [unit, scale] = UNITS.find((each) => Math.abs(time) >= each[1]) ?? ["s", 1];
+  return time ? `${(time / scale).toFixed(3)} ${unit}` : "0 s";
+}
+
+// A rate or a ratio with four digits at most, and the prefix of its size.
+export function inUnits(number) {
+  let power = 0;
+  while (number / 1000 ** power >= 1000 && power < PREFIXES.length - 1) power += 1;
+  return `${Number((number / 1000 ** power).toPrecision(4))} ${PREFIXES[power]}`;
+}
+
 export function exact(count) {
   return BigInt(count).toLocaleString("en-US");
 }
@@ -38,10 +57,6 @@ export function relative(before, now) {
   const sign = change > 0 ? "+" : "-";
   if (Math.abs(change) < 0.05) return `${sign}<0.1 %`;
   return `${sign}${tenths(Math.abs(change))} %`;
-}
-
-export function signed(count) {
-  return count > 0 ? `+${si(count)}` : si(count);
 }
 
 export function plural(count, noun) {

@@ -2,42 +2,54 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+from opcount.convention import CONVENTIONS
 from opcount.coverage import FREE
+from opcount.devices import known_devices
 from opcount.diff import compare
-from opcount.paths import ROOT, parents_first
-from opcount.records import COMMAND, Module, Total
+from opcount.paths import ROOT, follows, parents_first
+from opcount.records import COMMAND, Module
 from opcount.reporter.circumstances import inputs, settings
+from opcount.reporter.diff_table import differences
+from opcount.roofline import least_traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from opcount.convention import Convention
+    from opcount.devices import Device
     from opcount.profile import Profile
+    from opcount.records import Record
 
 _EXACT = 2**53 - 1
 """The largest whole number up to which JavaScript's numbers hold all."""
 
-_NUMBERS = ("macs", "flops", "activations")
+_NUMBERS = ("macs", "arith", "activations")
 _COLUMNS = ("side", "module", "operator", "phase", "dtype", "shapes", "calls")
 
 
-def pack(profile: Profile) -> dict[str, Any]:
-    """Return one count."""
+def pack(profile: Profile, device: Device | None = None) -> dict[str, Any]:
+    """Return one count.
+
+    Args:
+        profile: The count.
+        device: Whose floors are shown first; None: none are.
+    """
     paths = list(parents_first(profile.by_module()))
     places = {path: place for place, path in enumerate(paths)}
     modules = [_module([profile], [path], _parent(path, places)) for path in paths]
-    return _page([profile], modules, [places])
+    return _page([profile], modules, [places], device)
 
 
-def pack_diff(before: Profile, after: Profile) -> dict[str, Any]:
+def pack_diff(before: Profile, after: Profile, device: Device | None = None) -> dict[str, Any]:
     """Return two counts on one tree: the modules of the later one, and those that are gone.
 
     Raises:
         ConventionError: The profiles are read under different conventions.
     """
-    changes = compare(before, after).changes
+    diff = compare(before, after)
+    changes = diff.changes
     old = {change.before: place for place, change in enumerate(changes) if change.before is not None}
     new = {change.after: place for place, change in enumerate(changes) if change.after is not None}
     modules = []
@@ -51,36 +63,86 @@ def pack_diff(before: Profile, after: Profile) -> dict[str, Any]:
         elif change.renamed:
             row["before"] = change.before
         modules.append(row)
-    return _page([before, after], modules, [old, new])
+    page = _page([before, after], modules, [old, new], device)
+    page["coverage"] += [{"complete": False, "verdict": text} for text in differences(diff)]
+    return page
 
 
 def _page(
-    sides: Sequence[Profile], modules: list[dict[str, Any]], places: Sequence[Mapping[str, int]]
+    sides: Sequence[Profile],
+    modules: list[dict[str, Any]],
+    places: Sequence[Mapping[str, int]],
+    device: Device | None,
 ) -> dict[str, Any]:
     operators, phases, dtypes, shapes = _Index(), _Index(), _Index(), _Index()
     for profile in sides:
         for phase in profile.by_phase():
             phases.place(phase)
-    metrics = (*_NUMBERS, "traffic") if all(profile.knows_traffic for profile in sides) else _NUMBERS
+    knows_traffic = all(profile.knows_traffic for profile in sides)
+    metrics = (*_NUMBERS, "traffic") if knows_traffic else _NUMBERS
     rows = [
-        (side, places[side][key[0]], operators.place(key[1:3]), phases.place(key[3]), dtypes.place(key[4]), *numbers)
+        (
+            side,
+            places[side][record.path],
+            operators.place((record.operator, record.family)),
+            phases.place(record.phase),
+            dtypes.place(record.dtype),
+            shapes.place(record.shapes),
+            *numbers,
+        )
         for side, profile in enumerate(sides)
-        for key, numbers in _rows(profile, shapes, metrics)
+        for record, numbers in _rows(profile, metrics)
     ]
-    formulas = {name: text for profile in sides for name, text in profile.formulas.items()}
+    _fold(modules, rows)
+    formulas = {name: " ".join(text.split()) for profile in sides for name, text in profile.formulas.items()}
     convention = sides[-1].convention
+    conventions = list({**CONVENTIONS, convention.name: convention}.values())
     return {
         "sides": len(sides),
         "subtitle": _subtitle(sides[-1]),
-        "convention": {"name": convention.name, "summary": convention.summary},
+        "convention": [each.name for each in conventions].index(convention.name),
+        "conventions": [_rule(each) for each in conventions],
         "coverage": _coverage(sides),
         "provenance": list(dict.fromkeys(map(_provenance, sides))),
         "phases": list(phases),
-        "operators": [{"name": name, "family": family, "formula": formulas.get(name)} for name, family in operators],
+        "operators": [
+            {
+                "name": name,
+                "family": family,
+                "formula": formulas.get(name),
+                "priced": [int(each.prices_arith(name, family)) for each in conventions],
+            }
+            for name, family in operators
+        ],
         "dtypes": list(dtypes),
         "shapes": list(shapes),
         "modules": modules,
         "records": {name: [row[i] for row in rows] for i, name in enumerate((*_COLUMNS, *metrics))},
+        **(_devices(sides, device, list(dtypes)) if knows_traffic else {"devices": [], "device": None}),
+    }
+
+
+def _rule(convention: Convention) -> dict[str, Any]:
+    return {"name": convention.name, "summary": convention.summary, "perMac": convention.flops_per_mac}
+
+
+def _devices(sides: Sequence[Profile], chosen: Device | None, dtypes: Sequence[str]) -> dict[str, Any]:
+    """Return the devices that floors are known for, their peaks in the order of the dtypes."""
+    known = {device.name: device for device in known_devices()}
+    if chosen is not None:
+        known[chosen.name] = chosen
+    return {
+        "device": None if chosen is None else list(known).index(chosen.name),
+        "devices": [
+            {
+                "name": device.name,
+                "bandwidth": device.bandwidth,
+                "source": device.source.replace("https://", "").replace("http://", ""),
+                "peaks": [device.peak(dtype) if device.has_peak(dtype) else None for dtype in dtypes],
+            }
+            for device in known.values()
+        ],
+        "least": [least_traffic(profile.modules) for profile in sides],
     }
 
 
@@ -108,19 +170,44 @@ def _module(sides: Sequence[Profile], paths: Sequence[str | None], parent: int |
     return row | {"aliases": list(known[-1].aliases)} if known[-1].aliases else row
 
 
-def _rows(profile: Profile, shapes: _Index, metrics: Sequence[str]) -> list[tuple[tuple[str, ...], list[Any]]]:
-    """Add up the records that differ in their callers alone; operators that have none of the metrics are left out."""
-    sums: dict[tuple[str, ...], Total] = defaultdict(Total)
-    first: dict[tuple[str, ...], str] = {}
+def _rows(profile: Profile, metrics: Sequence[str]) -> Iterator[tuple[Record, list[Any]]]:
+    """Yield the records that have one of the metrics, with their calls and numbers."""
     for record in profile.records:
-        if record.family != FREE or ("traffic" in metrics and record.bytes_read + record.bytes_written):
-            key = (record.path, record.operator, record.family, record.phase, record.dtype)
-            sums[key] += profile.read(record)
-            first.setdefault(key, record.shapes)
-    return [
-        (key, [shapes.place(first[key]), total.calls, *(_number(getattr(total, name)) for name in metrics)])
-        for key, total in sums.items()
-    ]
+        traffic = [record.bytes_read + record.bytes_written] if "traffic" in metrics else []
+        if record.family != FREE or any(traffic):
+            yield record, [record.calls, *map(_number, (*record.cost, *traffic))]
+
+
+def _fold(modules: list[dict[str, Any]], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Write into the first of equal siblings with consecutive numbers how many they are; mark what has no number."""
+    own: list[list[tuple[Any, ...]]] = [[] for _ in modules]
+    for side, module, operator, phase, dtype, _, *numbers in rows:
+        own[module].append((side, operator, phase, dtype, *numbers))
+    children: list[list[int]] = [[] for _ in modules]
+    for place, module in enumerate(modules[1:], 1):
+        children[module["parent"]].append(place)
+    signatures: dict[Any, int] = {}
+    signed = [0] * len(modules)
+    for place in reversed(range(len(modules))):  # children before parents
+        module = modules[place]
+        kept = [child for child in children[place] if not modules[child].get("idle")]
+        if place and not kept and not own[place] and not any(map(int, module["params"])):
+            module["idle"] = True
+        below = tuple((modules[child]["name"], signed[child]) for child in kept)
+        facts = *map(tuple, (module["params"], module["calls"])), module["type"], *map(module.get, ("gone", "isNew"))
+        signed[place] = signatures.setdefault((facts, tuple(own[place]), below), len(signatures))
+        _mark_runs([(modules[child], signed[child]) for child in kept])
+
+
+def _mark_runs(siblings: Sequence[tuple[dict[str, Any], int]]) -> None:
+    first: dict[str, Any] = {}
+    before = ("", -1)
+    for module, signature in siblings:
+        if signature == before[1] and follows(before[0], module["name"]):
+            first["run"] = first.get("run", 1) + 1
+        else:
+            first = module
+        before = module["name"], signature
 
 
 def _number(count: int) -> int | str:

@@ -3,7 +3,7 @@
 import { report } from "./data.js";
 import { byId } from "./dom.js";
 import { percent, plural } from "./numbers.js";
-import { state, subscribe, update } from "./state.js";
+import { NUMBERS, state, subscribe, update } from "./state.js";
 import { totals } from "./totals.js";
 
 let matches = null; // null: nothing is searched for
@@ -32,7 +32,7 @@ export function followQuery() {
     matches = match(state.query.trim());
     within = matches && spread(matches);
   });
-  subscribe(["query", "metric", "phase"], showFound);
+  subscribe([...NUMBERS, "query"], showFound);
 }
 
 function match(query) {

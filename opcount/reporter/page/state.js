@@ -1,17 +1,24 @@
 // What the reader looks at. Views subscribe to the parts that they draw.
 
-import { ROOT } from "./data.js";
-import { ALL } from "./totals.js";
+import { ALL, report, ROOT } from "./data.js";
+
+// What every number depends on.
+export const NUMBERS = ["metric", "phase", "convention", "device"];
 
 export const state = {
   metric: "macs",
   phase: ALL,
+  convention: report.convention,
+  device: report.device, // null: none was chosen
   zoom: ROOT,
+  unfolded: [], // first modules of runs that are shown one by one
+  folds: true,
   pointed: null,
   query: "",
   sort: null,
   shown: 200,
   onlyChanged: true,
+  dots: "operators",
 };
 
 const subscribers = [];

@@ -2,24 +2,24 @@
 //
 // Numbers are doubles, which hold counts up to 2^53 exactly; beyond that, exactTotal() adds whole numbers.
 
-import { report, NOW, ROOT } from "./data.js";
+import { amountOf, exactAmountOf } from "./amounts.js";
+import { ALL, report, NOW, ROOT } from "./data.js";
 import { metricOf } from "./metrics.js";
-
-export const ALL = -1;
+import { state } from "./state.js";
 
 const known = new Map();
 
 export function totals(metric, phase, side = NOW) {
-  if (metricOf(metric).still) phase = ALL;
-  const key = `${metric} ${phase} ${side}`;
+  if (metricOf(metric)?.still) phase = ALL;
+  const key = `${metric}${readingOf(metric)} ${phase} ${side}`;
   if (!known.has(key)) known.set(key, metric === "params" ? ofParameters(side) : ofRecords(metric, phase, side));
   return known.get(key);
 }
 
 // Sizes of cells: of what a module itself does the larger of both sides, so that what is gone has a place, too.
 export function sizes(metric, phase) {
-  if (metricOf(metric).still) phase = ALL;
-  const key = `${metric} ${phase} sizes`;
+  if (metricOf(metric)?.still) phase = ALL;
+  const key = `${metric}${readingOf(metric)} ${phase} sizes`;
   if (!known.has(key)) {
     const size = new Float64Array(report.modules.length);
     for (let side = 0; side < report.sides; side += 1) {
@@ -31,16 +31,17 @@ export function sizes(metric, phase) {
   return known.get(key);
 }
 
-export function exactTotal(index, metric, phase, side = NOW) {
-  const number = totals(metric, phase, side).total[index];
+export function exactTotal(index, metric, phase, side = NOW, part = "total") {
+  const number = totals(metric, phase, side)[part][index];
+  if (metric === "time") return number;
   if (number <= Number.MAX_SAFE_INTEGER) return BigInt(number);
-  if (metric === "params") return BigInt(report.modules[index].params[side]);
+  if (metric === "params") return BigInt(part === "total" ? report.modules[index].params[side] : number);
   let sum = 0n;
   const pending = [report.modules[index]];
   while (pending.length) {
     const module = pending.pop();
-    for (const row of module.records) if (isSelected(row, phase, side)) sum += BigInt(report.records[metric][row]);
-    pending.push(...module.children);
+    for (const row of module.records) if (isSelected(row, phase, side)) sum += exactAmountOf(metric, row);
+    if (part === "total") pending.push(...module.children);
   }
   return sum;
 }
@@ -50,11 +51,16 @@ export function isSelected(row, phase, side) {
   return records.side[row] === side && (phase === ALL || records.phase[row] === phase);
 }
 
+// What a metric depends on besides the count.
+function readingOf(metric) {
+  if (metric === "flops") return ` ${state.convention}`;
+  return ["time", "bound", "unrated"].includes(metric) ? ` ${state.device}` : "";
+}
+
 function ofRecords(metric, phase, side) {
   const own = new Float64Array(report.modules.length);
-  const { module } = report.records;
-  report.records[metric].forEach((count, row) => {
-    if (isSelected(row, phase, side)) own[module[row]] += Number(count);
+  report.records.module.forEach((module, row) => {
+    if (isSelected(row, phase, side)) own[module] += amountOf(metric, row);
   });
   return { own, total: addToParents(Float64Array.from(own)) };
 }
