@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from opcount.steps import Amount, Spread, Steps
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from opcount.roofline import Floor, Roofline
+
 SCHEMA = 4
 """Incremented when older versions could misread a file. 1 and 2 lack the bytes read; 2 and 4 have steps of a loop.
 
@@ -25,8 +28,8 @@ SCHEMA = 4
 """
 
 
-def dump(profile: Profile, *, indent: int | None = None) -> str:
-    """Return the profile as JSON text."""
+def dump(profile: Profile, *, indent: int | None = None, roofline: Roofline | None = None) -> str:
+    """Return the profile as JSON text; of a roofline, the floors of the same count follow, which no reader needs."""
     steps = {} if profile.steps is None else {"steps": _dump_steps(profile.steps)}
     return json.dumps(
         {
@@ -39,6 +42,7 @@ def dump(profile: Profile, *, indent: int | None = None) -> str:
             "modules": [_dump_module(module) for module in profile.modules.values()],
             "records": _dump_records(profile.records),
             **steps,
+            **({} if roofline is None else {"roofline": _dump_roofline(roofline)}),
         },
         indent=indent,
     )
@@ -49,6 +53,22 @@ def _dump_module(module: Module) -> dict[str, Any]:
     if not module.weights:
         del facts["weights"]
     return facts
+
+
+def _dump_roofline(roofline: Roofline) -> dict[str, Any]:
+    return {
+        "device": asdict(roofline.device),
+        "total": _dump_floor(roofline.total),
+        "speed_of_light": roofline.speed_of_light,
+        "phases": {phase: _dump_floor(floor) for phase, floor in roofline.by_phase().items()},
+        "modules": {path: _dump_floor(floor) for path, floor in roofline.by_module().items()},
+        "records": [_dump_floor(roofline.floor(record)) for record in roofline.records],
+        "without_peak": [[operator, dtype, calls] for (operator, dtype), calls in roofline.without_peak.items()],
+    }
+
+
+def _dump_floor(floor: Floor) -> dict[str, Any]:
+    return {**floor._asdict(), "bound": floor.bound}
 
 
 def _dump_records(records: tuple[Record, ...]) -> list[dict[str, Any]]:

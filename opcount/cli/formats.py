@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from opcount.cli.output import is_regular, warn, write
 from opcount.errors import InputError
-from opcount.reporter import roofline_table, terminal
+from opcount.reporter import terminal
 from opcount.reporter.suffixes import format_of
 from opcount.reporter.table import closing_lines
 from opcount.selectors import ModulePattern
+from opcount.serialize import dump
 
 if TYPE_CHECKING:
     import argparse
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from opcount.profile import Profile
+    from opcount.roofline import Roofline
     from opcount.structure import Structure
 
 FORMATS = ("table", "arch", "tree", "operators", "markdown", "latex", "json", "csv", "html", "speedscope", "folded")
@@ -30,6 +32,7 @@ DIFF_FORMATS = ("table", "markdown", "html")
 _OUTLINED = ("table", "tree", "markdown", "latex")
 _OUTLINING = ("depth", "modules", "sort", "unfold")
 _TABLES = ("table", "markdown", "latex")
+_ON_DEVICE = ("table", "tree", "operators", "markdown", "latex", "json", "csv", "html")
 _PLAIN = {"", ".log", ".out"}
 """Endings of names that ask for no format."""
 
@@ -54,12 +57,11 @@ def render(
     if options.columns and name not in _TABLES:
         warn(f"--columns has no effect with --format {name} (only with {', '.join(_TABLES)}).")
     profile = profile.with_convention(options.convention) if options.convention else profile
-    if options.on is not None:
-        if name in {"table", "operators"}:
-            return _on_device(profile, options, name)
-        warn(f"--on has no effect with --format {name} (only with table, operators).")
+    roofline = _roofline(profile, options)
+    if roofline is not None and name not in _ON_DEVICE:
+        warn(f"--on has no effect with --format {name} (only with {', '.join(_ON_DEVICE)}).")
     if name == "json":
-        return profile.to_json(indent=1) + "\n"
+        return dump(profile, indent=1, roofline=roofline) + "\n"
     styled = _styled(name, options)
     reporter = import_module(f"opcount.reporter.{'terminal' if styled else name}")
     settings: dict[str, Any] = {"structure": structure()} if name == "arch" else {}
@@ -71,19 +73,15 @@ def render(
             settings["columns"] = options.columns or None
         settings |= styled
         _check_modules(profile, options.modules)
+    if roofline is not None and name in _ON_DEVICE:
+        settings["roofline"] = roofline
     text: str = reporter.render(profile, **settings)
     return text if text.endswith("\n") else f"{text}\n"
 
 
-def _on_device(profile: Profile, options: argparse.Namespace, name: str) -> str:
-    """Return the table of modules or of operators with their least times on a device."""
-    roofline = profile.on(options.on)
-    if name == "operators":
-        return roofline_table.render_operators(roofline, profile) + "\n"
-    _check_modules(profile, options.modules)
-    depth = {} if options.depth is None else {"depth": options.depth}
-    text = roofline_table.render(roofline, profile, **depth, fold=not options.unfold, modules=options.modules)
-    return text + "\n"
+def _roofline(profile: Profile, options: argparse.Namespace) -> Roofline | None:
+    """Return the count on the device that was asked for."""
+    return None if options.on is None else profile.on(options.on)
 
 
 def _styled(name: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -105,7 +103,7 @@ def show_totals(profile: Profile, options: argparse.Namespace) -> None:
 def totals(profile: Profile, options: argparse.Namespace) -> str:
     """Return the lines below the table of a profile."""
     profile = profile.with_convention(options.convention) if options.convention else profile
-    return "".join(f"{line}\n" for line in closing_lines(profile))
+    return "".join(f"{line}\n" for line in closing_lines(profile, _roofline(profile, options)))
 
 
 def goes_to_file(options: argparse.Namespace) -> bool:

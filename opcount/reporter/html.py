@@ -35,9 +35,8 @@ def render(
     """
     device = None if roofline is None else roofline.device
     data = pack(profile, device) if baseline is None else pack_diff(baseline, profile, device)
-    summary = [*closing_lines(profile), *(roofline.lines() if roofline is not None else ())]
-    headline = amount(profile.total, profile.convention)
-    return assemble(visible(title or _title(profile, baseline)), headline, "\n".join(summary), data)
+    headline, summary = amount(profile.total, profile.convention), "\n".join(closing_lines(profile, roofline))
+    return assemble(visible(title or _title(profile, baseline)), headline, summary, data)
 
 
 def frame(profile: Profile) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from opcount.profile import Profile
+    from opcount.roofline import Roofline
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -32,18 +33,19 @@ def render(
     sort: str | None = None,
     modules: str | None = None,
     columns: Sequence[str] | None = None,
+    roofline: Roofline | None = None,
 ) -> str:
     r"""Return a ``tabular`` for ``\usepackage{booktabs}``, the totals in comments above it.
 
     `opcount.reporter.table.render` explains the arguments.
     """
     lines = outline(profile, depth=depth, fold=fold, sort=sort, modules=modules, columns=columns)
-    shown = columns_of(profile, lines, columns)
+    shown = columns_of(profile, lines, columns, roofline)
     alignment = "l" + "".join("r" if column.is_number else "l" for column in shown)
     rows = ([_indented(line.level, line.name), *(_escaped(column.cell(line)) for column in shown)] for line in lines)
     return "\n".join(
         [
-            *(f"% {visible(fact)}" for fact in closing_lines(profile)),
+            *(f"% {visible(fact)}" for fact in closing_lines(profile, roofline)),
             r"% \usepackage{booktabs}",
             rf"\begin{{tabular}}{{{alignment}}}",
             r"\toprule",

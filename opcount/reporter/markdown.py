@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from opcount.profile import Profile
+    from opcount.roofline import Roofline
 
 
 def render(
@@ -23,10 +24,11 @@ def render(
     sort: str | None = None,
     modules: str | None = None,
     columns: Sequence[str] | None = None,
+    roofline: Roofline | None = None,
 ) -> str:
     """Return the profile as Markdown; `opcount.reporter.table.render` explains the arguments."""
     lines = outline(profile, depth=depth, fold=fold, sort=sort, modules=modules, columns=columns)
-    shown = columns_of(profile, lines, columns)
+    shown = columns_of(profile, lines, columns, roofline)
     rows = (
         [
             code("." * line.level + line.name),
@@ -36,7 +38,9 @@ def render(
     )
     headers = ["module", *(escaped(column.header) for column in shown)]
     left = [True, *(not column.is_number for column in shown)]
-    return "\n".join([*table(headers, rows, left), "", *(f"* {escaped(fact)}" for fact in closing_lines(profile))])
+    return "\n".join(
+        [*table(headers, rows, left), "", *(f"* {escaped(fact)}" for fact in closing_lines(profile, roofline))]
+    )
 
 
 def table(headers: list[str], rows: Iterable[list[str]], words: int | Sequence[bool]) -> Iterator[str]:

@@ -13,21 +13,27 @@ from opcount.paths import parents
 from opcount.records import SHAPES
 from opcount.reporter.amounts import flops_label
 from opcount.reporter.numbers import percent, si
+from opcount.roofline import Floor, duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from opcount.profile import Profile
-    from opcount.records import Module
+    from opcount.records import Module, Total
     from opcount.reporter.outline import ModuleLine
+    from opcount.roofline import Roofline
 
 NOT_CALLED = "-"
 
 COLUMNS = (
     "type", "input", "output", "kernel", "dtype", "params", "trainable", "frozen", "param_bytes",
     "macs", "flops", "arith", "activations", "calls", "read", "written", "traffic", "intensity", "share",
+    "hardware_flops", "bound", "floor", "floor_share",
 )  # fmt: skip
 """The names of all columns."""
+
+ON_DEVICE = ("bound", "floor", "floor_share")
+"""Columns of a count on a device."""
 
 TORCHINFO = {
     "input_size": "input",
@@ -38,9 +44,15 @@ TORCHINFO = {
 }
 """Names of torchinfo's for some of the columns."""
 
-_TOTALS = {"macs": "MACs", "arith": "arith", "activations": "activations"}
+_TOTALS: dict[str, tuple[str, Callable[[Total], int]]] = {
+    "macs": ("MACs", lambda total: total.macs),
+    "arith": ("arith", lambda total: total.arith),
+    "activations": ("activations", lambda total: total.activations),
+    "hardware_flops": ("FLOPs (torch)", lambda total: 2 * total.macs),
+}
 _BYTES = {"read": "bytes_read", "written": "bytes_written", "traffic": "traffic"}
 _USUAL = ("type", "params", "macs", "flops", "activations", "share")
+_USUAL_ON_DEVICE = ("type", "hardware_flops", "traffic", "intensity", *ON_DEVICE)
 
 
 class Column(NamedTuple):
@@ -50,11 +62,13 @@ class Column(NamedTuple):
         header: Its heading.
         cell: Returns what it shows of a line.
         is_number: Whether it holds numbers, which are aligned at the right.
+        share: Returns the part of the whole, from 0 to 1, where the column shows one.
     """
 
     header: str
     cell: Callable[[ModuleLine], str]
     is_number: bool = True
+    share: Callable[[ModuleLine], float] | None = None
 
 
 def columns_named(names: Sequence[str]) -> tuple[str, ...]:
@@ -71,13 +85,23 @@ def columns_named(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def columns_of(profile: Profile, lines: Sequence[ModuleLine], names: Sequence[str] | None = None) -> list[Column]:
+def columns_of(
+    profile: Profile,
+    lines: Sequence[ModuleLine],
+    names: Sequence[str] | None = None,
+    roofline: Roofline | None = None,
+) -> list[Column]:
     """Return the columns of these names; by default those that have something to say.
 
-    Not said are zeros alone, and FLOPs that equal the MACs.
+    Not said are zeros alone, and FLOPs that equal the MACs. On a device they are times, and their causes.
+
+    Raises:
+        InputError: A column needs a device and there is none, or there is no such column.
     """
     flops_are_macs = all(line.total.flops == line.total.macs for line in lines)
-    if names is None:
+    if names is None and roofline is not None:
+        names = _USUAL_ON_DEVICE
+    elif names is None:
         said = {
             "type": True,
             "params": any(line.params for line in lines),
@@ -87,7 +111,30 @@ def columns_of(profile: Profile, lines: Sequence[ModuleLine], names: Sequence[st
             "share": bool(profile.flops),
         }
         names = [name for name in _USUAL if said[name]]
-    return [_column(name, profile, flops_are_macs=flops_are_macs) for name in columns_named(names)]
+    floors = _floor_columns(roofline) if roofline is not None else {}
+    if missing := [name for name in names if name in ON_DEVICE and name not in floors]:
+        raise InputError(f"columns: expected a device beside {', '.join(missing)}, got none. Name one with --on.")
+    return [
+        floors[name] if name in floors else _column(name, profile, flops_are_macs=flops_are_macs)
+        for name in columns_named(names)
+    ]
+
+
+def _floor_columns(roofline: Roofline) -> dict[str, Column]:
+    floors = roofline.by_module()
+
+    def floor(line: ModuleLine) -> Floor:
+        return Floor(*(line.copies * seconds for seconds in floors.get(line.path, Floor())))
+
+    return {
+        "bound": Column("bound", lambda line: floor(line).bound or NOT_CALLED, is_number=False),
+        "floor": Column("time floor", lambda line: duration(floor(line).seconds)),
+        "floor_share": Column(
+            "% time",
+            lambda line: percent(floor(line).seconds, roofline.seconds),
+            share=lambda line: roofline.share(floor(line)),
+        ),
+    }
 
 
 def _column(name: str, profile: Profile, *, flops_are_macs: bool) -> Column:  # noqa: PLR0911  (one for each kind)
@@ -111,8 +158,13 @@ def _column(name: str, profile: Profile, *, flops_are_macs: bool) -> Column:  # 
         return Column("FLOP/B", lambda line: f"{line.total.arithmetic_intensity:.4g}" if line.ran else NOT_CALLED)
     if name == "share":
         unit = "MACs" if flops_are_macs else "FLOPs"
-        return Column(f"% {unit}", lambda line: _share(line, profile))
-    return Column(_TOTALS[name], lambda line: _counted(line, getattr(line.total, name)))
+        return Column(
+            f"% {unit}",
+            lambda line: _share(line, profile),
+            share=lambda line: line.total.flops / profile.flops if profile.flops else 0.0,
+        )
+    header, number = _TOTALS[name]
+    return Column(header, lambda line: _counted(line, number(line.total)))
 
 
 def _of_bytes(name: str, profile: Profile) -> Column:

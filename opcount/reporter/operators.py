@@ -11,28 +11,34 @@ from opcount.reporter.amounts import flops_label
 from opcount.reporter.columns import plain
 from opcount.reporter.numbers import percent, si
 from opcount.reporter.table import closing_lines
+from opcount.roofline import Floor, duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from opcount.profile import Profile
+    from opcount.roofline import Roofline
 
 _UNKNOWN = "?"
 _WORDS = ["operator", "family", "dtype"]
+_ON_DEVICE = ["FLOPs (torch)", "traffic", "FLOP/B", "bound", "time floor", "% time"]
 
 
-def render(profile: Profile, *, free: bool = False) -> str:
+def render(profile: Profile, *, free: bool = False, roofline: Roofline | None = None) -> str:
     """Return the profile as a table of operators, by dtype; uncounted ones come last.
 
     Args:
         profile: What to print.
         free: Whether to list operators that compute nothing.
+        roofline: The same count on a device: the operators with their least times, the longest first.
     """
     groups: dict[tuple[str, str, str], Total] = {}
     for record in profile.records:
-        if free or record.family != FREE:
+        if free or roofline is not None or record.family != FREE:
             key = (record.operator, record.family, record.dtype)
             groups[key] = groups.get(key, Total()) + profile.read(record)
+    if roofline is not None:
+        return _on_device(groups, profile, roofline)
     ranked = sorted(groups.items(), key=lambda item: (item[0][1] == UNCOUNTED, -item[1].flops, -item[1].arith, item[0]))
     columns = _columns(profile, [total for _, total in ranked])
     rows = [
@@ -44,6 +50,30 @@ def render(profile: Profile, *, free: bool = False) -> str:
     ]
     headers = [*_WORDS, *(header for header, *_ in columns)]
     return "\n".join([*plain(headers, rows, words=len(_WORDS)), "", *closing_lines(profile)])
+
+
+def _on_device(groups: dict[tuple[str, str, str], Total], profile: Profile, roofline: Roofline) -> str:
+    floors: dict[tuple[str, str, str], Floor] = dict.fromkeys(groups, Floor())
+    for record in profile.records:
+        floors[record.operator, record.family, record.dtype] += roofline.floor(record)
+    ranked = sorted(floors.items(), key=lambda item: -item[1].seconds)
+    rows = [
+        [*map(printable, key), *_floor_cells(groups[key], floor, roofline)]
+        for key, floor in ranked
+        if floor.seconds or key[1] != FREE
+    ]
+    return "\n".join([*plain([*_WORDS, *_ON_DEVICE], rows, words=len(_WORDS)), "", *closing_lines(profile, roofline)])
+
+
+def _floor_cells(total: Total, floor: Floor, roofline: Roofline) -> list[str]:
+    return [
+        si(2 * total.macs),
+        si(total.traffic, "B"),
+        f"{total.arithmetic_intensity:.3g}",
+        floor.bound or "-",
+        duration(floor.seconds),
+        percent(floor.seconds, roofline.seconds),
+    ]
 
 
 def _columns(profile: Profile, totals: list[Total]) -> list[tuple[str, Callable[[Total], str], bool]]:

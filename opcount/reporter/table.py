@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from opcount.profile import Profile
+    from opcount.roofline import Roofline
 
 _EXPRESSION = 200
 
@@ -31,6 +32,7 @@ def render(
     sort: str | None = None,
     modules: str | None = None,
     columns: Sequence[str] | None = None,
+    roofline: Roofline | None = None,
 ) -> str:
     """Return the profile as text: a table of modules, then the totals.
 
@@ -41,6 +43,7 @@ def render(
         sort: Children in descending order of this number, in place of the model's order.
         modules: A glob: only modules whose path matches, and their parents.
         columns: Names among `opcount.reporter.module_columns.COLUMNS`; None: those that have something to say.
+        roofline: The same count on a device, whose times are shown, too.
 
     Example:
         >>> from opcount.profile import Profile
@@ -48,11 +51,11 @@ def render(
         coverage: nothing ran: no operator was seen
     """
     lines = outline(profile, depth=depth, fold=fold, sort=sort, modules=modules, columns=columns)
-    shown = columns_of(profile, lines, columns)
+    shown = columns_of(profile, lines, columns, roofline)
     rows = [["  " * line.level + line.name, *(column.cell(line) for column in shown)] for line in lines]
     headers = ["module", *(column.header for column in shown)]
     left = [True, *(not column.is_number for column in shown)]
-    return "\n".join([*plain(headers, rows, left), "", *closing_lines(profile)])
+    return "\n".join([*plain(headers, rows, left), "", *closing_lines(profile, roofline)])
 
 
 def _symbolic(profile: Profile) -> Iterator[str]:
@@ -71,8 +74,11 @@ def _frozen(profile: Profile) -> str:
     return f" ({si(frozen)} frozen)" if frozen else ""
 
 
-def closing_lines(profile: Profile) -> Iterator[str]:
-    """Yield the totals, the steps of a loop, the phases, what was counted, the convention and the coverage."""
+def closing_lines(profile: Profile, roofline: Roofline | None = None) -> Iterator[str]:
+    """Yield the totals, the steps of a loop, the phases, what was counted, the convention and the coverage.
+
+    The lines of a roofline follow, if there is one.
+    """
     total = profile.total
     rest = [(total.activations, "activations"), (profile.params, f"parameters{_frozen(profile)}")]
     numbers = [amount(total, profile.convention), *(f"{si(count)} {noun}" for count, noun in rest if count)]
@@ -87,3 +93,5 @@ def closing_lines(profile: Profile) -> Iterator[str]:
     yield from circumstances(profile)
     yield f"convention: {visible(profile.convention.name)} ({visible(profile.convention.summary)})"
     yield f"coverage: {profile.coverage.verdict()}"
+    if roofline is not None:
+        yield from roofline.lines()

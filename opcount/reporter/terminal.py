@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from opcount.profile import Profile
     from opcount.reporter.module_columns import Column
     from opcount.reporter.outline import ModuleLine
+    from opcount.roofline import Roofline
 
 _BAR = 10
 _DISPENSABLE = ("activations", "type")
@@ -39,6 +40,7 @@ def render(  # noqa: PLR0913  (the options of a table, and the terminal)
     sort: str | None = None,
     modules: str | None = None,
     columns: Sequence[str] | None = None,
+    roofline: Roofline | None = None,
     width: int = 80,
     encoding: str = "utf-8",
 ) -> str:
@@ -51,6 +53,7 @@ def render(  # noqa: PLR0913  (the options of a table, and the terminal)
         sort: Children in descending order of this number.
         modules: Only modules whose path matches.
         columns: Names of columns.
+        roofline: The count on a device.
         width: Of the terminal, in characters.
         encoding: Of the terminal.
     """
@@ -59,45 +62,59 @@ def render(  # noqa: PLR0913  (the options of a table, and the terminal)
     lines = outline(profile, depth=depth, fold=fold, sort=sort, modules=modules, columns=columns)
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=10_000, soft_wrap=True, highlight=False, emoji=False)
-    console.print(_table(profile, lines, columns, width, encoding))
+    shown = columns_of(profile, lines, columns, roofline)
+    if columns is None:
+        shown = _fitting(shown, lines, width)
+    console.print(_table(lines, shown, width, encoding))
     console.print()
-    for line in closing_lines(profile):
+    for line in closing_lines(profile, roofline):
         console.print(_closing(line, complete=profile.coverage.complete and not profile.coverage.empty))
     return "\n".join(line.rstrip() for line in file.getvalue().split("\n"))
 
 
-def _table(
-    profile: Profile, lines: Sequence[ModuleLine], names: Sequence[str] | None, width: int, encoding: str
-) -> Any:
+def _fitting(columns: list[Column], lines: Sequence[ModuleLine], width: int) -> list[Column]:
+    """Leave out what a narrow terminal does without."""
+    for header in _DISPENSABLE:
+        if _least(lines) + _width(columns, lines) > width:
+            columns = [column for column in columns if column.header != header]
+    return columns
+
+
+def _table(lines: Sequence[ModuleLine], shown: Sequence[Column], width: int, encoding: str) -> Any:
     from rich import box  # noqa: PLC0415  (an extra)
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    shown = columns_of(profile, lines, names)
-    labels = ["  " * line.level + line.name for line in lines]
-    least = min(max(map(len, labels)), _SHORTEST)
-    for header in _DISPENSABLE if names is None else ():
-        if least + _width(shown, lines) > width:
-            shown = [column for column in shown if column.header != header]
-    bar = any(column.header.startswith("%") for column in shown)
-    bar = bar and least + _width(shown, lines) + _GAP + _BAR <= width
-    room = max(width - _width(shown, lines) - (_GAP + _BAR if bar else 0), least)
+    labels = list(map(_label, lines))
+    taken = _width(shown, lines)
+    share = next((column.share for column in shown if column.share is not None), None)
+    if share is not None and _least(lines) + taken + _GAP + _BAR > width:
+        share = None
+    room = max(width - taken - (_GAP + _BAR if share is not None else 0), _least(lines))
     cells = [[column.cell(line) for column in shown] for line in lines]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=_HEADER, padding=(0, 1, 0, 0))
     table.add_column("module", no_wrap=True)
     for column in shown:
         table.add_column(Text(column.header), justify="right" if column.is_number else "left", no_wrap=True)
-    if bar:
+    if share is not None:
         table.add_column("", no_wrap=True)
     full = "\u2588" if _can_write("\u2588\u2026", encoding) else "#"
     for line, label, row in zip(lines, labels, cells, strict=True):
         texts = [Text(_cut(label, room, encoding), style=_NAME if line.level < 2 else "")]
         texts += [Text(cell, style=_style(column.header, cell)) for column, cell in zip(shown, row, strict=True)]
-        if bar:
-            share = line.total.flops / profile.flops if profile.flops else 0
-            texts.append(Text(full * round(_BAR * share), style=_SHARE))
+        if share is not None:
+            texts.append(Text(full * round(_BAR * share(line)), style=_SHARE))
         table.add_row(*texts)
     return table
+
+
+def _label(line: ModuleLine) -> str:
+    return "  " * line.level + line.name
+
+
+def _least(lines: Sequence[ModuleLine]) -> int:
+    """Return the characters that names are given however narrow the terminal is."""
+    return min(max(len(_label(line)) for line in lines), _SHORTEST)
 
 
 def _width(columns: Sequence[Column], lines: Sequence[ModuleLine]) -> int:

@@ -8,12 +8,14 @@ from opcount.escapes import visible
 from opcount.reporter.numbers import percent, si
 from opcount.reporter.outline import outline
 from opcount.reporter.table import closing_lines
+from opcount.roofline import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from opcount.profile import Profile
     from opcount.reporter.outline import ModuleLine
+    from opcount.roofline import Floor, Roofline
 
 
 def render(
@@ -23,14 +25,16 @@ def render(
     fold: bool = True,
     sort: str | None = None,
     modules: str | None = None,
+    roofline: Roofline | None = None,
 ) -> str:
     """Return the profile as a tree; `opcount.reporter.table.render` explains the arguments."""
     lines = outline(profile, depth=depth, fold=fold, sort=sort, modules=modules)
-    shown = (f"{branch}{_text(line, profile)}" for branch, line in zip(_branches(lines), lines, strict=True))
-    return "\n".join([*shown, "", *closing_lines(profile)])
+    floors = roofline.by_module() if roofline is not None else {}
+    shown = (f"{branch}{_text(line, profile, floors)}" for branch, line in zip(_branches(lines), lines, strict=True))
+    return "\n".join([*shown, "", *closing_lines(profile, roofline)])
 
 
-def _text(line: ModuleLine, profile: Profile) -> str:
+def _text(line: ModuleLine, profile: Profile, floors: Mapping[str, Floor]) -> str:
     name = f"{line.name} ({line.type})" if line.type else line.name
     if not line.ran:
         return f"{name}: not called"
@@ -41,6 +45,8 @@ def _text(line: ModuleLine, profile: Profile) -> str:
         facts.append(percent(line.total.flops, profile.flops))
     if line.params:
         facts.append(f"{si(line.params)} params")
+    if floor := floors.get(line.path):
+        facts.append(f"at least {duration(line.copies * floor.seconds)}{floor.bound and f' ({floor.bound}-bound)'}")
     return f"{name}: {', '.join(facts) or 'called'}"
 
 

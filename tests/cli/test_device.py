@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import csv
+import json
 
-from opcount import Device
+import pytest
+import torch
+
+from opcount import Device, Profile, count
 from opcount.devices import known_devices
+from opcount.reporter import terminal
+from opcount.roofline import duration
 from tests.cli.test_count import NET
 
 
@@ -51,6 +57,13 @@ def test_a_measured_machine_is_written_to_a_file_that_is_a_device(opcount, tmp_p
     assert Device.find(str(file)).source.startswith("measured")
 
 
+@pytest.fixture
+def stored(opcount, write, tmp_path):
+    file = tmp_path / "profile.json"
+    assert opcount("count", f"{write(NET)}:Net", "-o", file)[0] == 0
+    return file
+
+
 def test_a_count_on_a_device_shows_floors_and_what_bounds_them(opcount, write, tmp_path):
     stored = tmp_path / "profile.json"
     target = f"{write(NET)}:Net"
@@ -71,11 +84,82 @@ def test_a_count_on_a_device_shows_floors_and_what_bounds_them(opcount, write, t
 
 
 def test_a_format_without_floors_says_so_and_an_unknown_device_is_refused(opcount, write):
-    status, _, err = opcount("count", f"{write(NET)}:Net", "--on", "L4", "--format", "tree")
-    assert (status, err.replace("noise\n", "")) == (
-        0,
-        "opcount: --on has no effect with --format tree (only with table, operators).\n",
-    )
+    status, _, err = opcount("count", f"{write(NET)}:Net", "--on", "L4", "--format", "folded")
+    assert status == 0
+    assert "opcount: --on has no effect with --format folded (only with table, tree, operators, markdown" in err
     status, out, err = opcount("count", f"{write(NET)}:Net", "--on", "H800")
     assert (status, out) == (2, "")
     assert "expected a device with known peaks, got 'H800'" in err
+
+
+@pytest.mark.parametrize("name", ["table", "tree", "operators", "markdown", "latex", "html"])
+def test_every_format_of_words_shows_the_times_of_a_device(opcount, stored, name):
+    status, out, err = opcount("show", stored, "--on", "T4", "--format", name)
+    assert (status, err) == (0, "")
+    profile = Profile.from_json(stored.read_text())
+    roofline = profile.on("T4")
+    assert f"eager roofline time: {duration(roofline.seconds)}" in out.replace("\\", "")
+    assert "every dtype has a peak on T4" in out
+    if name != "html":  # which draws by a script
+        floor = roofline.by_operator()["aten.addmm.default", "float32"]
+        shown = out.replace(f"eager roofline time: {duration(roofline.seconds)}", "")
+        assert duration(floor.seconds if name == "operators" else roofline.seconds) in shown
+
+
+def test_csv_has_the_time_of_each_record(opcount, stored):
+    status, out, _ = opcount("show", stored, "--on", "T4", "--format", "csv")
+    rows = list(csv.DictReader(out.splitlines()))
+    profile = Profile.from_json(stored.read_text())
+    floors = list(map(profile.on("T4").floor, profile.records))
+    assert status == 0
+    assert [float(row["time_floor_seconds"]) for row in rows] == [floor.seconds for floor in floors]
+    assert [row["bound"] for row in rows] == [floor.bound for floor in floors]
+
+
+def test_json_has_the_roofline_beside_a_profile_that_is_read_as_before(opcount, stored):
+    status, out, _ = opcount("show", stored, "--on", "T4", "--format", "json")
+    profile = Profile.from_json(stored.read_text())
+    assert (status, Profile.from_json(out)) == (0, profile)
+    found, roofline = json.loads(out)["roofline"], profile.on("T4")
+    assert found["device"]["name"] == "T4"
+    assert found["total"] == {**roofline.total._asdict(), "bound": roofline.bound}
+    assert found["speed_of_light"] == roofline.speed_of_light
+    assert {path: floor["seconds"] for path, floor in found["modules"].items()} == {
+        path: floor.seconds for path, floor in roofline.by_module().items()
+    }
+    assert len(found["records"]) == len(profile.records)
+
+
+def test_columns_of_a_device_stand_beside_others_and_need_one(opcount, stored):
+    status, out, _ = opcount("show", stored, "--on", "T4", "--columns", "params,floor,bound", "--sort", "macs")
+    assert status == 0
+    assert out.splitlines()[0].split("  ")[0] == "module"
+    assert out.splitlines()[0].split()[1:] == ["params", "time", "floor", "bound"]
+    status, out, err = opcount("show", stored, "--columns", "params,floor")
+    assert (status, out) == (2, "")
+    assert "columns: expected a device beside floor, got none. Name one with --on." in err
+
+
+def test_equal_blocks_share_a_line_with_the_time_of_all(opcount, tmp_path):
+    net = torch.nn.Sequential(*(torch.nn.Linear(64, 64, bias=False) for _ in range(4)))
+    profile = count(net, torch.ones(8, 64))
+    stored = tmp_path / "profile.json"
+    profile.save(stored)
+    _, out, _ = opcount("show", stored, "--on", "T4", "--format", "markdown")
+    (line,) = [line for line in out.splitlines() if "0-3 x4" in line]
+    assert duration(profile.on("T4").seconds) in line
+    assert "100.0 %" in line
+
+
+def test_totals_on_the_terminal_beside_a_file_are_those_of_the_device_too(opcount, stored, tmp_path):
+    status, out, _ = opcount("show", stored, "--on", "T4", "-o", tmp_path / "report.html")
+    assert status == 0
+    assert "eager roofline time" in out
+
+
+def test_a_terminal_shows_times_with_bars(stored):
+    profile = Profile.from_json(stored.read_text())
+    text = terminal.render(profile, width=120, roofline=profile.on("T4"))
+    assert "time floor" in text
+    assert duration(profile.on("T4").seconds) in text
+    assert "\u2588" in text

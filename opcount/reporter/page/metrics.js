@@ -31,7 +31,7 @@ const KNOWN = [
   {
     key: "traffic",
     label: () => "Traffic",
-    meaning: () => "Minimum traffic: bytes that operators read and write when each touches each of its operands once. Caches and fusion are not considered.",
+    meaning: () => "Bytes read and written, the minimum traffic: each operator touches each of its operands once. Caches and fusion are not considered.",
     text: (count) => inBytes(count),
     full: (count) => `${exact(count)} B`,
     missing: () => !knowsTraffic,
