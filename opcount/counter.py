@@ -20,6 +20,7 @@ from opcount.errors import CounterStateError, UncountedOperatorError, UncountedO
 from opcount.freeze import profile_of, total_of
 from opcount.interceptor import Planner, Recall, ThreadInterceptors, observe
 from opcount.interceptor.stack import dry_runs
+from opcount.memory import MemoryWatch, required
 from opcount.overrides import registry_with
 from opcount.profile import Profile
 from opcount.provenance import describe
@@ -36,10 +37,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from opcount.coverage import Coverage
+    from opcount.live_memory import LiveMemory
     from opcount.records import Total
     from opcount.registry import Pricing
 
-_SETTINGS = ("_model", "_convention", "_strict", "_dry_run", "_formulas", "_warns")
+_SETTINGS = ("_model", "_convention", "_strict", "_dry_run", "_formulas", "_warns", "_tracks_memory")
 """Attributes that a copy of a counter keeps."""
 
 
@@ -67,6 +69,7 @@ class OpCounter(HasFlops):
         every: For long loops: each block is a step. The first step is counted, then one pseudo-randomly chosen step of
             each ``every``; the others run as if there were no counter. All numbers are those of the counted steps;
             `extrapolated` estimates those of all steps.
+        memory: Also track live bytes: the peak, and what it is made of.
 
     Raises:
         ValueError: ``every`` is not a positive integer, or is combined with ``dry_run``.
@@ -93,6 +96,7 @@ class OpCounter(HasFlops):
         dry_run: bool = False,
         formulas: Mapping[Any, Pricing | None] | None = None,
         every: int | None = None,
+        memory: bool = False,
     ) -> None:
         if model is not None and not isinstance(model, nn.Module):
             raise TypeError(
@@ -105,11 +109,10 @@ class OpCounter(HasFlops):
                 f"not counted would compute, the others not. Count one step dry, or leave dry_run out."
             )
         self._convention = find_convention(convention)
-        self._strict = strict
+        self._strict, self._warns, self._tracks_memory = strict, True, memory
         self._model = model
         self._dry_run = dry_run
         self._formulas = None if formulas is None else dict(formulas)
-        self._warns = True
         self._sampling = None if every is None else Sampling(every)
         self._begin()
         self._scopes = self._name_modules()
@@ -119,7 +122,8 @@ class OpCounter(HasFlops):
         registry = registry_with(self._formulas)
         self._recall = Recall() if self._dry_run else None
         self._planner = Planner(registry) if self._recall is None else Planner(registry, self._recall)
-        self._interceptors = ThreadInterceptors(self._planner, self._recall)
+        self._memory = MemoryWatch(on=self._tracks_memory)
+        self._interceptors = ThreadInterceptors(self._planner, self._recall, self._memory.till)
         self._undo = Undo()
         self._skipped = False
         self._ran = False
@@ -181,6 +185,7 @@ class OpCounter(HasFlops):
         if self._recall is not None:
             follow = self._begin_dry_run(self._recall, undo)
         observe(self._scopes, self._interceptors.enlist, undo)
+        self._memory.begin(self._scopes, undo, dry=self._dry_run)
         if follow is not None:
             follow()
         self._ran = True
@@ -191,14 +196,11 @@ class OpCounter(HasFlops):
             memo.share(undo)
             recall.begin(memo, undo)
             return None
-        from opcount.dryrun import Lasting, dry_run  # noqa: PLC0415  (fake tensors take a second to import)
+        from opcount.dryrun import lasting_dry_run  # noqa: PLC0415  (fake tensors take a second to import)
 
-        lasting = Lasting()
-        undo.add(partial(lasting.leave, undo))
-        dry = lasting.undo.enter(dry_run(self._model, self._scopes.running_path))
-        dry.memo.share = lasting.join  # type: ignore[method-assign]
+        dry, steps = lasting_dry_run(self._model, self._scopes.running_path, undo)
         recall.begin(dry.memo, undo)
-        return partial(dry.follow, lasting.undo)
+        return partial(dry.follow, steps)
 
     @noted
     def __exit__(
@@ -260,6 +262,7 @@ class OpCounter(HasFlops):
                 )
             self._sampling.clear()
         self._scopes.clear()
+        self._memory.clear()
         self._reported.clear()
         self._earlier = None
 
@@ -326,6 +329,11 @@ class OpCounter(HasFlops):
         return self._scopes.names.count_parameters()
 
     @property
+    def memory(self) -> LiveMemory:
+        """Live bytes: the peak, what it is made of, and how they ran; an error without ``memory=True``."""
+        return required(self.profile.memory)
+
+    @property
     def coverage(self) -> Coverage:
         """The operators by how they are explained: counted, declared free, or uncounted."""
         return self.profile.coverage
@@ -349,7 +357,7 @@ class OpCounter(HasFlops):
     save = delegate(Profile.save)
 
     def _measured(self) -> Profile:
-        profile = profile_of(self._scopes, self._convention, self._provenance)
+        profile = profile_of(self._scopes, self._convention, self._provenance, self._memory.memory())
         return profile if self._earlier is None else self._earlier + profile
 
     def _total(self) -> Total:

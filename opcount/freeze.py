@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from opcount.convention import Convention
+    from opcount.live_memory import LiveMemory
     from opcount.scope import Frame, Scopes
     from opcount.scope.call_shapes import CallShapes
     from opcount.scope.frame import Shapes
@@ -33,7 +34,9 @@ _SHOWN = 3
 """The most modules outside the model, and the most inputs, that are named."""
 
 
-def profile_of(scopes: Scopes, convention: Convention, provenance: Mapping[str, str]) -> Profile:
+def profile_of(
+    scopes: Scopes, convention: Convention, provenance: Mapping[str, str], memory: LiveMemory | None = None
+) -> Profile:
     """Return the profile of the tally of all threads so far."""
     calls: Counter[str] = Counter()
     records: list[Record] = []
@@ -60,6 +63,7 @@ def profile_of(scopes: Scopes, convention: Convention, provenance: Mapping[str, 
         },
         unattributed=dict(scopes.threads.unattributed()),
         formulas=formulas,
+        memory=memory,
     )
 
 

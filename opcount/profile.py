@@ -13,6 +13,7 @@ from opcount.coverage import FREE, UNCOUNTED, Coverage
 from opcount.devices import Device
 from opcount.errors import ConventionError, ProfileFormatError
 from opcount.files import write
+from opcount.live_memory import LiveMemory, merge_memory
 from opcount.paths import ROOT, ancestors_of, parents, parents_first
 from opcount.profile_parts import add_steps, merge_counts, merge_modules, merge_provenance
 from opcount.records import CALLED, UNKNOWN_TRAFFIC, Module, Record, Total, merge, phases_in_order, stages
@@ -52,6 +53,7 @@ class Profile(HasFlops):
         formulas: The mathematics of each operator counted.
         steps: The sampled steps of a loop and their extrapolation, if only some steps were counted (``every=``); all
             other attributes are then those of the counted steps. None if everything was counted.
+        memory: Live bytes: the peak and what it is made of; None if they were not tracked.
     """
 
     records: tuple[Record, ...] = ()
@@ -61,6 +63,7 @@ class Profile(HasFlops):
     unattributed: Mapping[str, int] = field(default_factory=dict)
     formulas: Mapping[str, str] = field(default_factory=dict)
     steps: Steps | None = None
+    memory: LiveMemory | None = None
 
     @cached_property
     def total(self) -> Total:
@@ -181,13 +184,8 @@ class Profile(HasFlops):
             return self
         whole = self.steps.whole
         modules = {path: module._replace(calls=whole.calls.get(path, 0)) for path, module in self.modules.items()}
-        return replace(
-            self,
-            records=whole.records,
-            modules=modules,
-            unattributed=whole.unattributed,
-            steps=replace(self.steps, whole=None),
-        )
+        steps = replace(self.steps, whole=None)
+        return replace(self, records=whole.records, modules=modules, unattributed=whole.unattributed, steps=steps)
 
     def explain(self, path: str = ROOT) -> str:
         """Return the explanation of a module's cost: its own operators with formulas, shapes and exact numbers.
@@ -240,6 +238,7 @@ class Profile(HasFlops):
             unattributed=merge_counts(self.unattributed, other.unattributed),
             formulas={**other.formulas, **self.formulas},
             steps=add_steps(self.steps, other.steps, (self.amount, other.amount)),
+            memory=merge_memory(self.memory, other.memory),
         )
 
     def __radd__(self, other: int) -> Profile:  # of ``sum``, which begins with 0

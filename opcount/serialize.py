@@ -12,6 +12,7 @@ from opcount.convention import CONVENTIONS, Convention, find_convention
 from opcount.cost import Cost
 from opcount.errors import ConventionError, ProfileFormatError
 from opcount.json_reader import MismatchError, parse, structure
+from opcount.live_memory import LiveBytes, LiveMemory
 from opcount.profile import Profile
 from opcount.records import UNKNOWN_TRAFFIC, Module, Record
 from opcount.steps import Amount, Spread, Steps
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
     from opcount.roofline import Floor, Roofline
 
-SCHEMA = 4
-"""Incremented when older versions could misread a file. 1 and 2 lack the bytes read; 2 and 4 have steps of a loop.
+SCHEMA = 5
+"""Incremented when older versions could misread a file. 1 and 2 lack the bytes read; 2 and 4 have steps of a loop; 5
+has live memory, and may have steps.
 
 1 and 2 also lack shapes, windows and trainable parameters of modules.
 """
@@ -31,10 +33,11 @@ SCHEMA = 4
 def dump(profile: Profile, *, indent: int | None = None, roofline: Roofline | None = None) -> str:
     """Return the profile as JSON text; of a roofline, the floors of the same count follow, which no reader needs."""
     steps = {} if profile.steps is None else {"steps": _dump_steps(profile.steps)}
+    memory = {} if profile.memory is None else {"memory": _dump_memory(profile.memory)}
     return json.dumps(
         {
             "format": "opcount.profile",
-            "schema": SCHEMA if steps else SCHEMA - 1,
+            "schema": SCHEMA if memory else 4 if steps else 3,
             "convention": profile.convention.name,
             "provenance": dict(profile.provenance),
             "unattributed": dict(profile.unattributed),
@@ -42,6 +45,7 @@ def dump(profile: Profile, *, indent: int | None = None, roofline: Roofline | No
             "modules": [_dump_module(module) for module in profile.modules.values()],
             "records": _dump_records(profile.records),
             **steps,
+            **memory,
             **({} if roofline is None else {"roofline": _dump_roofline(roofline)}),
         },
         indent=indent,
@@ -73,6 +77,10 @@ def _dump_floor(floor: Floor) -> dict[str, Any]:
 
 def _dump_records(records: tuple[Record, ...]) -> list[dict[str, Any]]:
     return [{**record._asdict(), "cost": record.cost._asdict()} for record in records]
+
+
+def _dump_memory(memory: LiveMemory) -> dict[str, Any]:
+    return {**vars(memory), "records": [record._asdict() for record in memory.records]}
 
 
 def _dump_steps(steps: Steps) -> dict[str, Any]:
@@ -114,7 +122,7 @@ def load(text: str) -> Profile:
     try:
         parts = _READERS[schema]
         return structure(Profile, **parts)(
-            {"steps": None, **{name: value for name, value in data.items() if name in parts}}
+            {"steps": None, "memory": None, **{name: value for name, value in data.items() if name in parts}}
         )
     except MismatchError as error:
         raise ProfileFormatError(
@@ -151,7 +159,13 @@ def _steps(total: int, measured: int, *rest: Any) -> Steps:
     return Steps(total, measured, *rest)
 
 
-def _no_steps(value: Any) -> None:
+def _memory(peak: int, records: tuple[LiveBytes, ...], *rest: Any) -> LiveMemory:
+    if peak != (total := sum(record.bytes for record in records)):
+        raise MismatchError(f"a peak of {total}, the sum of its records", peak)
+    return LiveMemory(peak, records, *rest)
+
+
+def _none(value: Any) -> None:
     if value is not None:
         raise MismatchError("none in a file of this schema", value)
 
@@ -217,6 +231,28 @@ def _steps_of(read_records: Callable[[Any], Any]) -> Callable[[Any], Steps]:
     )
 
 
+_read_memory = structure(
+    _memory,
+    peak=reader.whole_number,
+    records=reader.sequence(
+        structure(
+            LiveBytes,
+            path=reader.text,
+            operator=reader.text,
+            phase=reader.text,
+            category=reader.text,
+            bytes=reader.whole_number,
+        )
+    ),
+    phase_peaks=_read_counts,
+    module_peaks=_read_counts,
+    curve=reader.sequence(reader.whole_number),
+    allocations=reader.whole_number,
+    device=reader.text,
+    elsewhere=_read_counts,
+)
+
+
 def _old_provenance(value: Any) -> dict[str, str]:
     return {**_read_words(value), UNKNOWN_TRAFFIC: "not counted"}
 
@@ -236,9 +272,10 @@ _OLD_PARTS: dict[str, Callable[[Any], Any]] = {
     "provenance": _old_provenance,
 }
 _READERS: dict[int, dict[str, Callable[[Any], Any]]] = {
-    1: {**_OLD_PARTS, "steps": _no_steps},
-    2: {**_OLD_PARTS, "steps": _steps_of(_read_old_records)},
-    3: {**_PARTS, "steps": _no_steps},
-    4: {**_PARTS, "steps": _steps_of(_read_records)},
+    1: {**_OLD_PARTS, "steps": _none, "memory": _none},
+    2: {**_OLD_PARTS, "steps": _steps_of(_read_old_records), "memory": _none},
+    3: {**_PARTS, "steps": _none, "memory": _none},
+    4: {**_PARTS, "steps": _steps_of(_read_records), "memory": _none},
+    5: {**_PARTS, "steps": reader.optional(_steps_of(_read_records)), "memory": _read_memory},
 }
 """Readers of the parts of a profile, by schema."""

@@ -55,5 +55,8 @@ drop_weak_reference: Callable[[int], None] = need("UntypedStorage._free_weak_ref
 revived: Callable[[int], Any] = need("UntypedStorage._new_with_weak_ptr")
 """Returns the storage of a weak reference; None if it is gone."""
 
+KEEPS_STORAGE_OBJECTS: bool = VERSION >= (2, 2)
+"""Flag: a storage keeps its Python object, so that a weak reference to that tells when it dies. Since 2.2."""
+
 untyped_memory: Callable[[Any], Any] = attrgetter("_untyped_storage")
 """Returns the memory of a ``TypedStorage``, whose public method warns that the class is deprecated."""

@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["Disposable", "DryRun", "Lasting", "disposable_skeleton", "dry_run", "skeleton"]
+__all__ = ["Disposable", "DryRun", "Lasting", "disposable_skeleton", "dry_run", "lasting_dry_run", "skeleton"]
 
 
 class DryRun(NamedTuple):
@@ -153,6 +153,24 @@ def dry_run(
     refused = refusals.at_the_end()
     if refused is not None:
         raise refused
+
+
+def lasting_dry_run(model: nn.Module | None, where: Callable[[], str | None], undo: Undo) -> tuple[DryRun, Undo]:
+    """Enter a dry run that lasts until the last of the counters in it is left.
+
+    Args:
+        model: See `dry_run`.
+        where: See `dry_run`.
+        undo: Those of the counter that begins it.
+
+    Returns:
+        The dry run, and the steps that end it.
+    """
+    lasting = Lasting()
+    undo.add(partial(lasting.leave, undo))
+    dry = lasting.undo.enter(dry_run(model, where))
+    dry.memo.share = lasting.join  # type: ignore[method-assign]
+    return dry, lasting.undo
 
 
 @contextmanager

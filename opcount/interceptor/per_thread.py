@@ -32,15 +32,16 @@ class ThreadInterceptors:
     Args:
         planner: Decides how operators are priced, once for all threads.
         recall: Asks the dry run that the count is in; None: it never is.
+        till: Prices what runs.
     """
 
-    def __init__(self, planner: Planner, recall: Recall | None = None) -> None:
+    def __init__(self, planner: Planner, recall: Recall | None = None, till: Till | None = None) -> None:
         self._planner = planner
         self._recall = recall
         self._functions = FunctionCalls(planner)
         self._plans: dict[Any, Plan] = {}
         self._paused: dict[Any, Plan] | None = None
-        self._till = Till()
+        self._till = till or Till()
         self._record = Recordings(planner)
         self._modes: weakref.WeakSet[Interceptor] = weakref.WeakSet()
 

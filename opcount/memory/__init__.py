@@ -1,0 +1,5 @@
+"""Live memory: which storages are alive, who made them, and what the peak consists of."""
+
+from opcount.memory.watch import MemoryWatch, required
+
+__all__ = ["MemoryWatch", "required"]

@@ -1,0 +1,262 @@
+"""Tracker of storages: which are alive, by weak references, and in which row each is accounted.
+
+A storage that dies only puts its reference in a queue, in C: no code of ours runs where a program frees memory. The
+queue is emptied before the next allocation is accounted, so that no peak is missed and none is made up.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from torch.nn import Parameter
+
+from opcount._torch.dispatch import METHODS
+from opcount._torch.tensors import storage_key
+from opcount.interceptor.calls import is_fake
+from opcount.interceptor.storages import storage_of, storages_of
+from opcount.interceptor.symbolic import size_of
+from opcount.live_memory import BEFORE, INPUTS, PARAMETERS, TEMPORARIES
+from opcount.memory.ledger import Ledger, LiveRow
+from opcount.paths import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from opcount.interceptor.plan import Plan
+    from opcount.scope import Frame
+
+_memory_of: Callable[[Tensor], Any] = METHODS.untyped_storage
+"""Returns the storage of a tensor; what a dry run puts in the place of the method is not asked."""
+
+_NUMBERS = {int, float, bool, type(None)}
+
+
+class Held(weakref.ref[Any]):
+    """Weak reference to a storage that is accounted.
+
+    Attributes:
+        key: Its address.
+        size: Its bytes.
+        row: Where they are accounted.
+        event: The number of its allocation; 0 if it was alive before.
+    """
+
+    __slots__ = ("event", "key", "row", "size")
+
+    key: int
+    size: int
+    row: LiveRow
+    event: int
+
+
+class Tracker:
+    """Storages of one block that are alive.
+
+    Args:
+        dry: Whether fake tensors stand for all: they are on one device.
+
+    Attributes:
+        held: By address.
+        ledgers: By device; None in a dry run.
+    """
+
+    def __init__(self, *, dry: bool) -> None:
+        self.held: dict[int, Held] = {}
+        self.ledgers: dict[Any, Ledger] = {}
+        self._dead: deque[Held] = deque()
+        self._bury = self._dead.append
+        self._dry = dry
+        self._plain: dict[type, bool] = {Tensor: True, Parameter: True}
+        self._leaves: dict[int, weakref.ref[Tensor]] = {}
+        self._recent = Ledger()
+        self._elders = set(_addresses())
+
+    def see(  # noqa: C901, PLR0912  (in parts, each would cost a call)
+        self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: Any, frame: Frame, phase: str
+    ) -> None:
+        """Account what an operator has returned, and what it was given that is met for the first time."""
+        if self._dead:
+            self.settle()
+        held, plain = self.held, self._plain
+        for value in args:
+            kind = type(value)
+            if kind in plain:
+                try:
+                    storage = _memory_of(value)
+                except (NotImplementedError, RuntimeError):  # it is sparse
+                    self._look_into(value, (frame, plan, phase, TEMPORARIES))
+                    continue
+                if storage_key(storage) not in held:
+                    self._meet(value, storage, (frame, plan, phase, TEMPORARIES))
+            elif kind not in _NUMBERS:
+                self._look_into(value, (frame, plan, phase, TEMPORARIES))
+        if kwargs:
+            for value in kwargs.values():
+                self._look_into(value, (frame, plan, phase, TEMPORARIES))
+        if type(out) in plain:
+            try:
+                storage = _memory_of(out)
+                known = held.get(storage_key(storage))
+                if known is None:
+                    self._allocated(storage, (frame, plan, phase, TEMPORARIES))
+                    return
+                if kwargs or (args and out is args[0]):
+                    self._written(known, storage, (frame, plan, phase, TEMPORARIES))
+            except (NotImplementedError, RuntimeError):
+                self._made((out,), (frame, plan, phase, TEMPORARIES))
+        elif out is not None:
+            self._made(out, (frame, plan, phase, TEMPORARIES))
+        recent = self._recent
+        row = recent.rows.get((frame, plan, phase, TEMPORARIES))
+        if row is None or recent.live > row.high:
+            recent.row((frame, plan, phase, TEMPORARIES)).touch()
+
+    def _made(self, out: Any, key: Any) -> None:
+        """Account the results of an operator that are not one strided tensor."""
+        for tensor in self._tensors(out):
+            for storage in self._storages(tensor):
+                known = self.held.get(storage_key(storage))
+                if known is None:
+                    self._allocated(storage, key)
+                else:
+                    self._written(known, storage, key)
+
+    def settle(self) -> None:
+        """Account what has died."""
+        dead, held = self._dead, self.held
+        while dead:
+            try:
+                gone = dead.popleft()
+            except IndexError:  # another thread was here
+                return
+            row = gone.row
+            row.ledger.remove(row, gone.size)
+            if held.get(gone.key) is gone:
+                del held[gone.key]
+
+    def elder(self, tensor: Tensor, place: Any, category: str) -> None:
+        """Account a tensor that was alive before; one that is known only gets the category."""
+        for storage in self._storages(tensor):
+            known = self.held.get(storage_key(storage))
+            if known is None:
+                self._found(storage, (place, None, BEFORE, category))
+            else:
+                self.move(known, place, category)
+
+    def known(self, tensor: Tensor) -> Iterator[Held]:
+        """Yield what is held of a tensor."""
+        for storage in self._storages(tensor):
+            held = self.held.get(storage_key(storage))
+            if held is not None:
+                yield held
+
+    @staticmethod
+    def move(held: Held, place: Any, category: str) -> None:
+        """Account a storage in another category, of the module that owns it; None: of the one that made it."""
+        row = held.row
+        maker, plan, phase, before = row.key
+        key = (maker if place is None else place, plan, phase, category)
+        if before != category:
+            held.row = row.ledger.row(key)
+            row.ledger.move(row, held.row, held.size, held.event)
+
+    def leaves(self) -> list[Tensor]:
+        """Return the tensors that are alive of which a backward may set the gradient."""
+        return [tensor for leaf in list(self._leaves.values()) if (tensor := leaf()) is not None]
+
+    def add_leaf(self, tensor: Tensor) -> None:
+        """Look at a tensor's gradient after each backward."""
+        if tensor.requires_grad and tensor.is_leaf:
+            self._leaves[id(tensor)] = weakref.ref(tensor)
+
+    def _meet(self, tensor: Tensor, storage: Any, key: Any) -> None:
+        """Account a storage that an operator was given and that no operator has made."""
+        self.add_leaf(tensor)
+        address = storage_key(storage)
+        if address in self._elders or is_fake(type(tensor)):
+            self._elders.discard(address)
+            self._found(storage, (ROOT, None, BEFORE, PARAMETERS if _is_parameter(tensor) else INPUTS))
+        else:  # native code has made it, or this thread's counter was not looking
+            self._allocated(storage, key)
+
+    def _allocated(self, storage: Any, key: Any) -> None:
+        device = None if self._dry else storage.device
+        ledger = self.ledgers.get(device) or self._ledger(device)
+        held = Held(storage, self._bury)
+        held.key = address = storage_key(storage)
+        held.size = size = storage.nbytes()
+        if type(size) is not int:
+            held.size = size = size_of(size)
+        held.row = row = ledger.rows.get(key) or ledger.row(key)
+        self._recent = ledger
+        if self.held.setdefault(address, held) is held:  # else another thread was faster
+            held.event = ledger.add(row, size)
+
+    def _found(self, storage: Any, key: Any) -> None:
+        """Account a storage that was alive before."""
+        held = Held(storage, self._bury)
+        held.key = storage_key(storage)
+        held.size = size_of(storage.nbytes())
+        held.event = 0
+        held.row = self._ledger(None if self._dry else storage.device).row(key)
+        if self.held.setdefault(held.key, held) is held:
+            held.row.ledger.find(held.row, held.size)
+
+    def _written(self, held: Held, storage: Any, key: Any) -> None:
+        """Account a change of a storage's size, as a new allocation in the place of the old one."""
+        size = size_of(storage.nbytes())
+        if size != held.size:
+            ledger, row = held.row.ledger, held.row
+            ledger.remove(row, held.size)
+            held.row = row if row.key[3] != TEMPORARIES else ledger.row(key)
+            held.size = size
+            held.event = ledger.add(held.row, size)
+
+    def _ledger(self, device: Any) -> Ledger:
+        ledger = self.ledgers.get(device)
+        return self.ledgers.setdefault(device, Ledger()) if ledger is None else ledger
+
+    def _look_into(self, value: Any, key: Any) -> None:
+        for tensor in self._tensors(value):
+            for storage in self._storages(tensor):
+                if storage_key(storage) not in self.held:
+                    self._meet(tensor, storage, key)
+
+    def _tensors(self, value: Any) -> Iterator[Tensor]:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                if type(item) in self._plain:
+                    yield item
+                else:
+                    yield from self._tensors(item)
+
+    def _storages(self, tensor: Tensor) -> Iterable[Any]:
+        """Return the storages of a tensor: one, but for sparse tensors, wrappers and the like."""
+        kind = type(tensor)
+        if kind in self._plain:
+            try:
+                return (_memory_of(tensor),)
+            except (NotImplementedError, RuntimeError):
+                return storages_of(tensor)
+        if is_fake(kind):
+            self._plain[kind] = True
+        return storages_of(tensor)
+
+
+def _is_parameter(tensor: Tensor) -> bool:
+    return isinstance(tensor, Parameter)
+
+
+def _addresses() -> Iterator[int]:
+    """Yield the storages of all tensors that there are: a look at all objects of the process."""
+    for value in gc.get_objects():
+        if issubclass(type(value), Tensor):
+            storage = storage_of(value)
+            if storage is not None:
+                yield storage_key(storage)
