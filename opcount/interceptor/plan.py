@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from opcount.interceptor.origins import Origins
     from opcount.interceptor.watching import Watching
     from opcount.registry import Pricing
-    from opcount.traffic import Traffic
+    from opcount.traffic import Joint, Traffic
 
 
 class Mode(Protocol):
@@ -155,6 +155,8 @@ class Plan:
         run: What runs it.
         traffic: Says what a call reads and writes; None: nothing.
         from_user: Whether the formula is not opcount's own, so that its failure is an error.
+        joint: Says of most calls what ``price`` and ``traffic`` of the plan ``usual`` do; an error: they are asked.
+        usual: The last one that ``otherwise`` leads to; None: this one.
     """
 
     operator: str
@@ -169,6 +171,8 @@ class Plan:
     run: Callable[..., Any] = _not_set
     traffic: Traffic | None = of_any_call
     from_user: bool = False
+    joint: Joint | None = None
+    usual: Plan | None = None
 
     def chosen(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Plan:
         """Return the plan whose condition a call meets."""

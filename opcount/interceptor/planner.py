@@ -20,7 +20,7 @@ from opcount.interceptor.fast_paths import handler_of
 from opcount.interceptor.formula_checks import checked
 from opcount.interceptor.plan import Plan, Unseen
 from opcount.registry import BUILTIN, USER, ByClass, Formula, Registry, operator_keys, suits
-from opcount.traffic import of_any_call, traffic_of
+from opcount.traffic import JOINT, of_any_call, traffic_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,9 +179,18 @@ class Planner:
             plan = self._of(name, last)
         else:
             conditional, plan = formulas, self._otherwise(name)
+        joint = None
+        if not any(formula.from_user for formula in formulas) and plan.price is not None and plan.traffic is not None:
+            joint = JOINT.get((plan.price, plan.traffic))
+        if joint is not None and not conditional:
+            return replace(plan, joint=joint)
+        usual = plan
         for formula in reversed(conditional):
             special = self._of(name, formula)
-            plan = Plan(name, plan.family, when=formula.when, special=special, otherwise=plan, traffic=special.traffic)
+            plan = Plan(
+                name, plan.family, when=formula.when, special=special, otherwise=plan, traffic=special.traffic,
+                joint=joint, usual=usual,
+            )  # fmt: skip
         return plan
 
     def _of(self, name: str, formula: Formula) -> Plan:

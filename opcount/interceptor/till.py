@@ -15,8 +15,6 @@ from opcount.interceptor.symbolic import unguarded
 from opcount.scope import Frame, Row
 from opcount.scope.frame import Sink
 from opcount.traffic import of_any_call
-from opcount.traffic.rule import read_two
-from opcount.traffic.touched import touched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     from opcount.scope.frame import Shapes
 
 _COMPUTING = {t for t in vars(torch).values() if isinstance(t, torch.dtype) and (t.is_floating_point or t.is_complex)}
+_NONE = 0
 _NUMBERS = {int, float, bool}
 
 
@@ -101,21 +100,28 @@ class Till:
         self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, frame: Frame, phase: str
     ) -> None:
         """Price a call that has run, and add it to the tally."""
-        cost = details = None
-        try:  # as `Plan.priced` does, a call of which would cost every operator 2 % more
-            while plan.when is not None:
-                meets = plan.when(out, *args, **kwargs) if kwargs else plan.when(out, *args)
-                plan = plan.special if meets else plan.otherwise  # type: ignore[assignment]
-            price = plan.price
-            if price is not None:
-                cost = price(out, *args, **kwargs) if kwargs else price(out, *args)
-        except Exception:
-            if plan.from_user:
-                raise
-            plan = unpriced(plan.operator, plan.traffic)
+        counts = cost = details = None
+        joint = plan.joint
+        if joint is not None and not kwargs:
+            try:
+                counts = joint(out, args)
+                plan = plan.usual or plan
+            except Exception:  # noqa: BLE001, S110  (a call of another kind)
+                pass
+        if counts is None:
+            try:  # as `Plan.priced` does, a call of which would cost every operator 2 % more
+                while plan.when is not None:
+                    meets = plan.when(out, *args, **kwargs) if kwargs else plan.when(out, *args)
+                    plan = plan.special if meets else plan.otherwise  # type: ignore[assignment]
+                price = plan.price
+                if price is not None:
+                    cost = price(out, *args, **kwargs) if kwargs else price(out, *args)
+            except Exception:
+                if plan.from_user:
+                    raise
+                plan = unpriced(plan.operator, plan.traffic)
         try:
-            a = args[0]
-            dtype = a.dtype
+            dtype = args[0].dtype
         except (AttributeError, IndexError):
             dtype = None
         if dtype not in _COMPUTING:
@@ -126,6 +132,15 @@ class Till:
         except KeyError:
             row = frame.rows[key] = Row(_shapes(out, args, kwargs or {}))
         row.calls += 1
+        if counts is not None:
+            macs, arith, activations, read, written = counts
+            if activations is not _NONE:  # all products have some
+                row.macs += macs
+                row.activations += activations
+            row.arith += arith
+            row.bytes_read += read
+            row.bytes_written += written
+            return
         if cost is not None:
             macs, arith, activations = cost
             row.macs += macs
@@ -138,14 +153,7 @@ class Till:
         traffic = plan.traffic
         if traffic is not None:
             try:
-                if traffic is read_two:  # in place of a call of it: most operators are alike
-                    b = args[1]
-                    read = a.nbytes if a.is_contiguous() or 0 not in a.stride() else touched(a)
-                    if b is not a and isinstance(b, Tensor):
-                        read += b.nbytes if b.is_contiguous() or 0 not in b.stride() else touched(b)
-                    written = out.nbytes
-                else:
-                    read, written = traffic(out, *args, **kwargs) if kwargs else traffic(out, *args)
+                read, written = traffic(out, *args, **kwargs) if kwargs else traffic(out, *args)
             except Exception:  # noqa: BLE001  (a call that its rule does not know)
                 read, written = of_any_call(out, *args, **(kwargs or {}))
             if details is not None:

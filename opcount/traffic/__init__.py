@@ -10,7 +10,8 @@ from opcount.traffic import (  # noqa: F401  (importing a family registers it)
     optim,
     rnn,
 )
+from opcount.traffic.joint import JOINT, Joint
 from opcount.traffic.registry import Traffic
 from opcount.traffic.rule import of_any_call, traffic_of
 
-__all__ = ["Traffic", "of_any_call", "traffic_of"]
+__all__ = ["JOINT", "Joint", "Traffic", "of_any_call", "traffic_of"]

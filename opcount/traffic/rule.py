@@ -13,6 +13,8 @@ from opcount.traffic.registry import Traffic, family_traffic
 from opcount.traffic.touched import requested, touched, touched_by
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from opcount._torch.dispatch import OpOverload
 
 _FAMILIAR = {"aten", "prims"}
@@ -158,19 +160,17 @@ class _Rule(NamedTuple):
 
     def simplest(self) -> Traffic:
         """Return a function that does no more than the rule needs."""
-        if self.mask is not None or self.copies_view or self.varies:
+        if self.mask is not None or self.copies_view:
             return self.moved
-        read, written = tuple(place.at for place in self.read), [place.at for place in self.written]
-        simple: dict[tuple[int, ...], Traffic] = {}
+        read, written = tuple(place.at for place in self.read), tuple(place.at for place in self.written)
         if self.beta is not None:
-            return _read_scaled if not written and read == (0, 1, 2) else self.moved
-        if not written and self.fresh == (0,) and self.returns == 1:
+            return read_scaled if not written and read == (0, 1, 2) else self.moved
+        simple: dict[tuple[int, ...], Traffic] = {}
+        if not written and self.fresh == (0,) and self.returns == 1 and not self.varies:
             simple = {(0,): _read_list} if self.has_list else _SIMPLE
-        elif not self.fresh and written == [0] and not self.has_list:
-            simple = {(0,): _change_one, (0, 1): _change_by_two}
-        elif not written and -1 not in read and len(self.fresh) == self.returns > 1:
-            simple = {read: self.read_many}
-        return simple.get(read, self.moved)
+        elif not self.fresh and written == (0,) and not self.has_list and not self.varies:
+            simple = {(): _fill, (0,): change_one, (1,): _copy, (0, 1): change_by_two}
+        return simple.get(read) or (self.moved if -1 in read + written else self._by_position(read, written))
 
     def moved(self, out: Any, /, *args: Any, **kwargs: Any) -> tuple[int, int]:
         """Return the bytes read and written."""
@@ -182,13 +182,26 @@ class _Rule(NamedTuple):
         written += touched_by(self._returned(out, args, kwargs))
         return min(read, written) if self.copies_view else read, written
 
-    def read_many(self, out: Any, /, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        """Return the bytes of arguments that stand in the call, and of all that it returned."""
-        if kwargs or len(args) <= self.read[-1].at:
-            return self.moved(out, *args, **kwargs)
-        return touched_by([args[place.at] for place in self.read]), touched_by(out)
+    def _by_position(self, read: tuple[int, ...], written: tuple[int, ...]) -> Traffic:
+        """Return `moved` for calls that have all of these arguments by position."""
+        moved, arguments = self.moved, max((*read, *written), default=-1) + 1
+        returned = self._returned if self.fresh else None
+        only_read = [i for i in read if i not in written]
+        changes = bool(written) and len(only_read) + len(written) == len(read)
 
-    def _returned(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        def by_position(out: Any, /, *args: Any, **kwargs: Any) -> tuple[int, int]:
+            if len(args) < arguments:
+                return moved(out, *args, **kwargs)
+            fresh = 0 if returned is None else touched_by(returned(out, args, kwargs))
+            if not changes:
+                return touched_by([args[i] for i in read]), touched_by([args[i] for i in written]) + fresh
+            seen: set[int] = set()
+            size = touched_by([args[i] for i in written], seen)
+            return size + touched_by([args[i] for i in only_read], seen), size + fresh
+
+        return by_position
+
+    def _returned(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Any]:
         if self.returns == 1:
             return [out] if self.fresh else []
         if self.mask is not None:
@@ -200,7 +213,8 @@ def _is_written(argument: Any) -> bool:
     return argument.alias_info is not None and argument.alias_info.is_write
 
 
-def _read_one(out: Any, a: Any, /, *_: Any, **__: Any) -> tuple[int, int]:
+def read_one(out: Any, a: Any, /, *_: Any, **__: Any) -> tuple[int, int]:
+    """One tensor is read, and one is written."""
     return a.nbytes if a.is_contiguous() or 0 not in a.stride() else touched(a), out.nbytes
 
 
@@ -212,7 +226,8 @@ def read_two(out: Any, a: Any, b: Any, /, *_: Any, **__: Any) -> tuple[int, int]
     return read, out.nbytes
 
 
-def _read_three(out: Any, a: Any, b: Any, c: Any, /, *_: Any, **__: Any) -> tuple[int, int]:
+def read_three(out: Any, a: Any, b: Any, c: Any, /, *_: Any, **__: Any) -> tuple[int, int]:
+    """Three tensors are read, and one is written; the last two may be numbers, the last one None."""
     read = a.nbytes if a.is_contiguous() or 0 not in a.stride() else touched(a)
     if b is not a and isinstance(b, Tensor):
         read += b.nbytes if b.is_contiguous() or 0 not in b.stride() else touched(b)
@@ -221,8 +236,8 @@ def _read_three(out: Any, a: Any, b: Any, c: Any, /, *_: Any, **__: Any) -> tupl
     return read, out.nbytes
 
 
-def _read_scaled(out: Any, a: Any, b: Any, c: Any, /, *_: Any, beta: Any = 1, **__: Any) -> tuple[int, int]:
-    # what is added to the product is not read where its factor is 0
+def read_scaled(out: Any, a: Any, b: Any, c: Any, /, *_: Any, beta: Any = 1, **__: Any) -> tuple[int, int]:
+    """Two tensors are read, and the first one but where its factor is 0; one is written."""
     read = b.nbytes if b.is_contiguous() or 0 not in b.stride() else touched(b)
     if c is not b:
         read += c.nbytes if c.is_contiguous() or 0 not in c.stride() else touched(c)
@@ -231,16 +246,30 @@ def _read_scaled(out: Any, a: Any, b: Any, c: Any, /, *_: Any, beta: Any = 1, **
     return read, out.nbytes
 
 
-def _change_one(_out: Any, a: Any, /, *_: Any, **__: Any) -> tuple[int, int]:
+def change_one(_out: Any, a: Any, /, *_: Any, **__: Any) -> tuple[int, int]:
+    """One tensor is read and written."""
     size = a.nbytes if a.is_contiguous() or 0 not in a.stride() else touched(a)
     return size, size
 
 
-def _change_by_two(_out: Any, a: Any, b: Any, /, *_: Any, **__: Any) -> tuple[int, int]:
+def change_by_two(_out: Any, a: Any, b: Any, /, *_: Any, **__: Any) -> tuple[int, int]:
+    """The first of two tensors is read and written, the second is read; it may be a number."""
     size = a.nbytes if a.is_contiguous() or 0 not in a.stride() else touched(a)
     if b is a or not isinstance(b, Tensor):
         return size, size
     return size + (b.nbytes if b.is_contiguous() or 0 not in b.stride() else touched(b)), size
+
+
+def _fill(_out: Any, a: Any, /, *_: Any, **__: Any) -> tuple[int, int]:
+    return 0, touched(a)
+
+
+def _copy(_out: Any, a: Any, b: Any, /, *_: Any, **__: Any) -> tuple[int, int]:
+    return touched(b) if isinstance(b, Tensor) else 0, touched(a)
+
+
+def _write_one(out: Any, /, *_: Any, **__: Any) -> tuple[int, int]:
+    return 0, touched(out) if isinstance(out, Tensor) else 0
 
 
 def _read_list(out: Any, tensors: Any, /, *_: Any, **__: Any) -> tuple[int, int]:
@@ -248,5 +277,5 @@ def _read_list(out: Any, tensors: Any, /, *_: Any, **__: Any) -> tuple[int, int]
     return read, touched(out) if isinstance(out, Tensor) else touched_by(out)
 
 
-_SIMPLE: dict[tuple[int, ...], Traffic] = {(0,): _read_one, (0, 1): read_two, (0, 1, 2): _read_three}
+_SIMPLE: dict[tuple[int, ...], Traffic] = {(): _write_one, (0,): read_one, (0, 1): read_two, (0, 1, 2): read_three}
 """Functions for calls that return one tensor, by the positions of what is read."""

@@ -41,8 +41,11 @@ def touched(x: Tensor) -> int:
         if 0 not in strides:
             return x.nbytes
         if x.layout is _STRIDED:
-            sizes = (n for n, stride in zip(x.shape, strides, strict=True) if stride or not n)
-            return x.element_size() * math.prod(sizes)
+            size = x.element_size()
+            for n, stride in zip(x.shape, strides, strict=True):
+                if stride or not n:
+                    size *= n
+            return size
     except RuntimeError:  # of a layout without strides, or of sizes that are expressions
         pass
     with dispatch_disabled():  # other counters are not to see what this asks
@@ -65,9 +68,13 @@ def touched_by(values: Iterable[Any], seen: set[int] | None = None) -> int:
     seen = set() if seen is None else seen
     for x in values:
         if isinstance(x, Tensor):
-            if id(x) not in seen:
-                seen.add(id(x))
-                total += touched(x)
+            key = id(x)
+            if key not in seen:
+                seen.add(key)
+                try:
+                    total += x.nbytes if x.is_contiguous() else touched(x)
+                except RuntimeError:  # of a layout without strides
+                    total += touched(x)
         elif isinstance(x, (list, tuple)):
             total += touched_by(x, seen)
     return total

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +13,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from opcount import OpCounter
 from opcount.interceptor.calls import mutated
+from opcount.interceptor.planner import Planner
+from opcount.interceptor.till import Till
+from opcount.scope import Frame
 from opcount.traffic import traffic_of
 from opcount.traffic.touched import touched
 from tests.test_completeness import OPERATORS, dtypes_of, quiet, run, samples, seed
@@ -42,6 +47,7 @@ class Bounds(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
+        compare_with_pair(func, out, args, kwargs)
         function = traffic_of(func)
         if function is None or any(x.layout is not torch.strided for x in tensors((args, kwargs, out))):
             return out
@@ -54,6 +60,21 @@ class Bounds(TorchDispatchMode):
         assert function(there[0], *there[1], **there[2]) == (read, written), func
         self.calls += 1
         return out
+
+
+def compare_with_pair(func, out, args, kwargs):
+    """Charge a call with its joint function and without, and compare; return whether there is one."""
+    plan = Planner().plan(func)
+    frames = Frame(""), Frame("")
+    for each, frame in zip((plan, replace(plan, joint=None)), frames, strict=True):
+        Till().charge(each, out, args, kwargs, frame, "forward")
+    ours, pairs = ([(p.operator, p.text, *key, numbers(r)) for (p, *key), r in f.rows.items()] for f in frames)
+    assert ours == pairs, func
+    return plan.joint is not None
+
+
+def numbers(row):
+    return {name: getattr(row, name) for name in row.__slots__ if name != "order"}
 
 
 def _on_meta(x, twins):
@@ -71,6 +92,66 @@ def test_no_call_moves_more_than_its_tensors_hold(op):
             for sample in samples(op, dtype):
                 with Bounds():
                     run(op, sample)
+
+
+def odd_tensors():
+    """Return pairs of matrices of which one is sparse, nested, packed, expanded, or both are one."""
+    dense = torch.ones(3, 3)
+    yield dense, dense
+    for other in (
+        dense.to_sparse(),
+        dense.to_sparse_csr(),
+        dense.to_sparse_bsr((1, 1)),
+        torch.ones(1, 3).expand(3, 3),
+        torch.ones(3, 1).expand(3, 3),
+        torch.ones(3, 6)[:, ::2],
+        dense.to(torch.complex64),
+        dense.to_mkldnn(),
+        torch.ones(0, 1).expand(0, 3),
+        torch.ones(()),
+        2.0,
+    ):
+        yield from ((dense, other), (other, dense), (other, other))
+
+
+OPERATIONS = {
+    "add": torch.add,
+    "add with alpha": lambda a, b: torch.add(a, b, alpha=2),
+    "add to": lambda a, b: a.clone().add_(b),
+    "mul": torch.mul,
+    "relu": lambda a, _: torch.relu(a),
+    "relu_": lambda a, _: torch.relu_(a.clone()),
+    "sub a number": lambda a, _: torch.sub(a, 1, alpha=3),
+    "mm": torch.mm,
+    "bmm": lambda a, b: torch.bmm(a[None], b[None]),
+    "mv": lambda a, b: torch.mv(a, b[0]),
+    "addmm": lambda a, b: torch.addmm(a, a, b),
+    "addmm of the same": lambda a, b: torch.addmm(b, a, b),
+    "addmm of a row": lambda a, b: torch.addmm(torch.ones(3), a, b, beta=0),
+    "conv1d": lambda a, b: torch.conv1d(a[None], b[..., None]),
+    "conv_transpose1d": lambda a, b: torch.conv_transpose1d(a[None], b[..., None], torch.ones(3)),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_joint_function_counts_what_its_formula_and_rule_do(name):
+    run, ran = OPERATIONS[name], []
+
+    class Compare(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **kwargs or {})
+            ran.append(compare_with_pair(func, out, args, kwargs or {}))
+            return out
+
+    with quiet():
+        for a, b in (*odd_tensors(), nested()):
+            with suppress(RuntimeError, TypeError, AttributeError, IndexError, NotImplementedError), Compare():
+                run(a, b)
+    assert any(ran)
+
+
+def nested():
+    return (torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)]) for _ in range(2))
 
 
 OTHER_PATHS = {
