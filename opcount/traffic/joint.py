@@ -1,8 +1,8 @@
 """Cost and traffic of the most frequent operators in one call, which asks each tensor for its size once.
 
 Each function stands for a pair of a formula and a rule, and returns what these do for strided tensors. Any other call
-raises an error in it, and is left to the pair: a sparse tensor has no ``nbytes``, or no strides, a nested one no shape,
-and an ``alpha`` is one argument too many. None takes keyword arguments.
+raises an error in it, and is left to the pair: a sparse tensor has no ``nbytes``, or no strides, a nested one no shape.
+So are all calls with keyword arguments, such as ``alpha``.
 """
 
 from __future__ import annotations
@@ -47,14 +47,6 @@ def _map_two(out: Any, args: tuple[Any, ...]) -> Counts:
     return 0, out.numel(), 0, read, out.nbytes
 
 
-def _add(out: Any, args: tuple[Any, ...]) -> Counts:
-    a, b = args
-    read = a.nbytes if a.is_contiguous() or 0 not in a.stride() else touched(a)
-    if b is not a and isinstance(b, Tensor):
-        read += b.nbytes if b.is_contiguous() or 0 not in b.stride() else touched(b)
-    return 0, out.numel(), 0, read, out.nbytes
-
-
 def _change_one(_out: Any, args: tuple[Any, ...]) -> Counts:
     a = args[0]
     size = a.nbytes
@@ -71,11 +63,6 @@ def _change_by_two(_out: Any, args: tuple[Any, ...]) -> Counts:
     if b is not a and isinstance(b, Tensor):
         read += b.nbytes if b.is_contiguous() or 0 not in b.stride() else touched(b)
     return 0, a.numel(), 0, read, size
-
-
-def _add_to(out: Any, args: tuple[Any, ...]) -> Counts:
-    _, _ = args
-    return _change_by_two(out, args)
 
 
 def _mm(out: Any, args: tuple[Any, ...]) -> Counts:
@@ -130,8 +117,8 @@ JOINT: dict[tuple[Pricing, Traffic], Joint] = {
     (each_output, read_two): _map_two,
     (each_output, change_one): _change_one,
     (each_output, change_by_two): _change_by_two,
-    (add, read_two): _add,
-    (add, change_by_two): _add_to,
+    (add, read_two): _map_two,
+    (add, change_by_two): _change_by_two,
     (mm, read_two): _mm,
     (addmm, read_scaled): _addmm,
     (convolution, read_three): _convolution,

@@ -99,9 +99,9 @@ def odd_tensors():
     dense = torch.ones(3, 3)
     yield dense, dense
     for other in (
-        dense.to_sparse(),
-        dense.to_sparse_csr(),
-        dense.to_sparse_bsr((1, 1)),
+        torch.eye(3).to_sparse(),
+        torch.eye(3).to_sparse_csr(),
+        torch.eye(3).to_sparse_bsr((1, 1)),
         torch.ones(1, 3).expand(3, 3),
         torch.ones(3, 1).expand(3, 3),
         torch.ones(3, 6)[:, ::2],
