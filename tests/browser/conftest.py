@@ -36,6 +36,8 @@ def page(chromium, tmp_path):
         chromium.get_log(log)
     yield open_page
     chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+    chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
     assert [entry for entry in chromium.get_log("browser") if entry["level"] != "INFO"] == []
     assert [url for url in requests(chromium) if not url.startswith(("file:", "data:", "about:"))] == []
 
@@ -63,6 +65,10 @@ class Page:
     def _complete(self, before):
         files = (file for file in self.downloads.glob("*") if file.suffix != ".crdownload")
         return next((file for file in files if file not in before), None)
+
+    def emulate(self, media="", scheme="light"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
 
     def resize(self, width, height=900):
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}

@@ -1,6 +1,6 @@
 // What the roofline chart shows: operators or modules below the zoomed one, with their least times on the device.
 
-import { amountOf, hasNoPeak } from "./amounts.js";
+import { amountOf, floorOf, hasNoPeak } from "./amounts.js";
 import { isBelow, NOW, report } from "./data.js";
 import { choose, outline } from "./folding.js";
 import { device } from "./metrics.js";
@@ -69,12 +69,20 @@ export function roofs() {
   return [...found].sort(([a], [b]) => b - a).map(([peak, dtypes]) => ({ dtypes: [...dtypes], peak, ridge: peak / bandwidth }));
 }
 
+// Returns {compute, seconds} of all that ran in a phase.
+export function phaseFloor(phase) {
+  return report.records.module.reduce((sum, _, row) => {
+    if (!isSelected(row, phase, NOW)) return sum;
+    const { compute, seconds } = floorOf(row);
+    return { compute: sum.compute + compute, seconds: sum.seconds + seconds };
+  }, { compute: 0, seconds: 0 });
+}
+
 // Seconds of the whole below which no fusion goes: all arithmetic, or parameters, inputs and outputs moved once.
 export function speedOfLight() {
   let [compute, moved] = [0, 0];
   for (const row of rows()) {
-    const peak = device().peaks[report.records.dtype[row]];
-    if (peak) compute += (2 * Number(report.records.macs[row])) / peak;
+    compute += floorOf(row).compute;
     moved += Number(report.records.traffic[row]);
   }
   return Math.max(compute, Math.min(report.least[NOW], moved) / device().bandwidth);

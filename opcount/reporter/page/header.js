@@ -1,7 +1,7 @@
 // What was counted and how much, the choices of metric, phase and convention, and the way back from a zoom.
 
 import { choices } from "./choices.js";
-import { ALL, ancestry, comparing, NOW, report } from "./data.js";
+import { ALL, ancestry, comparing, isBelow, NOW, report } from "./data.js";
 import { byId, element } from "./dom.js";
 import { foldAgain, nameOfRun } from "./folding.js";
 import { convention, inShort, metricOf, metrics } from "./metrics.js";
@@ -97,7 +97,7 @@ function drawTrail() {
       },
       place ? module.name : "model",
     ),
-  ]), ...(state.folds ? state.unfolded.map(refold) : []));
+  ]), ...(state.folds ? state.unfolded.filter((index) => isBelow(index, state.zoom)).map(refold) : []));
 }
 
 function refold(index) {

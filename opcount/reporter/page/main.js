@@ -16,6 +16,7 @@ import { drawAll } from "./state.js";
 import { showTable } from "./table.js";
 import { followTheme } from "./theme.js";
 
+document.body.classList.remove("static");
 readAddress();
 followQuery();
 showHeader();

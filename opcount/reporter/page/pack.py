@@ -9,7 +9,7 @@ from opcount.coverage import FREE
 from opcount.devices import known_devices
 from opcount.diff import compare
 from opcount.paths import ROOT, follows, parents_first
-from opcount.records import COMMAND, Module
+from opcount.records import COMMAND, Module, stages
 from opcount.reporter.circumstances import inputs, settings
 from opcount.reporter.diff_table import differences
 from opcount.roofline import least_traffic
@@ -119,6 +119,11 @@ def _page(
         "modules": modules,
         "records": {name: [row[i] for row in rows] for i, name in enumerate((*_COLUMNS, *metrics))},
         **(_devices(sides, device, list(dtypes)) if knows_traffic else {"devices": [], "device": None}),
+        "stages": [
+            (phases.place(phase), stage.tokens, stage.least_bytes)
+            for phase, stage in stages(sides[-1].provenance).items()
+            if phase in phases
+        ],
     }
 
 

@@ -3,7 +3,7 @@
 import { choices } from "./choices.js";
 import { ALL, comparing, report, ROOT } from "./data.js";
 import { byId, drawn, element } from "./dom.js";
-import { dots, ofOperators, roofs, speedOfLight } from "./floors.js";
+import { dots, ofOperators, phaseFloor, roofs, speedOfLight } from "./floors.js";
 import { widthOf } from "./labels.js";
 import { device } from "./metrics.js";
 import { inBytes, inUnits, percent, plural, seconds } from "./numbers.js";
@@ -15,6 +15,7 @@ const [LEFT, RIGHT, TOP, BOTTOM] = [62, 12, 14, 40];
 const [SMALLEST, LARGEST] = [3.5, 13]; // radius
 const MOST = 400;
 const LABELLED = 6;
+const NAMED = 5;
 const LINE = 15;
 const ABOVE = LARGEST + 4; // of a peak's label, which dots on its roof would hide
 
@@ -40,6 +41,7 @@ function choose(place) {
 function draw() {
   byId("device").value = state.device ?? "";
   byId("floors").hidden = !device();
+  byId("roofline").classList.toggle("unchosen", !device());
   if (!device()) return;
   choices(byId("dots"), ["operators", "modules"].map((name) => ({
     chosen: state.dots === name,
@@ -48,9 +50,10 @@ function draw() {
     content: [name],
   })));
   const all = dots();
-  const placed = all.filter(({ macs, traffic }) => macs && traffic).slice(0, MOST);
+  const able = all.filter(({ macs, traffic }) => macs && traffic);
+  const placed = able.slice(0, MOST);
   const lines = roofs();
-  byId("roofline-facts").replaceChildren(...facts(all, placed, lines).map((text) => element("p", {}, text)));
+  byId("roofline-facts").replaceChildren(...facts(all, able, lines).map((text) => element("p", {}, text)));
   byId("no-peak").hidden = !drawUnrated();
   drawChart(placed, lines);
 }
@@ -63,20 +66,36 @@ function drawUnrated() {
   return found.length;
 }
 
-function facts(all, placed, lines) {
+function facts(all, able, lines) {
   const { name, bandwidth, source } = device();
   const sum = (part, of = all) => of.reduce((whole, dot) => whole + dot[part], 0);
   const operators = state.dots === "operators" ? all : ofOperators();
   const [whole, bound] = ["seconds", "bound"].map((part) => sum(part, operators));
   const light = state.zoom === ROOT && state.phase === ALL ? `; speed of light: ${seconds(speedOfLight())}` : "";
   const peaks = lines.map(({ dtypes, peak }) => `${dtypes.join(", ")} ${inUnits(peak)}FLOP/s`);
-  const left = all.filter((dot) => !placed.includes(dot));
+  const left = all.filter(({ macs, traffic }) => !macs || !traffic);
+  const rest = able.slice(MOST);
   return [
     `Eager roofline time: ${seconds(whole)} (${percent(bound, whole)} bound by compute)${light}`,
     `Device: ${name} (${[...peaks, `${inUnits(bandwidth)}B/s`].join(", ")}; ${source})`,
     ...(lines.length ? [`Ridge: ${lines.map(({ dtypes, ridge }) => `${dtypes.join(", ")} ${inUnits(ridge)}FLOP/B`).join(", ")}`] : []),
-    ...(left.length ? [`Not in the chart, without multiply-accumulates: ${left.slice(0, 5).map((dot) => `${dot.name} (${seconds(dot.seconds)})`).join(", ")}${left.length > 5 ? ` and ${left.length - 5} more` : ""}`] : []),
+    ...report.stages.filter(([phase]) => state.zoom === ROOT && [ALL, phase].includes(state.phase)).map(rates),
+    ...(left.length ? [`Not in the chart, without multiply-accumulates: ${named(left)}`] : []),
+    ...(rest.length ? [`Not in the chart, shorter than the ${MOST} longest: ${named(rest)}`] : []),
   ];
+}
+
+function named(found) {
+  const names = found.slice(0, NAMED).map((dot) => `${dot.name} (${seconds(dot.seconds)})`);
+  return `${names.join(", ")}${found.length > NAMED ? ` and ${(found.length - NAMED).toLocaleString("en-US")} more` : ""}`;
+}
+
+// How fast a phase generates text at most.
+function rates([phase, tokens, least]) {
+  const { compute, seconds: eager } = phaseFloor(phase);
+  const rate = (time) => (time ? `${(tokens / time).toLocaleString("en-US", { minimumFractionDigits: 1, maximumFractionDigits: 1 })} tokens/s` : "any number of tokens/s");
+  const any = Math.max(compute, least / device().bandwidth);
+  return `${report.phases[phase]}: at most ${rate(eager)} by the eager roofline time, ${rate(any)} if weights and cache move once a call`;
 }
 
 function drawChart(placed, lines) {
