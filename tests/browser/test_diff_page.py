@@ -81,6 +81,16 @@ def test_a_comparison_by_phase(page, changed):
     assert (row["total before"], row["total now"]) == tuple(si(side.macs) for side in part)
 
 
+def test_a_comparison_has_no_rows_of_zeros(page, changed):
+    before, after = changed
+    shown = page(after, baseline=before)
+    assert not any(shown.row(path)["total before"] == shown.row(path)["total now"] == "0" for path in shown.rows())
+    shown.click('.metric[data-metric="traffic"]')
+    assert "blocks.0.norm" not in shown.rows()  # its bytes are the same
+    shown.click("#only-changed input")
+    assert "blocks.0.norm" in shown.rows()
+
+
 def test_a_comparison_warns_of_other_inputs(page, changed):
     before, after = (
         replace(side, provenance={**side.provenance, "inputs": f"x=5x{i}"}) for i, side in enumerate(changed)

@@ -1,4 +1,4 @@
-"""How the HTML page looks: nothing overlaps or is cut, text stands out, and the totals need no script."""
+"""Looks of the HTML page: nothing overlaps or is cut, text stands out, and the totals need no script."""
 
 from dataclasses import replace
 

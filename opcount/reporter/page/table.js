@@ -47,8 +47,10 @@ function chosen() {
   return comparing && state.onlyChanged ? found.filter(({ module }) => isChanged(module)) : found;
 }
 
+// A comparison has columns of one metric alone.
 function hasNumber({ index }) {
-  return keys().some((key) => !(key === "params" && state.phase !== ALL) && sizes(key, state.phase)[index]);
+  const shown = comparing ? [state.metric] : keys();
+  return shown.some((key) => !(key === "params" && state.phase !== ALL) && sizes(key, state.phase)[index]);
 }
 
 function isChanged(module) {
