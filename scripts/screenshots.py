@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from opcount import Profile
 
-ASSETS = Path(__file__).resolve().parent / "assets"
+ASSETS = Path(__file__).resolve().parents[1] / "docs/images"
 COLORS = 160
 OPTIONS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

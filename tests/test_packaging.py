@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import venv
 from email import message_from_string
 from fnmatch import fnmatch
 from pathlib import Path
@@ -130,8 +132,44 @@ def test_the_version_of_the_package_is_the_one_in_its_source(metadata):
 def test_the_top_level_holds_what_it_should_and_nothing_else():
     ignored = [".git", *(line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines())]
     names = {path.name for path in ROOT.iterdir() if not any(fnmatch(path.name, pattern) for pattern in ignored)}
-    files = {".gitignore", ".pre-commit-config.yaml", "LICENSE", "README.md", "pyproject.toml", "tox.ini"}
+    files = {".gitignore", ".pre-commit-config.yaml", "CITATION.cff", "LICENSE", "README.md"}
+    files |= {"mkdocs.yml", "pyproject.toml", "tox.ini"}
     assert names - {"scripts"} == files | {".ci", ".github", "docs", "opcount", "tests"}
+
+
+@pytest.mark.slow
+def test_an_installation_from_the_wheel_alone_counts_and_is_a_plugin(wheel, tmp_path):
+    """In an environment that has this one's dependencies, and not the repository."""
+    home = tmp_path / "environment"
+    venv.create(home, with_pip=True)
+    binaries = home / ("Scripts" if os.name == "nt" else "bin")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PIP_"))}
+
+    def run(*words):
+        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run(binaries / "python", "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel.filename)
+    site = next(home.rglob("site-packages"))
+    libraries = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    (site / "dependencies.pth").write_text("\n".join(libraries) + "\n")
+    code = "import opcount, pathlib; print(pathlib.Path(opcount.__file__).parent)"
+    assert run(binaries / "python", "-c", code).strip() == str(site / "opcount")
+    (tmp_path / "model.py").write_text("from torch import nn\n\ndef build(): return nn.Linear(10, 20)\n")
+    assert "total: 200 MAC = 400 FLOP at 2 per MAC" in run(binaries / "opcount", "model.py", "--input", "1x10")
+    (tmp_path / "test_it.py").write_text(
+        "import torch\n\ndef test_it(op_counter):\n"
+        "    torch.ones(2, 3) @ torch.ones(3, 4)\n    assert op_counter.macs == 24\n"
+    )
+    assert "1 passed" in run(binaries / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py")
+
+
+def test_the_citation_names_the_version_and_the_licence(metadata):
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == metadata["Version"]
+    assert citation["license"] == metadata["License-Expression"]
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
 
 
 def test_everything_runs_with_the_pytorch_that_the_readme_names():

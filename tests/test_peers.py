@@ -1,4 +1,4 @@
-"""The comparison in docs/comparison.md is true: every number in it is counted again, by the tool that it is said of."""
+"""The comparison in docs/comparison.md and README.md is true: each number is counted again by its tool."""
 
 from __future__ import annotations
 
@@ -6,136 +6,93 @@ import json
 import re
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from scripts import compare
 from tests.shims import child_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs/comparison.md").read_text()
 SECTION = PAGE.partition("\n## ")[0]
-ROWS = [
-    [cell.strip() for cell in line.strip("|").split("|")] for line in SECTION.splitlines() if re.match(r"\| .*\d", line)
-]
-TABLE = {program: [int(number) for number in numbers] for program, *numbers in ROWS if numbers[0].isdigit()}
-
-TEXTBOOK = {
-    # w is 8 x 4, x is 3 x 8
-    "`x @ w` in a module": 3 * 8 * 4,
-    # 3 to 4 channels, 3 x 3, an image of 8 x 8 that stays one
-    '`nn.Conv2d(padding="same")`': 8 * 8 * 4 * 3 * 3 * 3,
-    # 5 tokens of 16 to q, k and v; 2 heads of 8: scores, then their product with v
-    "self-attention, fused": 5 * 16 * 48 + 2 * (5 * 5 * 8 + 5 * 5 * 8),
-    # 5 steps, four gates of 16, each from 8 inputs and 16 hidden values
-    "`nn.LSTM`": 5 * 4 * 16 * (8 + 16),
-    # the self-attention, its output projection, and two layers of 16 x 32
-    "`nn.TransformerEncoderLayer`": 4640 + 5 * 16 * 16 + 2 * 5 * 16 * 32,
-}
-
-COUNT = """
-import contextlib, copy, json, logging, os, sys, warnings
-warnings.simplefilter("ignore")
-logging.disable(logging.CRITICAL)
-import torch
-from torch import nn
-from torch.nn.functional import scaled_dot_product_attention
+SCRIPT = str(ROOT / "scripts/compare.py")
 
 
-class Product(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.w = nn.Parameter(torch.ones(8, 4))
-
-    def forward(self, x):
-        return x @ self.w
+def table_of(page):
+    """Return the lines of the table of MACs in a page."""
+    return re.search(r"^\| MACs of one forward .*?(?=\n\n)", page, re.DOTALL | re.MULTILINE).group().splitlines()
 
 
-class Attention(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.qkv = nn.Linear(16, 48)
-
-    def forward(self, x):
-        return scaled_dot_product_attention(*self.qkv(x).unflatten(-1, (3, 2, 8)).permute(2, 0, 3, 1, 4))
-
-
-def opcount(model, x):
-    from opcount import OpCounter
-    with OpCounter(model) as c:
-        model(x)
-    return c.macs
-
-
-def flop_counter(model, x):
-    from torch.utils.flop_counter import FlopCounterMode
-    with FlopCounterMode(display=False) as counter:
-        model(x)
-    return counter.get_total_flops() // 2
-
-
-def fvcore(model, x):
-    from fvcore.nn import FlopCountAnalysis
-    return FlopCountAnalysis(model, x).total()
-
-
-def mmengine(model, x):
-    from mmengine.analysis import FlopAnalyzer
-    return FlopAnalyzer(model, x).total()
-
-
-def thop(model, x):
-    from thop import profile
-    return int(profile(model, (x,), verbose=False)[0])
-
-
-def ptflops(model, x):
-    from ptflops import get_model_complexity_info
-    return get_model_complexity_info(
-        model, (1,), input_constructor=lambda _: x, as_strings=False, print_per_layer_stat=False, verbose=False
-    )[0]
-
-
-def torchinfo(model, x):
-    from torchinfo import summary
-    return int(summary(model, input_data=x, verbose=0).total_mult_adds)
-
-
-programs = (
-    (Product(), torch.ones(3, 8)),
-    (nn.Conv2d(3, 4, 3, padding="same"), torch.ones(1, 3, 8, 8)),
-    (Attention(), torch.ones(1, 5, 16)),
-    (nn.LSTM(8, 16), torch.ones(5, 1, 8)),
-    (nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), torch.ones(1, 5, 16)),
-)
-tools = (opcount, flop_counter, fvcore, mmengine, thop, ptflops, torchinfo)
-with torch.no_grad(), contextlib.redirect_stdout(sys.stderr):
-    counts = [[tool(copy.deepcopy(model).eval(), x) for tool in tools] for model, x in programs]
-print(json.dumps(counts))
-"""
+def run(*words):
+    environment = child_environment()
+    environment["PYTHONPATH"] += f":{ROOT}"
+    done = subprocess.run(
+        [sys.executable, *words], env=environment, capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def counts():
     """Count in a process of its own: some of the tools patch PyTorch, and never quite undo it."""
-    environment = child_environment()
-    environment["PYTHONPATH"] += f":{ROOT}"
-    done = subprocess.run(
-        [sys.executable, "-c", COUNT], env=environment, capture_output=True, text=True, check=False, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
-    return [[row[0], row[1], {row[2], row[3]}, *row[4:]] for row in json.loads(done.stdout)]
+    tools = [tool for tool in compare.TOOLS if tool == "FlopCounterMode" or find_spec(tool.lower())]
+    return json.loads(run(SCRIPT, "--here", *tools))
 
 
-def test_every_number_of_the_comparison_is_what_that_tool_reports(counts):
-    assert [[a, b, {c}, *rest] for a, b, c, *rest in TABLE.values()] == counts
+@pytest.mark.parametrize("tool", compare.TOOLS)
+def test_every_number_of_the_comparison_is_what_that_tool_reports(tool, counts):
+    if tool not in counts:
+        pytest.skip(f"{tool} is not installed: `python scripts/compare.py` installs it")
+    assert compare.row(tool, counts[tool]) in table_of(PAGE)
 
 
-def test_opcount_reports_what_the_textbook_says():
-    assert {program: numbers[0] for program, numbers in TABLE.items()} == TEXTBOOK
+def test_opcount_reports_what_the_closed_form_says():
+    closed, ours = table_of(PAGE)[2:4]
+    assert closed == compare.row("closed form", [program.macs for program in compare.PROGRAMS])
+    assert ours == closed.replace("closed form", "opcount")
 
 
-@pytest.mark.parametrize("tool", ["fvcore", "mmengine", "thop", "ptflops", "torchinfo"])
+def test_mmengine_counts_as_fvcore_does():
+    code = """
+import json, sys, torch
+from mmengine.analysis import FlopAnalyzer
+from scripts.compare import PROGRAMS
+with torch.no_grad():
+    print(json.dumps([FlopAnalyzer(p.model().eval(), torch.ones(p.shape)).total() for p in PROGRAMS]))
+"""
+    counts = json.loads(run("-W", "ignore", "-c", code).splitlines()[-1])
+    assert compare.row("fvcore", counts) in table_of(PAGE)
+
+
+def test_the_readme_has_the_same_table():
+    assert table_of((ROOT / "README.md").read_text()) == table_of(PAGE)
+
+
+def test_the_script_prints_the_rows_that_it_is_asked_for():
+    out = run(SCRIPT, "--tools", "opcount").splitlines()
+    assert out[:4] == table_of(PAGE)[:4]
+
+
+def test_a_tool_that_cannot_be_installed_is_named_and_its_row_has_no_numbers(monkeypatch, capsys):
+    absent = compare.Tool(compare.by_opcount, ("--no-index opcount-has-no-such-peer",))
+    monkeypatch.setitem(compare.TOOLS, "absent", absent)
+    monkeypatch.setattr(sys, "argv", ["compare.py", "--tools", "absent"])
+    assert compare.main() == 1
+    out = capsys.readouterr().out
+    assert "| absent | not counted |" in out
+    assert "absent cannot be installed: ERROR: No matching distribution found" in out
+
+
+@pytest.mark.parametrize("tool", ["deepspeed", "fvcore", "mmengine", "thop", "ptflops", "calflops", "torchinfo"])
 def test_the_comparison_names_the_version_of_every_tool(tool):
-    assert f"{tool} {re.match(r'[0-9]+[.][0-9]+[.][0-9]+', version(tool)).group()}" in SECTION
+    pinned = next((p for t in compare.TOOLS.values() for p in t.packages if p.startswith(f"{tool}==")), None)
+    if pinned is None:
+        try:
+            pinned = f"{tool}=={version(tool)}"
+        except PackageNotFoundError:
+            pytest.skip(f"{tool} is not installed")
+    assert re.search(rf"{tool} {re.match(r'[0-9]+[.][0-9]+[.][0-9]+', pinned.partition('==')[2]).group()}\b", SECTION)

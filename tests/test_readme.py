@@ -78,7 +78,7 @@ def test_the_python_examples_of_a_page_run_in_order_and_print_what_follows_them(
 @pages
 def test_every_block_says_what_it_is_and_no_output_stands_alone(page):
     languages = ["", *(language for language, _, _ in blocks_of(page))]
-    assert set(languages[1:]) <= {"python", "sh", "text"}
+    assert set(languages[1:]) <= {"python", "sh", "text", "yaml"}
     assert all(before in {"python", "sh"} for before, after in pairwise(languages) if after == "text")
 
 
