@@ -44,7 +44,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _render(diff: Diff, before: Profile, after: Profile, name: str, options: argparse.Namespace) -> str:
     if name == "html":
-        return html.render(after, baseline=before)
+        return html.render(after, baseline=before, roofline=None if options.on is None else after.on(options.on))
+    if options.on is not None:
+        warn(f"--on has no effect with --format {name} (only with html).")
     render = reporter.render_markdown if name == "markdown" else reporter.render
     return render(diff, options.metric, fold=not options.unfold)
 

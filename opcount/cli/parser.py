@@ -191,6 +191,7 @@ def _diff(sub: argparse.ArgumentParser) -> None:
         help="exit with 1 if it grew by more, such as macs:1%% or macs:1000",
     )
     add("--unfold", action="store_true", help="show each of several modules that changed alike, and all that is new")
+    add("--on", metavar="DEVICE", help="whose least times the page shows (only with --format html)")
     _output(sub)
     sub.set_defaults(command=_lazily("diff"))
 

@@ -9,6 +9,7 @@ from opcount.convention import CONVENTIONS, Convention
 from opcount.cost import Cost
 from opcount.profile import Module, Profile, Record
 from opcount.reporter.amounts import amount
+from opcount.reporter.circumstances import per_sample
 from opcount.reporter.numbers import si
 from tests.browser.test_html import Net, count
 
@@ -112,6 +113,18 @@ def test_the_first_lines_say_what_how_much_and_for_which_input(page, profile):
     assert shown.text("#title") == "Net"
     assert "at 2 per MAC" in shown.text("#headline")
     assert "train, grad, float32, cpu" in shown.text("#subtitle")
+
+
+def test_a_sample_of_several_and_a_loop_of_some_steps_are_named_on_top(page):
+    net = nn.Linear(4, 4)
+    c = OpCounter(net, every=3)
+    for _ in range(7):
+        with c:
+            net(torch.ones(2, 4))
+    shown = page(c.profile)
+    assert shown.text("#headline").startswith(f"{c.profile.steps.verdict()}: ")
+    (line,) = per_sample(c.profile)
+    assert line in shown.text("#subtitle")
 
 
 def test_formulas_are_shown_without_their_markup(page):

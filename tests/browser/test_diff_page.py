@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from opcount.reporter.numbers import si
+from opcount.roofline import duration
 from tests.browser.test_html import Net, count
 
 
@@ -89,6 +90,16 @@ def test_a_comparison_has_no_rows_of_zeros(page, changed):
     assert "blocks.0.norm" not in shown.rows()  # its bytes are the same
     shown.click("#only-changed input")
     assert "blocks.0.norm" in shown.rows()
+
+
+def test_a_comparison_on_a_device_has_both_times(page, changed):
+    before, after = changed
+    shown = page(after, baseline=before, roofline=after.on("L4"))
+    tile = shown.text('.metric[data-metric="time"]')
+    assert duration(after.on("L4").seconds) in tile
+    assert f"was {duration(before.on('L4').seconds)}" in tile
+    assert shown.text("#roofline-title") == "Roofline of the later count"
+    assert f"Eager roofline time: {duration(after.on('L4').seconds)}" in shown.text("#roofline-facts")
 
 
 def test_a_comparison_warns_of_other_inputs(page, changed):

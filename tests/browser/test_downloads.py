@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from opcount.reporter.numbers import si
+from tests.browser.conftest import Page
 from tests.browser.test_folding import Tower, count_tower
 from tests.browser.test_html import HOSTILE, Net, count, many
 
@@ -112,3 +113,16 @@ def test_names_are_text_in_every_file(page, profile):
     assert cells == ["", *HOSTILE, "'=1+1", 'a,"b"', "'@x"]
     assert texts(shown.download("#svg"))[0] == "<i>"
     assert si(profile.records[0].cost.macs) in shown.text("#module-table")
+
+
+def test_a_notebook_cell_saves_its_table(page, chromium, profile, tmp_path):
+    page(profile)
+    file = tmp_path / "notebook.html"
+    file.write_text(f"<!doctype html>{profile._repr_html_()}", encoding="utf-8")
+    chromium.get(file.as_uri())
+    chromium.switch_to.frame(0)
+    try:
+        table = rows(Page(chromium, tmp_path / "downloads").download("#csv"))
+        assert int(table[0]["MACs, total"]) == profile.macs
+    finally:
+        chromium.switch_to.default_content()

@@ -7,7 +7,8 @@ import torch
 from selenium.webdriver.common.keys import Keys
 from torch import nn
 
-from opcount import OpCounter, Profile
+from opcount import Device, OpCounter, Profile
+from opcount.convention import Convention
 from opcount.cost import Cost
 from opcount.profile import Module, Record
 from opcount.reporter.numbers import percent, si
@@ -323,6 +324,26 @@ def test_names_are_text_whatever_they_say(page):
         assert name in shown.text("#icicle")
         assert name in shown.text("#module-table")
     assert shown.all("img") == []
+
+
+def test_no_text_of_a_count_is_markup(page):
+    evil = "<img src=x onerror=alert(1)>``<b>``*<i>*</script>"
+    record = Record(("", "a"), f"{evil}.op", evil, evil, evil, 1, Cost(7, 3, 1), 5, evil, 9)
+    modules = {"": Module("", evil, 1, 1, (evil,)), "a": Module("a", evil, 1, 1, (evil,))}
+    facts = {"inputs": evil, "model": evil, "command": evil, evil: evil}
+    ours = Convention(evil, evil, 1, lambda _operator, _family: True)
+    profile = Profile((record,), modules, ours, facts, {evil: 1}, {record.operator: evil})
+    device = Device(name=evil, peaks={"float32": 1e12}, bandwidth=1e11, source=evil)
+    for baseline in (None, Profile((), modules, ours, {**facts, "inputs": "other"})):
+        shown = page(profile, baseline=baseline, title=evil, roofline=profile.on(device))
+        for metric in [tile.get_attribute("data-metric") for tile in shown.all(".metric")]:
+            shown.click(f'.metric[data-metric="{metric}"]')
+        shown.click('[data-dots="modules"]')
+        shown.run("document.querySelector('.cell[data-path=a]').click()")
+        shown.search("<img")
+        assert shown.all("img, b, i:not([style], [class])") == []
+        assert shown.texts("script") == ["", ""]
+        assert evil in shown.text("#no-peak")
 
 
 def test_what_nothing_explains_stands_on_top(page):

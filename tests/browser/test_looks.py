@@ -106,6 +106,8 @@ def test_without_scripts_there_are_the_totals_and_no_dead_controls(page, tower):
     assert shown.text("#headline") == amount(tower.total, tower.convention)
     assert f"total: {amount(tower.total, tower.convention)}" in shown.text("noscript pre")
     assert "convention: fvcore" in shown.text("noscript pre")
+    shown.resize(390)
+    assert shown.run("return document.documentElement.scrollWidth") == 390
     assert not any(button.is_displayed() for button in shown.all("button, input, select"))
 
 

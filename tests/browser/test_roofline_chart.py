@@ -10,6 +10,7 @@ from opcount import Device, OpCounter
 from opcount.cost import Cost
 from opcount.devices import known_devices
 from opcount.profile import Module, Profile, Record
+from opcount.records import Stage, stage_facts
 from opcount.reporter.numbers import percent
 from opcount.roofline import duration
 from tests.browser.test_html import HOSTILE, Net, count
@@ -187,3 +188,24 @@ def test_a_count_without_products_has_no_dots(page):
     shown = page(c.profile, roofline=c.profile.on("T4"))
     assert dots(shown) == {}
     assert "aten.relu.default" in shown.text("#roofline-facts")
+
+
+@pytest.mark.parametrize("bandwidth", [1e7, 3.7e8, 123456789, 1e9, 5e11, 1e13, 2e15])
+def test_times_and_rates_read_as_in_the_other_reports(page, bandwidth):
+    record = Record(("",), "aten.mm.default", "matmul", "forward", "float32", 1, Cost(500, 0, 1), 0, "", 12345)
+    profile = Profile((record,), {"": Module("", "Net")})
+    roofline = profile.on(Device(name="ours", peaks={"float32": 8.125e13}, bandwidth=bandwidth))
+    shown = page(profile, roofline=roofline)
+    assert duration(roofline.seconds) in shown.text('.metric[data-metric="time"]').split("\n")
+    device = next(line for line in roofline.lines() if line.startswith("device"))
+    assert device.removeprefix("device") in shown.text("#roofline-facts")
+
+
+def test_generated_text_has_its_rates(page):
+    record = Record(("",), "aten.mm.default", "matmul", "decode", "float32", 1, Cost(500, 0, 1), 0, "", 12345)
+    facts = stage_facts({"decode": Stage(32, 1024)})
+    profile = Profile((record,), {"": Module("", "Net")}, provenance=facts)
+    roofline = profile.on("T4")
+    shown = page(profile, roofline=roofline)
+    (line,) = [line for line in roofline.lines() if line.startswith("decode: at most")]
+    assert line in shown.text("#roofline-facts")

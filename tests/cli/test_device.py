@@ -163,3 +163,11 @@ def test_a_terminal_shows_times_with_bars(stored):
     assert "time floor" in text
     assert duration(profile.on("T4").seconds) in text
     assert "\u2588" in text
+
+
+def test_a_comparison_as_a_page_is_on_a_device_and_other_formats_say_that_they_are_not(opcount, stored, tmp_path):
+    page = tmp_path / "diff.html"
+    assert opcount("diff", stored, stored, "--on", "T4", "-o", page)[0] == 0
+    assert "eager roofline time" in page.read_text()
+    status, _, err = opcount("diff", stored, stored, "--on", "T4")
+    assert (status, err) == (0, "opcount: --on has no effect with --format table (only with html).\n")

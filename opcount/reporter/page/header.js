@@ -22,7 +22,7 @@ export function showHeader() {
 function drawHeadline() {
   const words = [...(comparing ? [0] : []), NOW].map(amount);
   const phase = report.phases[state.phase];
-  byId("headline").textContent = `${phase ? `${phase}: ` : ""}${words.join(" \u2192 ")}`;
+  byId("headline").textContent = `${report.steps && `${report.steps}: `}${phase ? `${phase}: ` : ""}${words.join(" \u2192 ")}`;
 }
 
 function amount(side) {

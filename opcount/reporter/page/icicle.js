@@ -87,7 +87,8 @@ function show(box, cell, pixels, height) {
   mark(node, line.modules.some(({ index }) => isMatch(index)));
   node.style.setProperty("background", colorOf(line.module, state.metric, state.phase));
   node.replaceChildren(...(narrow ? [] : fitting(nameOf(line), number, width, height >= TWO_LINES)));
-  node.setAttribute("aria-label", `${line.path || "model"}, ${line.module.type || "no type"}, ${number}`);
+  node.title = `${line.path || "model"}, ${line.module.type || "no type"}, ${number}`;
+  node.setAttribute("aria-label", node.title);
   node.setAttribute("aria-level", line.level + 1);
   node.tabIndex = -1;
 }
@@ -98,6 +99,7 @@ function make(box, line) {
     class: ["cell", line.module.gone && "gone", line.run > 1 && "run"].filter(Boolean).join(" "),
     role: "treeitem",
     "data-path": line.path,
+    "aria-expanded": line.folded !== null && "false",
     on: {
       click: () => choose(line),
       mouseenter: () => update({ pointed: line }),

@@ -10,7 +10,7 @@ from opcount.devices import known_devices
 from opcount.diff import compare
 from opcount.paths import ROOT, follows, parents_first
 from opcount.records import COMMAND, Module, stages
-from opcount.reporter.circumstances import inputs, settings
+from opcount.reporter.circumstances import inputs, per_sample, settings
 from opcount.reporter.diff_table import differences
 from opcount.roofline import least_traffic
 
@@ -100,6 +100,7 @@ def _page(
     return {
         "sides": len(sides),
         "subtitle": _subtitle(sides[-1]),
+        "steps": _steps(sides[-1]),
         "convention": [each.name for each in conventions].index(convention.name),
         "conventions": [_rule(each) for each in conventions],
         "coverage": _coverage(sides),
@@ -232,7 +233,7 @@ def _coverage(sides: Sequence[Profile]) -> list[dict[str, Any]]:
 
 def _verdict(profile: Profile) -> dict[str, Any]:
     coverage, steps = profile.coverage, profile.steps
-    words = coverage.verdict() if steps is None else f"{steps.verdict()}; {coverage.verdict()}"
+    words = "; ".join(filter(None, [_steps(profile), coverage.verdict()]))
     lacking = coverage.uncounted or coverage.uncalled or coverage.empty or profile.unattributed
     return {
         "complete": not (lacking or (steps and steps.partial)),
@@ -242,7 +243,11 @@ def _verdict(profile: Profile) -> dict[str, Any]:
 
 def _subtitle(profile: Profile) -> str:
     command = profile.provenance.get(COMMAND, "")
-    return "; ".join(filter(None, [inputs(profile), settings(profile), command]))
+    return "; ".join(filter(None, [inputs(profile), settings(profile), *per_sample(profile), command]))
+
+
+def _steps(profile: Profile) -> str:
+    return "" if profile.steps is None else profile.steps.verdict()
 
 
 def _provenance(profile: Profile) -> str:
