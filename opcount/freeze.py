@@ -74,9 +74,10 @@ def _called_with(scopes: Scopes) -> dict[str, str]:
     for frame in scopes.threads.frames():
         if frame.parent is None or (frame.parent.parent is None and scopes.names.model is None):
             name = printable(frame.path)
-            texts = (call.arguments for call in frame.examples if call.arguments)
+            calls = [call.described() for call in frame.examples]
+            texts = (call.arguments for call in calls if call.arguments)
             found.update(dict.fromkeys(f"{name}({text})" if name else text for text in texts))
-            batches.update(call.batch for call in frame.examples)
+            batches.update(call.batch for call in calls)
     facts = {"optimizer": ", ".join(scopes.optimizers)} if scopes.optimizers else {}
     if found:
         facts[INPUTS] = ", ".join([*list(found)[:_SHOWN], *(["and others"] if len(found) > _SHOWN else [])])

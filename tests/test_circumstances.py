@@ -90,6 +90,39 @@ def test_several_inputs_are_listed_once_each_and_few_of_many():
     assert "inputs" not in c.profile.provenance
 
 
+def test_calls_that_alternate_are_listed_once_each_whatever_holds_their_tensors():
+    model = Two()
+    deep = [[[[torch.ones(9)]]]]  # is not looked into
+    with OpCounter(model) as c:
+        for cache in ([torch.ones(2)], {"k": torch.ones(2, 1)}, deep) * 3:
+            model(torch.ones(4, 6), cache=cache)
+    assert c.profile.provenance["inputs"] == (
+        "x=4x6:float32 cache[0]=2:float32, x=4x6:float32 cache.k=2x1:float32, x=4x6:float32"
+    )
+
+
+class Several(nn.Module):
+    def forward(self, x, *rest, **named):
+        return {"out": x, "rest": rest, "none": None}
+
+
+def test_a_submodule_shows_the_shapes_of_all_tensors_of_its_first_call():
+    model = nn.Sequential(Several())
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(1)], layout=torch.jagged)
+    calls = {
+        "3": lambda inner: inner(torch.ones(3)),
+        "scalar, 2, 1x2": lambda inner: inner(torch.ones(()), [torch.ones(2), 7], k={"v": torch.ones(1, 2)}),
+        "2, nested": lambda inner: inner(torch.ones(2), nested),
+        ", ".join(["1"] * 16 + ["..."]): lambda inner: inner(*[torch.ones(1)] * 17),
+    }
+    for inputs, call in calls.items():
+        with OpCounter(model) as c:
+            call(model[0])
+            model[0](torch.ones(5))
+        assert (c.profile.modules["0"].inputs, c.profile.modules["0"].calls) == (inputs, 2)
+        assert c.profile.modules["0"].outputs == inputs.replace(", 1x2", "")
+
+
 def test_a_long_list_is_not_looked_through():
     with OpCounter(Two()) as c:
         c._model(torch.ones(4, 6), cache=[0] * 10**6 + [torch.ones(3)])

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import inspect
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 import torch
 from torch import nn
 
 from opcount._torch.dispatch import functions_disabled
+from opcount._torch.tensors import is_traced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+_STRIDED = torch.strided
 _MOST = 16
 """Tensors of a call that are described; a cache may hold hundreds."""
 
@@ -22,6 +24,10 @@ _LONGEST = 64
 
 _DEEP = 3
 """Containers inside of containers that are looked into."""
+
+
+Sizes = Union["torch.Size", "tuple[Sizes, ...]", None]
+"""A shape, None for a tensor without one, or these in tuples."""
 
 
 class CallShapes(NamedTuple):
@@ -45,23 +51,19 @@ class CallShapes(NamedTuple):
 
 
 class SizesOfCall(NamedTuple):
-    """A call that took one tensor and returned one, to be made text when a profile is: most are none's business before.
+    """One call of a module, to be made text when a profile is: most are none's business before.
 
     Attributes:
-        inputs: Shape of the argument.
-        outputs: Shape of the result.
-        arguments: Nothing.
-        batch: Not asked for.
+        inputs: Shapes of the tensors among the arguments, in tuples as the arguments are in containers.
+        outputs: The same of what it returned.
     """
 
-    inputs: tuple[Any, ...]
-    outputs: tuple[Any, ...]
-    arguments: str = ""
-    batch: int | None = None
+    inputs: Sizes
+    outputs: Sizes
 
     def described(self) -> CallShapes:
         """Return the call as text."""
-        return CallShapes("", _sizes(self.inputs), _sizes(self.outputs))
+        return CallShapes("", _listed(list(_leaves(self.inputs))), _listed(list(_leaves(self.outputs))))
 
 
 class _Found(NamedTuple):
@@ -76,31 +78,27 @@ class _Found(NamedTuple):
 
 def shapes_of(args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> CallShapes | SizesOfCall:
     """Return the shapes of a call: nothing while TorchScript traces, which would record that they were asked for."""
-    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call, unused-ignore]
+    if is_traced():
         return CallShapes()
     with functions_disabled():  # what is asked of a tensor is no business of the program's own modes
-        if len(args) == 1 and not kwargs and isinstance(args[0], torch.Tensor) and isinstance(out, torch.Tensor):
-            try:
-                return SizesOfCall(args[0].shape, out.shape)
-            except RuntimeError:  # nested, or a parameter that has no shape yet
-                pass
-        given = args[0] if len(args) == 1 and not kwargs else [args, kwargs]
-        return CallShapes("", _listed(list(_tensors(given, "", -1))), _listed(list(_tensors(out, "", -1))))
+        if len(args) == 1 and not kwargs:  # most modules
+            return SizesOfCall(_sizes_in(args[0]), _sizes_in(out))
+        return SizesOfCall(tuple([_sizes_in(each) for each in (*args, *kwargs.values())]), _sizes_in(out))
 
 
 def call_of(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> CallShapes:
     """Describe a call with the names and dtypes of its arguments, too, which takes several times longer."""
-    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call, unused-ignore]
+    if is_traced():
         return CallShapes()
     with functions_disabled():
         inputs = [*_of_arguments(module, args), *_of_keywords(kwargs)]
-        outputs = list(_tensors(out, ""))
-    shapes = [found[0].shape if found else None for found in (inputs, outputs)]
+        outputs = [found.shape for found in _tensors(out, "")]
+    shapes = [found.shape for found in inputs]
     return CallShapes(
         " ".join(map(str, inputs[:_MOST])) + (" ..." if len(inputs) > _MOST else ""),
-        _listed(inputs),
+        _listed(shapes),
         _listed(outputs),
-        _batch(*shapes),
+        _batch(*(found[0] if found else None for found in (shapes, outputs))),
     )
 
 
@@ -110,8 +108,8 @@ def _batch(first: tuple[Any, ...] | None, result: tuple[Any, ...] | None) -> int
     return first[0] if first[0] == result[0] else None
 
 
-def _listed(found: list[_Found]) -> str:
-    return ", ".join(_sizes(each.shape) for each in found[:_MOST]) + (", ..." if len(found) > _MOST else "")
+def _listed(shapes: Sequence[tuple[Any, ...] | None]) -> str:
+    return ", ".join(map(_sizes, shapes[:_MOST])) + (", ..." if len(shapes) > _MOST else "")
 
 
 def _sizes(shape: tuple[Any, ...] | None) -> str:
@@ -141,11 +139,38 @@ def _parameter_names(module: nn.Module) -> list[str]:
 def _tensors(value: Any, name: str, depth: int = 0) -> Iterator[_Found]:
     """Yield the tensors in a value and in its lists, tuples and dicts."""
     if isinstance(value, torch.Tensor):
-        shape = None if value.is_nested or nn.parameter.is_lazy(value) else tuple(value.shape)
-        yield _Found(name, shape, str(value.dtype).removeprefix("torch."))
+        yield _Found(name, _shape(value), str(value.dtype).removeprefix("torch."))
     elif depth < _DEEP and type(value) in {list, tuple}:
         for place, each in enumerate(islice(value, _LONGEST)):
             yield from _tensors(each, f"{name}[{place}]" if name else "", depth + 1)
     elif depth < _DEEP and isinstance(value, dict):
         for key, each in list(islice(value.items(), _LONGEST)):
             yield from _tensors(each, f"{name}.{key}" if name else str(key), depth + 1)
+
+
+def _sizes_in(value: Any, depth: int = 0) -> Sizes:
+    """Return the shapes of what `_tensors` yields."""
+    if isinstance(value, torch.Tensor):
+        return _shape(value)
+    if depth < _DEEP and type(value) in {list, tuple}:
+        return tuple([_sizes_in(each, depth + 1) for each in value[:_LONGEST]])
+    if depth < _DEEP and isinstance(value, dict):
+        return tuple([_sizes_in(each, depth + 1) for each in list(islice(value.values(), _LONGEST))])
+    return ()
+
+
+def _leaves(sizes: Any) -> Iterator[torch.Size | None]:
+    """Yield the shapes in nested tuples."""
+    if sizes is None or isinstance(sizes, torch.Size):
+        yield sizes
+    elif isinstance(sizes, tuple):
+        for each in sizes:
+            yield from _leaves(each)
+
+
+def _shape(tensor: torch.Tensor) -> torch.Size | None:
+    """Return the shape of a tensor; None: it is nested, or a parameter that has no shape yet."""
+    try:
+        return None if tensor.layout is not _STRIDED and tensor.is_nested else tensor.shape
+    except RuntimeError:
+        return None

@@ -62,9 +62,11 @@ class Frame:
         rows: The tally, by ``(plan, phase, dtype)``.
         calls: Calls of the module from the parent.
         examples: The first call of the module; of the model itself, the first ones that differ.
+        asks: Whether a call that comes may be one of these.
+        known: Sizes of the last call of the model itself.
     """
 
-    __slots__ = ("calls", "children", "examples", "parent", "path", "rows")
+    __slots__ = ("asks", "calls", "children", "examples", "known", "parent", "path", "rows")
 
     def __init__(self, path: str, parent: Frame | None = None) -> None:
         self.path = path
@@ -73,6 +75,8 @@ class Frame:
         self.rows: dict[Any, Row] = {}
         self.calls = 0
         self.examples: tuple[CallShapes | SizesOfCall, ...] = ()
+        self.known: CallShapes | SizesOfCall | None = None
+        self.asks = True
 
     def child(self, path: str) -> Frame:
         """Return the frame of a module that is called from here, made at its first call."""
@@ -107,7 +111,7 @@ class Frame:
         for frame in self.walk():
             frame.rows.clear()
             frame.calls = 0
-            frame.examples = ()
+            frame.examples, frame.known, frame.asks = (), None, True
 
     def absorb(self, other: Frame) -> None:
         """Add another tree's tally to this one's."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from opcount.scope.frame import Frame
+
 
 _RAISED = object()
 """Sentinel: the module raised and returned nothing."""
@@ -154,14 +156,8 @@ class Scopes:
         if scope.returned is not None and out is not _RAISED:
             scope.returned(out)
         frame = scope.frame
-        if (not frame.examples or frame is scope.root) and out is not _RAISED and scope.runs(module):
-            call = shapes_of(args, kwargs, out)
-            if frame is scope.root or (frame.parent is scope.root and self.names.model is None):
-                shapes = call.described()[1:3]
-                if len(frame.examples) < _EXAMPLES and all(known[1:3] != shapes for known in frame.examples):
-                    frame.examples = (*frame.examples, call_of(module, args, kwargs, out))
-            else:
-                frame.examples = (call,)
+        if frame.asks and out is not _RAISED and scope.runs(module):
+            self._describe(module, frame, args, kwargs, out)
         if self._priced and out is not _RAISED and type(module) in self._priced:
             phase = scope.phase if scope.task == NO_TASK else RECOMPUTE
             scope.pop(module)
@@ -175,6 +171,25 @@ class Scopes:
             self._adopted[ident].run()
             del self._adopted[ident]
             self._release_leave()
+
+    def _describe(self, module: nn.Module, frame: Frame, args: Any, kwargs: Any, out: Any) -> None:
+        """Note the shapes of a first call, or of the first calls of the model itself that differ."""
+        call, parent = shapes_of(args, kwargs, out), frame.parent
+        if parent is not None and (parent.parent is not None or self.names.model is not None):
+            frame.examples, frame.asks = (call,), False
+            return
+        try:
+            hash(call)  # a symbolic size has no hash, and to compare it would leave a guard
+        except TypeError:
+            frame.known = None
+        else:
+            if call == frame.known:
+                return
+            frame.known = call
+        shapes = call.described()[1:3]
+        if all(known[1:3] != shapes for known in frame.examples):
+            frame.examples = (*frame.examples, call_of(module, args, kwargs, out))
+        frame.asks = parent is None and len(frame.examples) < _EXAMPLES
 
     def _join(self, module: nn.Module) -> Scope | None:
         """Adopt a thread that runs a module of ours, unless it counts for itself."""
