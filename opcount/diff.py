@@ -14,6 +14,7 @@ from opcount.records import BATCH, INPUTS, Total, phases_in_order
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from opcount.live_memory import LiveMemory
     from opcount.profile import Profile
 
 
@@ -77,6 +78,7 @@ class Diff:
         steps: Which steps of a loop both counts are of, a line each; ``""`` where everything was counted.
         knows_traffic: Whether both counts have the bytes read; if not, no module's bytes differ.
         differences: What else than the model was another: ``("inputs", before, after)``, the mode, the optimizer.
+        memory: The live bytes of both counts; None where one of them did not track them.
     """
 
     changes: tuple[Change, ...]
@@ -85,6 +87,7 @@ class Diff:
     steps: tuple[str, str] = ("", "")
     differences: tuple[tuple[str, str, str], ...] = ()
     knows_traffic: bool = True
+    memory: tuple[LiveMemory, LiveMemory] | None = None
 
     @property
     def total(self) -> Change:
@@ -123,7 +126,8 @@ def compare(before: Profile, after: Profile) -> Diff:
         before, after = map(_without_bytes, (before, after))
     alike = all(name != INPUTS for name, *_ in differences)
     changes = compare_sides(*(Side.of(side, with_inputs=alike) for side in (before, after)))
-    return Diff(changes, after.convention.name, verdicts, steps, differences, knows_traffic)
+    memory = None if before.memory is None or after.memory is None else (before.memory, after.memory)
+    return Diff(changes, after.convention.name, verdicts, steps, differences, knows_traffic, memory)
 
 
 def _without_bytes(profile: Profile) -> Profile:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from warnings import warn
 
 from opcount.budget.baseline import take
-from opcount.budget.limit import Limit, label, naming, read_defaults, read_limits, read_module_limits
+from opcount.budget.limit import MEMORY, Limit, label, naming, read_defaults, read_limits, read_module_limits
 from opcount.budget.verdict import Failure, Verdict, below
 from opcount.convention import Convention, find_convention
 from opcount.coverage import UNCOUNTED, plural
@@ -72,7 +72,8 @@ class Budget:
             convention: How FLOPs are read.
             allow_uncounted: Whether operators without a formula may run; or patterns of the names of those that may.
             who: The name at the beginning of an error.
-            bounds: ``min``, ``max``, ``exact`` with a unit; or integers as ``max_macs``, ``min_flops``, ...
+            bounds: ``min``, ``max``, ``exact`` with a unit; or integers as ``max_macs``, ``min_flops``, ...;
+                ``memory="1.2 GB"``, the same as ``max_memory``, bounds the peak of live bytes.
 
         Raises:
             BudgetError: It cannot be read, or limits nothing.
@@ -90,6 +91,11 @@ class Budget:
                 raise BudgetError("expected at least one limit, got none. Write one, such as '4.2 GMAC'.")
             reads = None if convention is None else find_convention(convention)
             return cls(tuple(found), _phase(phase), reads, _allowed(allow_uncounted))
+
+    @property
+    def bounds_memory(self) -> bool:
+        """True if a count has to track live bytes to be checked."""
+        return any(limit.metric == MEMORY for limit in self.limits)
 
     def __str__(self) -> str:
         """Return all limits in one line."""
@@ -129,7 +135,7 @@ class Budget:
             yield Failure("0 operators seen in the phase 'backward': does the test call backward()?")
         if any(limit.metric in TRAFFIC for limit in self.limits):
             part.check_traffic()
-        rows = take(part).rows
+        rows = _with_memory(take(part).rows, profile, self.phase) if self.bounds_memory else take(part).rows
         places = {limit.modules: _places(limit.modules, part) for limit in self.limits}
         for limit in self.limits:
             yield from _check(limit, part, places[limit.modules], rows)
@@ -144,7 +150,7 @@ class Budget:
     def _uncounted(self, part: Profile, places: Mapping[str | None, Sequence[str | None]]) -> Iterator[Failure]:
         """Fail an upper bound over what nobody can price; parameters and bytes are known all the same."""
         odd = part.select(lambda record: record.family == UNCOUNTED and not self.permits(record.operator))
-        known = {"params", *TRAFFIC}
+        known = {"params", MEMORY, *TRAFFIC}
         upper = [limit for limit in self.limits if limit.highest is not None and limit.metric not in known]
         for path in dict.fromkeys(path for limit in upper for path in places[limit.modules] if odd.records):
             shares = (odd if path is None else below(odd, path)).coverage.uncounted
@@ -213,6 +219,22 @@ def _check(limit: Limit, part: Profile, paths: Sequence[str | None], rows: Mappi
             sentence = limit.explain(count, part.convention.name)
             side = "under" if count < limit.lowest else "over"
             yield Failure(sentence if path is None else f"{label(path)} {sentence}", limit.metric, path, side)
+
+
+def _with_memory(rows: Mapping[str, Counts], profile: Profile, phase: str | None) -> Mapping[str, Counts]:
+    """Return the counts of modules, with the live bytes of each at the peak; of the whole in a phase, with its peak.
+
+    Raises:
+        BudgetError: Live bytes were not tracked.
+    """
+    memory = profile.memory
+    if memory is None:
+        raise BudgetError(
+            "expected a count with live bytes, got one without. Count with OpCounter(model, memory=True), or --memory."
+        )
+    made = memory.by_module()
+    whole = memory.peak if phase in (None, TRAINING) else memory.phase_peaks.get(phase, 0)
+    return {path: {**row, MEMORY: made.get(path, 0) if path else whole} for path, row in rows.items()}
 
 
 def _phase(phase: object) -> str | None:

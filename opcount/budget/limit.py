@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 
 BOUNDS = ("min", "max", "exact")
 
+MEMORY = "memory"
+"""The metric of the peak of live bytes, which no operator has a part in as it has in the others."""
+
+_UNITS = {**UNITS, MEMORY: "B"}
+
 _METRICS: dict[str, list[str]] = {}
 """The metrics of each unit, in the singular and in the plural."""
-for _metric, _unit in UNITS.items():
+for _metric, _unit in _UNITS.items():
     for _spelling in (_unit, f"{_unit}s"):
         _METRICS.setdefault(_spelling, []).append(_metric)
 
@@ -33,7 +38,7 @@ class Limit:
     """A bound on a count.
 
     Attributes:
-        metric: What is counted: a key of `opcount.selectors.UNITS`.
+        metric: What is counted: a key of `opcount.selectors.UNITS`, or ``"memory"``, the peak of live bytes.
         bound: ``"min"``, ``"max"`` or ``"exact"``.
         count: The bound.
         modules: A pattern of module paths; None for the whole count.
@@ -135,11 +140,11 @@ def read_limits(
 
     limits = [limit("max", given, defaults.metric) for given in positional]
     for name, given in named.items():
-        bound, _, metric = name.partition("_")
-        if bound not in BOUNDS or (metric and metric not in UNITS):
+        bound, _, metric = ("max", "", MEMORY) if name == MEMORY else name.partition("_")
+        if bound not in BOUNDS or (metric and metric not in _UNITS):
             raise BudgetError(
                 f"expected min, max, exact, or one of them with a metric, such as max_macs, "
-                f"got the argument {name!r}. The metrics are {', '.join(UNITS)}."
+                f"got the argument {name!r}. The metrics are {', '.join(_UNITS)}."
             )
         if given is not None:
             limits.append(limit(bound, given, metric or defaults.metric))
@@ -185,7 +190,7 @@ def read_quantity(text: object, metric: str | None = None) -> tuple[str, int]:
         >>> read_quantity("4.2 GMAC"), read_quantity("11 MACT"), read_quantity(400, "flops")
         (('macs', 4200000000), ('activations', 11000000), ('flops', 400))
     """
-    wanted = f"expected a quantity such as '4.2 G{UNITS[metric or 'macs']}', got {_shown(text)}"
+    wanted = f"expected a quantity such as '4.2 G{_UNITS[metric or 'macs']}', got {_shown(text)}"
     if isinstance(text, str):
         try:
             count, unit = parse(text, tuple(_METRICS))
@@ -218,9 +223,9 @@ def check_metric(metric: object) -> str:
     Raises:
         BudgetError: There is no such metric.
     """
-    if isinstance(metric, str) and metric in UNITS:
+    if isinstance(metric, str) and metric in _UNITS:
         return metric
-    raise BudgetError(f"expected a metric out of {', '.join(UNITS)}, got {_shown(metric)}. Pass one of these.")
+    raise BudgetError(f"expected a metric out of {', '.join(_UNITS)}, got {_shown(metric)}. Pass one of these.")
 
 
 def read_rtol(rtol: object) -> Fraction:
@@ -242,7 +247,7 @@ def noun(metric: str) -> str:
         >>> noun("macs"), noun("bytes_read")
         ('MAC', 'bytes read')
     """
-    unit = UNITS[metric]
+    unit = _UNITS[metric]
     return unit if len(_METRICS[unit]) == 1 else metric.replace("_", " ")
 
 
@@ -253,7 +258,7 @@ def show(count: int, metric: str) -> str:
         >>> show(4_200_000_000, "macs"), show(7, "params")
         ('4.200 GMAC', '7 param')
     """
-    return si(count, UNITS[metric])
+    return si(count, _UNITS[metric])
 
 
 def show_apart(left: int, right: int, metric: str) -> tuple[str, str]:
@@ -264,7 +269,7 @@ def show_apart(left: int, right: int, metric: str) -> tuple[str, str]:
         ('4,200,000,000 MAC', '4,200,000,001 MAC')
     """
     if left != right and show(left, metric) == show(right, metric):
-        return f"{left:,} {UNITS[metric]}", f"{right:,} {UNITS[metric]}"
+        return f"{left:,} {_UNITS[metric]}", f"{right:,} {_UNITS[metric]}"
     return show(left, metric), show(right, metric)
 
 

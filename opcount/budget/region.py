@@ -43,6 +43,10 @@ if TYPE_CHECKING:
         min_params: Bound
         max_params: Bound
         exact_params: Bound
+        memory: Bound
+        min_memory: Bound
+        max_memory: Bound
+        exact_memory: Bound
 
     class Options(Bounds, total=False):
         """Keyword arguments of `Budget.of`."""
@@ -129,7 +133,7 @@ spenders: Linear: 500 MAC (100.0 %).
         return counted  # type: ignore[return-value]
 
     def __enter__(self) -> OpCounter:
-        counter = quiet_counter(self._model)
+        counter = quiet_counter(self._model, memory=self.budget.bounds_memory)
         guard = when_dropped(self, counter._abandon)  # noqa: SLF001  (the package's own way out)
         counting = [entry for entry in self._running if entry[0]._undo]  # noqa: SLF001
         self._running = [*counting, (counter, guard)]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from opcount.budget.baseline import compare_counts, natural, own, take
-from opcount.budget.limit import label, noun, show, show_apart, show_change
+from opcount.budget.limit import MEMORY, label, noun, show, show_apart, show_change
 from opcount.errors import BudgetExceededError
 from opcount.escapes import printable, visible
 from opcount.paths import Fold, fold
 from opcount.profile import parents
+from opcount.reporter.memory import render as table_of_memory
 from opcount.reporter.numbers import percent
 
 if TYPE_CHECKING:
@@ -78,11 +79,27 @@ class Verdict(list[Failure]):
 
 def summarize(profile: Profile, metric: str, path: str | None = None, before: ModuleCounts | None = None) -> str:
     """Return one sentence: the modules that changed most, else those that cost most; empty without modules."""
+    if metric == MEMORY:
+        return _what_is_alive(profile)
     text = changed_most(before, take(profile), metric)
     if text:
         return text
     rows = [f"{row.name}: {row.text}" for row in _biggest(profile, metric, path)[:3]]
     return f"Biggest spenders: {', '.join(rows)}." if rows else ""
+
+
+def _what_is_alive(profile: Profile) -> str:
+    """Return one sentence: what the peak of live bytes consists of, and the modules that made most of it."""
+    memory = profile.memory
+    if memory is None:
+        return ""
+    parts = sorted(memory.by_category().items(), key=lambda part: -part[1])[:3]
+    modules = [(path, size) for path, size in own(memory.by_module()).items() if path and size][:3]
+    alive, made = (
+        ", ".join(f"{name}: {show(size, MEMORY)} ({percent(size, memory.peak)})" for name, size in rows)
+        for rows in (parts, [(label(path), size) for path, size in modules])
+    )
+    return f"Alive at the peak: {alive}. " + (f"Made by: {made}." if made else "")
 
 
 def changed_most(before: ModuleCounts | None, after: ModuleCounts, metric: str) -> str:
@@ -110,6 +127,8 @@ def explain(
         before: An older count of the same test.
         verbosity: pytest's: from below 0, no modules, to 2, all modules, the parents of those that changed included.
     """
+    if metric == MEMORY:
+        return table_of_memory(profile)
     limit = _ROWS.get(max(verbosity, -1))
     changed = _changed(before, take(profile), metric, with_parents=verbosity > 1)
     if changed:

@@ -79,10 +79,10 @@ def current() -> Watcher:
     return _WATCHERS[-1] if _WATCHERS else Watcher()
 
 
-def quiet_counter(model: nn.Module | None) -> OpCounter:
+def quiet_counter(model: nn.Module | None, *, memory: bool = False) -> OpCounter:
     """Return a counter without a warning about uncounted operators: a budget judges them afterwards."""
     from opcount.counter import OpCounter  # noqa: PLC0415  (torch is imported when something is counted)
 
-    counter = OpCounter(model)
+    counter = OpCounter(model, memory=memory)
     counter._warns = False  # noqa: SLF001  (no choice that users have)
     return counter

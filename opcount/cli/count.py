@@ -18,7 +18,7 @@ import torch
 
 import opcount
 from opcount.cli.attempt import NeedsNewProcessError, attempt
-from opcount.cli.formats import render, show_totals
+from opcount.cli.formats import render, show_totals, wants_memory
 from opcount.cli.output import warn, write
 from opcount.counter import OpCounter
 from opcount.errors import DryRunError, InputError, OpcountError, UncountedOperatorWarning
@@ -69,8 +69,11 @@ def _count(
     before = _names(loaded.model)
     try:
         if generation is not None:
-            return generation.count(loaded, dry=dry)
-        with torch.set_grad_enabled(options.train), OpCounter(loaded.model, dry_run=dry) as counter:
+            return generation.count(loaded, dry=dry, memory=wants_memory(options))
+        with (
+            torch.set_grad_enabled(options.train),
+            OpCounter(loaded.model, dry_run=dry, memory=wants_memory(options)) as counter,
+        ):
             if options.train:
                 training_step(loaded, options.optimizer or "AdamW")
             else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from opcount.cli.output import is_regular, warn, write
 from opcount.errors import InputError
 from opcount.reporter import terminal
+from opcount.reporter.memory import UNTRACKED
 from opcount.reporter.suffixes import format_of
 from opcount.reporter.table import closing_lines
 from opcount.selectors import ModulePattern
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from opcount.roofline import Roofline
     from opcount.structure import Structure
 
-FORMATS = ("table", "arch", "tree", "operators", "markdown", "latex", "json", "csv", "html", "speedscope", "folded")
+FORMATS = (
+    "table", "arch", "tree", "operators", "memory", "markdown", "latex", "json", "csv", "html", "speedscope", "folded"
+)  # fmt: skip
 
 DIFF_FORMATS = ("table", "markdown", "html")
 
@@ -51,6 +54,7 @@ def render(
         InputError: No module matches ``--modules``, or the format needs a model and there is none.
     """
     name = chosen(options)
+    _check_memory(profile, name)
     for option in _OUTLINING if name not in _OUTLINED else ():
         if (value := getattr(options, option)) is not None and value is not False:
             warn(f"--{option} has no effect with --format {name} (only with {', '.join(_OUTLINED)}).")
@@ -77,6 +81,11 @@ def render(
         settings["roofline"] = roofline
     text: str = reporter.render(profile, **settings)
     return text if text.endswith("\n") else f"{text}\n"
+
+
+def wants_memory(options: argparse.Namespace) -> bool:
+    """Return whether live bytes are asked for, by an option or by a format."""
+    return options.memory or chosen(options) == "memory"
 
 
 def _roofline(profile: Profile, options: argparse.Namespace) -> Roofline | None:
@@ -109,6 +118,11 @@ def totals(profile: Profile, options: argparse.Namespace) -> str:
 def goes_to_file(options: argparse.Namespace) -> bool:
     """Return whether the report goes to a file, and there is a standard output for its totals."""
     return options.output is not None and is_regular(options.output) and sys.stdout is not None
+
+
+def _check_memory(profile: Profile, name: str) -> None:
+    if name == "memory" and profile.memory is None:
+        raise InputError(f"--format: expected a count with live bytes for memory, got one without: {UNTRACKED}.")
 
 
 def _check_modules(profile: Profile, text: str | None) -> None:

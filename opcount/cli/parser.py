@@ -143,6 +143,7 @@ def _count(sub: argparse.ArgumentParser) -> None:
     add("--prefill", type=_positive, metavar="N", help="generate text: N tokens at once, which fill the cache")
     add("--decode", type=_positive, metavar="N", help="generate text: N tokens one by one, each against the cache")
     add("--cache", type=_positive, metavar="N", help="tokens in the cache before these, not counted")
+    _memory(add)
     _report(sub)
     sub.set_defaults(command=_lazily("count"))
 
@@ -212,6 +213,7 @@ def _device_options(sub: argparse.ArgumentParser) -> None:
 
 
 def _run(sub: argparse.ArgumentParser) -> None:
+    _memory(sub.add_argument)
     _report(sub)
     sub.add_argument("-m", dest="module", action="store_true", help="SCRIPT is a module's name, as for python -m")
     sub.add_argument("script", metavar="SCRIPT", help="the program; options of opcount stand before it")
@@ -222,6 +224,10 @@ def _run(sub: argparse.ArgumentParser) -> None:
 def _completion(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("shell", choices=("bash", "zsh", "fish"))
     sub.set_defaults(command=lambda options: import_module("opcount.cli.completion").run(options, parser()))
+
+
+def _memory(add: Callable[..., object]) -> None:
+    add("--memory", action="store_true", help="track live bytes: the peak, and what it is made of")
 
 
 def _report(sub: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from opcount.cli.formats import chosen, render, totals
+from opcount.cli.formats import chosen, render, totals, wants_memory
 from opcount.cli.output import write
 from opcount.counter import OpCounter
 from opcount.errors import InputError, UncountedOperatorWarning
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"run: expected a Python program, got {options.script!r}, which is no file. Check the path.")
     if chosen(options) == "arch":
         raise InputError("--format: arch needs one model, and a program has any number. Use tree.")
-    counter = OpCounter()
+    counter = OpCounter(memory=wants_memory(options))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UncountedOperatorWarning)  # the report says it
         with counter:

@@ -74,7 +74,7 @@ class Generation:
         """Length of the text in the end."""
         return self.cache + self.prefill + self.decode
 
-    def count(self, loaded: Loaded, *, dry: bool) -> Profile:
+    def count(self, loaded: Loaded, *, dry: bool, memory: bool = False) -> Profile:
         """Return the count of the prompt and of the tokens after it.
 
         Raises:
@@ -83,7 +83,7 @@ class Generation:
         model, writer = loaded.model, _Writer(loaded, self)
         with torch.no_grad(), OpCounter(model, dry_run=dry):  # what fills the cache is no part of the count
             writer.prepare()
-            with OpCounter(model, dry_run=dry) as counter:
+            with OpCounter(model, dry_run=dry, memory=memory) as counter:
                 if self.prefill:
                     with counter.phase(PREFILL):
                         writer.read_prompt()

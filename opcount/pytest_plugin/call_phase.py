@@ -49,7 +49,8 @@ def counter_of(item: pytest.Item, get: Callable[[str], Any]) -> OpCounter:
 
         models = [marker.find_model(item, get) for marker in read_markers(item)]
         model = next((model for model in models if model is not None), None)
-        item.stash[COUNTER] = quiet_counter(model) if models else OpCounter()
+        memory = any(marker.budget.bounds_memory for marker in read_markers(item))
+        item.stash[COUNTER] = quiet_counter(model, memory=memory) if models else OpCounter()
     return item.stash[COUNTER]
 
 

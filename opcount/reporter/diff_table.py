@@ -10,6 +10,7 @@ from opcount.records import TRAFFIC
 from opcount.reporter.columns import plain
 from opcount.reporter.diff_lines import lines
 from opcount.reporter.markdown import code, escaped, table
+from opcount.reporter.memory import memory_changes
 from opcount.reporter.numbers import si
 
 if TYPE_CHECKING:
@@ -133,5 +134,7 @@ def closing(diff: Diff, metric: str) -> list[str]:
     if any(diff.steps):
         facts.append("steps before: {}; after: {}".format(*(words or "all were counted" for words in diff.steps)))
     facts += differences(diff)
+    if diff.memory is not None:
+        facts += memory_changes(*diff.memory)
     before, after = diff.verdicts
     return [*facts, f"coverage: {after}" if before == after else f"coverage before: {before}; after: {after}"]

@@ -146,7 +146,7 @@ def test_an_uncounted_operator_fails_an_upper_bound_and_no_lower_one():
         ((), {"modules": ["a"]}, "expected limits by module, such as"),
         (("1 MAC",), {"phase": ""}, "expected a phase such as 'forward' or 'training', got ''"),
         (("1 MAC",), {"phase": 3}, "got 3 of type int"),
-        (("1 MAC",), {"metric": "speed"}, f"expected a metric out of {', '.join(UNITS)}, got 'speed'"),
+        (("1 MAC",), {"metric": "speed"}, f"expected a metric out of {', '.join(UNITS)}, memory, got 'speed'"),
         (("1 MAC",), {"allow_uncounted": "mylib"}, "expected allow_uncounted to be True, False or patterns"),
         ((), {"max_macs": -1}, "expected a count from 0 up, got -1"),
         ((), {"max_macs": float("nan")}, "got nan of type float"),

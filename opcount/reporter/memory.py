@@ -1,0 +1,113 @@
+"""The table of live bytes at the peak: by category, by phase and by module."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from opcount.escapes import printable
+from opcount.paths import ROOT, parents_first
+from opcount.records import phases_in_order
+from opcount.reporter.columns import plain
+from opcount.reporter.numbers import percent, si
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from opcount.live_memory import LiveMemory
+    from opcount.profile import Profile
+
+UNTRACKED = "live bytes were not tracked: count with --memory, or OpCounter(memory=True)"
+
+_LEAST = 0.001
+"""The share of the peak below which a module has no row."""
+
+
+def render(profile: Profile) -> str:
+    """Return the peak of live bytes as text: what it is for, the peaks of the phases, and whose it is.
+
+    Example:
+        >>> from opcount.profile import Profile
+        >>> render(Profile())
+        'live bytes were not tracked: count with --memory, or OpCounter(memory=True)'
+    """
+    memory = profile.memory
+    if memory is None:
+        return UNTRACKED
+    tables = [_by_category(memory), _by_phase(memory), _by_module(memory)]
+    return "\n".join([*("\n".join([*table, ""]) for table in tables), *memory_lines(profile)])
+
+
+def memory_lines(profile: Profile) -> Iterator[str]:
+    """Yield the peak and what it is for in one line, and the peaks of other devices; nothing if none was tracked."""
+    memory = profile.memory
+    if memory is None:
+        return
+    where = f" on {memory.device}" if memory.device else ""
+    parts = sorted(memory.by_category().items(), key=lambda part: -part[1])
+    shown = ", ".join(f"{category} {si(size, 'B')}" for category, size in parts)
+    yield f"peak of live bytes{where}: {si(memory.peak, 'B')}{f': {shown}' if shown else ''}"
+    if memory.elsewhere:
+        peaks = (f"{name} {si(size, 'B')}" for name, size in memory.elsewhere.items())
+        yield f"peaks elsewhere: {', '.join(peaks)}"
+
+
+def memory_changes(old: LiveMemory, new: LiveMemory) -> list[str]:
+    """Return the change of the peak in a line, and one for each category that changed: where it did most.
+
+    Example:
+        >>> from opcount.live_memory import LiveBytes, LiveMemory
+        >>> made = LiveBytes("layers.0.mlp", "aten.gelu.default", "forward", "saved activations", 3000)
+        >>> old, new = LiveMemory(3000, (made,)), LiveMemory(9000, (made._replace(bytes=9000),))
+        >>> for line in memory_changes(old, new):
+        ...     print(line)
+        peak of live bytes: 3.000 kB -> 9.000 kB (+6.000 kB)
+          saved activations +6.000 kB, of which layers.*.mlp +6.000 kB
+    """
+    if old.records == new.records:
+        return []
+    lines = [f"peak of live bytes: {si(old.peak, 'B')} -> {si(new.peak, 'B')} ({_signed(new.peak - old.peak)})"]
+    changes: dict[str, dict[str, int]] = {}
+    for sign, memory in ((-1, old), (1, new)):
+        for record in memory.records:
+            places = changes.setdefault(record.category, {})
+            place = re.sub(r"(?<![^.])[0-9]+(?![^.])", "*", record.path) or "(all)"
+            places[place] = places.get(place, 0) + sign * record.bytes
+    for category, places in sorted(changes.items(), key=lambda each: -abs(sum(each[1].values()))):
+        change = sum(places.values())
+        most = max(places, key=lambda place: abs(places[place]))
+        if change:
+            lines.append(f"  {category} {_signed(change)}, of which {printable(most)} {_signed(places[most])}")
+    return lines
+
+
+def _signed(size: int) -> str:
+    return f"{'+' if size >= 0 else ''}{si(size, 'B')}"
+
+
+def _by_category(memory: LiveMemory) -> Iterator[str]:
+    rows = [[name, si(size, "B"), percent(size, memory.peak)] for name, size in memory.by_category().items()]
+    return plain(["category", "at the peak", "%"], rows, words=1)
+
+
+def _by_phase(memory: LiveMemory) -> Iterator[str]:
+    made = memory.by_phase()
+    phases = [phase for phase in made if phase not in memory.phase_peaks] + phases_in_order(memory.phase_peaks)
+    peaks = {name: si(size, "B") for name, size in memory.phase_peaks.items()}
+    rows = [[printable(name), peaks.get(name, "-"), si(made.get(name, 0), "B")] for name in phases]
+    return plain(["phase", "its peak", "made of the peak"], rows, words=1)
+
+
+def _by_module(memory: LiveMemory) -> Iterator[str]:
+    sizes = memory.by_module()
+    large = [path for path in parents_first(sizes) if path in sizes and sizes[path] >= _LEAST * memory.peak]
+    rows = [
+        [
+            "  " * (path.count(".") + 1) + printable(path.rpartition(".")[2]) if path != ROOT else "(all)",
+            si(sizes[path], "B"),
+            percent(sizes[path], memory.peak),
+            si(memory.module_peaks[path], "B") if path in memory.module_peaks else "-",
+        ]
+        for path in large
+    ]
+    return plain(["module", "made of the peak", "%", "peak while it ran"], rows, words=1)
