@@ -43,7 +43,7 @@ def profile_of(
     formulas: dict[str, str] = {}
     sizes = SymbolicSizes()
     examples: dict[str, CallShapes] = {}
-    for frame in list(scopes.threads.frames()):
+    for frame in scopes.threads.frames():
         calls[frame.path] += frame.calls
         if frame.examples:
             examples.setdefault(frame.path, frame.examples[0].described())
@@ -108,7 +108,7 @@ def _uncalled(names: ModuleNames, calls: Counter[str], records: list[Record]) ->
 def total_of(scopes: Scopes, convention: Convention) -> Total:
     """Return the total of the tally of all threads so far, without making a profile."""
     macs = arith = flops = activations = calls = written = read = 0
-    for frame in list(scopes.threads.frames()):
+    for frame in scopes.threads.frames():
         for (plan, phase, _), row in list(frame.rows.items()):
             macs += row.macs
             arith += row.arith

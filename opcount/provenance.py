@@ -24,9 +24,10 @@ def describe(model: nn.Module | None, before: Mapping[str, str], *, dry_run: boo
         now["mode"] = "train" if getattr(model, "training", False) else "eval"  # a frozen script has it inlined
         parameters = _parameters(model)
         devices = sorted({each.device.type for each in parameters})
+        dtypes = {each.dtype for each in parameters}
         if devices:
             now["device"] = "+".join(devices)
-            now["dtype"] = "+".join(sorted({str(each.dtype).removeprefix("torch.") for each in parameters}))
+            now["dtype"] = "+".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
     return {**now, **{k: v if now.get(k, v) == v else _join(v, now[k]) for k, v in before.items()}}
 
 

@@ -156,7 +156,7 @@ class FlopCounterMode:
 
     def _counted(self) -> Iterator[tuple[list[str], Any, int]]:
         """Yield the modules, the operator and the FLOPs of every sum, in the order in which they were begun."""
-        frames = [] if self._scopes is None else list(self._scopes.threads.frames())
+        frames = [] if self._scopes is None else self._scopes.threads.frames()
         rows = [(row, plan, frame) for frame in frames for (plan, *_), row in list(frame.rows.items())]
         for row, plan, frame in sorted(rows, key=lambda entry: entry[0].order):
             operator = _packet(plan)

@@ -234,7 +234,9 @@ class _Entering(NamedTuple):
                 if not hold:
                     for module in new:
                         self._look_at_tensors(module)
-                self.twins.enter(entries, self.leaves)
+                replaced = self.twins.enter(entries, self.leaves)
+                if hold:
+                    self.snapshot.note_replaced(replaced)
                 for module, values in zip(new, held, strict=True):
                     if values:
                         self.twins.enter_attributes(module, values)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 CPU = torch.device("cpu")
+_META = torch.device("meta")
 
 PLAIN = {Tensor, torch.nn.Parameter, getattr(torch.nn, "Buffer", Tensor)}
 
@@ -57,7 +58,7 @@ class Fakes:
         storage: torch.UntypedStorage | None = None,
     ) -> Any:
         """Return a new fake tensor, a view of ``storage`` if that is given; call it with dispatch modes off."""
-        elem = torch.empty_strided(size, stride, dtype=dtype, device="meta")
+        elem = torch.empty_strided(size, stride, dtype=dtype, device=_META)
         if storage is not None:
             elem.set_(storage, offset, size, stride)
         state = self._states.get(device)
@@ -67,7 +68,9 @@ class Fakes:
             _ATTRIBUTES[device] = {**vars(fake), "fake_mode": None}
             return fake
         fake = make_subclass(self._kind, elem, require_grad=False, dispatch_device=True, device_for_backend_keys=device)
-        fake.__dict__ = state.copy()
+        fake.__dict__ = own = state.copy()
+        if self._kind is DryTensor and not dtype.is_complex:
+            own["made_as"] = id(fake), (size, stride, dtype, device, offset)
         self._guard_data(fake)
         return fake
 
@@ -88,7 +91,7 @@ class Fakes:
     def adopt(self, fake: DryTensor) -> DryTensor:
         """Take a tensor of a dry run that is over for one of this."""
         if fake.fake_mode is not self.mode and isinstance(fake.fake_mode, EndedMode):
-            fake.fake_mode, fake.known = self.mode, False
+            fake.fake_mode, fake.known, fake.made_as = self.mode, False, None
         return fake
 
     def unobserved(self, value: Any) -> Any:
@@ -126,3 +129,13 @@ def can_be_faked(tensor: Tensor) -> bool:
 def is_odd(tensor: Tensor) -> bool:
     """Return whether a tensor is real and cannot be faked."""
     return type(tensor) is not DryTensor and not can_be_faked(tensor)
+
+
+def is_sparse(tensor: Tensor) -> bool:
+    """Return whether a tensor is real and not strided, other than for oneDNN."""
+    return (
+        type(tensor) is not DryTensor
+        and tensor.layout is not torch.strided
+        and stands_for_data(type(tensor))
+        and not tensor.is_mkldnn
+    )

@@ -14,6 +14,7 @@ from opcount._torch.dispatch import dispatch_disabled
 from opcount._torch.names import MODULE_FILE
 from opcount._torch.tensors import untyped_memory
 from opcount.dryrun.guard import SHARE, Guard, active_guard, ask_before
+from opcount.dryrun.tensors import DryTensor
 
 
 class _Attribute:
@@ -39,6 +40,8 @@ class _Attribute:
         self._original.__delete__(tensor)
 
     def _note(self, tensor: Tensor) -> None:
+        if self._data and isinstance(tensor, DryTensor):
+            tensor.made_as = None
         guard = active_guard()
         if guard is not None:
             guard.leaf(tensor, self._name, data=self._data)

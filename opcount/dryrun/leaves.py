@@ -13,8 +13,12 @@ from opcount._torch.functorch import is_wrapped
 from opcount._torch.tensors import accumulation_hooks_of, base_of, hooks_of_tensor, is_view
 from opcount.dryrun.containers import put_back_dict
 from opcount.dryrun.fakes import PLAIN, is_plain
+from opcount.dryrun.tensors import DryTensor
+from opcount.interceptor.calls import tensors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from opcount.dryrun.containers import Undo
 
     Hooks = dict[str, tuple[dict[int, Any], dict[int, Any]]]
@@ -33,11 +37,12 @@ class Leaves:
     """Snapshot of tensors and their gradients, taken when the dry run first sees them.
 
     Attributes:
-        plain: Ids of strided tensors with a class of PyTorch.
+        plain: Ids of strided tensors with a class of PyTorch, and their shape, stride, dtype and device; None: they
+            are to be asked for.
     """
 
     def __init__(self) -> None:
-        self.plain: set[int] = set()
+        self.plain: dict[int, tuple[Any, ...] | None] = {}
         self._leaves: dict[int, Leaf] = {}
         self._data: dict[int, Tensor] = {}
         self._lazy: dict[int, tuple[Tensor, type, Tensor]] = {}
@@ -61,6 +66,7 @@ class Leaves:
             with dispatch_disabled():
                 self._lazy.setdefault(id(tensor), (tensor, type(tensor), tensor.data))
             return True
+        self.forget_shapes((tensor,))
         if type(tensor) not in PLAIN or not is_plain(tensor) or tensor.is_meta:
             return id(tensor) in self._data
         with dispatch_disabled():
@@ -70,7 +76,15 @@ class Leaves:
     def note_plain(self, tensor: Tensor) -> None:
         """Note that a remembered tensor has become strided, with a class of PyTorch."""
         if is_plain(tensor):
-            self.plain.add(id(tensor))
+            self.plain[id(tensor)] = None
+
+    def forget_shapes(self, values: Iterable[Any]) -> None:
+        """Have the shapes of tensors be asked for from now on, real or fake, since they may change."""
+        for tensor in tensors(values):
+            if isinstance(tensor, DryTensor):
+                tensor.made_as = None
+            elif id(tensor) in self.plain:
+                self.plain[id(tensor)] = None
 
     def note_written(self, tensor: Tensor) -> None:
         """Remember a tensor, or its base, before a write: autograd then gives it a ``grad_fn``."""
@@ -85,7 +99,8 @@ class Leaves:
         if name in self._leaves:
             return
         if type(tensor) in PLAIN and is_plain(tensor):
-            self.plain.add(name)
+            dtype = tensor.dtype
+            self.plain[name] = None if dtype.is_complex else (tensor.shape, tensor.stride(), dtype, tensor.device)
         is_leaf = tensor.is_leaf
         grad = tensor.grad if is_leaf else None
         hooks = _hooks_of(tensor) if _is_hooked(tensor) else _NO_HOOKS

@@ -19,7 +19,7 @@ from opcount._torch.fake import FakeTensor
 from opcount.dryrun.control_flow import run_higher_order
 from opcount.dryrun.expected_results import as_factorized, as_finite
 from opcount.dryrun.fake_mode import outside
-from opcount.dryrun.fakes import CPU, PLAIN, can_be_faked, is_odd
+from opcount.dryrun.fakes import CPU, PLAIN, can_be_faked, is_odd, is_sparse
 from opcount.dryrun.operators import Kind, facts_of
 from opcount.dryrun.result_shapes import Shape, result_shapes, shares_memory
 from opcount.dryrun.shapes import corrected
@@ -141,6 +141,8 @@ class Memo(TransparentMode):
             find = self._computing.draw if facts.random else self._computing.memory
             out = find(facts, args, kwargs or {})
             if out is not UNKNOWN:
+                if kind is not _FRESH:
+                    self._leaves.forget_shapes(args)
                 return out
         if kind is _OTHER:
             return UNKNOWN
@@ -221,6 +223,8 @@ class Memo(TransparentMode):
             return func(*args, **kwargs)
 
     def _ask(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if _FACTS[id(func)].kind not in (_FRESH, _VIEW):
+            self._leaves.forget_shapes((*args, *kwargs.values()))
         with without_classes(tensors((*args, *kwargs.values()))) as any_found:
             out = self.recall(func, args, kwargs) if any_found else UNKNOWN
             return self._ask_plain(func, args, kwargs) if out is UNKNOWN else out
@@ -242,7 +246,7 @@ class Memo(TransparentMode):
         originals = args
         real: dict[int, Tensor] = {}
         args, kwargs = self._computing.with_known_indices(facts, args, kwargs)
-        if facts.takes_dense and sum(map(_is_sparse, tensors((args, *kwargs.values())))) > 1:
+        if facts.takes_dense and sum(map(is_sparse, tensors((args, *kwargs.values())))) > 1:
             raise self._refusals.refuse(func, "multiplies sparse tensors")
         args = self._to_fake(args, real, facts)
         kwargs = {k: self._to_fake(v, real, facts) for k, v in kwargs.items()}
@@ -310,7 +314,7 @@ class Memo(TransparentMode):
                 if has_symbolic_sizes((value,)):
                     raise self._refusals.refuse(facts.func, "is given a tensor with symbolic sizes")
             elif not can_be_faked(value):
-                return self._computing.dense(value) if facts.takes_dense and _is_sparse(value) else value
+                return self._computing.dense(value) if facts.takes_dense and is_sparse(value) else value
             twin = (
                 self._twins.of(value) if id(value) in self._plain_leaves or value.is_meta else self._fakes.like(value)
             )
@@ -350,6 +354,10 @@ class Memo(TransparentMode):
                     known.append(value)
                 elif not unknown:
                     unknown.append(value)
+                made = value.made_as
+                if made is not None and made[0] == id(value) and (of is _VIEW or not made[1][4]):
+                    parts.append(made[1])
+                    continue
                 dtype = value.dtype
                 if value.layout is not torch.strided or dtype.is_complex:
                     raise _UncacheableError
@@ -364,6 +372,10 @@ class Memo(TransparentMode):
                 )
             elif kind is Parameter or isinstance(value, Tensor):
                 known.append(value)
+                plain = self._plain_leaves.get(id(value))
+                if plain is not None:
+                    parts.append(plain)
+                    continue
                 dtype = value.dtype
                 if dtype.is_complex:
                     raise _UncacheableError
@@ -383,12 +395,3 @@ def _learn(func: Any, kind: Kind | None = None) -> Facts:
     facts = facts_of(func)
     known = _FACTS[id(func)] = facts if kind is None else replace(facts, kind=kind)
     return known
-
-
-def _is_sparse(tensor: Tensor) -> bool:
-    return (
-        type(tensor) is not DryTensor
-        and tensor.layout is not torch.strided
-        and stands_for_data(type(tensor))
-        and not tensor.is_mkldnn
-    )

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from opcount.dryrun.containers import Undo
     from opcount.dryrun.namespaces import Namespaces
+    from opcount.dryrun.twins import Replaced
 
 _FOREIGN = (
     "torch.",
@@ -166,6 +167,10 @@ class Snapshot:
         self._empty += filterfalse(None, attributes)
         self._look_into(filter(None, attributes))
 
+    def note_replaced(self, replaced: Iterable[Replaced]) -> None:
+        """Remember entries of tables, to put them back first: then most tables are found as they were, all at once."""
+        self._undo += [(_put_back_entry, *entry) for entry in replaced if type(entry[0][0]) in _CONTAINERS]
+
     def restoring(self) -> Iterator[Undo]:
         """Yield what puts each object back; what is compared has been put back by the steps before."""
         yield from self._undo.copy()
@@ -280,6 +285,12 @@ class Snapshot:
                 self._undo.append((put_back_buffer, value, value.copy()))
         elif len(value) <= _LARGE:
             self._undo.append((put_back_buffer, value, value[:]))
+
+
+def _put_back_entry(place: tuple[Any, str, Tensor], before: Tensor) -> None:
+    table, name, stand_in = place
+    if table.get(name) is stand_in:
+        table[name] = before
 
 
 def _order(remembered: tuple[Any, ModuleStates]) -> int:

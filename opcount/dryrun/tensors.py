@@ -17,6 +17,7 @@ from opcount._torch.tensors import base_of, is_view, mark_parameter
 from opcount.dryrun.comparisons import unreflected
 from opcount.dryrun.fake_mode import DryMode
 from opcount.errors import DryRunError
+from opcount.interceptor.calls import tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -29,9 +30,12 @@ class DryTensor(FakeTensor):
 
     Attributes:
         known: Whether the dry run may know its value.
+        made_as: Its ``id``, and size, stride, dtype, device and offset as it was made; None: they are to be asked for.
+            Programs may copy the attributes of one tensor to another.
     """
 
     known = False
+    made_as: tuple[int, tuple[Any, ...]] | None = None
 
     __lt__, __le__, __gt__, __ge__ = map(unreflected, ("__lt__", "__le__", "__gt__", "__ge__"))
 
@@ -69,6 +73,9 @@ class DryTensor(FakeTensor):
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         """Run operators that PyTorch dispatches without modes; refuse as the mode does."""
+        for tensor in tensors((*args, *(kwargs or {}).values())):
+            if isinstance(tensor, DryTensor):
+                tensor.made_as = None
         try:
             return super().__torch_dispatch__(func, types, args, kwargs or {})
         except DryRunError:  # no local variable holds it: that would be a cycle with this frame, and so with tensors

@@ -33,6 +33,9 @@ _TABLES = {"_parameters", "_buffers", "_modules"}
 Entry = tuple[nn.Module, dict[str, Any], str, Tensor]
 """A module, its table of parameters or of buffers, and a name and a tensor in it."""
 
+Replaced = tuple[tuple[dict[str, Any], str, Tensor], Tensor]
+"""A table, a name, and the tensor that is there now; the tensor that was there."""
+
 
 class Twins:
     """One fake tensor for each real one.
@@ -82,7 +85,7 @@ class Twins:
                     f"on {tensor.device} in a {type(module).__name__}. Make the model on a device with data."
                 )
 
-    def enter(self, entries: list[Entry], leaves: Leaves) -> None:
+    def enter(self, entries: list[Entry], leaves: Leaves) -> list[Replaced]:
         """Put twins of tensors that have no data into tables, and twins of integers, by which programs decide.
 
         Parameters that have data stay what they are: nothing in a dry run writes to real tensors, and optimizers and
@@ -92,7 +95,11 @@ class Twins:
         Args:
             entries: What to replace.
             leaves: Are told of tensors that stay and require gradients.
+
+        Returns:
+            What was replaced.
         """
+        replaced: list[Replaced] = []
         for module, table, name, original in entries:
             tensor = original
             if (
@@ -101,8 +108,10 @@ class Twins:
                 or (type(tensor) not in PLAIN and isinstance(tensor, FakeTensor))
             ) and not _is_script(module):
                 table[name] = tensor = self._stand_in(tensor)
+                replaced.append(((table, name, tensor), original))
             if tensor.requires_grad and (type(tensor) in PLAIN or _is_real(tensor)):
                 leaves.add(tensor)
+        return replaced
 
     def enter_attributes(self, module: nn.Module, held: dict[str, Any]) -> None:
         """Replace tensors in attributes of a module likewise.

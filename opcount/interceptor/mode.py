@@ -87,7 +87,7 @@ class Interceptor(TransparentMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if types and self._has_handler(types):
+        if types and self._handlers.get(types) is not False and self._has_handler(types):
             return self._run_by_subclass(func, args, kwargs or {})
         try:
             plan = self.plans[id(func)]

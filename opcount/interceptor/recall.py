@@ -36,10 +36,12 @@ class Recall:
 
     def __call__(self, func: Any) -> Callable[..., Any]:
         """Return what is to be called in place of an operator."""
+        threads = self._threads
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            if self._dry_run is not None and get_ident() in self._threads:
-                out = self._dry_run.recall(func, args, kwargs)
+            dry_run = self._dry_run
+            if dry_run is not None and get_ident() in threads:
+                out = dry_run.recall(func, args, kwargs)
                 if out is not NotImplemented:
                     return out
             return func(*args, **kwargs)

@@ -6,8 +6,6 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from opcount.scope.call_shapes import CallShapes, SizesOfCall
 
 
@@ -98,13 +96,15 @@ class Frame:
             frame = frame.parent
         return tuple(reversed(paths))
 
-    def walk(self) -> Iterator[Frame]:
-        """Yield this frame and all below it, callers first."""
-        pending = [self]
+    def walk(self) -> list[Frame]:
+        """Return this frame and all below it, callers first."""
+        found, pending = [], [self]
         while pending:
             frame = pending.pop()
-            yield frame
-            pending.extend(reversed(frame.children.values()))
+            found.append(frame)
+            if frame.children:
+                pending.extend(reversed(frame.children.values()))
+        return found
 
     def clear(self) -> None:
         """Clear the tally of this frame and its descendants; the frames stay, a backward may need them."""

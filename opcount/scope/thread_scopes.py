@@ -12,7 +12,7 @@ from opcount.scope.frame import Frame
 from opcount.scope.thread import FORWARD, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, MutableMapping
+    from collections.abc import Callable, MutableMapping
 
 _REMEMBERED = 64
 """Ended threads whose timelines are kept; older ones are merged into one tally."""
@@ -49,7 +49,7 @@ class ThreadScopes:
 
     def dismantle(self) -> None:
         """Break the cycles among frames and scopes, which would wait for Python's collector, with all the tallies."""
-        for frame in list(self.frames()):
+        for frame in self.frames():
             frame.children = {}
         for scope in self._all():
             scope.timeline.forget()
@@ -93,10 +93,10 @@ class ThreadScopes:
             scope.set_phase(name)
         return before
 
-    def frames(self) -> Iterator[Frame]:
-        """Yield the frames of all threads."""
-        for root in (self._merged, *(scope.root for scope in self._all())):
-            yield from root.walk()
+    def frames(self) -> list[Frame]:
+        """Return the frames of all threads."""
+        roots = (self._merged, *(scope.root for scope in self._all()))
+        return [frame for root in roots for frame in root.walk()]
 
     def unattributed(self) -> Counter[str]:
         """Return the operator calls whose module is unknown, by reason."""
