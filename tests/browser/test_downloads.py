@@ -1,6 +1,7 @@
 """Files that the HTML page saves: pictures of its charts, and its table."""
 
 import csv
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -46,6 +47,28 @@ def test_the_chart_as_a_drawing(page, profile):
     assert all(rect.get("fill").startswith("#") for rect in cells)
 
 
+_SPILL = """
+document.body.insertAdjacentHTML("beforeend", arguments[0]);
+const box = document.body.lastElementChild;
+const { right } = box.getBoundingClientRect();
+const spills = [...box.querySelectorAll("text")].map((text) => text.getBoundingClientRect().right - right);
+box.remove();
+return Math.max(...spills);
+"""
+
+
+def test_what_is_written_above_a_drawing_is_as_wide_as_it_and_names_the_colours(page, profile):
+    told = replace(profile, provenance={**profile.provenance, "command": "opcount count " + "--kwargs a=1 " * 40})
+    shown = page(told, roofline=told.on("T4"))
+    chart, roofline = (shown.download(button) for button in ("#svg", "#roofline-svg"))
+    for file in (chart, roofline):
+        right = shown.run(_SPILL, file.read_text(encoding="utf-8"))
+        assert right <= 0
+        assert " ".join(texts(file)).count("--kwargs a=1") == 40
+    assert any("Roofline on T4" in text for text in texts(roofline))
+    assert {"Linear", "LayerNorm"} <= set(texts(chart))
+
+
 def test_the_chart_as_a_picture(page, profile):
     shown = page(profile)
     file = shown.download("#png")
@@ -80,6 +103,13 @@ def test_the_table_as_csv_has_every_row_and_all_digits(page, profile):
         assert int(row["FLOPs (fvcore), total"]) == totals[path].flops
         assert int(row["Parameters, total"]) == profile.modules[path].params
         assert int(row["MACs, own"]) == profile.select(lambda record, p=path: record.path == p).macs
+
+
+def test_columns_of_the_csv_name_units_and_the_device(page, profile):
+    shown = page(profile, roofline=profile.on("T4"))
+    first = rows(shown.download("#csv"))[0]
+    assert int(first["Traffic (B), total"]) == profile.total.traffic
+    assert float(first["Time floor on T4 (s), total"]) == pytest.approx(profile.on("T4").seconds)
 
 
 def test_the_csv_is_as_long_as_the_count_and_says_how_many_are_equal(page):

@@ -1,14 +1,14 @@
 // Of the module table: what stands in them, and what they sort by.
 
 import { comparing, NOW } from "./data.js";
-import { inShort, labelOf, metrics, OTHER_MEANINGS } from "./metrics.js";
+import { fullLabelOf, inShort, labelOf, metrics, OTHER_MEANINGS } from "./metrics.js";
 import { relative } from "./numbers.js";
 import { state } from "./state.js";
 import { exactTotal, totals } from "./totals.js";
 
 const MEANINGS = new Map(OTHER_MEANINGS);
 
-// Returns columns {key, group, header, meaning, value(line), exact(line), text(line)}; those that hold nothing but zeros, and FLOPs
+// Returns columns {key, group, header, inFile, meaning, value(line), exact(line), text(line)}; those that hold nothing but zeros, and FLOPs
 // that are the MACs, are left out, unless they are the metric.
 export function columns() {
   return comparing ? ofChange() : [callsColumn(), ...metrics().filter(saysSomething).flatMap(ofMetric)];
@@ -22,7 +22,7 @@ function saysSomething({ key }) {
 
 function callsColumn() {
   const value = ({ module, modules: { length } }) => length * module.calls[NOW];
-  return { key: "calls", group: "", header: "calls", meaning: MEANINGS.get("calls"), value, text: (line) => (line.module.type ? String(value(line)) : "") };
+  return { key: "calls", group: "", header: "calls", inFile: "calls", meaning: MEANINGS.get("calls"), value, text: (line) => (line.module.type ? String(value(line)) : "") };
 }
 
 function ofMetric({ key, meaning }) {
@@ -32,6 +32,7 @@ function ofMetric({ key, meaning }) {
     return {
       key: `${key} ${part}`,
       group: labelOf(key),
+      inFile: `${fullLabelOf(key)}, ${part}`,
       groupMeaning: meaning(),
       header: part,
       meaning: MEANINGS.get(part),
@@ -54,11 +55,11 @@ function ofChange() {
     const about = { group: `${labelOf(key)}, ${part}`, groupMeaning: MEANINGS.get(part) };
     const direction = (line) => (change(line) > 0 ? "up" : change(line) < 0 ? "down" : "");
     return [
-      { ...about, key: `${part} before`, header: "before", value: was, exact: exactly(0), text: (line) => inShort(key, was(line)) },
-      { ...about, key: `${part} now`, header: "now", value: is, exact: exactly(1), text: (line) => inShort(key, is(line)) },
-      { ...about, key: `${part} change`, header: "change", value: change, exact: (line) => exactly(1)(line) - exactly(0)(line), text: (line) => signed(key, change(line)), style: direction },
-      { ...about, key: `${part} percent`, header: "%", value: (line) => ratio(was(line), is(line)), text: (line) => relative(was(line), is(line)), style: direction },
-    ];
+      { key: `${part} before`, header: "before", value: was, exact: exactly(0), text: (line) => inShort(key, was(line)) },
+      { key: `${part} now`, header: "now", value: is, exact: exactly(1), text: (line) => inShort(key, is(line)) },
+      { key: `${part} change`, header: "change", value: change, exact: (line) => exactly(1)(line) - exactly(0)(line), text: (line) => signed(key, change(line)), style: direction },
+      { key: `${part} percent`, header: "%", value: (line) => ratio(was(line), is(line)), text: (line) => relative(was(line), is(line)), style: direction },
+    ].map((column) => ({ ...about, ...column, inFile: `${fullLabelOf(key)}, ${part}, ${column.header}` }));
   });
 }
 

@@ -48,7 +48,7 @@ function textOf(svg) {
 // The lines of the module table, all of them, with all their digits.
 function table() {
   const shown = columns();
-  const names = shown.map(({ group, header }) => (group ? `${group}, ${header}` : header));
+  const names = shown.map(({ inFile }) => inFile);
   const rows = lines().map((line) => [
     line.path,
     line.module.type,

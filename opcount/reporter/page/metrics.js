@@ -32,6 +32,7 @@ const KNOWN = [
     key: "traffic",
     label: () => "Traffic",
     meaning: () => "Bytes read and written, the minimum traffic: each operator touches each of its operands once. Caches and fusion are not considered.",
+    unit: "B",
     text: (count) => inBytes(count),
     full: (count) => `${exact(count)} B`,
     missing: () => !knowsTraffic,
@@ -41,6 +42,7 @@ const KNOWN = [
     label: () => "Time floor",
     note: () => ` on ${device().name}`,
     meaning: () => `The least time on ${device().name}: for each operator the longer of its arithmetic at the device's peak and its traffic at the bandwidth, added up. No code is predicted by it.`,
+    unit: "s",
     text: (count) => seconds(Number(count)),
     full: (count) => seconds(Number(count)),
     missing: () => !device(),
@@ -72,6 +74,12 @@ export function metricOf(key) {
 
 export function labelOf(key) {
   return metricOf(key).label();
+}
+
+// With what it depends on, and its unit, for whole numbers without either.
+export function fullLabelOf(key) {
+  const { label, note, unit } = metricOf(key);
+  return `${label()}${note?.() ?? ""}${unit ? ` (${unit})` : ""}`;
 }
 
 export function inShort(key, count) {

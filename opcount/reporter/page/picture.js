@@ -1,29 +1,34 @@
 // Drawings that stand alone: their colours and fonts are attributes, as programs other than browsers need them.
 
-import { report } from "./data.js";
+import { comparing, report } from "./data.js";
 import { byId, drawn } from "./dom.js";
-import { labelOf } from "./metrics.js";
+import { widthOf } from "./labels.js";
+import { device, labelOf } from "./metrics.js";
 import { state } from "./state.js";
 
 const EDGE = 16;
 const LINE = 20;
+const SWATCH = 12;
 const BASELINE = 4; // below the middle of a line of 12 pixels
 
 const PROPERTIES = ["fill", "fill-opacity", "stroke", "stroke-width", "font-size", "paint-order"];
 
 let pen = null;
 
-// The icicle as it is zoomed, under its title.
+// The icicle as it is zoomed, under its title, with its legend.
 export function chartPicture() {
   const box = byId("icicle");
-  const { svg, top } = sheet(box.clientWidth, box.clientHeight);
+  const legend = byId("legend");
+  const phase = report.phases[state.phase];
+  const { svg, top } = sheet(box.clientWidth, box.clientHeight + legend.offsetHeight + LINE, [labelOf(state.metric), phase]);
   for (const node of box.children) drawCell(svg, node, top);
+  drawLegend(svg, legend, top + box.clientHeight + LINE / 2);
   return svg;
 }
 
 export function rooflinePicture() {
   const chart = byId("roofline-chart");
-  const { svg, top } = sheet(chart.clientWidth, chart.clientHeight);
+  const { svg, top } = sheet(chart.clientWidth, chart.clientHeight, [`Roofline on ${device().name}`, report.phases[state.phase]]);
   const copy = chart.cloneNode(true);
   const nodes = [...chart.querySelectorAll("*")];
   [...copy.querySelectorAll("*")].forEach((node, place) => settle(node, getComputedStyle(nodes[place])));
@@ -32,12 +37,11 @@ export function rooflinePicture() {
 }
 
 // Returns an empty drawing of that size below a title and what the numbers are.
-function sheet(width, height) {
+function sheet(width, height, about) {
   const svg = byId("roofline-chart").cloneNode(false);
   for (const { name } of [...svg.attributes]) svg.removeAttribute(name);
-  const phase = report.phases[state.phase];
-  const about = [labelOf(state.metric), phase, byId("headline").textContent, byId("subtitle").textContent];
-  const lines = [document.title, about.slice(0, 3).filter(Boolean).join("; "), about[3]].filter(Boolean);
+  const facts = [...about.filter(Boolean), byId("headline").textContent].join("; ");
+  const lines = [document.title, ...[facts, byId("subtitle").textContent].flatMap((text) => wrapped(text, width))];
   const top = EDGE + LINE * lines.length;
   const size = { width: width + 2 * EDGE, height: height + top + EDGE };
   for (const [name, value] of Object.entries({ ...size, viewBox: `0 0 ${size.width} ${size.height}`, "font-family": "system-ui, sans-serif" })) svg.setAttribute(name, value);
@@ -50,6 +54,27 @@ function sheet(width, height) {
     fill: plain(getComputedStyle(document.body).color),
   }, text));
   return { svg, top };
+}
+
+function wrapped(text, width) {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const longer = lines.at(-1) ? `${lines.at(-1)} ${word}` : word;
+    if (widthOf(longer) > width && lines.at(-1)) lines.push(word);
+    else lines[lines.length - 1] = longer;
+  }
+  return lines.filter(Boolean);
+}
+
+function drawLegend(svg, legend, top) {
+  const fill = plain(getComputedStyle(legend).color);
+  const base = legend.offsetTop - LINE / 2;
+  if (comparing) drawn(svg, "text", { x: EDGE, y: top + LINE / 2, "font-size": 12, fill }, "red: grown or new; blue: shrunk or gone; width: the larger of both");
+  for (const swatch of comparing ? [] : legend.querySelectorAll(".swatch")) {
+    const [x, y] = [EDGE + swatch.offsetLeft - legend.offsetLeft, top + swatch.offsetTop - base];
+    drawn(svg, "rect", { x, y: y - SWATCH / 2, width: SWATCH, height: SWATCH, rx: 3, fill: plain(getComputedStyle(swatch).backgroundColor) });
+    drawn(svg, "text", { x: x + SWATCH + 6, y: y + BASELINE, "font-size": 12, fill }, swatch.parentNode.textContent.trim());
+  }
 }
 
 function drawCell(svg, node, top) {
