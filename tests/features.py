@@ -31,6 +31,14 @@ SINCE = {
     "numbers of any class as scalars of operators": (2, 9),
     "every operator and argument that a formula names": WHOLE,
     "a detach that modes see once": (2, 10),
+    "a fast path under autocast on a CPU": (2, 6),
+    "an AdamW that scales nothing without decay": (2, 7),
+    "attention of shared heads": (2, 5),
+    "operands of invoke_subgraph one by one": (2, 8),
+    "gradients of a cond that fake tensors can follow": (2, 9),
+    "formulas for FLOPs that are registered by packet": (2, 5),
+    "a shape function of packed attention": (2, 5),
+    "a shape function of sampled products": (2, 5),
     "a backward of scan that runs no forward again": WHOLE,
     "a map that runs its body in a dry run": (2, 8),
     "fully_shard on a CPU": (2, 9),
@@ -148,6 +156,7 @@ def _missing(error: AttributeError | ImportError) -> str | None:
         r"cannot import name '(?P<name>\w+)' from '(?P<owner>torch[\w.]*)'",
         r"No module named '(?P<owner>torch)\.(?P<name>[\w.]+)'",
         r"module '(?P<owner>torch[\w.]*)' has no attribute '(?P<name>\w+)'",
+        r"The underlying op of '(?P<owner>[\w.]+)' has no overload name '(?P<name>\w+)'",
         r"'_(?:Py)?OpNamespace' '(?P<owner>[\w.]+)' object has no attribute '(?P<name>\w+)'",
     ):
         found = re.match(pattern, text)

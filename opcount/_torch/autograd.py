@@ -59,8 +59,8 @@ def node_of_checkpoint(checkpoint: Any) -> Any:
 SingleLevelFunction: Any = need("autograd.function._SingleLevelFunction")
 APPLY_IS_PYTHON: bool = hasattr(vars(Function)["apply"], "__func__")
 """True if ``Function.apply`` is Python and calls another; from 2.15 on it is C++ and calls ``forward``."""
-APPLIED: Any = SingleLevelFunction if APPLY_IS_PYTHON else Function
-"""The class that ``apply`` goes through last in Python."""
+APPLIED: tuple[Any, ...] = (SingleLevelFunction,) if APPLY_IS_PYTHON else (SingleLevelFunction, Function)
+"""The classes that ``apply`` goes through last in Python: functorch's functions are of the first alone."""
 functorch_functions: Any = functorch.autograd_function
 """The module in which functorch makes a function of a program's own, and runs its rule for ``vmap``."""
 

@@ -6,7 +6,7 @@ from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any
 
 from opcount._torch.fake_slot import fake_mode, pop_mode, set_fake_mode, take_fake_mode
-from opcount._torch.lookup import find, need, needed
+from opcount._torch.lookup import VERSION, find, need, needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +70,16 @@ CALLS_ITS_OP: bool = OpOverload.__call__.__code__.co_names == ("_op",)
 plain_operator: Callable[[OpOverload], Callable[..., Any]] = attrgetter("_op")
 """Returns the function of C++ that an overload calls."""
 schema_of: Callable[[Any], Any] = attrgetter("_schema")
+WRITES_HIDE_VIEWS: bool = VERSION < (2, 13)
+"""True if a custom operator that writes hides the tracking of writes and views from what it calls. Up to 2.12."""
+_UNSAID_WRITES = {("aten::rrelu_with_noise", "noise"), ("aten::rrelu_with_noise_", "noise")}
+"""Operators and arguments that these write, which schemas say since 2.6."""
+
+
+def is_written(func: OpOverload, argument: Any) -> bool:
+    """Return whether an operator writes into an argument of its schema."""
+    alias = argument.alias_info
+    return (alias is not None and alias.is_write) or (schema_of(func).name, argument.name) in _UNSAID_WRITES
 
 
 CPU_ATTENTION: OpOverload | None = find("ops.aten._scaled_dot_product_flash_attention_for_cpu.default")

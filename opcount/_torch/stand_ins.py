@@ -24,9 +24,21 @@ CASTS_KEEP_GRADIENTS: bool = VERSION > (2, 10)
 """True if a weight that needs gradients still does once autocast has cast it without them: in 2.12, not in 2.10."""
 
 
+_NO_SIZE = 2**62
+"""Bytes that no machine has: memory of that size is refused, and the storage stays as it is."""
+
+
 def is_own_memory(storage: torch.UntypedStorage) -> bool:
-    """Return whether PyTorch may resize a storage, so that no NumPy array has ever shared it. Before 2.3: True."""
-    return not hasattr(storage, "resizable") or storage.resizable()
+    """Return whether PyTorch may resize a storage, so that no NumPy array has ever shared it."""
+    if hasattr(storage, "resizable"):  # since 2.3
+        return storage.resizable()
+    if storage.device.type != "cpu":
+        return True
+    try:
+        storage.resize_(_NO_SIZE)
+    except RuntimeError as error:
+        return "not resizable" not in str(error)  # that is asked before memory is
+    return True
 
 
 def check_classes(classes: torch.Tensor) -> None:

@@ -54,6 +54,8 @@ def truth_to_go_on(frame: FrameType) -> bool | None:
     if frame.f_code is _CHECK:
         return True
     outer = frame.f_back if frame.f_code is _CONTAINS else frame
+    while outer is not None and _returns(outer.f_code, outer.f_lasti):
+        outer = outer.f_back
     if outer is None:
         return None
     truth = truth_that_passes(outer)
@@ -94,6 +96,13 @@ def instruction_at(code: CodeType, at: int, further: int = 0) -> dis.Instruction
 def called_function(frame: FrameType) -> str | None:
     """Return the name by which a frame calls a function, without its prefix, or None if it has none."""
     return None if sys.version_info < (3, 11) else _called(frame.f_code, frame.f_lasti)
+
+
+@lru_cache(4096)
+def _returns(code: CodeType, at: int) -> bool:
+    """Return whether the result of a call is returned as it is: who called the function decides then."""
+    call, following = instruction_at(code, at), instruction_at(code, at, 1)
+    return call is not None and call.opname in _CALLS and following is not None and following.opname == "RETURN_VALUE"
 
 
 @lru_cache(4096)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opcount._torch.dispatch import OpOverload, schema_of
+from opcount._torch.dispatch import OpOverload, is_written, schema_of
 from opcount.dryrun.expected_results import FINITE_CHECKS
 from opcount.dryrun.ranges import COMPARISONS, RangeRule, range_rule_of
 from opcount.dryrun.tensors import DryTensor, is_of_a_parameter, stands_for_data
@@ -158,11 +158,7 @@ def facts_of(func: Any) -> Facts:
     product = name in _MORE_PRODUCTS or any(part in name for part in _PRODUCTS)
     random = torch.Tag.nondeterministic_seeded in func.tags
     kind = _kind(func)
-    writes = [
-        (i, a.name)
-        for i, a in enumerate(arguments)
-        if a.alias_info is not None and a.alias_info.is_write and a.name != _CHECKS.get(name)
-    ]
+    writes = [(i, a.name) for i, a in enumerate(arguments) if is_written(func, a) and a.name != _CHECKS.get(name)]
     if name in _NORMS_BATCHES:
         writes = [(i, a.name) for i, a in enumerate(arguments) if a.name in {"running_mean", "running_var"}]
     return Facts(

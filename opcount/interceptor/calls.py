@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from opcount._torch.dispatch import schema_of
+from opcount._torch.dispatch import is_written, schema_of
 from opcount._torch.names import FAKE_TENSORS
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def takes(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bo
 def mutated(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
     """Return the tensors that an operator writes into, by its schema."""
     given = _by_argument(func, args, kwargs)
-    return list(tensors(value for a, value in given if a.alias_info is not None and a.alias_info.is_write))
+    return list(tensors(value for a, value in given if is_written(func, a)))
 
 
 def _by_argument(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[Any, Any]]:

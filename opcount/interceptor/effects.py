@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from opcount._torch.dispatch import has_kernel, schema_of
+from opcount._torch.dispatch import has_kernel, is_written, schema_of
 from opcount.formulas.free import FREE_NAMESPACES
 from opcount.interceptor.calls import tensors
 
@@ -157,8 +157,9 @@ def _kind(packet: str) -> EffectKind:
 
 
 def _written(operator: str) -> Iterator[tuple[int, str]]:
-    for position, argument in enumerate(schema_of(_overload(operator)).arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
+    func = _overload(operator)
+    for position, argument in enumerate(schema_of(func).arguments):
+        if is_written(func, argument):
             yield (-1 if argument.kwarg_only else position), argument.name
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from torch.autograd.function import BackwardCFunction, Function, FunctionMeta
+from torch.autograd.function import BackwardCFunction, Function
 
 from opcount._torch.autograd import APPLIED, APPLY_IS_PYTHON, SingleLevelFunction, functorch_functions
+from opcount._torch.functorch import in_transform
 from opcount.interceptor.stack import interceptors
 
 if TYPE_CHECKING:
@@ -21,15 +22,10 @@ _CALLS = {
 """Methods of a node that PyTorch calls, and what an interceptor runs them by."""
 
 
-_BEFORE: Any = vars(Function)["apply"]
-
-
 def _apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-    def run() -> Any:
-        if APPLY_IS_PYTHON or not hasattr(_BEFORE, "__get__"):
-            return super(SingleLevelFunction, cls).apply(*args, **kwargs)
-        return _BEFORE.__get__(None, cls)(*args, **kwargs)
-
+    run = partial(super(SingleLevelFunction, cls).apply, *args, **kwargs)
+    if not APPLY_IS_PYTHON and issubclass(cls, Function) and in_transform():
+        return run()  # that gives it to functorch, which applies what it makes of it
     for mode in interceptors():
         run = partial(mode.run_function, cls, args, run)
     return run()
@@ -45,20 +41,21 @@ def _watched(method: Callable[..., Any], watcher: str) -> Callable[..., Any]:
     return apply
 
 
-def _vmap(interpreter: Any, rule: Any, function: Any, *operands: Any, **kwargs: Any) -> Any:
-    """Show a function's own rule for ``vmap``: in place of what functorch calls to run such a rule."""
-    run = partial(_vmap_before, interpreter, rule, function, *operands, **kwargs)
-    for mode in interceptors() if isinstance(function, FunctionMeta) else ():
-        run = partial(mode.run_vmap, function, operands, run)
-    return run()
+def _watched_vmap(original: Any) -> Any:
+    """Show a function's own rule for ``vmap``: what functorch calls to run such a rule."""
+
+    def vmap(interpreter: Any, function: Any, *operands: Any, **kwargs: Any) -> Any:
+        run = partial(original, interpreter, function, *operands, **kwargs)
+        for mode in () if function.generate_vmap_rule else interceptors():
+            run = partial(mode.run_vmap, function, operands, run)
+        return run()
+
+    return vmap
 
 
-_VMAP = "custom_function_call_vmap_helper"
-_vmap_before: Any = getattr(functorch_functions, _VMAP, None)
-
+PATCHED_AROUND: dict[tuple[Any, str], Any] = {(functorch_functions, "custom_function_call_vmap"): _watched_vmap}
 PATCHED: dict[tuple[Any, str], Any] = {
-    **({(functorch_functions, _VMAP): _vmap} if _vmap_before else {}),
-    (APPLIED, "apply"): classmethod(_apply),
+    **{(owner, "apply"): classmethod(_apply) for owner in APPLIED},
     **{(BackwardCFunction, name): _watched(vars(BackwardCFunction)[name], watcher) for name, watcher in _CALLS.items()},
 }
 """Replacements by class and attribute, in place while functions are shown to the interceptors of their threads.

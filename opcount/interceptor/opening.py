@@ -11,6 +11,7 @@ import torch
 from opcount._torch.dispatch import (
     BELOW_MODES,
     CAN_REDISPATCH,
+    WRITES_HIDE_VIEWS,
     DispatchKey,
     DispatchKeySet,
     below_autograd,
@@ -250,7 +251,8 @@ def _off_below_autograd(func: OpOverload) -> DispatchKeySet:
     kernels = dump_kernels(func.name())
     if "\nAutograd" not in kernels:
         return _NO_KEYS
-    return _AUTOGRAD_AND_VIEWS if "VariableType" in kernels else _AUTOGRAD
+    hides_views = "VariableType" in kernels or (WRITES_HIDE_VIEWS and "\nADInplaceOrView" in kernels)
+    return _AUTOGRAD_AND_VIEWS if hides_views else _AUTOGRAD
 
 
 @cache

@@ -14,6 +14,7 @@ from opcount._torch.dispatch import higher_order_utils
 from opcount._torch.higher_order import PASSED_TO_MODES
 from opcount._torch.slow import dynamo, eager_stance, end_stance, load_dynamo, set_stance, stance_of
 from opcount._torch.stand_ins import compiled_eagerly, fast_path_enabled, set_fast_path_enabled
+from opcount.interceptor.function_code import python_function
 from opcount.interceptor.stack import dry_runs, unwatched
 from opcount.scope.global_hooks import suspend
 from opcount.undo import Undo
@@ -89,13 +90,19 @@ _LOADERS = ("compile",) if PASSED_TO_MODES else ("compile", "cond")
 
 
 def _loading_dynamo(original: Any) -> Any:
-    """Patch what first loads dynamo: a function that it met under a mode would never be compiled."""
+    """Patch what first loads dynamo: a function that it met under a mode would never be compiled.
+
+    The first call ends the patch: dynamo may trace the function next, and cannot trace the code of a patch.
+    """
 
     @wraps(original)
     def load_first(*args: Any, **kwargs: Any) -> Any:
         with unwatched():  # it runs operators in some versions
             load_dynamo()
         _EAGERNESS.set()
+        patched = python_function(vars(torch).get(original.__name__))
+        if patched is not None and load_first in patched.__code__.co_consts:
+            patched.__code__ = original.__code__
         return original(*args, **kwargs)
 
     return load_first

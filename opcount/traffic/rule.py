@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from opcount._torch.dispatch import schema_of
+from opcount._torch.dispatch import is_written, schema_of
 from opcount.formulas.free import QUESTIONS, packet_base
 from opcount.traffic.registry import Traffic, family_traffic
 from opcount.traffic.touched import requested, touched, touched_by
@@ -146,9 +146,9 @@ class _Rule(NamedTuple):
         return cls(
             tuple(
                 place for place, a in holding
-                if (not (fills or a.is_out) if _is_written(a) else a.name not in unread)
+                if (not (fills or a.is_out) if is_written(func, a) else a.name not in unread)
             ),
-            tuple(place for place, a in holding if _is_written(a)),
+            tuple(place for place, a in holding if is_written(func, a)),
             tuple(i for i, r in enumerate(schema.returns) if r.alias_info is None and "Tensor" in str(r.type)),
             len(schema.returns),
             places["output_mask"][0] if "output_mask" in places else None,
@@ -207,10 +207,6 @@ class _Rule(NamedTuple):
         if self.mask is not None:
             return requested(out, self.mask.value(args, kwargs))
         return [out[i] for i in self.fresh if i < len(out)]
-
-
-def _is_written(argument: Any) -> bool:
-    return argument.alias_info is not None and argument.alias_info.is_write
 
 
 def read_one(out: Any, a: Any, /, *_: Any, **__: Any) -> tuple[int, int]:

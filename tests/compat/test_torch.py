@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from opcount.compat.torch import FlopCounterMode, flop_registry, register_flop_formula
 from opcount.errors import CounterStateError, FormulaError, UncountedOperatorWarning
+from tests.features import needs
 from tests.shims import install
 
 aten = torch.ops.aten
@@ -149,6 +150,7 @@ def test_a_formula_that_fails_or_counts_below_nothing_names_the_operator():
         total(lambda: x + x, custom_mapping={"plus": lambda *_, out_shape: 1})
 
 
+@needs("formulas for FLOPs that are registered by packet")
 def test_a_registered_formula_prices_a_custom_operator(registry, scale):
     x, w = torch.randn(2, 3), torch.randn(3, 4)
     assert counted(lambda: scale(x, w)).get_flop_counts() == {"Global": {aten.mm: 2 * 2 * 3 * 4}}
@@ -174,6 +176,7 @@ def test_torch_s_own_formula_may_serve_another_operator(registry, scale):
     assert counts == {"Global": {scale: 2 * 2 * 3 * 4}}
 
 
+@needs("formulas for FLOPs that are registered by packet")
 def test_registering_twice_or_for_no_packet_is_an_error(registry):
     with pytest.raises(RuntimeError, match="duplicate registrations"):
         register_flop_formula(aten.mm)(lambda *_, out_shape: 0)
@@ -280,6 +283,7 @@ def test_meta_tensors_count_as_real_ones():
     assert counted(lambda: program("cpu")).get_table(9) == counted(lambda: program("meta")).get_table(9)
 
 
+@needs("a shape function of packed attention")
 def test_packed_sequences_of_unknown_lengths_have_no_more_rows_than_there_are():
     x = torch.empty(20, 8, 16, device="meta", dtype=torch.float16)
     offsets = torch.empty(4, device="meta", dtype=torch.int32)

@@ -46,6 +46,17 @@ def raises_if_not_finite(model: nn.Module) -> None:
     out.sum().backward()
 
 
+def is_finite(x: Tensor) -> bool:
+    return bool(x.isfinite().all())
+
+
+def raises_if_a_function_says_so(model: nn.Module) -> None:
+    out = model(torch.randn(3, 4))
+    if not is_finite(out):
+        raise ValueError
+    out.sum().backward()
+
+
 def validated_distributions(model: nn.Module) -> None:
     out = model(torch.randn(3, 4))
     torch.distributions.Normal(out, out.exp()).rsample().sum().backward()
@@ -178,8 +189,8 @@ TOKENS = torch.randint(0, 3, (60, 100))
 PROGRAMS = [
     scaled_gradients, counted_results, marked_neighbours, counted_classes, factorized,
     skips_steps_without_finite_loss, mask_with_another_dimension, reads_many_tokens, compares_what_is_known,
-    raises_if_not_finite, validated_distributions, checked_loss, shuffled_data, one_hot_of_results,
-    constants_of_a_module, asks_whether_fake, transformed, differentiated_forward,
+    raises_if_not_finite, raises_if_a_function_says_so, validated_distributions, checked_loss, shuffled_data,
+    one_hot_of_results, constants_of_a_module, asks_whether_fake, transformed, differentiated_forward,
     copied_in_a_transform,
 ]  # fmt: skip
 

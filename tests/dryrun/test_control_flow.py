@@ -9,7 +9,7 @@ import torch
 
 from opcount import OpCounter
 from opcount.errors import DryRunError
-from tests.features import feature
+from tests.features import feature, needs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +74,7 @@ def test_a_course_that_unknown_values_decide_is_refused() -> None:
         count(choice(lambda x: x.sum() > 0), dry_run=True)
 
 
+@needs("gradients of a cond that fake tensors can follow")
 def test_gradients_of_a_branch_are_those_of_the_branch_that_is_taken() -> None:
     def program(x: Any, w: Any) -> None:
         choice(lambda _: torch.tensor(True))(x.requires_grad_(), w.requires_grad_()).sum().backward()

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from opcount import OpCounter
 from opcount.cost import Cost
 from opcount.formulas import attention
+from tests.features import needs
 from tests.formulas.oracle import Meter, einsum, price, price_by_name, price_of, values
 
 aten = torch.ops.aten
@@ -75,6 +76,7 @@ def test_attention_counts_the_same_on_every_device_and_in_every_grad_mode(mode, 
     assert (counter.macs, counter.activations) == (scores * (8 + 8), scores + 2 * 4 * 5 * 8)
 
 
+@needs("attention of shared heads")
 def test_heads_that_share_keys_save_nothing():
     q, k, v = torch.randn(2, 4, 5, 8), torch.randn(2, 2, 7, 8), torch.randn(2, 2, 7, 8)
     with torch.no_grad(), OpCounter() as shared:

@@ -77,6 +77,7 @@ def strict_mode():
 
 
 def subgraph():
+    require("operands of invoke_subgraph one by one")
     from torch._higher_order_ops.invoke_subgraph import invoke_subgraph
 
     return invoke_subgraph(torch.fx.symbolic_trace(lambda a: (a @ W,)), "body", X)
@@ -274,8 +275,7 @@ class Listing(TorchDispatchMode):
 
 @pytest.mark.parametrize("name", ["cond, a tensor decides for the larger branch", "scan over five", "strict_mode"])
 def test_another_mode_below_or_above_changes_nothing_and_sees_what_it_would_see(name):
-    if name == "scan over five":  # others have a rule for any mode
-        require("torch.utils._python_dispatch.TorchDispatchMode.supports_higher_order_operators")
+    require("torch.utils._python_dispatch.TorchDispatchMode.supports_higher_order_operators")
     program, macs = BODIES[name]
     with Listing() as alone:
         program()

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812  (the programs use it)
 
 from opcount import Cost, OpCounter
-from tests.features import custom_op
+from tests.features import custom_op, require
 
 torch.manual_seed(0)
 A = torch.randn
@@ -294,7 +294,7 @@ def test_a_sparse_product_computes_under_autocast_as_without_a_counter(layout, c
                 out = torch.sparse.addmm(torch.ones(8, 4), weight, x) if add else torch.sparse.mm(weight, x)
                 if train:
                     out.float().square().sum().backward()
-        except NotImplementedError as error:
+        except RuntimeError as error:  # a NotImplementedError since 2.8
             return str(error)
         return [t.to_dense() for t in (out.detach(), *((x.grad, weight.grad) if train else ()))]
 
@@ -328,6 +328,10 @@ def test_a_custom_operator_with_a_formula_computes_under_autocast_as_without_a_c
 @pytest.mark.parametrize("autocast", [False, True], ids=["", "autocast"])
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_counts_the_same_in_every_mode_and_computes_what_it_does_bare(program, autocast):
+    if "enable_gqa" in program:
+        require("attention of shared heads")
+    if autocast and program.startswith("ENCODER"):
+        require("a fast path under autocast on a CPU")
     modes = (torch.no_grad, torch.inference_mode, torch.enable_grad)
     with torch.autocast("cpu", dtype=torch.bfloat16) if autocast else nullcontext():
         expected = [run(program, mode) for mode in modes]
