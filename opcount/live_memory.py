@@ -52,6 +52,9 @@ class LiveMemory:
         allocations: How many allocations the curve spans.
         device: Where: ``"cpu"``, ``"cuda:0"``; ``""`` in a dry run.
         elsewhere: The peaks of the other devices.
+        saved: Saved activations when a backward began, by the module and the operator that made them; of the backward
+            that found most.
+        unknown: Operators of a dry run whose workspace nobody knows: the peak is a lower bound.
     """
 
     peak: int = 0
@@ -62,6 +65,8 @@ class LiveMemory:
     allocations: int = 0
     device: str = ""
     elsewhere: Mapping[str, int] = field(default_factory=dict)
+    saved: tuple[LiveBytes, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     def by_category(self) -> dict[str, int]:
         """Return the bytes at the peak by what they are for, those of none left out."""
@@ -70,12 +75,7 @@ class LiveMemory:
 
     def by_module(self) -> dict[str, int]:
         """Return the bytes at the peak by the module that made or owns them, children included."""
-        own = _sums(self.records, lambda record: record.path)
-        sums: dict[str, int] = {}
-        for path, number in own.items():
-            for parent in parents(path):
-                sums[parent] = sums.get(parent, 0) + number
-        return sums
+        return _sums_of_modules(self.records)
 
     def by_operator(self) -> dict[str, int]:
         """Return the bytes at the peak by the operator that made them; ``""`` made what was alive before."""
@@ -85,6 +85,15 @@ class LiveMemory:
         """Return the bytes at the peak by the phase that made them; `phase_peaks` are the peaks of the phases."""
         sums = _sums(self.records, lambda record: record.phase)
         return {phase: sums[phase] for phase in (BEFORE, *phases_in_order(sums.keys() - {BEFORE})) if phase in sums}
+
+    def saved_by_module(self) -> dict[str, int]:
+        """Return the saved activations by the module that made them, children included, as a backward found them."""
+        return _sums_of_modules(self.saved)
+
+    def saved_by_operator(self) -> dict[str, int]:
+        """Return the saved activations by the operator that made them, as a backward found them, the most first."""
+        sums = _sums(self.saved, lambda record: record.operator)
+        return dict(sorted(sums.items(), key=lambda each: -each[1]))
 
     def select(self, keep: Callable[[LiveBytes], bool]) -> dict[str, int]:
         """Return the bytes at the peak of some records, by category."""
@@ -98,6 +107,8 @@ class LiveMemory:
             phase_peaks=_highest(higher.phase_peaks, lower.phase_peaks),
             module_peaks=_highest(higher.module_peaks, lower.module_peaks),
             elsewhere=_highest(higher.elsewhere, lower.elsewhere),
+            saved=max((higher.saved, lower.saved), key=lambda rows: sum(row.bytes for row in rows)),
+            unknown=tuple(dict.fromkeys((*higher.unknown, *lower.unknown))),
         )
 
 
@@ -106,6 +117,14 @@ def merge_memory(left: LiveMemory | None, right: LiveMemory | None) -> LiveMemor
     if left is None or right is None:
         return left or right
     return left.merged(right)
+
+
+def _sums_of_modules(records: Iterable[LiveBytes]) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for path, number in _sums(records, lambda record: record.path).items():
+        for parent in parents(path):
+            sums[parent] = sums.get(parent, 0) + number
+    return sums
 
 
 def _sums(records: Iterable[LiveBytes], key: Callable[[LiveBytes], str]) -> dict[str, int]:

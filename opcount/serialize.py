@@ -80,7 +80,8 @@ def _dump_records(records: tuple[Record, ...]) -> list[dict[str, Any]]:
 
 
 def _dump_memory(memory: LiveMemory) -> dict[str, Any]:
-    return {**vars(memory), "records": [record._asdict() for record in memory.records]}
+    rows = {name: [row._asdict() for row in getattr(memory, name)] for name in ("records", "saved")}
+    return {**vars(memory), **rows}
 
 
 def _dump_steps(steps: Steps) -> dict[str, Any]:
@@ -231,25 +232,28 @@ def _steps_of(read_records: Callable[[Any], Any]) -> Callable[[Any], Steps]:
     )
 
 
+_read_live = reader.sequence(
+    structure(
+        LiveBytes,
+        path=reader.text,
+        operator=reader.text,
+        phase=reader.text,
+        category=reader.text,
+        bytes=reader.whole_number,
+    )
+)
 _read_memory = structure(
     _memory,
     peak=reader.whole_number,
-    records=reader.sequence(
-        structure(
-            LiveBytes,
-            path=reader.text,
-            operator=reader.text,
-            phase=reader.text,
-            category=reader.text,
-            bytes=reader.whole_number,
-        )
-    ),
+    records=_read_live,
     phase_peaks=_read_counts,
     module_peaks=_read_counts,
     curve=reader.sequence(reader.whole_number),
     allocations=reader.whole_number,
     device=reader.text,
     elsewhere=_read_counts,
+    saved=_read_live,
+    unknown=reader.sequence(reader.text),
 )
 
 

@@ -59,6 +59,8 @@ def label_saved(tracker: Tracker, roots: Iterable[Any]) -> None:
         _, _, phase, category = held.row.key
         if category == TEMPORARIES and phase not in _AFTER_FORWARD:
             tracker.move(held, None, SAVED)
+    for ledger in list(tracker.ledgers.values()):
+        ledger.note(SAVED)
 
 
 def label_gradients(tracker: Tracker, names: ModuleNames) -> None:

@@ -58,9 +58,11 @@ class Ledger:
         start: Allocations before the start.
         peak_event: The number of the allocation at the last peak.
         rows: By ``(place, plan, phase, category)``.
+        saved: Live bytes of a category by row, when they were most; see `note`.
     """
 
     def __init__(self) -> None:
+        self.saved: dict[LiveRow, int] = {}
         self.rows: dict[Any, LiveRow] = {}
         self.base = self.live = self.peak = 0
         self.peaks = self.start = self.events = self.peak_event = 0
@@ -77,6 +79,7 @@ class Ledger:
         self.live = self.peak = 0
         self.peaks += 1
         self.peak_event = self.start = self.events
+        self.saved = {}
         for row in list(self.rows.values()):
             row.high = _NEVER
         self._restart_curve()
@@ -136,6 +139,12 @@ class Ledger:
         if event <= self.peak_event:
             row.at_peak -= size
             other.at_peak += size
+
+    def note(self, category: str) -> None:
+        """Keep the live bytes of a category by row, if there were never more when this was called."""
+        rows = {row: row.live for row in list(self.rows.values()) if row.key[3] == category and row.live}
+        if sum(rows.values()) > sum(self.saved.values()):
+            self.saved = rows
 
     def at_peak(self, row: LiveRow) -> int:
         """Return the bytes of a row at the last peak."""

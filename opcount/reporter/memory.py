@@ -47,6 +47,12 @@ def memory_lines(profile: Profile) -> Iterator[str]:
     parts = sorted(memory.by_category().items(), key=lambda part: -part[1])
     shown = ", ".join(f"{category} {si(size, 'B')}" for category, size in parts)
     yield f"peak of live bytes{where}: {si(memory.peak, 'B')}{f': {shown}' if shown else ''}"
+    if memory.saved:
+        most = list(memory.saved_by_operator().items())[:3]
+        made = ", ".join(f"{printable(name)} {si(size, 'B')}" for name, size in most)
+        yield f"saved for backward: {si(sum(row.bytes for row in memory.saved), 'B')}, most by {made}"
+    if memory.unknown:
+        yield f"lower bound: a dry run does not know the workspace of {', '.join(map(printable, memory.unknown))}"
     if memory.elsewhere:
         peaks = (f"{name} {si(size, 'B')}" for name, size in memory.elsewhere.items())
         yield f"peaks elsewhere: {', '.join(peaks)}"
@@ -101,13 +107,15 @@ def _by_phase(memory: LiveMemory) -> Iterator[str]:
 def _by_module(memory: LiveMemory) -> Iterator[str]:
     sizes = memory.by_module()
     large = [path for path in parents_first(sizes) if path in sizes and sizes[path] >= _LEAST * memory.peak]
+    saved = memory.saved_by_module()
     rows = [
         [
             "  " * (path.count(".") + 1) + printable(path.rpartition(".")[2]) if path != ROOT else "(all)",
             si(sizes[path], "B"),
             percent(sizes[path], memory.peak),
             si(memory.module_peaks[path], "B") if path in memory.module_peaks else "-",
+            si(saved[path], "B") if path in saved else "-",
         ]
         for path in large
     ]
-    return plain(["module", "made of the peak", "%", "peak while it ran"], rows, words=1)
+    return plain(["module", "made of the peak", "%", "peak while it ran", "saved for backward"], rows, words=1)

@@ -21,6 +21,7 @@ SUITES = (
     "imports",
     "formulas",
     "overhead",
+    "tracking",
     "modules",
     "afterwards",
     "analyses",

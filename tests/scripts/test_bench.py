@@ -10,6 +10,7 @@ from tests.shims import ROOT, STARTUP, child_environment
 
 CASES = [
     ("overhead", "mm"),
+    ("tracking", "mm"),
     ("modules", "module call"),
     ("training", "LSTM"),
     ("every", "2 small layers"),
