@@ -238,7 +238,7 @@ def main() -> int:
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=list(TOOLS), metavar="TOOL", help="only these")
     options = parser.parse_args()
     if options.here:
-        if {"thop", "calflops"}.intersection(options.here):
+        if {"thop", "ptflops", "calflops"}.intersection(options.here):
             hide_what_is_broken()
         print(json.dumps({name: count(name) for name in options.here}))
         return 0

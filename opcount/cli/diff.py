@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from opcount.cli.formats import DIFF_FORMATS, chosen, goes_to_file
+from opcount.cli.formats import DIFF_FORMATS, chosen, goes_to_file, terminal_settings
 from opcount.cli.output import read, warn, write
 from opcount.errors import InputError
 from opcount.reporter import diff_table as reporter
-from opcount.reporter import html
+from opcount.reporter import html, terminal_text
 
 if TYPE_CHECKING:
     import argparse
@@ -47,7 +47,10 @@ def _render(diff: Diff, before: Profile, after: Profile, name: str, options: arg
         return html.render(after, baseline=before, roofline=None if options.on is None else after.on(options.on))
     if options.on is not None:
         warn(f"--on has no effect with --format {name} (only with html).")
-    render = reporter.render_markdown if name == "markdown" else reporter.render
+    if name == "markdown":
+        render = reporter.render_markdown
+    else:
+        render = terminal_text.render_diff if terminal_settings(options) else reporter.render
     return render(diff, options.metric, fold=not options.unfold)
 
 

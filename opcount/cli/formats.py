@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from opcount.cli.output import is_regular, warn, write
 from opcount.errors import InputError
-from opcount.reporter import terminal
+from opcount.reporter import terminal, terminal_text
 from opcount.reporter.memory import UNTRACKED
 from opcount.reporter.suffixes import format_of
 from opcount.reporter.table import closing_lines
@@ -66,7 +66,7 @@ def render(
         warn(f"--on has no effect with --format {name} (only with {', '.join(_ON_DEVICE)}).")
     if name == "json":
         return dump(profile, indent=1, roofline=roofline) + "\n"
-    styled = _styled(name, options)
+    styled = terminal_settings(options) if name == "table" else {}
     reporter = import_module(f"opcount.reporter.{'terminal' if styled else name}")
     settings: dict[str, Any] = {"structure": structure()} if name == "arch" else {}
     if name in _OUTLINED:
@@ -79,7 +79,8 @@ def render(
         _check_modules(profile, options.modules)
     if roofline is not None and name in _ON_DEVICE:
         settings["roofline"] = roofline
-    text: str = reporter.render(profile, **settings)
+    render_it = terminal_text.render_tree if name == "tree" and terminal_settings(options) else reporter.render
+    text: str = render_it(profile, **settings)
     return text if text.endswith("\n") else f"{text}\n"
 
 
@@ -93,10 +94,10 @@ def _roofline(profile: Profile, options: argparse.Namespace) -> Roofline | None:
     return None if options.on is None else profile.on(options.on)
 
 
-def _styled(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings of a table with colours; empty where standard output is no terminal, or rich is missing."""
+def terminal_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings of a report with colours; empty where standard output is no terminal, or rich is missing."""
     stream = sys.stdout
-    if name != "table" or options.output is not None or options.name == "run" or stream is None or not stream.isatty():
+    if options.output is not None or options.name == "run" or stream is None or not stream.isatty():
         return {}
     if os.environ.get("TERM") == "dumb" or not terminal.is_installed():
         return {}

@@ -98,10 +98,10 @@ class FlopRegression:
         worst, metric = min(found, key=_rank)
         modules = len({change.path for change, _ in found})
         old, new = worst.values(metric)
-        current().fail([("over" if new > old else "under", _sentence(worst, metric))])
+        current().fail([("over" if new > old else "under", _sentence(worst, metric, before.convention))])
         spent = summarize(profile, metric, None, before)
         raise BudgetExceededError(
-            f"{_sentence(worst, metric)}; {plural(modules, 'module')} changed. {spent} "
+            f"{_sentence(worst, metric, before.convention)}; {plural(modules, 'module')} changed. {spent} "
             f"If this is meant, run pytest with --flops-update.",
             f"baseline {path}\n{explain(profile, metric, None, before, self._verbosity)}",
         )
@@ -136,15 +136,16 @@ def _check_depth(depth: object) -> None:
         )
 
 
-def _rank(row: tuple[Change, str]) -> tuple[bool, int]:
-    """Return a key that sorts the whole count before its modules, and the largest change first."""
+def _rank(row: tuple[Change, str]) -> tuple[bool, bool, int]:
+    """Return a key that sorts the whole count before its modules, MACs before others, and the largest change first."""
     change, metric = row
     before, after = change.values(metric)
-    return bool(change.path), -abs(after - before)
+    return bool(change.path), metric != "macs", -abs(after - before)
 
 
-def _sentence(change: Change, metric: str) -> str:
+def _sentence(change: Change, metric: str, convention: str) -> str:
     before, after = change.values(metric)
     shown, counted = show_apart(before, after, metric)
     place = f"{named(change)} " if change.path else ""
-    return f"{place}baseline {shown}, counted {counted} ({show_change(before, after)})"
+    footnote = f", convention {visible(convention)}" if metric == "flops" else ""
+    return f"{place}baseline {shown}, counted {counted} ({show_change(before, after)}{footnote})"

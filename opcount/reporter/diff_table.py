@@ -32,7 +32,7 @@ def render(diff: Diff, metric: str = "macs", *, fold: bool = True) -> str:
         fold: Whether modules with consecutive numbers that changed alike share a line, ``0-31 x32``, that shows their
             sum; and whether a module that is new or gone stands for all inside it.
     """
-    shown = _shown(diff, metric, fold=fold)
+    shown = shown_lines(diff, metric, fold=fold)
     shapes = _shapes(shown)
     headers = [*_headers(diff, metric), *(["shapes"] if shapes else [])]
     rows = [
@@ -46,7 +46,7 @@ def render(diff: Diff, metric: str = "macs", *, fold: bool = True) -> str:
 
 def render_markdown(diff: Diff, metric: str = "macs", *, fold: bool = True) -> str:
     """Return a diff as GitHub's Markdown; `render` explains the arguments."""
-    shown = _shown(diff, metric, fold=fold)
+    shown = shown_lines(diff, metric, fold=fold)
     shapes = _shapes(shown)
     rows = [
         [code(line.name), *numbers(line.change, metric), *([code(visible(text)) if text else ""] if shapes else [])]
@@ -100,8 +100,8 @@ def _headers(diff: Diff, metric: str) -> list[str]:
     return ["module", f"{_named(diff, metric)} before", "after", "change", "change %", *map(printable, phases)]
 
 
-def _shown(diff: Diff, metric: str, *, fold: bool) -> list[DiffLine]:
-    """Return the whole, and the modules whose number is another."""
+def shown_lines(diff: Diff, metric: str, *, fold: bool) -> list[DiffLine]:
+    """Return the lines of a diff: the whole, and the modules whose number is another."""
     if metric in TRAFFIC and not diff.knows_traffic:
         raise ProfileFormatError(
             f"diff: expected two counts of {metric}, got one that an older opcount wrote, without the bytes read. "

@@ -276,3 +276,18 @@ def test_an_option_that_cannot_be_followed_is_refused_before_any_test_runs(check
     assert result.ret == 4
     result.stderr.fnmatch_lines([message])
     assert "passed" not in result.stdout.str()
+
+
+def test_a_change_is_told_in_macs_and_a_change_of_flops_alone_names_the_convention(check):
+    test = """
+def test_it(flop_budget, flop_regression):
+    norms = nn.Sequential(nn.Linear(8, 8), *(nn.LayerNorm(8) for _ in range({norms})))
+    with flop_budget("1 kMAC", model=norms) as c:
+        norms(torch.ones({rows}, 8))
+    flop_regression.check(c, depth=0)
+"""
+    check(test.format(norms=1, rows=1), "--flops-update")
+    result = check(test.format(norms=1, rows=2))
+    result.stdout.fnmatch_lines(["*baseline 64 MAC, counted 128 MAC (+100.0 %);*"])
+    result = check(test.format(norms=2, rows=1))
+    result.stdout.fnmatch_lines(["*baseline * FLOP, counted * FLOP (+*, convention fvcore);*"])
