@@ -82,6 +82,13 @@ def test_nothing_overlaps_or_spills(page, tower, width, media):
     assert shown.run(_SPILLS) == []
 
 
+def test_a_phone_shows_numbers_beside_the_names(page, tower):
+    shown = page(tower)
+    shown.resize(390)
+    for selector in ('#module-table [data-column="macs total"]', "#operator-table thead th:nth-child(3)"):
+        assert shown.run("return arguments[0].getBoundingClientRect().right", shown.one(selector)) < 390 - 24
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_all_text_stands_out(page, tower, changed, scheme):
     before, after = changed

@@ -135,7 +135,7 @@ function name(line) {
   const path = line.run > 1 ? `${line.path} x${line.run}` : line.path;
   return element(
     "th",
-    { scope: "row", class: "word", style: { "padding-left": `${12 + 14 * indent}px` }, title: path },
+    { scope: "row", class: "word", style: { "--level": indent }, title: path },
     element("button", { type: "button", on: { click: () => choose(line) } }, (flat ? path : line.name) || "model"),
   );
 }
