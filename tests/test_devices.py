@@ -280,4 +280,7 @@ def test_the_fastest_of_a_copy_a_sum_and_a_reduction_is_the_bandwidth(monkeypatc
     monkeypatch.setattr("opcount.machine._SIZES", (64,))
     device = Device.measure("cpu")
     assert device.bandwidth == 3 * (1 << 20) / 0.5  # two arrays read, one written
-    assert device.peaks["float32"] == 2 * 64**3 / 0.5  # two operations for each multiply-accumulate
+    convolution = 2 * (8 * 56 * 56) * 64 * (64 * 3 * 3) / 0.5  # more than a small product in the same time
+    assert device.peaks["float32"] == convolution
+    monkeypatch.setattr("opcount.machine._convolution_rate", lambda *_: 0.0)
+    assert Device.measure("cpu").peaks["float32"] == 2 * 64**3 / 0.5  # two operations for each multiply-accumulate
