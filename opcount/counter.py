@@ -17,7 +17,7 @@ from opcount.convention import Convention, find_convention
 from opcount.coverage import UNCOUNTED
 from opcount.delegate import delegate
 from opcount.errors import CounterStateError, UncountedOperatorError, UncountedOperatorWarning
-from opcount.freeze import profile_of, total_of
+from opcount.freeze import amount_of, profile_of, total_of
 from opcount.interceptor import Planner, Recall, ThreadInterceptors, observe
 from opcount.interceptor.stack import dry_runs
 from opcount.memory import MemoryWatch, required
@@ -174,7 +174,7 @@ class OpCounter(HasFlops):
         """Start counting, or start a step that is skipped."""
         if self._sampling is not None:
             if self._sampling.unfinished:
-                self._sampling.end_measured(self._measured(), complete=False)
+                self._sampling.end_measured(self._amount(), complete=False)
             self._skipped = self._sampling.pauses
             if self._skipped:
                 self._scopes.hold_thread(undo)
@@ -228,7 +228,7 @@ class OpCounter(HasFlops):
         if self._skipped:
             sampling.end_skipped(complete=complete)
             return
-        sampling.end_measured(self._measured(), complete=complete)
+        sampling.end_measured(self._amount(), complete=complete)
         if sampling.pauses:
             self._scopes.threads.forget_graphs()
 
@@ -359,6 +359,10 @@ class OpCounter(HasFlops):
     def _measured(self) -> Profile:
         profile = profile_of(self._scopes, self._convention, self._provenance, self._memory.memory())
         return profile if self._earlier is None else self._earlier + profile
+
+    def _amount(self) -> Amount:
+        amount = amount_of(self._scopes)
+        return amount if self._earlier is None else self._earlier.amount().plus(amount)
 
     def _total(self) -> Total:
         self._need_run()

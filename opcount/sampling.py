@@ -5,13 +5,9 @@ from __future__ import annotations
 from math import sqrt
 from operator import index
 from random import Random
-from typing import TYPE_CHECKING
 
 from opcount.cost import Cost
 from opcount.steps import Amount, Spread, Steps
-
-if TYPE_CHECKING:
-    from opcount.profile import Profile
 
 
 class Sampling:
@@ -64,15 +60,14 @@ class Sampling:
         else:
             self._interrupted += 1
 
-    def end_measured(self, profile: Profile, *, complete: bool) -> None:
+    def end_measured(self, now: Amount, *, complete: bool) -> None:
         """End a counted step; if an exception ended it, the next step is counted instead.
 
         Args:
-            profile: The count of all steps so far.
+            now: The count of all steps so far.
             complete: Whether the step ran to its end.
         """
         self.unfinished = False
-        now = profile.amount()
         before, self._seen = self._seen, now
         if not complete:
             self._interrupted += 1

@@ -72,7 +72,7 @@ class Amount(NamedTuple):
     @property
     def cost(self) -> Cost:
         """The sum of the rows."""
-        return sum((row.cost for row in self.records), Cost())
+        return Cost(*map(sum, zip(*(row.cost for row in self.records), strict=True)))
 
 
 class Spread(NamedTuple):

@@ -12,6 +12,8 @@ from opcount.records import SYMBOLIC_MACS, SYMBOLIC_SIZES
 if TYPE_CHECKING:
     from opcount.records import Module, Record
 
+_NUMBERS = {int}
+
 
 class SymbolicSizes:
     """The symbolic sizes of one count, and their values.
@@ -28,7 +30,7 @@ class SymbolicSizes:
         """Return the record with plain numbers."""
         counts = (*record.cost, record.bytes_written, record.bytes_read, record.repeated, record.causal)
         self._macs += record.cost.macs
-        if all(type(count) is int for count in counts):
+        if {*map(type, counts)} == _NUMBERS:
             return record
         for count in counts:
             self._sizes |= sizes_in(count)

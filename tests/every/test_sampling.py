@@ -32,7 +32,7 @@ def run(every, costs, fails=()):
             continue
         places.append(place)
         total += macs
-        sampling.end_measured(count(total, len(places)), complete=complete)
+        sampling.end_measured(count(total, len(places)).amount(), complete=complete)
     return sampling, places
 
 
@@ -152,7 +152,7 @@ def test_unattributed_calls_are_extrapolated_with_the_rest():
     sampling = Sampling(1)
     for place in range(4):
         assert not sampling.pauses
-        sampling.end_measured(count(place + 1, place + 1, unknown=2 * (place + 1)), complete=True)
+        sampling.end_measured(count(place + 1, place + 1, unknown=2 * (place + 1)).amount(), complete=True)
     assert sampling.steps().whole.unattributed == {"lost": 8}
 
 
