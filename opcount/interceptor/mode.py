@@ -157,6 +157,10 @@ class Interceptor(TransparentMode):
         """True if nothing is charged."""
         return isinstance(self.plans, PassThrough)
 
+    def see(self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Look at the memory of a call that is charged as steps."""
+        self.till.see(plan, out, args, kwargs, self.scope.locate())
+
     def charge_steps(self, steps: OperatorSteps) -> None:
         """Charge what an operator stands for."""
         if self.is_paused or self.record is None:

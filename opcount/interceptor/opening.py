@@ -190,6 +190,7 @@ def charge_as_steps(
     for counter in (mode, *unaware):
         if counter.counts_steps:
             counter.charge_steps(steps)
+            counter.see(plan, out, args, kwargs)
             counter.note(plan, out, args, kwargs)
         else:
             counter.charge_finished(func, out, args, kwargs)

@@ -56,6 +56,9 @@ class Mode(Protocol):
     def charge_finished(self, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Charge an operator that has run without the mode."""
 
+    def see(self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Look at the memory of a call that is charged as steps."""
+
     def charge_steps(self, steps: OperatorSteps) -> None:
         """Charge what an operator stands for."""
 

@@ -28,6 +28,10 @@ _NONE = 0
 _NUMBERS = {int, float, bool}
 
 
+Located = tuple["Frame", str]
+"""Frame and phase of an operator."""
+
+
 class Places(Protocol):
     """Places where operators run: the scope of a thread, or an object that stands for one.
 
@@ -76,6 +80,9 @@ class AnyTill(Protocol):
 
     def charge_steps(self, steps: OperatorSteps, recorded: Recorded, frame: Frame, phase: str, /) -> None:
         """Charge the steps that a call stands for, as they were recorded."""
+
+    def see(self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any], place: Located, /) -> None:
+        """Look at what a call returned that is not charged as one."""
 
     def add_rows(self, frame: Frame, rows: Mapping[Any, Row], /) -> None:
         """Add sums of calls that were priced before."""
@@ -166,6 +173,9 @@ class Till:
         """Add the steps to the tallies of the submodules that would have run them."""
         steps.charge(recorded, frame, phase)
 
+    def see(self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any], place: Located) -> None:
+        """Do nothing: a till that tracks memory does more."""
+
     def add_rows(self, frame: Frame, rows: Mapping[Any, Row]) -> None:
         """Add sums to the tally of a frame."""
         if isinstance(frame, Sink):  # the module around it is priced as a whole
@@ -206,6 +216,10 @@ class DeferringTill:
         """Refuse: steps are charged to frames of submodules, which are not kept."""
         raise NotImplementedError
 
+    def see(self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any], place: Located) -> None:
+        """Let the other till look."""
+        self._outer.see(plan, out, args, kwargs, place)
+
     def add_rows(self, frame: Frame, rows: Mapping[Any, Row]) -> None:
         """Keep sums."""
         _TILL.add_rows(self._kept.setdefault(frame, Frame("")), rows)
@@ -230,6 +244,7 @@ class NotingTill:
     def __init__(self, outer: AnyTill) -> None:
         self._outer = outer
         self.counts_steps = outer.counts_steps
+        self.see = outer.see
         self.priced = False
 
     def charge(
@@ -262,6 +277,7 @@ class UnguardedTill:
         self._outer = outer
         self.counts_steps = outer.counts_steps
         self.charge_steps = outer.charge_steps
+        self.see = outer.see
         self.add_rows = outer.add_rows
 
     def charge(

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from opcount.interceptor.operator_steps import OperatorSteps, Recorded
     from opcount.interceptor.plan import Handler, Mode, Plan
     from opcount.interceptor.recall import AnyDryRun
-    from opcount.interceptor.till import Deferral
+    from opcount.interceptor.till import Deferral, Located
     from opcount.scope import Frame, Row, Scope
 
 
@@ -247,6 +247,9 @@ class _TellingTill:
     def charge_steps(self, steps: OperatorSteps, recorded: Recorded, frame: Frame, phase: str) -> None:
         """Refuse: steps are not reported."""
         raise NotImplementedError
+
+    def see(self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any], place: Located) -> None:
+        """Do nothing."""
 
     def add_rows(self, _frame: Frame, rows: Mapping[Any, Row]) -> None:
         """Add to the sum."""

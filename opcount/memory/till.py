@@ -8,7 +8,7 @@ from opcount.interceptor.till import DeferringTill, Till
 
 if TYPE_CHECKING:
     from opcount.interceptor.plan import Plan
-    from opcount.interceptor.till import AnyTill, Deferral
+    from opcount.interceptor.till import AnyTill, Deferral, Located
     from opcount.memory.tracker import Tracker
     from opcount.scope import Frame
 
@@ -30,6 +30,11 @@ class MemoryTill(Till):
         tracker = self.tracker
         if tracker is not None:
             tracker.see(plan, out, args, kwargs, frame, phase)
+
+    def see(self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any], place: Located) -> None:
+        """Account the memory of a call that is charged as steps."""
+        if self.tracker is not None:
+            self.tracker.see(plan, out, args, kwargs, *place)
 
     def deferred(self) -> Deferral:
         """Return a till that keeps sums until they are paid; memory is accounted at once, as it cannot be later."""

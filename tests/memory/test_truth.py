@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
+from torch import nn
 
 from opcount import OpCounter
 from tests.memory.models import MODELS, OPTIMIZERS, training
@@ -49,6 +51,18 @@ def test_a_dry_run_has_the_peak_of_a_real_one(model: str, optimizer: str) -> Non
     assert abs(dry.peak - real.peak) <= 8
     categories = {key: size for key, size in real.by_category().items() if key != "temporaries"}
     assert {key: size for key, size in dry.by_category().items() if key != "temporaries"} == categories
+
+
+def test_what_an_operator_returns_that_stands_for_steps_is_seen() -> None:
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    model, x = nn.TransformerEncoder(layer, 2).eval(), torch.randn(2, 5, 16)
+    with torch.no_grad(), OpCounter(model, memory=True) as c:
+        model(x)
+    with torch.no_grad():
+        truth = allocated(lambda: model(x))
+    weights = sum(p.nbytes for p in model.parameters())
+    assert c.memory.peak == weights + x.nbytes + truth.between
+    assert c.memory.by_category()["outputs"] == x.nbytes
 
 
 def test_ten_steps_have_the_peak_of_two() -> None:
