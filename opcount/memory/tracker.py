@@ -177,9 +177,12 @@ class Tracker:
         """Account a storage that an operator was given and that no operator has made."""
         self.add_leaf(tensor)
         address = storage_key(storage)
-        if address in self._elders or is_fake(type(tensor)):
+        is_parameter = isinstance(tensor, Parameter)
+        if address in self._elders or (
+            is_parameter and is_fake(type(tensor))
+        ):  # a twin is made at a module's first call
             self._elders.discard(address)
-            self._found(storage, (ROOT, None, BEFORE, PARAMETERS if _is_parameter(tensor) else INPUTS))
+            self._found(storage, (ROOT, None, BEFORE, PARAMETERS if is_parameter else INPUTS))
         else:  # native code has made it, or this thread's counter was not looking
             self._allocated(storage, key)
 
@@ -247,10 +250,6 @@ class Tracker:
         if is_fake(kind):
             self._plain[kind] = True
         return storages_of(tensor)
-
-
-def _is_parameter(tensor: Tensor) -> bool:
-    return isinstance(tensor, Parameter)
 
 
 def _addresses() -> Iterator[int]:
