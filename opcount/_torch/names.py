@@ -10,6 +10,7 @@ from opcount._torch.lookup import need
 CHECKPOINT_FILE: str = torch.utils.checkpoint.__file__
 MODULE_FILE: str = torch.nn.modules.module.__file__
 OPERATORS_FILE: str = need("_ops").__file__
+PARAMETER_FILE: str = torch.nn.parameter.__file__
 RECURRENT_FILE: str = torch.nn.modules.rnn.__file__
 STORAGE_FILE: str = torch.storage.__file__
 TENSOR_FILE: str = need("_tensor").__file__

@@ -11,7 +11,8 @@ from torch import Tensor, TypedStorage, UntypedStorage
 
 from opcount._torch.autograd import autograd_disabled
 from opcount._torch.dispatch import dispatch_disabled
-from opcount._torch.names import MODULE_FILE
+from opcount._torch.functorch import in_transform, is_batched, is_wrapped
+from opcount._torch.names import MODULE_FILE, PARAMETER_FILE
 from opcount._torch.tensors import untyped_memory
 from opcount.dryrun.guard import SHARE, Guard, active_guard, ask_before
 from opcount.dryrun.tensors import DryTensor
@@ -32,6 +33,8 @@ class _Attribute:
         return self._original if tensor is None else self._get(tensor)
 
     def __set__(self, tensor: Tensor, value: object) -> None:
+        if self._data and isinstance(value, Tensor) and _of_inner_transform(value, tensor):
+            raise RuntimeError("mutating directly with `.data` inside functorch transform is not allowed.")
         self._note(tensor)
         self._original.__set__(tensor, value)
 
@@ -47,8 +50,27 @@ class _Attribute:
             guard.leaf(tensor, self._name, data=self._data)
 
 
+def _of_inner_transform(value: Tensor, tensor: Tensor) -> bool:
+    """Return True if a gradient transform wraps the data alone: PyTorch checks for the opposite, and crashes here."""
+    return active_guard() is not None and is_wrapped(value) and not (is_batched(value) or is_wrapped(tensor))
+
+
 def _remember(name: str) -> Any:
     return ask_before(lambda guard, tensor, *_, **__: guard.leaf(tensor, name))
+
+
+def _requiring(original: Any) -> Any:
+    """Patch ``requires_grad_``: ``nn.Parameter`` calls it on fake tensors alone, and a transform refuses the call."""
+
+    @functools.wraps(original)
+    def requires(tensor: Tensor, requires_grad: bool = True) -> Tensor:  # noqa: FBT001, FBT002
+        if in_transform() and sys._getframe(1).f_code.co_filename == PARAMETER_FILE and active_guard() is not None:
+            tensor.requires_grad = requires_grad
+            return tensor
+        return remembered(tensor, requires_grad)
+
+    remembered = _remember("requires_grad_")(original)
+    return requires
 
 
 def _refuse_memory(guard: Guard, tensor: Tensor, *_args: object) -> None:
@@ -98,7 +120,7 @@ def _swapping(original: Any) -> Any:
     return swap
 
 
-_REMEMBERED = ("requires_grad_", "register_hook", "register_post_accumulate_grad_hook")
+_REMEMBERED = ("register_hook", "register_post_accumulate_grad_hook")
 """Methods that change the tensor object itself."""
 
 _WRITE_MEMORY = ("apply_", "map_", "map2_")
@@ -108,6 +130,7 @@ TENSOR_PATCHES: dict[tuple[Any, str], Any] = {
     (Tensor, "data"): _Attribute("data", data=True),
     (Tensor, "grad"): _Attribute("grad"),
     (Tensor, "requires_grad"): _Attribute("requires_grad"),
+    (Tensor, "requires_grad_"): _requiring(Tensor.requires_grad_),
     **{(Tensor, name): _remember(name)(getattr(Tensor, name)) for name in _REMEMBERED},
     **{(Tensor, name): ask_before(_refuse_memory)(getattr(Tensor, name)) for name in _WRITE_MEMORY},
     **{(owner, "detach_"): ask_before(Guard.detach)(owner.detach_) for owner in (Tensor, torch)},

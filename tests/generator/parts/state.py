@@ -55,13 +55,13 @@ def shared_buffers(grow):
             [f"self.{a} = torch.ones({e})", f"self.register_buffer('{b}', self.{a}, persistent=False)"],
         ]
     )
-    change = draw.pick(
+    change = draw.pick(  # giving data inside of a transform of functions crashes PyTorch itself
         [
             f"self.{a}.add_(1)",
             f"self.{a}.mul_(0.5).add_(x.detach().mean())",
             f"self.{b}.copy_(x.detach()[0, 0])",
             f"self.{a} = self.{a} + 1",
-            f"self.{b}.data = torch.full_like(self.{b}, 2.0)",
+            f"if torch._C._functorch.maybe_current_level() is None: self.{b}.data = torch.full_like(self.{b}, 2.0)",
         ]
     )
     return Part(init=init, forward=[change, f"x = x * self.{a}.clone() + self.{b}.clone()"])

@@ -1,0 +1,60 @@
+"""Functions that ``torch.func`` transforms, in a dry run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from opcount import OpCounter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # PyTorch's own, for forward derivatives
+
+ROWS = torch.ones(3, 8)
+TRANSFORMS: dict[str, Callable[[Callable[[Tensor], Tensor]], object]] = {
+    "grad": lambda f: torch.func.grad(f)(ROWS[0]),
+    "jvp": lambda f: torch.func.jvp(f, (ROWS[0],), (ROWS[0],)),
+    "vmap": lambda f: torch.func.vmap(f)(ROWS),
+    "vmap of grad": lambda f: torch.func.vmap(torch.func.grad(f))(ROWS),
+    "grad of vmap": lambda f: torch.func.grad(lambda x: torch.func.vmap(f)(x).sum())(ROWS),
+}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("made", [lambda x: x, lambda x: (x * 2).detach()], ids=["argument", "result"])
+def test_giving_a_tensor_the_data_of_a_transform_is_an_error_and_no_crash(
+    transform: str, made: Callable[[Tensor], Tensor]
+) -> None:
+    held = torch.ones(8)
+
+    def give(x: Tensor) -> Tensor:
+        held.data = made(x)
+        return (x * held).sum()
+
+    with pytest.raises(RuntimeError, match=r"mutating directly with `.data`"), OpCounter(dry_run=True):
+        TRANSFORMS[transform](give)
+    assert torch.equal(held, torch.ones(8))
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("needs_gradient", [True, False])
+def test_a_parameter_may_be_made_in_a_transform(transform: str, needs_gradient: bool) -> None:
+    needed = []
+
+    def make(x: Tensor) -> Tensor:
+        weight = nn.Parameter(torch.ones(8), requires_grad=needs_gradient)
+        needed.append(weight.requires_grad)
+        return (weight * x).sum()
+
+    counts = []
+    for dry in (False, True):
+        with OpCounter(dry_run=dry) as c:
+            TRANSFORMS[transform](make)
+        counts.append({name: (total.calls, total.macs, total.arith) for name, total in c.by_operator().items()})
+    assert counts[0] == counts[1]
+    assert needed[0] == needed[-1] == needs_gradient
