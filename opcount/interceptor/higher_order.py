@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,12 @@ from opcount.coverage import UNCOUNTED
 from opcount.interceptor.calls import is_fake, tensors
 from opcount.interceptor.opening import charge_opaque, charge_unopened
 from opcount.interceptor.plan import Plan, handler
-from opcount.interceptor.stack import dry_runs, modes_below
+from opcount.interceptor.stack import dry_runs, interceptors, modes_below
 from opcount.scope.global_hooks import has_hook_of_others
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from opcount._torch.dispatch import HigherOrderOperator
     from opcount.interceptor.plan import Mode
 
@@ -29,6 +32,9 @@ _RUNNERS = {"run_and_save_rng_state", "run_with_rng_state", "graphsafe_run_with_
 
 _DECIDERS = {"cond", "while_loop", "while_loop_stack_output"}
 """Operators whose course depends on the values of tensors."""
+
+_COMPILED = {*_DECIDERS, "scan", "map_impl", "associative_scan"}
+"""Operators that compile themselves where a program calls them: a module inside a body then runs no hooks."""
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -45,12 +51,9 @@ def _kernel(mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: di
     """Run the dense kernel under the mode; nothing inside means that nothing was computed, or nothing is known."""
     if func.name() in _DECIDERS and _has_no_values(func, args):
         return _undecided(mode, plan, func, args, kwargs)
-    return _watch_kernel(mode, plan, func, func.py_kernels[_DENSE], args, kwargs)
-
-
-def _watch_kernel(mode: Mode, plan: Plan, func: Any, kernel: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    kernel = func.py_kernels[_DENSE]
     with mode.looking_into(args, kwargs, lenient=True) as watching:
-        with mode.noting() as inside:
+        with mode.noting() as inside, _without_modules(mode, func):
             out = kernel(*map(_unhooked, args), **{name: _unhooked(value) for name, value in kwargs.items()})
         if not inside.priced:
             charge_unopened(mode, plan, func, out, args, kwargs)
@@ -69,9 +72,9 @@ def _bodies_of_kernel(mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], 
     if _has_no_values(func, args):
         if func.name() in _DECIDERS:
             return _undecided(mode, plan, func, args, kwargs)
-        if func.name() == "scan":
-            return _watch_kernel(mode, plan, func, partial(_scan, kernel), args, kwargs)
-    return _run_bodies(mode, plan, func if modes_below() else kernel, args, kwargs)
+        if func.name() == "scan" and not interceptors():
+            return _run_bodies(mode, plan, func, partial(_scan, kernel), args, kwargs)
+    return _run_bodies(mode, plan, func, func if modes_below() else kernel, args, kwargs)
 
 
 def _scan(kernel: Any, combine_fn: Any, init: Any, xs: Any, *options: Any) -> Any:
@@ -94,17 +97,32 @@ def _has_no_values(func: Any, args: tuple[Any, ...]) -> bool:
 @handler
 def _bodies(mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run the operator, and the functions that it is given under the mode."""
-    return _run_bodies(mode, plan, func, args, kwargs)
+    return _run_bodies(mode, plan, func, func, args, kwargs)
 
 
-def _run_bodies(mode: Mode, plan: Plan, run: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _run_bodies(mode: Mode, plan: Plan, func: Any, run: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     ran: list[object] = []
     seen_args = (_seen(value, mode, ran) for value in args)
     seen_kwargs = {name: _seen(value, mode, ran) for name, value in kwargs.items()}
-    out = run(*seen_args, **seen_kwargs)
+    with _without_modules(mode, func):
+        out = run(*seen_args, **seen_kwargs)
     if not ran:
         mode.charge(plan, out, args, kwargs)
     return out
+
+
+@contextmanager
+def _without_modules(mode: Mode, func: Any) -> Iterator[None]:
+    """Charge what bodies run to the module that runs now, in a dry run as where the operator was compiled."""
+    scopes = [each.scope for each in (mode, *interceptors())] if func.name() in _COMPILED else ()
+    observing = [scope for scope in scopes if scope.observing]
+    try:
+        for scope in observing:
+            scope.observing = False
+        yield
+    finally:
+        for scope in observing:
+            scope.observing = True
 
 
 def _seen(body: Any, mode: Mode, ran: list[object]) -> Any:
@@ -133,7 +151,7 @@ def _unhooked(body: Any) -> Any:
 def _undecided(mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Count the course that a dry run takes by the values that it knows; name the operator where nobody decides."""
     if dry_runs():
-        return _run_bodies(mode, plan, func, args, kwargs)
+        return _run_bodies(mode, plan, func, func, args, kwargs)
     return _report(mode, plan, func, args, kwargs)
 
 

@@ -195,7 +195,7 @@ class Scopes:
         """Adopt a thread that runs a module of ours, unless it counts for itself."""
         ident = get_ident()
         ours = self.names.model is None or self.names.is_known(module)
-        if not ours or ident in _COUNTING:
+        if not ours or ident in _COUNTING or ident in self._adopted:
             return None
         scope = self.threads.join()
         undo = self._adopted[ident] = Undo()

@@ -81,3 +81,52 @@ def test_gradients_of_a_branch_are_those_of_the_branch_that_is_taken() -> None:
 
     # the product, once more in backward, where PyTorch runs the branch again, and one for each gradient
     assert count(program, dry_run=False).macs == count(program, dry_run=True).macs == 4 * ONE
+
+
+class Bodies(torch.nn.Module):
+    """A module that calls modules inside of the bodies of an operator.
+
+    Args:
+        run: ``(layer, x)`` that calls the operator.
+    """
+
+    def __init__(self, run: Callable[..., Any]) -> None:
+        super().__init__()
+        self.run = run
+        self.layer = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh())
+        self.requires_grad_(requires_grad=False)
+
+    def forward(self, x: Any) -> Any:
+        return self.layer(self.run(self.layer, x))
+
+
+def scanned(layer: Any, x: Any) -> Any:
+    scan = feature("torch._higher_order_ops.scan.scan")
+    return scan(lambda carry, row: (layer(carry + row), row.clone()), x[0], x)[0]
+
+
+INSIDE = {
+    "cond": lambda layer, x: torch.cond(torch.tensor(True), lambda x: (layer(x),), lambda x: (x.sin(),), (x,))[0],
+    "cond in cond": lambda layer, x: torch.cond(
+        torch.tensor(True), lambda x: (INSIDE["cond"](layer, x),), lambda x: (x.sin(),), (x,)
+    )[0],
+    "while_loop": lambda layer, x: feature("torch._higher_order_ops.while_loop.while_loop")(
+        lambda i, _: i < 3, lambda i, x: (i + 1, layer(x)), (torch.tensor(0), x)
+    )[1],
+    "map": lambda layer, x: feature("torch._higher_order_ops.map.map")(lambda row: layer(row), x),  # noqa: PLW0108
+    "scan": scanned,
+}
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_what_modules_inside_a_body_run_is_charged_to_the_same_module_as_in_a_real_run(name: str) -> None:
+    found = []
+    for dry_run in (False, True):
+        model = Bodies(INSIDE[name])
+        with OpCounter(model, dry_run=dry_run) as outer, OpCounter(model, dry_run=dry_run) as inner:
+            model(torch.randn(6, 4))
+        costs = [{path: (t.macs, t.arith) for path, t in c.by_module().items()} for c in (outer, inner)]
+        calls = [{path: module.calls for path, module in c.profile.modules.items()} for c in (outer, inner)]
+        found += [*zip(costs, calls, strict=True)]
+    assert all(each == found[0] for each in found)
+    assert found[0][1]["layer"] == 1  # the call outside of the operator
