@@ -87,7 +87,8 @@ class Computing:
             value = self.values.of(tensor)
         if value is None:
             raise self._refusals.refuse(f"Tensor.{asked}")
-        return value.requires_grad_(tensor.requires_grad), False
+        value.requires_grad = tensor.requires_grad
+        return value, False
 
     def lacks_values(self, tensor: Tensor) -> bool:
         """Return whether a real tensor that was made inside stands for values that are not known."""

@@ -25,7 +25,9 @@ def _make_subclass(cls: Any, data: Tensor, require_grad: bool = False, **kwargs:
     if not isinstance(data, DryTensor) or kwargs:
         return _make(cls, data, require_grad, **kwargs)
     with torch.no_grad():
-        return data.as_subclass(cls).requires_grad_(require_grad)
+        made = data.as_subclass(cls)
+        made.requires_grad = require_grad
+        return made
 
 
 def _as_subclass(tensor: Tensor, cls: Any) -> Any:

@@ -82,8 +82,7 @@ class Fakes:
         device = CPU if tensor.is_meta and not isinstance(tensor, FakeTensor) else tensor.device
         with dispatch_disabled():
             fake: Tensor = self.make(tensor.shape, tensor.stride(), tensor.dtype, device)
-            if tensor.requires_grad:
-                fake.requires_grad_()
+            fake.requires_grad = tensor.requires_grad  # a transform of torch.func refuses requires_grad_()
         if type(tensor) is not Tensor and isinstance(tensor, torch.nn.Parameter):
             vars(fake)["_is_param"] = True
         return fake

@@ -73,7 +73,9 @@ def _capsule(original: Any) -> Any:
 
 def _copy_of(tensor: Tensor) -> Tensor:
     with dispatch_disabled(), autograd_disabled():
-        return tensor.detach().clone().requires_grad_(tensor.requires_grad)
+        copied = tensor.detach().clone()
+        copied.requires_grad = tensor.requires_grad
+        return copied
 
 
 def _copying(original: Any) -> Any:

@@ -63,7 +63,8 @@ def _meta(value: Any) -> Any:
     if not isinstance(value, Tensor):
         return value
     meta = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
-    return meta.requires_grad_(value.requires_grad)
+    meta.requires_grad = value.requires_grad  # a transform of torch.func refuses requires_grad_()
+    return meta
 
 
 def _about(values: Any) -> Iterator[object]:

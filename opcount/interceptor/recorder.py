@@ -145,7 +145,9 @@ class Recorder(Interceptor):
         if tensor is None:
             return None
         needs_gradient = tensor.requires_grad and (self._autocast is None or self._autocast.gradients)
-        return self.empty(tensor.shape, tensor.dtype).requires_grad_(needs_gradient)
+        meta = self.empty(tensor.shape, tensor.dtype)
+        meta.requires_grad = needs_gradient  # a transform of torch.func refuses requires_grad_()
+        return meta
 
     def empty(self, shape: Sequence[int] | None, dtype: torch.dtype) -> Any:
         """Return a meta tensor; None for no shape."""
