@@ -7,6 +7,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode
 from torch.nn.utils import prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -17,6 +18,7 @@ from opcount.dryrun.guard import Guard, active_guard, ask_before
 from opcount.dryrun.guard_reads import READ_PATCHES
 from opcount.dryrun.guard_tensors import TENSOR_PATCHES
 from opcount.interceptor.patches import Patches
+from opcount.interceptor.stack import dry_runs
 
 try:
     from torch.amp import grad_scaler
@@ -40,6 +42,12 @@ def _remember_argument(guard: Guard, *args: object, **kwargs: object) -> None:
 
 def _remember_as_new(guard: Guard, module: nn.Module, *_args: object, **_kwargs: object) -> None:
     guard.born[id(module)] = weakref.ref(module)
+
+
+def _tracing(guard: Guard, *_args: object) -> None:
+    """Refuse to trace operators that a dry run answers before the trace sees them."""
+    if dry_runs():
+        raise guard.refusals.refuse("make_fx", "traces operators, and a dry run answers many without running them")
 
 
 def _remember_object(guard: Guard, value: object, *_args: object, **_kwargs: object) -> None:
@@ -97,6 +105,7 @@ GUARDED = Patches(
         (nn.Module, "__init__"): ask_before(_remember_as_new),
         (nn.Module, "_apply"): _applying,
         **{(nn.Module, name): ask_before(_remember) for name in _CHANGE_MODULES},
+        (ProxyTorchDispatchMode, "__enter__"): ask_before(_tracing),
         **{(hook, name): ask_before(_remember_argument) for hook in _HOOKS for name in ("apply", "remove")},
         **{(named_member_accessor, name): ask_before(_remember_argument) for name in ("swap_tensor", "set_tensor")},
         **{(kind, name): ask_before(_remember_object) for kind in _TRAINERS for name in _STEPS if name in vars(kind)},

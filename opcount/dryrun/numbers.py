@@ -241,14 +241,17 @@ class Numbers:
     def of(self, tensor: Tensor, frame: FrameType) -> Any:
         """Return an unknown number for a program that uses one outside of modules or in a check, else None.
 
-        Elsewhere in modules such numbers decide what runs.
+        Elsewhere in modules such numbers decide what runs, unless the program drops them.
         """
         dtype = tensor.dtype
         if dtype is torch.bool or dtype.is_complex or tensor.numel() != 1:
             return None
-        if self._refusals.in_module and not is_compared_in_a_check(frame):
-            return None
-        if not _is_used(frame) or self._known(tensor) is not None:
+        if not _is_dropped(frame):
+            if self._refusals.in_module and not is_compared_in_a_check(frame):
+                return None
+            if not _is_used(frame):
+                return None
+        if self._known(tensor) is not None:
             return None
         self._asking.leniently = True
         try:
@@ -271,6 +274,12 @@ class Numbers:
         if truth is None:
             return UNKNOWN
         return float(truth) if func is SCALAR and first.dtype.is_floating_point else truth
+
+
+def _is_dropped(frame: FrameType) -> bool:
+    """Return whether a frame is running the statement ``tensor.item()``, which waits for the tensor and no more."""
+    following = instruction_at(frame.f_code, frame.f_lasti, 1)
+    return following is not None and following.opname == "POP_TOP" and called_function(frame) == "item"
 
 
 def _is_used(frame: FrameType | None) -> bool:

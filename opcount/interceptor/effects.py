@@ -76,6 +76,7 @@ class Effect(NamedTuple):
         updated: Whether the first argument is read before it is written.
         overwrites: Whether it is filled to its last element with what it is given.
         scaled: Whether a ``beta`` of 0 leaves the first argument unread.
+        masked: Whether an ``output_mask`` says that only shapes of the second or third argument are asked for.
         plain: Whether results are the numbers of one argument, element by element.
         filler: Where the number stands that results are filled with; an int: that number.
         views: Whether results are the memory of what is given, and nothing is written.
@@ -87,6 +88,7 @@ class Effect(NamedTuple):
     updated: bool = False
     overwrites: bool = False
     scaled: bool = False
+    masked: bool = False
     plain: bool = False
     filler: str | int | None = None
     views: bool = False
@@ -114,6 +116,8 @@ class Effect(NamedTuple):
                     continue
             if place == 0 and self.scaled and kwargs.get("beta", 1) == 0:
                 continue
+            if self.masked and place in {1, 2} and not kwargs.get("output_mask", args[-1])[place % 2]:
+                continue  # transforms of torch.func pass uninitialised memory for it
             read += found
         return read, written
 
@@ -142,6 +146,7 @@ def effect_of(operator: str, free: bool) -> Effect:  # noqa: FBT001
         updated=not free and any(position == 0 for position, _ in arguments),
         overwrites=packet in _WHOLE,
         scaled=packet.rstrip("_") in {"addmm", "baddbmm", "addmv", "addr", "addbmm", "sspaddmm"},
+        masked=packet == "convolution_backward",
         plain=packet in {"clone", "_to_copy", "copy_"},
         filler=_FILLERS.get(packet),
         computes=kind is EffectKind.WORK and not arguments and not any(aliases),

@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import pickle
+import sys
 from numbers import Number
 from typing import TYPE_CHECKING, Any
 
@@ -217,3 +218,41 @@ def test_a_scheduler_waits_for_as_long_as_its_patience_lasts(mode: str, log: Cal
     model = nn.Linear(4, 4)
     with pytest.raises(DryRunError), OpCounter(model, dry_run=True):
         program(model, steps=3)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="the bytecode does not tell which call runs")
+def test_a_number_that_is_dropped_is_not_asked_for() -> None:
+    """Programs wait for an accelerator so; in a module, too."""
+
+    class Waits(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            x.sum().item()
+            return x @ x.T
+
+    counts = []
+    for dry in (False, True):
+        model = nn.Sequential(nn.Linear(400, 400), Waits())
+        with OpCounter(model, dry_run=dry) as c:
+            model(torch.randn(3, 400)).sum().item()
+        counts.append(c.by_module())
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda xs: xs.sort(key=Tensor.item),
+        lambda xs: xs.sort(key=lambda x: x.item()),
+        lambda xs: max(xs, key=Tensor.item),
+    ],
+    ids=["a method", "a function", "a result"],
+)
+def test_a_number_that_only_c_code_uses_is_not_dropped(use: Callable[[list[Tensor]], object]) -> None:
+    class Uses(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            use(list(x.sum(1)))
+            return x
+
+    model = nn.Sequential(nn.Linear(400, 400), Uses())
+    with pytest.raises(DryRunError, match="needs the values"), OpCounter(model, dry_run=True):
+        model(torch.randn(3, 400))

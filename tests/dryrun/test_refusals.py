@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from opcount import OpCounter
 from opcount.errors import DryRunError
@@ -78,7 +79,7 @@ def test_a_refusal_that_the_program_swallows_is_raised_on_leaving(ask: Callable[
 def test_a_refusal_that_the_program_raises_as_another_error_is_raised_as_itself() -> None:
     def library() -> None:
         try:
-            torch.randn(()).item()
+            range(int(torch.randn(())))
         except RuntimeError:
             raise MemoryError("try a smaller patch") from None
 
@@ -128,3 +129,17 @@ def without_shapes(x: torch.Tensor) -> torch.Tensor:
 def test_an_operator_of_a_program_without_a_shape_function_is_refused_by_its_name():
     with pytest.raises(DryRunError, match=r"refusals\.without_shapes\.default"), OpCounter(dry_run=True):
         without_shapes(torch.ones(3, 3))
+
+
+def test_a_trace_of_operators_that_are_answered_unseen_is_refused() -> None:
+    """It would lack them: small values are computed where no trace sees it."""
+    layer = nn.Linear(4, 4)
+    with pytest.raises(DryRunError, match="make_fx"), OpCounter(layer, dry_run=True):
+        make_fx(layer)(torch.randn(3, 4))
+
+
+def test_an_exported_program_is_traced_with_fake_tensors_of_its_own() -> None:
+    layer, x = nn.Linear(4, 4), torch.randn(3, 4)
+    with OpCounter(layer, dry_run=True) as c:
+        torch.export.export(layer, (x,)).module()(x)
+    assert c.macs == 2 * 3 * 4 * 4  # in the export, and in its program

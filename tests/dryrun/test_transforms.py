@@ -58,3 +58,28 @@ def test_a_parameter_may_be_made_in_a_transform(transform: str, needs_gradient: 
         counts.append({name: (total.calls, total.macs, total.arith) for name, total in c.by_operator().items()})
     assert counts[0] == counts[1]
     assert needed[0] == needed[-1] == needs_gradient
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_models_are_stacked_and_called_by_one_that_the_counted_model_does_not_hold(device: str) -> None:
+    class Ensemble(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.members = nn.ModuleList(nn.Linear(8, 4) for _ in range(3))
+            self.base = [nn.Linear(8, 4, device=device)]
+
+        def forward(self, x: Tensor) -> Tensor:
+            state = torch.func.stack_module_state(list(self.members))
+            return torch.func.vmap(lambda *state: torch.func.functional_call(self.base[0], state, (x,)))(*state)
+
+    model = Ensemble()
+    before, out = model.base[0].weight, model(ROWS) if device == "cpu" else None
+    counts = []
+    for dry in (False, True):
+        with OpCounter(model, dry_run=dry) as c:
+            model(ROWS)
+        counts.append(c.by_module())
+    assert counts[0] == counts[1]
+    assert counts[1][""].macs == 3 * 3 * 8 * 4
+    assert model.base[0].weight is before
+    assert out is None or torch.equal(model(ROWS), out)

@@ -136,6 +136,16 @@ def many():
     return out.sum()
 
 
+CONVOLUTION = [0], [1], [0], [1], False, [0], 1  # bias, stride, padding, dilation, transposed, output padding, groups
+
+
+def examples(layer, x):
+    """Return the gradients of each example."""
+    weights = {name: weight.detach() for name, weight in layer.named_parameters()}
+    loss = torch.func.grad(lambda weights, x: torch.func.functional_call(layer, weights, (x[None],)).square().sum())
+    return torch.func.vmap(loss, (None, 0))(weights, x)
+
+
 UNNAMED = {
     "a shape donor": lambda: torch.zeros_like(torch.empty(2, 3)) + torch.empty(2, 3).shape[0],
     "its device alone": lambda: torch.empty(2, 3).new_zeros(3).to(torch.empty(1).device) + 1,
@@ -164,6 +174,16 @@ UNNAMED = {
     "stacked": lambda: torch.utils.data.default_collate([{"x": X, "y": 1.0}] * 2)["x"] + 1,
     "vmap": lambda: torch.vmap(lambda x: torch.empty_like(x).copy_(x) + 1)(X),
     "func.grad": lambda: torch.func.grad(lambda x: (x.new_zeros(2, 3) + x).sum())(X),
+    "gradients of examples": lambda: examples(nn.Conv1d(2, 3, 2), torch.ones(4, 2, 5)),
+    "of a grouped layer": lambda: examples(nn.Conv2d(2, 4, 2, groups=2), torch.ones(4, 2, 5, 5)),
+    "of a transposed layer": lambda: examples(nn.ConvTranspose1d(2, 3, 2), torch.ones(4, 2, 5)),
+    "of two layers": lambda: examples(nn.Sequential(nn.Conv3d(1, 2, 2), nn.Conv3d(2, 2, 2)), torch.ones(2, 1, 4, 4, 4)),
+    "a weight's shape": lambda: torch.ops.aten.convolution_backward(
+        torch.ones(1, 1, 3), torch.ones(1, 1, 3), torch.empty(1, 1, 1), *CONVOLUTION, output_mask=[False, True, False]
+    ),
+    "an input's shape": lambda: torch.ops.aten.convolution_backward(
+        torch.ones(1, 1, 3), torch.empty(1, 1, 3), torch.ones(1, 1, 1), *CONVOLUTION, [True, False, False]
+    ),
     "dead": lambda: [torch.empty(2, 3) for _ in range(100)] and X * 2,
 }
 
