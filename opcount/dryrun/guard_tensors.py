@@ -63,7 +63,7 @@ def _requiring(original: Any) -> Any:
     """Patch ``requires_grad_``: ``nn.Parameter`` calls it on fake tensors alone, and a transform refuses the call."""
 
     @functools.wraps(original)
-    def requires(tensor: Tensor, requires_grad: bool = True) -> Tensor:  # noqa: FBT001, FBT002
+    def requires(tensor: Tensor, requires_grad: bool = True) -> Any:  # noqa: FBT001, FBT002
         if in_transform() and sys._getframe(1).f_code.co_filename == PARAMETER_FILE and active_guard() is not None:
             tensor.requires_grad = requires_grad
             return tensor
