@@ -132,7 +132,7 @@ def test_an_operator_of_a_program_without_a_shape_function_is_refused_by_its_nam
 
 
 def test_a_trace_of_operators_that_are_answered_unseen_is_refused() -> None:
-    """It would lack them: small values are computed where no trace sees it."""
+    """Small values are computed where no trace sees it."""
     layer = nn.Linear(4, 4)
     with pytest.raises(DryRunError, match="make_fx"), OpCounter(layer, dry_run=True):
         make_fx(layer)(torch.randn(3, 4))
