@@ -178,11 +178,11 @@ class Tracker:
         self.add_leaf(tensor)
         address = storage_key(storage)
         is_parameter = isinstance(tensor, Parameter)
-        if address in self._elders or (
-            is_parameter and is_fake(type(tensor))
-        ):  # a twin is made at a module's first call
+        is_twin = is_parameter and is_fake(type(tensor))  # made when a module is first called in a dry run
+        if is_twin or address in self._elders:
             self._elders.discard(address)
-            self._found(storage, (ROOT, None, BEFORE, PARAMETERS if is_parameter else INPUTS))
+            place, category = (key[0], PARAMETERS) if is_parameter else (ROOT, INPUTS)
+            self._found(storage, (place, None, BEFORE, category))
         else:  # native code has made it, or this thread's counter was not looking
             self._allocated(storage, key)
 

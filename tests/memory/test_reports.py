@@ -199,3 +199,11 @@ def test_memory_is_read_without_its_parts() -> None:
     assert memory.by_module() == {"": 8, "a": 8, "a.b": 8}
     assert memory.by_operator() == {"aten.mm.default": 8}
     assert memory.select(lambda record: record.path == "c") == {}
+
+
+def test_parameters_of_no_model_belong_to_the_module_that_first_used_them() -> None:
+    layer = nn.Linear(8, 8)
+    with torch.no_grad(), OpCounter(memory=True) as c:
+        layer(torch.ones(2, 8))
+    assert c.memory.by_category()["parameters"] == 4 * (8 * 8 + 8)
+    assert c.memory.by_module()["Linear"] >= 4 * (8 * 8 + 8)
