@@ -195,6 +195,7 @@ def of_older_schema(profile: Profile) -> str:
             for name in ("bytes_read", "repeated", "causal"):
                 del record[name]
     for module in data["modules"]:
+        module.pop("weights", None)
         for name in ("trainable", "param_bytes", "kernel", "inputs", "outputs"):
             del module[name]
     return json.dumps(data)

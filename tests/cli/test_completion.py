@@ -65,7 +65,7 @@ def test_commands(offered):
 
 
 def test_options_of_a_command(offered):
-    assert offered("opcount count net.py", "--d") == {"--depth", "--device", "--dry-run", "--dtype"}
+    assert offered("opcount count net.py", "--d") == {"--decode", "--depth", "--device", "--dry-run", "--dtype"}
     assert offered("opcount diff a.json b.json", "--f") == {"--fail", "--format"}
 
 
