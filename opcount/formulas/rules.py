@@ -71,12 +71,12 @@ def each_output(out: Any, /, *_: Any, **__: Any) -> Cost:
 
 def each_of_the_outputs(out: Any, /, *args: Any, **_: Any) -> Cost:
     """One operation for each element of all outputs; in-place on a list, of that list."""
-    return Cost(0, scalars(args[0] if out is None or isinstance(out, bool) else out), 0)
+    return new_cost(Cost, (0, scalars(args[0] if out is None or isinstance(out, bool) else out), 0))
 
 
 def each_input(_out: Any, x: Any, /, *_: Any, **__: Any) -> Cost:
     """One operation for each input element."""
-    return Cost(0, scalars(x), 0)
+    return new_cost(Cost, (0, scalars(x), 0))
 
 
 DECLARED_FREE = Formula(free, FREE)

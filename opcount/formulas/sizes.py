@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opcount._torch.dispatch import dispatch_disabled
-from opcount.cost import Cost
+from opcount.cost import Cost, new_cost
 from opcount.registry import BUILTIN, Formula
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ def per_output(times: int) -> Pricing:
 
     def price(out: Any, /, *args: Any, **_: Any) -> Cost:
         if out is None:
-            return Cost(0, times * scalars(args[0]), 0)
+            return new_cost(Cost, (0, times * scalars(args[0]), 0))
         first = out[0] if isinstance(out, tuple) else out
-        return Cost(0, times * scalars(first), 0)
+        return new_cost(Cost, (0, times * scalars(first), 0))
 
     price.__doc__ = f"{_operations(times)} for each output element"
     return price
@@ -85,7 +85,7 @@ def per_input(times: int) -> Pricing:
     """Make a formula of ``times`` scalar operations for each element of the first input."""
 
     def price(_out: Any, x: Any, /, *_: Any, **__: Any) -> Cost:
-        return Cost(0, times * scalars(x), 0)
+        return new_cost(Cost, (0, times * scalars(x), 0))
 
     price.__doc__ = f"{_operations(times)} for each input element"
     return price
