@@ -48,6 +48,13 @@ SINCE = {
 """Features that no name shows."""
 
 
+sees_kept_apply = pytest.mark.skipif(
+    not hasattr(vars(torch.autograd.Function)["apply"], "__func__"),
+    reason="apply is C++ from PyTorch 2.15 on: a function that was kept under another name is not seen",
+)
+"""Skip a test that calls a function by a name under which its ``apply`` was kept."""
+
+
 def needs(*features: str) -> pytest.MarkDecorator:
     """Skip a test where this PyTorch lacks a name such as ``torch._ops.OpOverload.redispatch``, or one of `SINCE`."""
     lacking = _lacking(features)

@@ -60,6 +60,13 @@ def test_a_count_is_that_of_a_block_and_leaves_no_trace(kind, train, training, d
     assert (profile.modules[""].params, profile.modules[""].trainable) == (6 * 6 + 6 + 6 + 6, 6 * 6 + 6 + 6)
 
 
+def test_a_dry_count_has_the_parameters_of_the_model():
+    # the layer's 6 * 6 weights and the norm's 2 * 6 can be trained, its 6 biases cannot
+    profile = opcount.count(Net(), torch.ones(4, 6), dry_run=True)
+    assert (profile.params, profile.modules[""].trainable) == (54, 48)
+    assert profile.modules["fc"].params == 42
+
+
 def test_what_must_be_dry_is_never_computed():
     with pytest.raises(DryRunError):
         opcount.count(Reads(), torch.ones(4, 6), dry_run=True)

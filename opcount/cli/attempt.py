@@ -9,6 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from opcount.cli.progress import progress
 from opcount.errors import DryRunError, OpcountError
@@ -29,8 +30,6 @@ Count = TypeVar("Count")
 _PLAIN = {torch.Tensor, torch.nn.Parameter, getattr(torch.nn, "Buffer", torch.Tensor)}
 _REMEDY = " Count a real run"
 """Beginning of the advice in an error that `attempt` follows itself."""
-
-_LAZY = (torch.nn.UninitializedParameter, torch.nn.UninitializedBuffer)
 
 
 _COLLECTIONS = 3
@@ -106,7 +105,7 @@ class _Attempt(Generic[Count]):
         if self.loaded is None or not hasattr(os, "sysconf"):
             return True
         model = self.loaded.model
-        tensors = [t for t in chain(model.parameters(), model.buffers()) if not isinstance(t, _LAZY)]
+        tensors = [t for t in chain(model.parameters(), model.buffers()) if not is_lazy(t)]
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         return size < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
@@ -131,7 +130,7 @@ def _hollow(loaded: Loaded) -> Loaded:
     from opcount.dryrun import skeleton  # noqa: PLC0415  (fake tensors take a second to import)
 
     for name, tensor in chain(loaded.model.named_parameters(), loaded.model.named_buffers()):
-        if isinstance(tensor, _LAZY):
+        if is_lazy(tensor):
             raise DryRunError(f"dry run: {name} has no shape before a call of the model gives it one.")
         if type(tensor) not in _PLAIN or tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
             raise DryRunError(

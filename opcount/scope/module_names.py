@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from torch import fx, jit, nn
+from torch.nn.parameter import is_lazy
 
 from opcount._torch.modules import forward_hooks_of, parameters_of, submodules_of
 from opcount.paths import ROOT
@@ -378,5 +379,9 @@ def _count_parameters(module: nn.Module) -> int:
 
 
 def _elements(parameter: nn.Parameter) -> int:
-    """Count elements; a parameter that a lazy module has not made yet has none."""
-    return 0 if isinstance(parameter, nn.parameter.UninitializedParameter) else parameter.numel()
+    """Count elements; a parameter that a lazy module has not made yet has none.
+
+    Up to PyTorch 2.5 any parameter of a tensor subclass, a fake one among them, is an instance of
+    ``UninitializedParameter``.
+    """
+    return 0 if is_lazy(parameter) else parameter.numel()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from torch import nn
+from torch.nn.parameter import is_lazy
 
 from opcount._torch.modules import parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torch import nn
 
 KERNEL = "kernel_size"
 """Attribute of modules that slide a window over their input."""
@@ -35,7 +37,7 @@ def weights_of(module: nn.Module) -> str:
 
 
 def _has_shape(parameter: object) -> bool:
-    return parameter is not None and not isinstance(parameter, nn.parameter.UninitializedParameter)
+    return parameter is not None and not is_lazy(parameter)
 
 
 def _text(shape: Sequence[object]) -> str:

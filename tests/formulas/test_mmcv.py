@@ -10,6 +10,7 @@ import torch
 from opcount import OpCounter
 from opcount.registry import BUILTIN
 from tests import shims
+from tests.features import sees_kept_apply
 
 pytest.importorskip("mmcv")
 pytestmark = pytest.mark.filterwarnings("ignore")  # what mmcv does when it is imported
@@ -175,6 +176,7 @@ def run(monkeypatch, file, name, *args, **options):
     return counter, layer
 
 
+@sees_kept_apply
 @pytest.mark.parametrize(("groups", "stride"), [(1, 1), (2, 2)])
 @pytest.mark.parametrize("name", ["DeformConv2dPack", "ModulatedDeformConv2dPack"])
 def test_a_deformable_layer_counts_the_convolution_in_its_place_and_the_one_that_finds_offsets(

@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from opcount import OpCounter
 from opcount.interceptor import whole_calls
+from tests.features import sees_kept_apply
 
 MODES = [torch.enable_grad, torch.no_grad, torch.inference_mode]
 
@@ -117,9 +118,7 @@ def test_a_function_is_put_back_as_it_was():
     assert [vars(owner).get("apply") for owner in owners] == before
 
 
-@pytest.mark.skipif(
-    not hasattr(vars(torch.autograd.Function)["apply"], "__func__"), reason="apply is C++ from PyTorch 2.15 on"
-)
+@sees_kept_apply
 def test_a_function_that_was_kept_under_a_name_is_told_of_too():
     (call,) = told(Square.apply, torch.ones(3, 3), functions=["Square"])
     assert call.operator == "autograd.Square"
@@ -199,6 +198,7 @@ def test_what_runs_in_a_function_whose_formula_refuses_the_call_is_told_of():
     assert names(told(refusing("BorderAlignFunction").apply, x, x, 0.5)) == ["add", "relu"]
 
 
+@sees_kept_apply
 def test_a_function_whose_formula_accepts_the_call_is_told_of_alone():
     x, boxes = torch.ones(1, 8, 3, 4), torch.ones(1, 12, 4)
     assert names(told(refusing("BorderAlignFunction").apply, x, boxes, 10)) == ["BorderAlignFunction"]
