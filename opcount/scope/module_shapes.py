@@ -36,7 +36,7 @@ def weights_of(module: nn.Module) -> str:
     return " ".join([f"{name}={_text(p.shape) or 'scalar'}" for name, p in own.items() if _has_shape(p)]) if own else ""
 
 
-def _has_shape(parameter: object) -> bool:
+def _has_shape(parameter: nn.Parameter | None) -> bool:
     return parameter is not None and not is_lazy(parameter)
 
 
