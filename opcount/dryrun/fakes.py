@@ -103,6 +103,8 @@ class Fakes:
         if type(value) is FakeTensor:
             if value.fake_mode is self.mode:
                 value.__class__ = DryZeros if is_zero_tensor(value) else DryTensor
+                if type(value) is DryZeros:  # PyTorch's own cache does not tell them from others
+                    self.mode.cache_enabled = False
         elif isinstance(value, (list, tuple)):
             for item in value:
                 self.dry(item)

@@ -83,3 +83,18 @@ def test_models_are_stacked_and_called_by_one_that_the_counted_model_does_not_ho
     assert counts[1][""].macs == 3 * 3 * 8 * 4
     assert model.base[0].weight is before
     assert out is None or torch.equal(model(ROWS), out)
+
+
+def test_derivatives_that_are_known_to_be_zero_stay_so_after_other_tensors_of_that_shape() -> None:
+    weight = nn.Parameter(torch.ones(7, 7))  # without a tangent
+    counts = []
+    with OpCounter(dry_run=True):
+        torch.randn(7, 7).t()
+    for dry in (False, True):
+        weight.grad = None
+        with OpCounter(dry_run=dry) as c:
+            x = torch.randn(2, 4, 7, requires_grad=True)
+            out, tangent = torch.func.jvp(lambda y: (y @ weight).tanh(), (x,), (x.detach(),))
+            (out + tangent).sum().backward()
+        counts.append(c.by_operator())
+    assert counts[0] == counts[1]
