@@ -306,7 +306,8 @@ class OpCounter(HasFlops):
     @property
     def total(self) -> Total:
         """The sum of all that was counted so far."""
-        return self._total()
+        self._need_run()
+        return total_of(self._scopes, self._convention) if self._earlier is None else self._measured().total
 
     def __str__(self) -> str:
         """Return the table of what was counted so far."""
@@ -363,10 +364,6 @@ class OpCounter(HasFlops):
     def _amount(self) -> Amount:
         amount = amount_of(self._scopes)
         return amount if self._earlier is None else self._earlier.amount().plus(amount)
-
-    def _total(self) -> Total:
-        self._need_run()
-        return total_of(self._scopes, self._convention) if self._earlier is None else self._measured().total
 
     def _need_run(self) -> None:
         if not self._ran:

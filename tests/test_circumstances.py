@@ -45,7 +45,9 @@ def test_every_report_says_what_was_counted_and_json_keeps_it():
         assert set(facts) <= set(text.splitlines())
     assert "* inputs: x=4x6:float32" in markdown.render(c.profile)
     page = html.render(c.profile)
-    assert '"subtitle":"x=4x6:float32; Two, train, grad, float32, cpu, AdamW, batch 4, real run"' in page
+    assert (
+        '<p id="subtitle">x=4x6:float32; Two, train, grad, float32, cpu, AdamW, batch 4, real run; per sample' in page
+    )
     again = Profile.from_json(c.profile.to_json()).provenance
     assert (again["optimizer"], again["dtype"], again["batch size"]) == ("AdamW", "float32", "4")
 

@@ -17,6 +17,8 @@ from opcount._torch.lookup import check_version, need
 
 PACKAGE = Path(opcount.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
+LONGEST = 400
+"""Lines of a file, beyond which it holds more than one idea."""
 DOOR = "_torch"
 """The only folder that knows private names of PyTorch."""
 
@@ -205,6 +207,10 @@ def texts_alone(tree):
     """Return the strings that stand alone: docstrings, and those of attributes."""
     alone = [node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)]
     return [node.value for node in alone if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+
+
+def test_no_file_of_the_package_is_long():
+    assert not [path for path in SOURCES if len(path.read_text(encoding="utf-8").splitlines()) > LONGEST]
 
 
 @pytest.mark.parametrize("folder", ["opcount", "scripts", "tests"])

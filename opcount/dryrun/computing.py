@@ -349,12 +349,11 @@ class Computing:
 
     def _compute(self, facts: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         real: list[tuple[Tensor, Tensor]] = []
-        writes = {index for index, _ in facts.writes}
-        names = {name for _, name in facts.writes}
+        written = {place for both in facts.writes for place in both}  # indices and names
         try:
             with dispatch_disabled(), autograd_disabled():
-                values = tuple(self._real(v, real, written=i in writes) for i, v in enumerate(args))
-                named = {k: self._real(v, real, written=k in names) for k, v in kwargs.items()}
+                values = tuple(self._real(v, real, written=i in written) for i, v in enumerate(args))
+                named = {k: self._real(v, real, written=k in written) for k, v in kwargs.items()}
                 out = facts.func(*values, **named)
                 if facts.name == "mkldnn_rnn_layer" and out[-1] is None:  # nothing is kept for a backward
                     out = (*out[:-1], torch.empty(0, dtype=torch.uint8))
