@@ -32,10 +32,11 @@ def render(profile: Profile) -> str:
         'live bytes were not tracked: count with --memory, or OpCounter(memory=True)'
     """
     memory = profile.memory
+    steps = [] if profile.steps is None else [profile.steps.verdict()]
     if memory is None:
-        return UNTRACKED
+        return "\n".join([UNTRACKED, *steps])
     tables = [_by_category(memory), _by_phase(memory), _by_module(memory)]
-    return "\n".join([*("\n".join([*table, ""]) for table in tables), *memory_lines(profile)])
+    return "\n".join([*("\n".join([*table, ""]) for table in tables), *memory_lines(profile), *steps])
 
 
 def memory_lines(profile: Profile) -> Iterator[str]:
