@@ -127,7 +127,14 @@ def recurrent_backward(_func: Any, x: Tensor, weights: list[Tensor], *args: Any)
     return (*data, [torch.empty_like(weight) for weight in weights] if mask[3] else [])
 
 
+def copied(func: Any, x: Tensor, **options: Any) -> Any:
+    """Return the shape function's result with the strides of the kernel, for which no memory format preserves them."""
+    memory_format = options.pop("memory_format", None)
+    return func(x, **options, memory_format=torch.preserve_format if memory_format is None else memory_format)
+
+
 _CORRECTED: dict[str, Callable[..., Any]] = {
+    "aten._to_copy.default": copied,
     "aten.mkldnn_rnn_layer_backward.default": recurrent_gradients,
     "aten.native_batch_norm.default": batch_norm,
     "aten.native_batch_norm_backward.default": asked_for,

@@ -107,6 +107,8 @@ class DryTensor(FakeTensor):
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         if id(self) in memo:
             return memo[id(self)]
+        if not self.is_leaf:
+            return super().__deepcopy__(memo)  # raises PyTorch's own error
         with torch.no_grad():
             copied = memo[id(self)] = self.clone()
         if self.grad is not None:

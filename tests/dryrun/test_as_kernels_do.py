@@ -194,3 +194,15 @@ def test_what_is_written_to_a_view_of_known_values_makes_them_unknown(make, writ
 
     with pytest.raises(DryRunError), OpCounter(dry_run=True):
         run()
+
+
+@pytest.mark.parametrize("options", [{}, {"device": "cpu"}, {"device": "meta"}, {"dtype": torch.float64}])
+@pytest.mark.parametrize("kind", ["expanded", "transposed", "every second"])
+def test_copies_have_the_strides_that_kernels_give_them(kind: str, options: dict[str, object]) -> None:
+    strides = []
+    for dry in (False, True):
+        with OpCounter(dry_run=dry):
+            x = torch.randn(4, 6)
+            x = {"expanded": x[:1, :1].expand(4, 3), "transposed": x.t(), "every second": x[:, ::2]}[kind]
+            strides.append(torch.ops.aten._to_copy(x, **options).stride())
+    assert strides[0] == strides[1]

@@ -113,3 +113,14 @@ def test_a_copy_that_is_kept_is_put_back() -> None:
         copied = copy.deepcopy(model)
         copied(torch.randn(3))
     assert (copied.cache, copied.last, list(copied.children())) == ({}, None, [])
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_result_that_has_a_history_is_not_copied(dry_run: bool) -> None:
+    model = nn.Linear(3, 3)
+    with OpCounter(model, dry_run=dry_run):
+        out = model(torch.ones(2, 3))
+        with pytest.raises(RuntimeError, match="deepcopy protocol"):
+            copy.deepcopy(out)
+        with torch.no_grad():
+            assert copy.deepcopy(model(torch.ones(2, 3))).shape == (2, 3)

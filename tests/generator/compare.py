@@ -31,6 +31,8 @@ class Case:
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        if "script" in program.traits:  # TorchScript rounds otherwise in the first run of a script
+            outcome(program)
         self.plain = outcome(program)
         self.counted = outcome(program, OpCounter)
 
