@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from opcount._torch.dispatch import DispatchKey
 from opcount._torch.fake import FakeTensorMode, unset_fake_temporarily
@@ -23,6 +26,20 @@ def _branch(chosen: Any, yes: Callable[..., Any], no: Callable[..., Any], operan
     return (yes if chosen else no)(*operands)
 
 
+def _round(body: Callable[..., Any], *operands: Any) -> Any:
+    """Run the body of a loop once; refuse results that are no operands of the next round, as PyTorch does."""
+    results = body(*operands)
+    for given, result in zip(operands, results, strict=False):
+        if not (isinstance(given, Tensor) and isinstance(result, Tensor)):
+            continue
+        if (given.dtype, given.shape) != (result.dtype, result.shape):
+            raise RuntimeError(
+                f"while_loop: expected a body that returns tensors like those that it is given, got {result.dtype} of "
+                f"{tuple(result.shape)} for {given.dtype} of {tuple(given.shape)}."
+            )
+    return results
+
+
 def run_higher_order(func: HigherOrderOperator, memo: Any, fake: Any, args: Any, kwargs: Any) -> Any:
     """Run ``cond`` or ``while_loop`` by the values that a dry run knows, another operator by PyTorch's rule for fakes.
 
@@ -36,10 +53,13 @@ def run_higher_order(func: HigherOrderOperator, memo: Any, fake: Any, args: Any,
     Returns:
         `UNKNOWN` where there is no such rule.
     """
-    if func.name() == "cond" or func.name() in _LOOPS:
+    if func.name() == "cond":
         with memo:
-            run = _branch if func.name() == "cond" else func.py_kernels[DispatchKey.CompositeExplicitAutograd]
-            return run(*args, **kwargs)
+            return _branch(*args, **kwargs)
+    if func.name() in _LOOPS:
+        test, body, *rest = args
+        with memo:
+            return func.py_kernels[DispatchKey.CompositeExplicitAutograd](test, partial(_round, body), *rest, **kwargs)
     rule = rule_of(func, FakeTensorMode)
     if rule is None:
         return UNKNOWN

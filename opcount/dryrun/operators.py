@@ -59,6 +59,7 @@ _ABOUT_STORED = {
 
 _SIZED_BY_VALUES = {"_pack_padded_sequence", "_pad_packed_sequence", "_ctc_loss", "_ctc_loss_backward"}
 
+_CALLS_PRODUCTS = {"_sparse_addmm"}  # for which autocast decides, unseen where values are computed
 _READS_WORKSPACES = {"mkldnn_rnn_layer_backward"}
 """Operators that read what kernels keep where gradients are recorded, as they are not while values are computed."""
 
@@ -166,7 +167,7 @@ def facts_of(func: Any) -> Facts:
         func,
         computes=func.namespace in ("aten", "prims")
         and not name.startswith("empty")
-        and name not in _SIZED_BY_VALUES | _READS_WORKSPACES
+        and name not in _SIZED_BY_VALUES | _READS_WORKSPACES | _CALLS_PRODUCTS
         and not (random and name in MAKERS),
         made=name in _FACTORIES,
         takes_tensors=any(isinstance(a.type, torch.TensorType) for a in arguments),

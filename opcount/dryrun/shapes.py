@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opcount._torch.dispatch import dispatch_disabled
+from opcount._torch.dispatch import dispatch_disabled, state_before_modes
+from opcount._torch.stand_ins import autocast_dtype, is_autocast_enabled
 from opcount._torch.tensors import suggest_memory_format
 from opcount.dryrun.dtypes import check_of
 
@@ -133,8 +134,17 @@ def copied(func: Any, x: Tensor, **options: Any) -> Any:
     return func(x, **options, memory_format=torch.preserve_format if memory_format is None else memory_format)
 
 
+def in_the_dtype_of_autocast(func: Any, *args: Any, **kwargs: Any) -> Tensor:
+    """Return the shape function's result in the dtype in which autocast has the kernel compute the product it calls."""
+    out: Tensor = func(*args, **kwargs)
+    with state_before_modes():  # which do not see it
+        casts = out.dtype is torch.float32 and is_autocast_enabled(out.device.type)
+    return out.to(autocast_dtype(out.device.type)) if casts else out
+
+
 _CORRECTED: dict[str, Callable[..., Any]] = {
     "aten._to_copy.default": copied,
+    "aten._sparse_addmm.default": in_the_dtype_of_autocast,
     "aten.mkldnn_rnn_layer_backward.default": recurrent_gradients,
     "aten.native_batch_norm.default": batch_norm,
     "aten.native_batch_norm_backward.default": asked_for,

@@ -108,7 +108,7 @@ class DryTensor(FakeTensor):
         if id(self) in memo:
             return memo[id(self)]
         if not self.is_leaf:
-            return super().__deepcopy__(memo)  # raises PyTorch's own error
+            return Tensor.__deepcopy__(self, memo)  # type: ignore[no-untyped-call]  # raises PyTorch's own error
         with torch.no_grad():
             copied = memo[id(self)] = self.clone()
         if self.grad is not None:

@@ -130,3 +130,11 @@ def test_what_modules_inside_a_body_run_is_charged_to_the_same_module_as_in_a_re
         found += [*zip(costs, calls, strict=True)]
     assert all(each == found[0] for each in found)
     assert found[0][1]["layer"] == 1  # the call outside of the operator
+
+
+@pytest.mark.parametrize("turn", [lambda i, x: (i + 1, x.double()), lambda i, x: (i + 1, torch.cat([x, x]))])
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_loop_whose_body_returns_another_kind_of_tensor_is_refused(dry_run, turn):
+    loop = feature("torch._higher_order_ops.while_loop.while_loop")
+    with OpCounter(dry_run=dry_run), pytest.raises(RuntimeError, match=r"(?i)while_loop"):
+        loop(lambda i, _: i < 2, turn, (torch.tensor(0), torch.ones(3)))

@@ -169,3 +169,17 @@ def test_a_product_has_the_strides_on_which_it_depends_how_the_next_layer_runs(l
             model(x.reshape(1, 2, 4))
         found.append((x.stride(), {name: total.macs for name, total in c.by_operator().items()}))
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("cast", [False, True])
+def test_sparse_products_have_the_dtype_of_autocast(cast, inside):
+    graph, x, told = (torch.eye(6) + 1).to_sparse(), torch.ones(6, 4), []
+    for dry in (False, True):
+        with OpCounter(dry_run=dry) as c, torch.autocast("cpu", torch.bfloat16, enabled=cast):
+            features = torch.randn(6, 4) if inside else x
+            outs = torch.sparse.mm(graph, features), torch.sparse.addmm(features, graph, features)
+        told.append(([out.dtype for out in outs], [(r.operator, r.calls, r.bytes_written) for r in c.profile.records]))
+    assert told[0][0] == told[1][0] == [torch.bfloat16 if cast else torch.float32] * 2
+    products = [[row for row in rows if "sparse" in row[0]] for _, rows in told]
+    assert products[0] == products[1]

@@ -81,7 +81,8 @@ def looped(grow):
     return Part(
         init=[f"self.{name} = nn.Parameter(torch.randn({draw.e}, {draw.e}) / 4)"],
         forward=[
-            f"goes, turn = lambda i, y, w: i < {rounds}, lambda i, y, w: (i + 1, (y @ w).tanh(), w.clone())",
+            f"goes = lambda i, y, w: i < {rounds}",
+            "turn = lambda i, y, w: (i + 1, (y @ w).tanh().to(y.dtype), w.clone())  # autocast must not change it",
             f"begin = torch.tensor(0), x.detach().clone(memory_format=torch.contiguous_format), self.{name}.detach()",
             "with torch.no_grad():",
             "    x = x + torch._higher_order_ops.while_loop(goes, turn, begin)[1]",
