@@ -66,7 +66,7 @@ class Interruption:
         return self._step
 
     def _step(self, frame: FrameType, event: str, _arg: object) -> Callable[..., object]:
-        if event == self._event and not _releases_lock(frame):
+        if event == self._event and not _leaves_guard(frame):
             self.seen += 1
             if self.seen == self.place:
                 self.where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}"
@@ -74,11 +74,12 @@ class Interruption:
         return self._step
 
 
-def _releases_lock(frame: FrameType) -> bool:
-    """Return whether the next instruction is on the way to the release of a lock.
+def _leaves_guard(frame: FrameType) -> bool:
+    """Return whether the next instruction is on the way to the release of a lock, or of torch functions.
 
     Python runs no handler of a signal between the last instruction of a block and the end of the call of an
-    ``__exit__`` that is written in C: that is where locks get their safety from.
+    ``__exit__`` that is written in C: that is where locks get their safety from. PyTorch's guard of torch functions
+    has no destructor that would stand in for its ``__exit__``, as the other guards have.
     """
     if frame.f_lineno is None:  # of the compiler's own making
         return True
@@ -86,7 +87,7 @@ def _releases_lock(frame: FrameType) -> bool:
     if operation == "NOP":  # at the end of a loop that ends a block; nothing is interrupted at it
         return True
     line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
-    if not line.strip().lower().endswith("lock:"):
+    if not line.strip().lower().endswith("lock:") and "functions_disabled()" not in line:
         return False
     return operation == "LOAD_CONST" or not operation.startswith("LOAD")
 
@@ -99,6 +100,7 @@ def left() -> dict[str, object]:
         **flags,
         "warning filters": list(warnings.filters),
         "stance": surroundings._EAGERNESS._users | set(map(id, surroundings._EAGERNESS._set)),
+        "torch functions": torch._C._is_torch_function_enabled(),
         "fast path": torch.backends.mha.get_fastpath_enabled(),
         "starting of threads": (Thread.start, ThreadPoolExecutor.submit),
         "finders of modules": list(sys.meta_path),

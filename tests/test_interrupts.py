@@ -127,19 +127,6 @@ def check_all(program, event="line", stride=1):
     return came_out, len(range(1, whole.seen + 1, stride))
 
 
-ENABLED = []
-"""Guards that keep torch functions enabled for as long as they live."""
-
-
-@pytest.fixture(autouse=True)
-def functions_enabled():
-    """Enable torch functions after each test: an interrupt in `opcount.scope.call_shapes` can leave them disabled."""
-    yield
-    if not torch._C._is_torch_function_enabled():
-        ENABLED.append(torch._C._EnableTorchFunction())
-        ENABLED[-1].__enter__()
-
-
 @pytest.mark.parametrize("program", SHORT, ids=lambda program: program.__name__)
 def test_an_interrupt_at_any_line_leaves_nothing_behind(program):
     came_out, places = check_all(program)
