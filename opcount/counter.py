@@ -69,10 +69,10 @@ class OpCounter(HasFlops):
         every: For long loops: each block is a step. The first step is counted, then one pseudo-randomly chosen step of
             each ``every``; the others run as if there were no counter. All numbers are those of the counted steps;
             `extrapolated` estimates those of all steps.
-        memory: Also track live bytes: the peak, and what it is made of.
+        memory: Also track live bytes: the peak, and what it is made of; ``"log"``: with what `Profile.fits` needs.
 
     Raises:
-        ValueError: ``every`` is not a positive integer, or is combined with ``dry_run``.
+        ValueError: ``every`` is not a positive integer, or is combined with ``dry_run``; ``memory`` is something else.
         ConventionError: There is no such convention.
         FormulaError: A key of ``formulas`` is no operator.
         UncountedOperatorError: When the block ends, with ``strict``.
@@ -96,7 +96,7 @@ class OpCounter(HasFlops):
         dry_run: bool = False,
         formulas: Mapping[Any, Pricing | None] | None = None,
         every: int | None = None,
-        memory: bool = False,
+        memory: bool | str = False,
     ) -> None:
         if model is not None and not isinstance(model, nn.Module):
             raise TypeError(
@@ -122,7 +122,7 @@ class OpCounter(HasFlops):
         registry = registry_with(self._formulas)
         self._recall = Recall() if self._dry_run else None
         self._planner = Planner(registry) if self._recall is None else Planner(registry, self._recall)
-        self._memory = MemoryWatch(on=self._tracks_memory)
+        self._memory = MemoryWatch(self._tracks_memory)
         self._interceptors = ThreadInterceptors(self._planner, self._recall, self._memory.till)
         self._undo = Undo()
         self._skipped = False

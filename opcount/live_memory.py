@@ -11,6 +11,8 @@ from opcount.records import phases_in_order
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from opcount.fit.allocations import AllocationLog
+
 PARAMETERS, BUFFERS, GRADIENTS, OPTIMIZER_STATE = "parameters", "buffers", "gradients", "optimizer state"
 SAVED, INPUTS, OUTPUTS, TEMPORARIES = "saved activations", "inputs", "outputs", "temporaries"
 
@@ -55,6 +57,7 @@ class LiveMemory:
         saved: Saved activations when a backward began, by the module and the operator that made them; of the backward
             that found most.
         unknown: Operators of a dry run whose workspace nobody knows: the peak is a lower bound.
+        log: Allocations and frees in order, for `Profile.fits`; None if they were not kept.
     """
 
     peak: int = 0
@@ -67,6 +70,7 @@ class LiveMemory:
     elsewhere: Mapping[str, int] = field(default_factory=dict)
     saved: tuple[LiveBytes, ...] = ()
     unknown: tuple[str, ...] = ()
+    log: AllocationLog | None = None
 
     def by_category(self) -> dict[str, int]:
         """Return the bytes at the peak by what they are for, those of none left out."""

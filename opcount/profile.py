@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,9 +12,10 @@ from opcount.coverage import FREE, UNCOUNTED, Coverage
 from opcount.devices import Device
 from opcount.errors import ConventionError, ProfileFormatError
 from opcount.files import write
+from opcount.fit import Fit, fit_of
 from opcount.live_memory import LiveMemory, merge_memory
 from opcount.paths import ROOT, ancestors_of, parents, parents_first
-from opcount.profile_parts import add_steps, merge_counts, merge_modules, merge_provenance
+from opcount.profile_parts import add_steps, add_to, as_totals, merge_counts, merge_modules, merge_provenance, sum_of
 from opcount.records import CALLED, UNKNOWN_TRAFFIC, Module, Record, Total, merge, phases_in_order, stages
 from opcount.roofline import Roofline
 from opcount.steps import Amount
@@ -68,7 +68,7 @@ class Profile(HasFlops):
     @cached_property
     def total(self) -> Total:
         """The sum of all records."""
-        return _sum(map(self.read, self.records))
+        return sum_of(map(self.read, self.records))
 
     @property
     def bytes_read(self) -> int:
@@ -110,22 +110,22 @@ class Profile(HasFlops):
             return self._by_owner()
         own: dict[tuple[str, ...], list[int]] = {}
         for record in self.records:
-            _add(own, record.stack, self.read(record))
+            add_to(own, record.stack, self.read(record))
         totals = {path: list(Total()) for path in self.modules}
         for stack, numbers in own.items():
             for path in ancestors_of(stack, ancestors):
-                _add(totals, path, numbers)
-        return _as_totals(totals)
+                add_to(totals, path, numbers)
+        return as_totals(totals)
 
     def _by_owner(self) -> dict[str, Total]:
         """Add up the records of each module, then each module's sum to its parent's, children before parents."""
         sums: dict[str, list[int]] = {}
         for record in self.records:
-            _add(sums, record.path, self.read(record))
+            add_to(sums, record.path, self.read(record))
         own = list(sums)
         for path in reversed(parents_first(own)):
             if path != ROOT:
-                _add(sums, path.rpartition(".")[0], sums[path])
+                add_to(sums, path.rpartition(".")[0], sums[path])
         paths = dict.fromkeys(self.modules)
         if not paths.keys() >= sums.keys():
             paths.update(dict.fromkeys(parent for path in own for parent in parents(path)))
@@ -154,8 +154,8 @@ class Profile(HasFlops):
         for record in self._counted():
             read = self.read(record)
             for path in ancestors_of(record.stack, ancestors):
-                _add(totals.setdefault(path, {}), record.operator, read)
-        return {path: _as_totals(row) for path, row in totals.items()}
+                add_to(totals.setdefault(path, {}), record.operator, read)
+        return {path: as_totals(row) for path, row in totals.items()}
 
     def select(self, keep: Callable[[Record], bool]) -> Profile:
         """Return a profile of those records only.
@@ -258,11 +258,11 @@ class Profile(HasFlops):
                 "family": record.family,
                 "phase": record.phase,
                 "dtype": record.dtype,
-                **_numbers(self.read(record)),
+                **{name: getattr(total, name) for name in ROW_COLUMNS[6:-1]},
                 "shapes": record.shapes,
                 **steps,
             }
-            for record in self.records
+            for record, total in zip(self.records, map(self.read, self.records), strict=True)
         ]
 
     @property
@@ -352,6 +352,15 @@ class Profile(HasFlops):
         """
         return Roofline(self.rated_records(), self.modules, Device.find(device), stages(self.provenance))
 
+    def fits(self, device: Device | str) -> Fit:
+        """Return whether the count has room on a device: its allocations replayed by the rules of its allocator.
+
+        Raises:
+            DeviceError: The device is not known, or its memory is not.
+            InputError: The count has no log of its allocations: it was made without ``memory="log"``.
+        """
+        return fit_of(self.memory, {r.phase for r in self.records if r.family == "matmul"}, Device.find(device))
+
     def rated_records(self) -> tuple[Record, ...]:
         """Return the records, of which a version that did not count traffic did not know what was computed again."""
         return self.check_traffic().records
@@ -373,26 +382,5 @@ class Profile(HasFlops):
     def _group(self, key: Callable[[Record], str]) -> dict[str, Total]:
         totals: dict[str, list[int]] = {}
         for record in self._counted():
-            _add(totals, key(record), self.read(record))
-        return _as_totals(totals)
-
-
-def _numbers(total: Total) -> dict[str, int]:
-    return {name: getattr(total, name) for name in ROW_COLUMNS[6:-1]}
-
-
-def _add(sums: dict[K, list[int]], key: K, numbers: Iterable[int]) -> None:
-    """Add the numbers of a `Total` to a sum, in place: reports do so for all records several times."""
-    row = sums.get(key)
-    if row is None:
-        sums[key] = list(numbers)
-    else:
-        row[:] = map(add, row, numbers)
-
-
-def _as_totals(sums: Mapping[K, list[int]]) -> dict[K, Total]:
-    return {key: Total(*numbers) for key, numbers in sums.items()}
-
-
-def _sum(totals: Iterable[Total]) -> Total:
-    return Total(*map(sum, zip(*totals, strict=True))) if (totals := list(totals)) else Total()
+            add_to(totals, key(record), self.read(record))
+        return as_totals(totals)

@@ -1,19 +1,42 @@
-"""The parts of two profiles, added up."""
+"""Sums of totals, and the parts of two profiles, added up."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from operator import add
+from typing import TYPE_CHECKING, TypeVar
 
 from opcount.cost import Cost
 from opcount.errors import SamplingError
+from opcount.records import Total
 from opcount.steps import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from opcount.records import Module
     from opcount.steps import Amount
+
+K = TypeVar("K")
+
+
+def add_to(sums: dict[K, list[int]], key: K, numbers: Iterable[int]) -> None:
+    """Add the numbers of a `Total` to a sum, in place: reports do so for all records several times."""
+    row = sums.get(key)
+    if row is None:
+        sums[key] = list(numbers)
+    else:
+        row[:] = map(add, row, numbers)
+
+
+def as_totals(sums: Mapping[K, list[int]]) -> dict[K, Total]:
+    """Return sums as totals."""
+    return {key: Total(*numbers) for key, numbers in sums.items()}
+
+
+def sum_of(totals: Iterable[Total]) -> Total:
+    """Return the sum of totals."""
+    return Total(*map(sum, zip(*totals, strict=True))) if (totals := list(totals)) else Total()
 
 
 def merge_counts(left: Mapping[str, int], right: Mapping[str, int]) -> dict[str, int]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+import zlib
+from array import array
+from base64 import b64decode, b64encode
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,6 +15,7 @@ from opcount import json_reader as reader
 from opcount.convention import CONVENTIONS, Convention, find_convention
 from opcount.cost import Cost
 from opcount.errors import ConventionError, ProfileFormatError
+from opcount.fit import AllocationLog
 from opcount.json_reader import MismatchError, parse, structure
 from opcount.live_memory import LiveBytes, LiveMemory
 from opcount.profile import Profile
@@ -22,9 +27,9 @@ if TYPE_CHECKING:
 
     from opcount.roofline import Floor, Roofline
 
-SCHEMA = 5
+SCHEMA = 6
 """Incremented when older versions could misread a file. 1 and 2 lack the bytes read; 2 and 4 have steps of a loop; 5
-has live memory, and may have steps.
+has live memory, and may have steps; 6 has a log of allocations, too.
 
 1 and 2 also lack shapes, windows and trainable parameters of modules.
 """
@@ -37,7 +42,7 @@ def dump(profile: Profile, *, indent: int | None = None, roofline: Roofline | No
     return json.dumps(
         {
             "format": "opcount.profile",
-            "schema": SCHEMA if memory else 4 if steps else 3,
+            "schema": _schema_of(profile),
             "convention": profile.convention.name,
             "provenance": dict(profile.provenance),
             "unattributed": dict(profile.unattributed),
@@ -50,6 +55,13 @@ def dump(profile: Profile, *, indent: int | None = None, roofline: Roofline | No
         },
         indent=indent,
     )
+
+
+def _schema_of(profile: Profile) -> int:
+    """Return the oldest schema that can hold a profile."""
+    if profile.memory is not None:
+        return 5 if profile.memory.log is None else 6
+    return 3 if profile.steps is None else 4
 
 
 def _dump_module(module: Module) -> dict[str, Any]:
@@ -81,7 +93,23 @@ def _dump_records(records: tuple[Record, ...]) -> list[dict[str, Any]]:
 
 def _dump_memory(memory: LiveMemory) -> dict[str, Any]:
     rows = {name: [row._asdict() for row in getattr(memory, name)] for name in ("records", "saved")}
-    return {**vars(memory), **rows}
+    facts = {**vars(memory), **rows}
+    log = facts.pop("log")
+    return facts if log is None else {**facts, "log": _dump_log(log)}
+
+
+def _dump_log(log: AllocationLog) -> dict[str, Any]:
+    """Return a log as data: its events as little-endian 64-bit integers, compressed, in Base64."""
+    events = b64encode(zlib.compress(_swapped(log.events), 9)).decode()
+    return {"before": log.before, "events": events, "repeats": log.repeats, "cut": log.cut}
+
+
+def _swapped(events: bytes) -> bytes:
+    """Return 64-bit integers in little-endian order for the order of this machine, and the other way round."""
+    numbers = array("q", events)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tobytes()
 
 
 def _dump_steps(steps: Steps) -> dict[str, Any]:
@@ -166,6 +194,20 @@ def _memory(peak: int, records: tuple[LiveBytes, ...], *rest: Any) -> LiveMemory
     return LiveMemory(peak, records, *rest)
 
 
+def _log(before: tuple[int, ...], events: bytes, *rest: Any) -> AllocationLog:
+    log = AllocationLog(before, events, *rest)
+    if fault := log.find_fault():
+        raise MismatchError("allocations that a program can make", fault)
+    return log
+
+
+def _events(value: Any) -> bytes:
+    try:
+        return _swapped(zlib.decompress(b64decode(reader.text(value), validate=True)))
+    except (ValueError, zlib.error) as error:
+        raise MismatchError("compressed 64-bit integers in Base64", value) from error
+
+
 def _none(value: Any) -> None:
     if value is not None:
         raise MismatchError("none in a file of this schema", value)
@@ -242,18 +284,24 @@ _read_live = reader.sequence(
         bytes=reader.whole_number,
     )
 )
-_read_memory = structure(
-    _memory,
-    peak=reader.whole_number,
-    records=_read_live,
-    phase_peaks=_read_counts,
-    module_peaks=_read_counts,
-    curve=reader.sequence(reader.whole_number),
-    allocations=reader.whole_number,
-    device=reader.text,
-    elsewhere=_read_counts,
-    saved=_read_live,
-    unknown=reader.sequence(reader.text),
+_MEMORY: dict[str, Callable[[Any], Any]] = {
+    "peak": reader.whole_number,
+    "records": _read_live,
+    "phase_peaks": _read_counts,
+    "module_peaks": _read_counts,
+    "curve": reader.sequence(reader.whole_number),
+    "allocations": reader.whole_number,
+    "device": reader.text,
+    "elsewhere": _read_counts,
+    "saved": _read_live,
+    "unknown": reader.sequence(reader.text),
+}
+_read_log = structure(
+    _log,
+    before=reader.sequence(reader.whole_number),
+    events=_events,
+    repeats=reader.whole_number,
+    cut=reader.whole_number,
 )
 
 
@@ -280,6 +328,11 @@ _READERS: dict[int, dict[str, Callable[[Any], Any]]] = {
     2: {**_OLD_PARTS, "steps": _steps_of(_read_old_records), "memory": _none},
     3: {**_PARTS, "steps": _none, "memory": _none},
     4: {**_PARTS, "steps": _steps_of(_read_records), "memory": _none},
-    5: {**_PARTS, "steps": reader.optional(_steps_of(_read_records)), "memory": _read_memory},
+    5: {**_PARTS, "steps": reader.optional(_steps_of(_read_records)), "memory": structure(_memory, **_MEMORY)},
+    6: {
+        **_PARTS,
+        "steps": reader.optional(_steps_of(_read_records)),
+        "memory": structure(_memory, **_MEMORY, log=_read_log),
+    },
 }
 """Readers of the parts of a profile, by schema."""

@@ -6,7 +6,10 @@ Several threads may write: a switch comes between calls, and no method calls any
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from opcount.memory.recording import Recorder
 
 _NEVER = -(1 << 62)
 
@@ -49,6 +52,9 @@ class LiveRow:
 class Ledger:
     """Account of one device.
 
+    Args:
+        log: Told of what is allocated and freed; None: nobody asks for the order.
+
     Attributes:
         base: Bytes that were alive at the start: an offset to all the others.
         live: Bytes now.
@@ -59,9 +65,11 @@ class Ledger:
         peak_event: The number of the allocation at the last peak.
         rows: By ``(place, plan, phase, category)``.
         saved: Live bytes of a category by row, when they were most; see `note`.
+        log: The recorder.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, log: Recorder | None = None) -> None:
+        self.log = log
         self.saved: dict[LiveRow, int] = {}
         self.rows: dict[Any, LiveRow] = {}
         self.base = self.live = self.peak = 0
@@ -83,6 +91,8 @@ class Ledger:
         for row in list(self.rows.values()):
             row.high = _NEVER
         self._restart_curve()
+        if self.log is not None:
+            self.log.restart()
 
     def row(self, key: Any) -> LiveRow:
         """Return the row of a place, made at its first use."""

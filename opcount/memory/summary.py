@@ -43,6 +43,7 @@ def summary_of(tracker: Tracker) -> LiveMemory:
         {str(other): peak for other, peak in peaks.items() if other is not device},
         _rows({row.key: size for row, size in ledger.saved.items()}),
         _unknown(ledger) if device is None else (),
+        None if ledger.log is None else ledger.log.log(),
     )
 
 

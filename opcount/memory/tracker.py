@@ -21,6 +21,7 @@ from opcount.interceptor.storages import storage_of, storages_of
 from opcount.interceptor.symbolic import size_of
 from opcount.live_memory import BEFORE, INPUTS, PARAMETERS, TEMPORARIES
 from opcount.memory.ledger import Ledger, LiveRow
+from opcount.memory.recording import Recorder
 from opcount.paths import ROOT
 
 if TYPE_CHECKING:
@@ -58,13 +59,15 @@ class Tracker:
 
     Args:
         dry: Whether fake tensors stand for all: they are on one device.
+        logs: Whether the order of allocations is kept.
 
     Attributes:
         held: By address.
         ledgers: By device; None in a dry run.
     """
 
-    def __init__(self, *, dry: bool) -> None:
+    def __init__(self, *, dry: bool, logs: bool = False) -> None:
+        self._logs = logs
         self.held: dict[int, Held] = {}
         self.ledgers: dict[Any, Ledger] = {}
         self._dead: deque[Held] = deque()
@@ -125,6 +128,13 @@ class Tracker:
                 else:
                     self._written(known, storage, key)
 
+    def end_step(self) -> None:
+        """End a step of a loop, in the logs."""
+        self.settle()
+        for ledger in list(self.ledgers.values()):
+            if ledger.log is not None:
+                ledger.log.end_step()
+
     def settle(self) -> None:
         """Account what has died."""
         dead, held = self._dead, self.held
@@ -134,7 +144,10 @@ class Tracker:
             except IndexError:  # another thread was here
                 return
             row = gone.row
-            row.ledger.remove(row, gone.size)
+            ledger = row.ledger
+            ledger.remove(row, gone.size)
+            if ledger.log is not None:
+                ledger.log.freed(gone.key)
             if held.get(gone.key) is gone:
                 del held[gone.key]
 
@@ -198,6 +211,8 @@ class Tracker:
         self._recent = ledger
         if self.held.setdefault(address, held) is held:  # else another thread was faster
             held.event = ledger.add(row, size)
+            if ledger.log is not None:
+                ledger.log.made(address, size)
 
     def _found(self, storage: Any, key: Any) -> None:
         """Account a storage that was alive before."""
@@ -207,7 +222,10 @@ class Tracker:
         held.event = 0
         held.row = self._ledger(None if self._dry else storage.device).row(key)
         if self.held.setdefault(held.key, held) is held:
-            held.row.ledger.find(held.row, held.size)
+            ledger = held.row.ledger
+            ledger.find(held.row, held.size)
+            if ledger.log is not None:
+                ledger.log.found(held.key, held.size)
 
     def _written(self, held: Held, storage: Any, key: Any) -> None:
         """Account a change of a storage's size, as a new allocation in the place of the old one."""
@@ -218,10 +236,12 @@ class Tracker:
             held.row = row if row.key[3] != TEMPORARIES else ledger.row(key)
             held.size = size
             held.event = ledger.add(held.row, size)
+            if ledger.log is not None:
+                ledger.log.resized(held.key, size)
 
     def _ledger(self, device: Any) -> Ledger:
         ledger = self.ledgers.get(device)
-        return self.ledgers.setdefault(device, Ledger()) if ledger is None else ledger
+        return self.ledgers.setdefault(device, Ledger(Recorder() if self._logs else None)) if ledger is None else ledger
 
     def _look_into(self, value: Any, key: Any) -> None:
         for tensor in self._tensors(value):

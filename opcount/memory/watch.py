@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 _RAISED = object()
 """Sentinel: the module raised and returned nothing."""
 
+LOG = "log"
+"""``OpCounter(memory=LOG)``: keep the order of allocations, too."""
+
 
 def required(memory: LiveMemory | None) -> LiveMemory:
     """Return live memory that somebody reads.
@@ -53,22 +56,26 @@ class MemoryWatch:
     """Live memory of one count.
 
     Args:
-        on: Whether it is asked for.
+        asked: False: it is not asked for; True: it is; `LOG`: with the order of allocations.
 
     Attributes:
         till: Prices operators, and tells the tracker of them; None: nobody is told.
 
     Raises:
         CounterStateError: This PyTorch has no storages that can be watched.
+        ValueError: Something else is asked for.
     """
 
-    def __init__(self, *, on: bool) -> None:
-        if on and not KEEPS_STORAGE_OBJECTS:
+    def __init__(self, asked: bool | str) -> None:  # noqa: FBT001  (the value that the user has given)
+        if asked not in (False, True, LOG):
+            raise ValueError(f"OpCounter: expected memory=True, False or {LOG!r}, got {asked!r}. Pass one of these.")
+        if asked and not KEEPS_STORAGE_OBJECTS:
             raise CounterStateError(
                 "OpCounter: expected PyTorch 2.2 or newer for memory=True, got an older one, whose storages cannot be "
                 "watched. Install a newer PyTorch, or leave memory out."
             )
-        self.till = MemoryTill() if on else None
+        self._logs = asked == LOG
+        self.till = MemoryTill() if asked else None
         self._earlier: LiveMemory | None = None
         self._scopes: Scopes | None = None
 
@@ -77,7 +84,7 @@ class MemoryWatch:
         if self.till is None:
             return
         undo.add(self._end)
-        tracker = Tracker(dry=dry)
+        tracker = Tracker(dry=dry, logs=self._logs)
         hold_weights(tracker, scopes.names)
         self._scopes = scopes
         self.till.tracker = tracker
@@ -145,6 +152,8 @@ class MemoryWatch:
 
     def _end_step(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         self._label_state(optimizer, before=False)
+        if self._tracker is not None:
+            self._tracker.end_step()
 
     def _label_state(self, optimizer: Any, *, before: bool) -> None:
         tracker, scopes = self._tracker, self._scopes

@@ -1,0 +1,8 @@
+"""Fit: whether a count's allocations have room on a device, by a replay through the rules of its allocator."""
+
+from __future__ import annotations
+
+from opcount.fit.allocations import AllocationLog
+from opcount.fit.verdict import Fit, fit_of
+
+__all__ = ["AllocationLog", "Fit", "fit_of"]
