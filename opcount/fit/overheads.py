@@ -1,4 +1,4 @@
-"""What a program takes on a device besides its tensors: workspaces of cuBLAS, and the CUDA context."""
+"""Memory that a program takes on a device besides its tensors: workspaces of cuBLAS, and the CUDA context."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from opcount.devices import Device
 
 _LARGE_WORKSPACE, _WORKSPACE = 32 * MiB, 8 * MiB + 128 * 1024
-"""Of compute capability 9, 10 and 12, and of the others."""
+"""Sizes for compute capability 9, 10 and 12, and for the others."""
 
 _WITH_SMALL_WORKSPACE = re.compile(r"A100|A10|A10G|L4|L40|L40S|RTX ?[34]0\d0.*|T4|V100", re.IGNORECASE)
 _NO_CUDA = re.compile(r"TPU", re.IGNORECASE)

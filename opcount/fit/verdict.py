@@ -45,7 +45,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Fit:
-    """Whether a count has room on a device.
+    """Needs of a count on a device, line by line, and the verdict.
 
     Attributes:
         device: The device, whose memory is known.

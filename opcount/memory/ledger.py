@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from opcount.memory.recording import Recorder
+    from opcount.memory.recording import AllocationRecorder
 
 _NEVER = -(1 << 62)
 
@@ -68,7 +68,7 @@ class Ledger:
         log: The recorder.
     """
 
-    def __init__(self, log: Recorder | None = None) -> None:
+    def __init__(self, log: AllocationRecorder | None = None) -> None:
         self.log = log
         self.saved: dict[LiveRow, int] = {}
         self.rows: dict[Any, LiveRow] = {}

@@ -13,7 +13,7 @@ _ALIKE = 3
 """Steps that have to be alike before the last of them is left out."""
 
 
-class Recorder:
+class AllocationRecorder:
     """Allocations and frees of one device; see `AllocationLog` for how they are written."""
 
     def __init__(self) -> None:

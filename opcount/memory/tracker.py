@@ -21,7 +21,7 @@ from opcount.interceptor.storages import storage_of, storages_of
 from opcount.interceptor.symbolic import size_of
 from opcount.live_memory import BEFORE, INPUTS, PARAMETERS, TEMPORARIES
 from opcount.memory.ledger import Ledger, LiveRow
-from opcount.memory.recording import Recorder
+from opcount.memory.recording import AllocationRecorder
 from opcount.paths import ROOT
 
 if TYPE_CHECKING:
@@ -241,7 +241,11 @@ class Tracker:
 
     def _ledger(self, device: Any) -> Ledger:
         ledger = self.ledgers.get(device)
-        return self.ledgers.setdefault(device, Ledger(Recorder() if self._logs else None)) if ledger is None else ledger
+        return (
+            self.ledgers.setdefault(device, Ledger(AllocationRecorder() if self._logs else None))
+            if ledger is None
+            else ledger
+        )
 
     def _look_into(self, value: Any, key: Any) -> None:
         for tensor in self._tensors(value):

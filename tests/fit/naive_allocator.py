@@ -11,7 +11,7 @@ class Piece(NamedTuple):
     start: int
     size: int
     owner: object
-    """Of what it was given to; None: it is free."""
+    """Name of the allocation that has it; None: it is free."""
 
 
 class NaiveAllocator:

@@ -16,7 +16,7 @@ from opcount.errors import ProfileFormatError
 from opcount.fit import AllocationLog
 from opcount.fit.allocations import Replay
 from opcount.memory import recording
-from opcount.memory.recording import Recorder
+from opcount.memory.recording import AllocationRecorder
 
 ACTIONS = st.lists(
     st.tuples(
@@ -47,7 +47,7 @@ def played(log: AllocationLog) -> tuple[list[int], list[int]]:
 
 @given(ACTIONS)
 def test_a_log_is_what_happened(actions: list[tuple[str, int, int]]) -> None:
-    recorder, alive, sums = Recorder(), dict[int, int](), list[int]()
+    recorder, alive, sums = AllocationRecorder(), dict[int, int](), list[int]()
     for what, address, size in actions:
         if what in {"made", "found"} and address not in alive:
             getattr(recorder, what)(address, size)
@@ -78,7 +78,7 @@ def test_steps_that_repeat_are_left_out_and_the_replay_has_the_same_end(
     step: list[tuple[int, int]], steps: int, later: int
 ) -> None:
     def run(*, ends: bool) -> AllocationLog:
-        recorder, dying, address = Recorder(), dict[int, list[int]](), 0
+        recorder, dying, address = AllocationRecorder(), dict[int, list[int]](), 0
         recorder.found(-1, 700)
         for now in range(steps * len(step)):
             for old in dying.pop(now, []):
@@ -106,7 +106,7 @@ def test_steps_that_repeat_are_left_out_and_the_replay_has_the_same_end(
 
 def test_a_log_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "_LIMIT", 10)
-    recorder = Recorder()
+    recorder = AllocationRecorder()
     for address in range(25):
         recorder.made(address, 512)
     for address in range(25):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,7 +42,7 @@ def test_a_program_has_the_segments_of_a_naive_allocator(program: list[tuple[str
         assert allocator.reserved % (2 * MiB) == allocator.allocated % 512 == 0
         assert capacity is None or allocator.reserved <= capacity
         places = sorted((block.address, block.size) for *_, block in alive)
-        assert all(start + size <= other for (start, size), (other, _) in zip(places, places[1:], strict=False))
+        assert all(start + size <= other for (start, size), (other, _) in pairwise(places))
     assert allocator.retries == naive.retries
 
 
