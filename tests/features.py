@@ -44,8 +44,14 @@ SINCE = {
     "fully_shard on a CPU": (2, 9),
     "a jagged linear layer that computes only gradients that are asked for": (2, 6),
     "a product of two CSC matrices that does not crash": (2, 3),
+    "attention's fast path under autocast on a CPU": (2, 4),
+    "attention that adds a mask as without a mode": (2, 4),
+    "autocast to float16 on a CPU": (2, 4),
+    "products of float16 on a CPU": (2, 4),
+    "fake tensors on a GPU that is not there": (2, 4),
+    "fused steps of optimizers on a CPU": (2, 4),
 }
-"""Features that no name shows."""
+"""Features that no name shows, and the first version that was seen to have each: 2.2 and 2.3 ran no tests."""
 
 
 sees_kept_apply = pytest.mark.skipif(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 with needed():
+    from torch import Tag
     from torch._C import DispatchKey, DispatchKeySet
     from torch._higher_order_ops import utils as higher_order_utils
     from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
@@ -74,6 +75,15 @@ WRITES_HIDE_VIEWS: bool = VERSION < (2, 13)
 """True if a custom operator that writes hides the tracking of writes and views from what it calls. Up to 2.12."""
 _UNSAID_WRITES = {("aten::rrelu_with_noise", "noise"), ("aten::rrelu_with_noise_", "noise")}
 """Operators and arguments that these write, which schemas say since 2.6."""
+
+
+_UNTAGGED = {"aten::set_"}
+"""Operators that change the shape of a tensor, which no tag says up to 2.1."""
+
+
+def changes_shape(func: OpOverload) -> bool:
+    """Return whether an operator turns its first argument into another view, in place."""
+    return Tag.inplace_view in func.tags or schema_of(func).name in _UNTAGGED
 
 
 def is_written(func: OpOverload, argument: Any) -> bool:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from opcount._torch.fake_slot import set_fake_mode, take_fake_mode
-from opcount._torch.lookup import find, needed
+from opcount._torch.lookup import find, need, needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,6 +38,12 @@ FOREACH_TYPES: list[list[Any]] = [
     types for of in ("utils._foreach_utils", "optim.optimizer") if (types := find(f"{of}._foreach_supported_types"))
 ]
 """Types of tensors that optimizers handle many at a time; 2.1 has one list of them."""
+FOREACH_CHECKS: dict[tuple[Any, str], Callable[..., bool]] = {
+    (of, "_has_foreach_support"): of._has_foreach_support
+    for of in (need("nn.utils.clip_grad"),)
+    if find("utils._foreach_utils._foreach_supported_types") is None
+}
+"""Functions by module and name that ask whether many gradients are clipped at a time, of plain tensors. Up to 2.1."""
 
 
 def _leave(_tensor: Tensor) -> None:

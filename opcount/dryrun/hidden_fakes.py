@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from opcount._torch.fake import FakeTensor, subclasses
+from opcount._torch.fake import FOREACH_CHECKS, FakeTensor, subclasses
 from opcount.dryrun.tensors import DryTensor
 from opcount.interceptor.patches import Patches
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
 
@@ -34,7 +35,16 @@ class _OtherFakeTensor(metaclass=_Meta):
     """Replacement for ``torch._subclasses.FakeTensor``; only PyTorch's own code finds that dry tensors are fake."""
 
 
-_PATCHES = Patches({(subclasses, "FakeTensor"): _OtherFakeTensor})
+def _supports_many(check: Callable[..., bool], tensors: Sequence[Any], device: Any) -> bool:
+    return check([None if isinstance(tensor, DryTensor) else tensor for tensor in tensors], device)
+
+
+_PATCHES = Patches(
+    {
+        (subclasses, "FakeTensor"): _OtherFakeTensor,
+        **{at: partial(_supports_many, check) for at, check in FOREACH_CHECKS.items()},
+    }
+)
 
 
 @contextmanager

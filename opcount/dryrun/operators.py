@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opcount._torch.dispatch import OpOverload, is_written, schema_of
+from opcount._torch.dispatch import OpOverload, changes_shape, is_written, schema_of
 from opcount.dryrun.expected_results import FINITE_CHECKS
 from opcount.dryrun.ranges import COMPARISONS, RangeRule, range_rule_of
 from opcount.dryrun.tensors import DryTensor, is_of_a_parameter, stands_for_data
@@ -174,7 +174,7 @@ def facts_of(func: Any) -> Facts:
         overwrites=name in _OVERWRITES,
         writes=() if name in _TURNS else tuple(writes),
         looks=bool(_LOOKS_AT_VALUES.intersection(func.tags)),
-        reshapes=torch.Tag.inplace_view in func.tags and name != "detach_",
+        reshapes=changes_shape(func) and name != "detach_",
         takes_dense=name in _DENSE_PRODUCTS,
         aliases=any(r.alias_info is not None and not r.alias_info.is_write for r in returns),
         blank=name in _FILLED or name.startswith(("full", "new_full", "empty", "clone")),
@@ -233,6 +233,6 @@ def _kind(func: Any) -> Kind:
     results = [r.alias_info for r in returns]
     if not aliased and returns and not any(results):
         return Kind.FRESH
-    if aliased != [0] or len(results) != 1 or results[0] is None or torch.Tag.inplace_view in func.tags:
+    if aliased != [0] or len(results) != 1 or results[0] is None or changes_shape(func):
         return Kind.OTHER
     return Kind.IN_PLACE if results[0].is_write else Kind.VIEW

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from opcount._torch.dispatch import schema_of
+from opcount._torch.dispatch import changes_shape, schema_of
 
 if TYPE_CHECKING:
     from opcount._torch.dispatch import OpOverload
@@ -134,7 +134,7 @@ _PACKING = frozenset({"prepack", "unpack", "pack", "stride", "padding", "dilatio
 
 def is_view(func: OpOverload) -> bool:
     """Return whether an output is a view of an input by its schema, or the copy of a view."""
-    if torch.Tag.inplace_view in func.tags or torch.Tag.view_copy in func.tags:
+    if changes_shape(func) or torch.Tag.view_copy in func.tags:
         return True
     returns = schema_of(func).returns
     return any(value.alias_info is not None and not value.alias_info.is_write for value in returns)

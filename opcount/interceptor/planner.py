@@ -40,7 +40,7 @@ _METADATA = {
 }
 
 
-_CALLING_PRODUCTS = {"aten._trilinear", "aten._sparse_addmm"}  # of nn.Bilinear and of torch.sparse.mm
+_CALLING_PRODUCTS = {"aten._trilinear", "aten._sparse_addmm", "aten.linalg_matrix_exp"}  # nn.Bilinear, torch.sparse.mm
 """Operators of PyTorch whose kernels call products through the dispatcher, without being composite.
 
 ``linalg_pinv`` is left out: ``pinverse`` keeps autocast from it, and calls cannot be told apart.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from opcount._torch.dispatch import is_written, schema_of
+from opcount._torch.dispatch import changes_shape, is_written, schema_of
 from opcount.formulas.free import QUESTIONS, packet_base
 from opcount.traffic.registry import Traffic, family_traffic
 from opcount.traffic.touched import requested, touched, touched_by
@@ -76,7 +76,7 @@ def traffic_of(func: OpOverload) -> Traffic | None:
     schema = schema_of(func)
     namespace, _, packet = schema.name.partition("::")
     base = packet_base(packet)
-    if namespace in _SILENT_NAMESPACES or torch.Tag.inplace_view in func.tags:
+    if namespace in _SILENT_NAMESPACES or changes_shape(func):
         return None
     if namespace in _FAMILIAR and (base in _UNTOUCHED or base.startswith(("empty", "new_empty"))):
         return None

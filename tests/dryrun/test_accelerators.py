@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from opcount import OpCounter
 from opcount.errors import DryRunError
+from tests.features import needs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +63,7 @@ STEPS: dict[str, Callable[[Table, Tensor], Any]] = {
 }
 
 
+@needs("fake tensors on a GPU that is not there")
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
 def test_a_dry_run_counts_on_an_accelerator_what_it_counts_on_the_cpu(step: Callable[[Table, Tensor], Any]) -> None:
     counts = []
@@ -76,6 +78,7 @@ def test_a_dry_run_counts_on_an_accelerator_what_it_counts_on_the_cpu(step: Call
     assert counts[0] == counts[1]
 
 
+@needs("fake tensors on a GPU that is not there")
 @pytest.mark.parametrize("device", [torch.device("cpu"), CUDA])
 def test_what_a_dry_run_knows_on_an_accelerator_can_be_read_there(device: torch.device) -> None:
     model = on(Table(), device)
@@ -87,6 +90,7 @@ def test_what_a_dry_run_knows_on_an_accelerator_can_be_read_there(device: torch.
         assert known.add_(1).tolist() == [2, 3, 4]
 
 
+@needs("fake tensors on a GPU that is not there")
 def test_one_hot_looks_at_its_indices_on_the_cpu_alone() -> None:
     counts = []
     for device in (torch.device("cpu"), CUDA):

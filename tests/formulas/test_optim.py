@@ -35,6 +35,7 @@ def second_step(kind, options, **how):
     return seen(optimizer.step).total.arith
 
 
+@needs("fused steps of optimizers on a CPU")
 @pytest.mark.parametrize(("kind", "options"), CASES, ids=str)
 def test_a_fused_step_counts_what_a_loop_over_the_parameters_does(kind, options):
     single = second_step(kind, options, foreach=False, fused=False)
@@ -47,6 +48,7 @@ def test_a_step_over_lists_counts_what_a_loop_over_the_parameters_does(kind, opt
     assert second_step(kind, options, foreach=True, fused=False) // ELEMENTS == pytest.approx(single // ELEMENTS, abs=1)
 
 
+@needs("fused steps of optimizers on a CPU")
 def test_the_first_step_of_momentum_copies_the_gradient():
     parameter = torch.ones(ELEMENTS, requires_grad=True)
     parameter.grad = torch.ones(ELEMENTS)
