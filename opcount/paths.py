@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -154,3 +155,14 @@ def _joined(run: list[tuple[int, _Folding]], place: int) -> tuple[int, _Folding]
     name = f"{parts[place]}-{last[place]}"
     paths = tuple(path for _, folding in run for path in folding[2])
     return min(order for order, _ in run), ((*parts[:place], name, *parts[place + 1 :]), fact, paths)
+
+
+def natural(path: str) -> list[tuple[bool, int, str]]:
+    """Return a key that sorts ``layers.2`` before ``layers.10``.
+
+    Example:
+        >>> sorted(["layers.10", "layers.2", "head"], key=natural)
+        ['head', 'layers.2', 'layers.10']
+    """
+    parts = re.split(r"(\d{1,18})", path)
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]

@@ -110,7 +110,9 @@ def test_commands_of_a_page_print_what_follows_them(page):
 
 def test_the_page_on_the_command_line_lists_the_formats_that_it_has():
     page = (ROOT / "docs" / "command-line.md").read_text()
-    assert re.split(", | and ", re.search(r"`--format` is one of ([\w, ]+)\.", page)[1]) == list(FORMATS)
+    listed = re.search(r"`--format` is one of ([\w, ]+)\.", page)
+    assert listed, "docs/command-line.md: expected a sentence '`--format` is one of table, arch, ... and folded.'"
+    assert re.split(", | and ", listed[1]) == list(FORMATS)
 
 
 def test_the_readme_leads_to_every_page():

@@ -65,7 +65,7 @@ optimizes_scripts: Callable[[], bool] = need("_C._get_graph_executor_optimize")
 """Returns whether TorchScript optimizes on this thread; it then notes what it runs, and runs it otherwise next time."""
 optimize_scripts: Callable[[bool], None] = need("_C._set_graph_executor_optimize")
 NN_FUNCTIONS: Any = need("_C._nn")
-METHODS: Any = find("_C.TensorBase") or need("_C._TensorBase")  # since 2.2; as it was called before
+METHODS: Any = need("_C.TensorBase", "_C._TensorBase")  # since 2.2; as it was called before
 CALLS_ITS_OP: bool = OpOverload.__call__.__code__.co_names == ("_op",)
 """True if a call of an overload does nothing but call its operator; from 2.15 on it does more."""
 plain_operator: Callable[[OpOverload], Callable[..., Any]] = attrgetter("_op")

@@ -44,23 +44,25 @@ def check_version(version: str = torch.__version__) -> None:
 check_version()
 
 
-def need(name: str) -> Any:
-    """Return a private name of PyTorch.
+def need(*names: str) -> Any:
+    """Return a private name of PyTorch: the first that this one has.
 
     Args:
-        name: Below ``torch``, such as ``"_C._current_graph_task_id"``.
+        names: Below ``torch``, such as ``"_C._current_graph_task_id"``; several where versions call it otherwise.
 
     Raises:
-        ImportError: This PyTorch has no such name.
+        ImportError: This PyTorch has none of them.
 
     Example:
         >>> need("_C._len_torch_dispatch_stack")()
         0
     """
-    try:
-        return reduce(_inside, name.split("."), torch)
-    except AttributeError:
-        raise _lacking(f"torch.{name}") from None
+    for name in names:
+        try:
+            return reduce(_inside, name.split("."), torch)
+        except AttributeError:
+            continue
+    raise _lacking(" or ".join(f"torch.{name}" for name in names))
 
 
 @contextmanager

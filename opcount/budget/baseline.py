@@ -10,6 +10,7 @@ from opcount import files
 from opcount.diff import Side, compare_sides, shapes_by_name
 from opcount.errors import BaselineError
 from opcount.escapes import visible
+from opcount.paths import natural
 from opcount.profile import ROOT, Total
 from opcount.records import TRAFFIC
 from opcount.selectors import UNITS
@@ -199,17 +200,6 @@ def write(path: Path, text: str) -> None:
             f"{path}: expected a file that can be written, got {type(error).__name__}: {error.strerror}. "
             f"Make room, or look at its permissions; it is as it was before."
         ) from error
-
-
-def natural(path: str) -> list[tuple[bool, int, str]]:
-    """Return a key that sorts ``layers.2`` before ``layers.10``.
-
-    Example:
-        >>> sorted(["layers.10", "layers.2", "head"], key=natural)
-        ['head', 'layers.2', 'layers.10']
-    """
-    parts = re.split(r"(\d{1,18})", path)
-    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
 def _depth(path: str) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from opcount.budget.baseline import compare_counts, natural, own, take
+from opcount.budget.baseline import compare_counts, own, take
 from opcount.budget.limit import MEMORY, label, noun, show, show_apart, show_change
 from opcount.errors import BudgetExceededError
 from opcount.escapes import printable, visible
-from opcount.paths import Fold, fold
+from opcount.paths import Fold, fold, natural
 from opcount.profile import parents
 from opcount.reporter.memory import render as table_of_memory
 from opcount.reporter.numbers import percent
