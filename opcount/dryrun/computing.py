@@ -361,7 +361,7 @@ class Computing:
             return UNKNOWN
         asked = next((v for v in (*args, *kwargs.values()) if isinstance(v, torch.device)), None)
         device = _accelerator([tensor for _, tensor in real]) if asked is None else asked
-        return self._fake(out, real, CPU if device.type == "meta" else device, blank=facts.blank)
+        return self._fake(out, real, self._fakes.place(device), blank=facts.blank)
 
     def _real(self, value: Any, real: list[tuple[Tensor, Tensor]], *, written: bool) -> Any:
         if isinstance(value, Tensor):

@@ -42,6 +42,7 @@ class Fakes:
     def __init__(self, kind: type[FakeTensor] = DryTensor) -> None:
         self._kind = kind
         self.mode = DryMode(allow_non_fake_inputs=True)
+        self._keeps_meta = False
         refused = not getattr(self.mode, "_allow_unsafe_data_ptr_access", True)
         self._guard_data = _REFUSE_DATA if refused else _WARN_OF_DATA
         self._states: dict[torch.device, dict[str, Any]] = {
@@ -86,6 +87,14 @@ class Fakes:
         if type(tensor) is not Tensor and isinstance(tensor, torch.nn.Parameter):
             vars(fake)["_is_param"] = True
         return fake
+
+    def keep_meta(self) -> None:
+        """Leave what the program makes on the meta device there, where it needs no memory, not on the CPU."""
+        self._keeps_meta = True
+
+    def place(self, device: torch.device) -> torch.device:
+        """Return the device of a fake tensor that stands for one on a device."""
+        return CPU if device.type == "meta" and not self._keeps_meta else device
 
     def adopt(self, fake: DryTensor) -> DryTensor:
         """Take a tensor of a dry run that is over for one of this."""

@@ -20,7 +20,7 @@ from opcount._torch.fake import FakeTensor
 from opcount._torch.functorch import is_wrapped
 from opcount._torch.modules import modules_of
 from opcount.dryrun.fakes import CPU, PLAIN
-from opcount.dryrun.tensors import DryTensor
+from opcount.dryrun.tensors import DryTensor, wraps_fakes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -159,6 +159,8 @@ class Guard(NamedTuple):
         Returns:
             Whether that is done, and there is nothing left to swap.
         """
+        if wraps_fakes(first) and wraps_fakes(second):
+            return False
         if not (isinstance(first, FakeTensor) and isinstance(second, FakeTensor)):
             raise self.refusals.refuse("torch.utils.swap_tensors", "exchanges a tensor of outside of the dry run")
         if casts:

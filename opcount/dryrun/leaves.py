@@ -13,7 +13,7 @@ from opcount._torch.functorch import is_wrapped
 from opcount._torch.tensors import accumulation_hooks_of, base_of, hooks_of_tensor, is_view
 from opcount.dryrun.containers import put_back_dict
 from opcount.dryrun.fakes import PLAIN, is_plain
-from opcount.dryrun.tensors import DryTensor
+from opcount.dryrun.tensors import DryTensor, wraps_fakes
 from opcount.interceptor.calls import tensors
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Leaves:
     def add(self, tensor: Tensor) -> None:
         """Remember a tensor once; call it with dispatch modes off."""
         name = id(tensor)
-        if name in self._leaves:
+        if name in self._leaves or wraps_fakes(tensor):
             return
         if type(tensor) in PLAIN and is_plain(tensor):
             dtype = tensor.dtype

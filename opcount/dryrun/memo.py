@@ -96,6 +96,7 @@ class Memo(TransparentMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self._fakes = fakes
         self._make = fakes.make
+        self.keep_meta = fakes.keep_meta
         self._twins = twins
         self._leaves = leaves
         self._plain_leaves = leaves.plain
@@ -321,7 +322,7 @@ class Memo(TransparentMode):
             real[id(twin)] = value
             return twin
         if isinstance(value, torch.device):
-            return CPU if value.type == "meta" else value
+            return self._fakes.place(value)
         if isinstance(value, torch.UntypedStorage):
             return torch.UntypedStorage(value.nbytes(), device="meta") if value.device.type != "meta" else value
         if isinstance(value, (list, tuple)):

@@ -63,6 +63,9 @@ _CALLS_PRODUCTS = {"_sparse_addmm"}  # for which autocast decides, unseen where 
 _READS_WORKSPACES = {"mkldnn_rnn_layer_backward"}
 """Operators that read what kernels keep where gradients are recorded, as they are not while values are computed."""
 
+_RETURNS_ARGUMENTS = {"fsdp.all_gather_copy_in.default", "_c10d_functional.wait_tensor.default"}
+"""Operators whose results are arguments, or views of them, undeclared in their schema."""
+
 _RATES = {"dropout_p", "dropout", "p"}
 
 MAKERS = frozenset({
@@ -152,7 +155,7 @@ class Facts:
 
 def facts_of(func: Any) -> Facts:
     """Read an operator's schema."""
-    if not isinstance(func, OpOverload) or func.namespace == "prim":
+    if not isinstance(func, OpOverload) or func.namespace == "prim" or str(func) in _RETURNS_ARGUMENTS:
         return Facts(Kind.OTHER, func)
     name = schema_of(func).name.split("::")[-1]
     arguments, returns = schema_of(func).arguments, schema_of(func).returns

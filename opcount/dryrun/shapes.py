@@ -142,7 +142,14 @@ def in_the_dtype_of_autocast(func: Any, *args: Any, **kwargs: Any) -> Tensor:
     return out.to(autocast_dtype(out.device.type)) if casts else out
 
 
+def gathered_into(_func: Any, _shards: list[Tensor], out: Tensor, _sizes: list[int], numel: int, rank: int) -> Any:
+    """Return the part of the memory for a gather that is this rank's, a view, and that memory itself."""
+    return out.narrow(0, numel * rank, numel), out
+
+
 _CORRECTED: dict[str, Callable[..., Any]] = {
+    "fsdp.all_gather_copy_in.default": gathered_into,
+    "_c10d_functional.wait_tensor.default": lambda _func, tensor: tensor,
     "aten._to_copy.default": copied,
     "aten._sparse_addmm.default": in_the_dtype_of_autocast,
     "aten.mkldnn_rnn_layer_backward.default": recurrent_gradients,

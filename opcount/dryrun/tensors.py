@@ -216,3 +216,10 @@ def stands_for_data(kind: Any) -> bool:
 def run_operators(kinds: tuple[Any, ...]) -> bool:
     """Return whether one of the classes, other than fake tensors, runs operators itself."""
     return any(not stands_for_data(kind) and not issubclass(kind, FakeTensor) for kind in kinds)
+
+
+def wraps_fakes(tensor: Tensor) -> bool:
+    """Return whether a tensor subclass, such as DTensor, wraps tensors of a dry run, and so was made inside."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        return False
+    return any(isinstance(getattr(tensor, name, None), DryTensor) for name in tensor.__tensor_flatten__()[0])

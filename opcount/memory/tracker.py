@@ -105,7 +105,8 @@ class Tracker:
                 storage = _memory_of(out)
                 known = held.get(storage_key(storage))
                 if known is None:
-                    self._allocated(storage, (frame, plan, phase, TEMPORARIES))
+                    if not (self._dry and _is_on_meta(out)):
+                        self._allocated(storage, (frame, plan, phase, TEMPORARIES))
                     return
                 if kwargs or (args and out is args[0]):
                     self._written(known, storage, (frame, plan, phase, TEMPORARIES))
@@ -124,7 +125,8 @@ class Tracker:
             for storage in self._storages(tensor):
                 known = self.held.get(storage_key(storage))
                 if known is None:
-                    self._allocated(storage, key)
+                    if not (self._dry and _is_on_meta(tensor)):
+                        self._allocated(storage, key)
                 else:
                     self._written(known, storage, key)
 
@@ -188,6 +190,8 @@ class Tracker:
 
     def _meet(self, tensor: Tensor, storage: Any, key: Any) -> None:
         """Account a storage that an operator was given and that no operator has made."""
+        if self._dry and _is_on_meta(tensor):
+            return
         self.add_leaf(tensor)
         address = storage_key(storage)
         is_parameter = isinstance(tensor, Parameter)
@@ -274,6 +278,13 @@ class Tracker:
         if is_fake(kind):
             self._plain[kind] = True
         return storages_of(tensor)
+
+
+def _is_on_meta(tensor: Tensor) -> bool:
+    """Return whether a fake tensor, or a subclass that wraps one, is on the meta device: it needs no memory."""
+    if is_fake(type(tensor)):
+        return bool(tensor.device.type == "meta")
+    return hasattr(tensor, "__tensor_flatten__") and tensor.is_meta
 
 
 def _addresses() -> Iterator[int]:

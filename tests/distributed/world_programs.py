@@ -1,0 +1,140 @@
+"""Training steps under each kind of parallelism, as plain programs of ``torch.distributed``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.nn.functional import all_to_all_single
+from torch.distributed.pipelining import PipelineStage, Schedule1F1B
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from torch.nn.parallel import DistributedDataParallel
+
+from opcount import OpCounter
+
+WIDTH, HIDDEN, TOKENS = 24, 64, 6
+
+
+class Layer(nn.Module):
+    """Two products and an activation between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Linear(WIDTH, HIDDEN)
+        self.down = nn.Linear(HIDDEN, WIDTH)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.down(self.up(x).relu())
+
+
+class Experts(nn.Module):
+    """Exchanges tokens so that each rank runs its own expert on those of all ranks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expert = Layer()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        there = all_to_all_single(torch.empty_like(x), x)
+        here = self.expert(there)
+        return all_to_all_single(torch.empty_like(here), here)
+
+
+def layers(kind: type[nn.Module] = Layer) -> nn.Sequential:
+    return nn.Sequential(kind(), kind(), kind())
+
+
+def train(model: nn.Module, steps: int = 2) -> None:
+    optimizer = torch.optim.AdamW(model.parameters())
+    for _ in range(steps):
+        model(torch.randn(TOKENS * 4, WIDTH)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def ddp() -> None:
+    train(DistributedDataParallel(layers()))
+
+
+def shard(model: nn.Module, mesh: object) -> nn.Module:
+    for layer in model.children():
+        fully_shard(layer, mesh=mesh)
+    return fully_shard(model, mesh=mesh)
+
+
+def fsdp() -> None:
+    train(shard(layers(), init_device_mesh("cpu", (dist.get_world_size(),), mesh_dim_names=("dp",))))
+
+
+def hsdp() -> None:
+    train(shard(layers(), init_device_mesh("cpu", (2, dist.get_world_size() // 2), mesh_dim_names=("copies", "dp"))))
+
+
+PLAN = {"up": ColwiseParallel(), "down": RowwiseParallel()}
+
+
+def tensor_parallel() -> None:
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),), mesh_dim_names=("tp",))
+    model = layers()
+    for layer in model:
+        parallelize_module(layer, mesh, PLAN)
+    train(model)
+
+
+def tensor_parallel_and_fsdp() -> None:
+    mesh = init_device_mesh("cpu", (dist.get_world_size() // 2, 2), mesh_dim_names=("dp", "tp"))
+    model = layers()
+    for layer in model:
+        parallelize_module(layer, mesh["tp"], PLAN)
+    train(shard(model, mesh["dp"]))
+
+
+def pipeline() -> None:
+    rank, world = dist.get_rank(), dist.get_world_size()
+    batch = torch.randn(TOKENS * 4, WIDTH)
+    part = torch.empty(TOKENS, WIDTH, requires_grad=True)
+    stage = PipelineStage(layers(), rank, world, torch.device("cpu"), input_args=part, output_args=part)
+    schedule = Schedule1F1B(stage, 4, loss_fn=lambda out, target: (out - target).square().sum())
+    optimizer = torch.optim.AdamW(stage.submod.parameters())
+    for _ in range(2):
+        if rank == 0:
+            schedule.step(batch)
+        elif rank == world - 1:
+            schedule.step(target=batch, losses=[])
+        else:
+            schedule.step()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def experts() -> None:
+    train(layers(Experts))
+
+
+PROGRAMS = {
+    each.__name__: each for each in (ddp, fsdp, hsdp, tensor_parallel, tensor_parallel_and_fsdp, pipeline, experts)
+}
+
+
+def main(folder: str) -> None:
+    """Be one real rank: store the profile of every program."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    for name, program in PROGRAMS.items():
+        with OpCounter(memory=True) as counter:
+            dist.init_process_group("gloo", init_method=f"file://{folder}/{name}", rank=rank, world_size=world)
+            program()
+        counter.save(f"{folder}/{name}.{rank}.json")
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
