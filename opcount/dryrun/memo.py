@@ -23,6 +23,7 @@ from opcount.dryrun.fakes import CPU, PLAIN, can_be_faked, is_odd, is_sparse
 from opcount.dryrun.operators import Kind, facts_of
 from opcount.dryrun.result_shapes import Shape, result_shapes, shares_memory
 from opcount.dryrun.shapes import corrected
+from opcount.dryrun.sparse_kernels import check_product
 from opcount.dryrun.tensors import DryTensor, run_operators, stands_for_data, without_classes
 from opcount.dryrun.unknown import UNKNOWN
 from opcount.dryrun.values import LIMIT
@@ -247,8 +248,8 @@ class Memo(TransparentMode):
         originals = args
         real: dict[int, Tensor] = {}
         args, kwargs = self._computing.with_known_indices(facts, args, kwargs)
-        if facts.takes_dense and sum(map(is_sparse, tensors((args, *kwargs.values())))) > 1:
-            raise self._refusals.refuse(func, "multiplies sparse tensors")
+        if facts.takes_dense:
+            check_product(func, args, kwargs, self._refusals)
         args = self._to_fake(args, real, facts)
         kwargs = {k: self._to_fake(v, real, facts) for k, v in kwargs.items()}
         try:

@@ -15,6 +15,7 @@ from opcount._torch.autograd import autograd_disabled
 from opcount._torch.dispatch import dispatch_disabled
 from opcount._torch.tensors import storage_key
 from opcount.dryrun.fakes import CPU
+from opcount.dryrun.sparse_kernels import check_kernel
 from opcount.dryrun.tensors import DryTensor, stands_for_data
 from opcount.dryrun.unknown import UNKNOWN
 from opcount.dryrun.values import stored_values
@@ -122,6 +123,7 @@ class Patterns:
         product = torch.empty(a.shape, device="meta") @ torch.empty(b.shape, device="meta")
         if product.shape != pattern.shape:
             return UNKNOWN
+        check_kernel(torch.ops.aten.sparse_sampled_addmm.default, (pattern, a, b), {})
         return self._result(pattern.clone(), _SAMPLED, [pattern], unknown=True)
 
     def _of_bags(self, grad: Tensor, taken: Tensor, *args: Any) -> Any:
