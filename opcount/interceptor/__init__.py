@@ -2,8 +2,9 @@
 
 from opcount.interceptor.mode import Interceptor
 from opcount.interceptor.observe import observe
+from opcount.interceptor.paused import PassThrough
 from opcount.interceptor.per_thread import ThreadInterceptors
-from opcount.interceptor.plan import PassThrough, Plan
+from opcount.interceptor.plan import Plan
 from opcount.interceptor.planner import Planner
 from opcount.interceptor.recall import Recall
 from opcount.interceptor.surroundings import fused_attention_disabled

@@ -15,7 +15,8 @@ from opcount.interceptor.calls import is_fake, takes, tensors
 from opcount.interceptor.composites import see_composites
 from opcount.interceptor.fast_calls import BOUND
 from opcount.interceptor.operator_steps import take_back
-from opcount.interceptor.plan import PassThrough, unpriced
+from opcount.interceptor.paused import PassThrough
+from opcount.interceptor.plan import unpriced
 from opcount.interceptor.stack import TransparentMode, dry_runs, modes_below, replace_modes, without
 from opcount.interceptor.till import NotingTill, UnguardedTill
 from opcount.interceptor.watching import Watching

@@ -57,11 +57,18 @@ _NESTED_AUTOGRAD = ("Autograd", "AutogradNestedTensor")
 _AUTOGRAD_AND_VIEWS = _AUTOGRAD.add(DispatchKey.ADInplaceOrView)
 _NOTHING = nullcontext()
 
+CALLING_PRODUCTS = {"aten._trilinear", "aten._sparse_addmm", "aten.linalg_matrix_exp"}  # nn.Bilinear, torch.sparse.mm
+"""Operators of PyTorch whose kernels call products through the dispatcher, without being composite.
+
+``linalg_pinv`` is left out: ``pinverse`` keeps autocast from it, and calls cannot be told apart.
+"""
+
 
 def _has_kernel(func: OpOverload, key: DispatchKey) -> bool:
     return bool(has_kernel(func.name(), _name(key)))
 
 
+@cache
 def _name(key: DispatchKey) -> str:
     """Return a key's name; Python has none for some, MkldnnCPU among them, and shows them in sets only."""
     return key.name if key.name != "???" else repr(DispatchKeySet(key))[len("DispatchKeySet(") : -1]
@@ -242,8 +249,10 @@ def _is_transparent(kind: type) -> bool:
 
 
 def _passed(func: OpOverload) -> DispatchKeySet:
-    """Return the keys that are off when a backend's kernel is reached: under inference_mode none has been passed."""
-    return _NO_KEYS if torch.is_inference_mode_enabled() else _off_below_autograd(func)
+    """Return the keys that are off when a backend's kernel is reached: under inference_mode no autograd is passed."""
+    if not torch.is_inference_mode_enabled():
+        return _off_below_autograd(func)
+    return _AUTOGRAD_AND_VIEWS if _has_kernel(func, DispatchKey.ADInplaceOrView) else _NO_KEYS
 
 
 @cache

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from opcount.interceptor.function_calls import FunctionCalls
 from opcount.interceptor.mode import Interceptor
 from opcount.interceptor.origins import Origins
-from opcount.interceptor.plan import PassThrough, Plan, unpriced
+from opcount.interceptor.paused import PassThrough
+from opcount.interceptor.plan import Plan, unpriced
 from opcount.interceptor.recorder import Recordings
 from opcount.interceptor.scripts import hidden_kernels
 from opcount.interceptor.stack import interceptors

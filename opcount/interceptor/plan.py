@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-from opcount.coverage import FREE, UNCOUNTED
+from opcount.coverage import UNCOUNTED
 from opcount.traffic import of_any_call
 
 if TYPE_CHECKING:
@@ -227,22 +227,3 @@ class Unseen:
     @staticmethod
     def plan_of_finished(_plan: Plan, _out: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
         """Charge nothing."""
-
-
-class _Paused(Unseen):
-    """Handler of a paused counter: every operator runs unseen."""
-
-    def __call__(self, _: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        del plan
-        return func(*args, **kwargs)
-
-
-class PassThrough(dict[Any, Plan]):
-    """Plans of a paused counter."""
-
-    def __missing__(self, _key: Any) -> Plan:
-        """Return the plan that charges nothing, for every operator."""
-        return _PASS
-
-
-_PASS = Plan("", FREE, handle=_Paused())

@@ -40,12 +40,6 @@ _METADATA = {
 }
 
 
-_CALLING_PRODUCTS = {"aten._trilinear", "aten._sparse_addmm", "aten.linalg_matrix_exp"}  # nn.Bilinear, torch.sparse.mm
-"""Operators of PyTorch whose kernels call products through the dispatcher, without being composite.
-
-``linalg_pinv`` is left out: ``pinverse`` keeps autocast from it, and calls cannot be told apart.
-"""
-
 _KNOWN: dict[Any, Plan] = {}
 """Plans by opcount's own formulas, for all counts: a count of a small model would spend most of its time on them.
 
@@ -112,7 +106,7 @@ class Planner:
         handle = own.handle
         if not from_user:
             handle = handler_of(name) or handle
-        calls_others = (from_user and func.namespace != "aten") or name.rpartition(".")[0] in _CALLING_PRODUCTS
+        calls_others = (from_user and func.namespace != "aten") or name.rpartition(".")[0] in opening.CALLING_PRODUCTS
         if handle is None and calls_others:
             handle = opening.run_with_autocast
         if handle is not own.handle:

@@ -249,6 +249,14 @@ def counted(program, mode):
     return out, (counter.macs, counter.activations, counter.arith)
 
 
+def paused(program, mode):
+    with OpCounter() as counter:
+        counter.pause()
+        out = run(program, mode)
+    assert not counter.profile.records
+    return out
+
+
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_a_product_with_a_weight_is_folded_as_without_a_counter(mode):
     x, weight = torch.randn(3, 33, 16).transpose(0, 1), nn.Parameter(torch.randn(8, 16))
@@ -342,12 +350,14 @@ def test_a_program_counts_the_same_in_every_mode_and_computes_what_it_does_bare(
     with torch.autocast("cpu", dtype=torch.bfloat16) if autocast else nullcontext():
         expected = [run(program, mode) for mode in modes]
         found, totals = zip(*(counted(program, mode) for mode in modes), strict=True)
+        unseen = [paused(program, mode) for mode in modes]
     assert totals[0] == totals[1] == totals[2]
     if autocast and program in AUTOCAST_INSIDE:
         return
-    for mode, bare, out in zip(modes, expected, found, strict=True):
+    for mode, bare, *outs in zip(modes, expected, found, unseen, strict=True):
         asks = mode is not torch.inference_mode and program.startswith(ASK_FOR_MODES)
-        torch.testing.assert_close(out, bare, **{} if asks else {"rtol": 0, "atol": 0}, equal_nan=True)
+        for out in outs:
+            torch.testing.assert_close(out, bare, **{} if asks else {"rtol": 0, "atol": 0}, equal_nan=True)
 
 
 STRIDED = A(4, 3, 8, 5).transpose(1, 3)
