@@ -73,8 +73,16 @@ plain_operator: Callable[[OpOverload], Callable[..., Any]] = attrgetter("_op")
 schema_of: Callable[[Any], Any] = attrgetter("_schema")
 WRITES_HIDE_VIEWS: bool = VERSION < (2, 13)
 """True if a custom operator that writes hides the tracking of writes and views from what it calls. Up to 2.12."""
-_UNSAID_WRITES = {("aten::rrelu_with_noise", "noise"), ("aten::rrelu_with_noise_", "noise")}
-"""Operators and arguments that these write, which schemas say since 2.6."""
+_UPDATE_STATISTICS = """
+batch_norm batch_norm_gather_stats batch_norm_gather_stats_with_counts batch_norm_update_stats _batch_norm_impl_index
+cudnn_batch_norm instance_norm miopen_batch_norm native_batch_norm
+"""
+_UNSAID_WRITES = {
+    *((f"aten::{name}", f"running_{what}") for name in _UPDATE_STATISTICS.split() for what in ("mean", "var")),
+    ("aten::rrelu_with_noise", "noise"),  # schemas say so since 2.6
+    ("aten::rrelu_with_noise_", "noise"),
+}
+"""Operators and arguments that these write, of which schemas say nothing."""
 
 
 _UNTAGGED = {"aten::set_"}

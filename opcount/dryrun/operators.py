@@ -48,9 +48,6 @@ _FACTORIES = {
 _TURNS = {"squeeze_", "unsqueeze_", "t_", "transpose_", "swapaxes_", "swapdims_", "as_strided_", "detach_"}
 """In-place operators that change the metadata of a tensor, not its memory."""
 
-_NORMS_BATCHES = {"native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm", "batch_norm", "instance_norm"}
-"""Operators that write to running statistics, undeclared in their schema."""
-
 _ABOUT_STORED = {
     "_coalesce", "coalesce", "_values", "values", "_indices", "indices", "crow_indices", "col_indices", "ccol_indices",
     "row_indices", "_nnz", "sparse_mask", "to_sparse", "_to_sparse",
@@ -163,8 +160,6 @@ def facts_of(func: Any) -> Facts:
     random = torch.Tag.nondeterministic_seeded in func.tags
     kind = _kind(func)
     writes = [(i, a.name) for i, a in enumerate(arguments) if is_written(func, a) and a.name != _CHECKS.get(name)]
-    if name in _NORMS_BATCHES:
-        writes = [(i, a.name) for i, a in enumerate(arguments) if a.name in {"running_mean", "running_var"}]
     return Facts(
         kind,
         func,

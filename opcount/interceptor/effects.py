@@ -73,7 +73,7 @@ class Effect(NamedTuple):
     Attributes:
         kind: How results are made.
         written: Positions and names of the arguments that are written; None: nobody knows, so none is read unwritten.
-        updated: Whether the first argument is read before it is written.
+        updated: Those of them that are read before they are written.
         overwrites: Whether it is filled to its last element with what it is given.
         scaled: Whether a ``beta`` of 0 leaves the first argument unread.
         masked: Whether an ``output_mask`` says that only shapes of the second or third argument are asked for.
@@ -85,7 +85,7 @@ class Effect(NamedTuple):
 
     kind: EffectKind
     written: frozenset[int | str] | None
-    updated: bool = False
+    updated: frozenset[int | str] = frozenset()
     overwrites: bool = False
     scaled: bool = False
     masked: bool = False
@@ -112,7 +112,7 @@ class Effect(NamedTuple):
             found = list(tensors((value,)))
             if place in self.written:
                 written += found
-                if place != 0 or not self.updated:
+                if place not in self.updated:
                     continue
             if place == 0 and self.scaled and kwargs.get("beta", 1) == 0:
                 continue
@@ -143,7 +143,12 @@ def effect_of(operator: str, free: bool) -> Effect:  # noqa: FBT001
     return Effect(
         kind,
         frozenset(place for pair in arguments for place in pair),
-        updated=not free and any(position == 0 for position, _ in arguments),
+        updated=frozenset(
+            place
+            for position, name in arguments
+            if not free and (position == 0 or name.startswith("running_"))
+            for place in (position, name)
+        ),
         overwrites=packet in _WHOLE,
         scaled=packet.rstrip("_") in {"addmm", "baddbmm", "addmv", "addr", "addbmm", "sspaddmm"},
         masked=packet == "convolution_backward",

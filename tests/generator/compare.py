@@ -223,8 +223,8 @@ def _grad_modes(case: Case, *, training: bool) -> list[str]:
     for mode in (torch.no_grad, torch.inference_mode):
         if plain[torch.enable_grad].error or plain[mode].error:
             continue
-        if "data" in case.traits and bits(plain[torch.enable_grad]) != bits(plain[mode]):
-            continue
+        if case.traits & {"data", "no kernel"} and bits(plain[torch.enable_grad]) != bits(plain[mode]):
+            continue  # values decide, or an error of one mode that the program catches
         pair = by_module(found[torch.enable_grad]), by_module(found[mode])
         if "script" in case.traits:
             pair = tuple({path: macs for path, (macs, _) in each.items()} for each in pair)

@@ -6,6 +6,7 @@ import ctypes
 
 import pytest
 import torch
+from torch import nn
 
 from opcount import OpCounter
 
@@ -95,6 +96,32 @@ def test_known_numbers_that_stay_what_they_were_are_not(put, use):
 @pytest.mark.parametrize("put", ["zeros", "full", "numbers", "a copy", "integers"])
 def test_operators_that_replace_known_numbers_explain_them(put, write, use):
     assert uncounted(PUT[put], write, USE[use]) == []
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    "norm",
+    [
+        lambda: nn.BatchNorm1d(5),
+        nn.LazyBatchNorm1d,
+        lambda: nn.BatchNorm1d(5, momentum=None, affine=False),
+        lambda: nn.InstanceNorm1d(5, track_running_stats=True),
+    ],
+)
+def test_statistics_of_a_norm_that_is_made_inside_are_explained(norm, training):
+    class Probe(torch.autograd.Function):
+        @staticmethod
+        def forward(_ctx, x):
+            made = norm().train(training)
+            return made(made(x)) * 2
+
+        @staticmethod
+        def backward(_ctx, _grad):
+            return None
+
+    with OpCounter() as c:
+        Probe.apply(X.expand(3, 2, 5).mT)
+    assert list(c.coverage.uncounted) == []
 
 
 @pytest.mark.parametrize("put", ["zeros", "numbers", "a copy"])
