@@ -20,7 +20,7 @@ from opcount._torch.autograd import autograd_disabled
 from opcount._torch.dispatch import dispatch_disabled
 from opcount._torch.fake import FOREACH_TYPES, FakeTensor
 from opcount._torch.fake_slot import into_slot, out_of_slot
-from opcount._torch.functorch import is_wrapped
+from opcount._torch.functorch import is_wrapped, transforms_disabled
 from opcount._torch.modules import modules_of
 from opcount.dryrun.compiled_kernels import kernels_by_size
 from opcount.dryrun.computing import Computing
@@ -227,7 +227,7 @@ class _Entering(NamedTuple):
                 return
             entries = entries_of(new)
             self.twins.check(entries)
-            with dispatch_disabled(), autograd_disabled():
+            with dispatch_disabled(), autograd_disabled(), transforms_disabled():
                 tensors = [entry[3] for entry in entries if not isinstance(entry[3], DryTensor)]
                 self.snapshot.note_attributes(list(map(vars, tensors)))
                 held = self.snapshot.modules(new, hold=hold)

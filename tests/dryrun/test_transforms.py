@@ -41,6 +41,31 @@ def test_giving_a_tensor_the_data_of_a_transform_is_an_error_and_no_crash(
     assert torch.equal(held, torch.ones(8))
 
 
+@pytest.mark.parametrize("lazy", [nn.LazyLinear(3), nn.LazyBatchNorm1d()], ids=["linear", "norm"])
+def test_a_lazy_module_that_is_made_in_a_gradient_transform_is_an_error_and_no_crash(lazy: nn.Module) -> None:
+    with pytest.raises(RuntimeError, match=r"mutating directly with `.data`"), OpCounter(dry_run=True):
+        torch.func.grad(lambda scale: (lazy(ROWS) * scale).sum())(torch.ones(()))
+    assert lazy.has_uninitialized_params()
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("training", [False, True])
+def test_buffers_of_a_module_that_is_first_called_in_a_transform_stay_its_own(transform: str, training: bool) -> None:
+    """PyTorch refuses that some transforms write to them."""
+    found = []
+    for dry in (False, True):
+        model = nn.BatchNorm1d(8).train(training)
+        with OpCounter(dry_run=dry) as c:
+            try:
+                TRANSFORMS[transform](lambda x, model=model: (model(ROWS) * x).sum())
+                error = None
+            except RuntimeError as raised:
+                error = str(raised)
+        found.append((error, c.by_operator()))
+        assert not any(map(torch._C._functorch.is_functorch_wrapped_tensor, model.buffers()))
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("needs_gradient", [True, False])
 def test_a_parameter_may_be_made_in_a_transform(transform: str, needs_gradient: bool) -> None:

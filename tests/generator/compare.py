@@ -276,11 +276,11 @@ def left_behind_by_a_dry_run(case: Case) -> list[str]:
 
 
 def ledger(result: Outcome) -> Counter[tuple[str, str]]:
-    """Return MACs by the innermost module that the model knows, and phase."""
+    """Return MACs by the innermost module that the model knows, or the nearest above it, and phase."""
     known = {path for path, _ in result.model.named_modules()}
     sums: Counter[tuple[str, str]] = Counter()
     for record in result.context.profile.records:
-        path = next((path for path in reversed(record.stack) if path in known), "")
+        path = next(filter(None, (_nearest(path, known) for path in reversed(record.stack))), "")
         sums[path, record.phase] += record.cost.macs
     return +sums
 

@@ -107,7 +107,11 @@ def lazy(grow):
         ("nn.LazyInstanceNorm1d(affine=True)", "self.{}(x.transpose(1, 2)).transpose(1, 2)"),
     ]
     layer, forward = layers[grow.draw.names % len(layers)]  # no choice: what follows in a program stays the same
-    return Part(init=[f"self.{name} = {layer}"], forward=[f"x = {forward.format(name)}"])
+    crashes = f"torch._C._functorch.maybe_current_level() is not None and nn.parameter.is_lazy(self.{name}.weight)"
+    return Part(
+        init=[f"self.{name} = {layer}"],
+        forward=[f"if not ({crashes}):  # PyTorch itself, in a transform", f"    x = {forward.format(name)}"],
+    )
 
 
 @part(deep=True)
