@@ -187,7 +187,8 @@ def dry_run(case: Case) -> list[str]:
         return [*complaints, f"dry run raises {dry.error!r}, a real one {case.plain.error!r}"]
     counted, dried = said(case.counted.context, dry.context)
     if "script" in case.traits:
-        counted, dried = ledger(case.counted), ledger(dry)
+        anywhere = any(c.coverage.unattributed for c in (case.counted.context, dry.context))
+        counted, dried = ledger(case.counted, anywhere=anywhere), ledger(dry, anywhere=anywhere)
         unasked = [key for key in counted if key[1] == "backward" and counted[key] > dried[key]]
         counted.update({key: dried[key] - counted[key] for key in unasked})  # of scripts' later runs
     return complaints + _unequal("real", counted, "dry", dried)
@@ -275,9 +276,9 @@ def left_behind_by_a_dry_run(case: Case) -> list[str]:
     return traces_of(lambda: outcome(case.program, lambda model: OpCounter(model, dry_run=True)))
 
 
-def ledger(result: Outcome) -> Counter[tuple[str, str]]:
-    """Return MACs by the innermost module that the model knows, or the nearest above it, and phase."""
-    known = {path for path, _ in result.model.named_modules()}
+def ledger(result: Outcome, *, anywhere: bool = False) -> Counter[tuple[str, str]]:
+    """Return MACs by phase, and by the innermost module that the model knows, or the nearest above; or by phase alone."""
+    known = {""} if anywhere else {path for path, _ in result.model.named_modules()}
     sums: Counter[tuple[str, str]] = Counter()
     for record in result.context.profile.records:
         path = next(filter(None, (_nearest(path, known) for path in reversed(record.stack))), "")
