@@ -277,7 +277,7 @@ def left_behind_by_a_dry_run(case: Case) -> list[str]:
 
 
 def ledger(result: Outcome, *, anywhere: bool = False) -> Counter[tuple[str, str]]:
-    """Return MACs by phase, and by the innermost module that the model knows, or the nearest above; or by phase alone."""
+    """Return MACs by phase, and by the innermost module that the model knows, or the nearest above, or by phase."""
     known = {""} if anywhere else {path for path, _ in result.model.named_modules()}
     sums: Counter[tuple[str, str]] = Counter()
     for record in result.context.profile.records:
