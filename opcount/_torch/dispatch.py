@@ -61,6 +61,7 @@ FUNCTIONS: Any = need("_C._VariableFunctions")
 script_builtin: Callable[[Any], str | None] = need("jit._builtins._find_builtin")
 """Returns the operator that a scripted call of a Python function becomes."""
 register_script_builtin: Callable[[Any, str], None] = need("jit._builtins._register_builtin")
+ScriptMethod: Any = need("_C.ScriptMethod")
 optimizes_scripts: Callable[[], bool] = need("_C._get_graph_executor_optimize")
 """Returns whether TorchScript optimizes on this thread; it then notes what it runs, and runs it otherwise next time."""
 optimize_scripts: Callable[[bool], None] = need("_C._set_graph_executor_optimize")

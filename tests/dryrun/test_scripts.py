@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from torch import nn
 
 from opcount import OpCounter
 
@@ -30,25 +31,40 @@ def script() -> Callable[[Tensor, Tensor], Tensor]:
     return torch.jit.CompilationUnit(TEXT).products  # type: ignore[no-any-return]
 
 
-def gradients(function: Callable[[Tensor, Tensor], Tensor]) -> list[Tensor]:
+class Products(nn.Module):
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        for _ in range(2):
+            x = torch.tanh(torch.matmul(x, w))
+        return x
+
+
+def gradients(function: Callable[[Tensor, Tensor], Tensor], *, cast: bool = False) -> list[Tensor]:
     """Return the gradients of two calls."""
     torch.manual_seed(0)
     x, w = torch.randn(6, 8), torch.randn(8, 8, requires_grad=True)
     found: list[Tensor] = []
     for _ in range(2):
         w.grad = None
-        function(x, w).square().sum().backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=cast):
+            out = function(x, w) + function(x, w)
+        out.float().square().sum().backward()
         assert w.grad is not None
         found.append(w.grad)
     return found
 
 
-def test_a_script_runs_for_the_first_time_after_a_dry_run() -> None:
-    one, other = script(), script()
+@pytest.mark.parametrize("cast", [False, True], ids=["", "autocast"])
+@pytest.mark.parametrize("make", [script, lambda: torch.jit.script(Products())], ids=["function", "module"])
+def test_a_script_runs_for_the_first_time_after_a_dry_run(
+    make: Callable[[], Callable[[Tensor, Tensor], Tensor]], cast: bool
+) -> None:
+    torch.jit._recursive.concrete_type_store.type_store.clear()  # or the modules share what was compiled
+    one = make()
     with OpCounter(dry_run=True) as c:
-        gradients(one)
-    assert c.macs == 2 * (2 * 6 * 8 * 8 + (1 + 2) * 6 * 8 * 8)  # the gradient of x itself is not asked for
-    assert all(map(torch.equal, gradients(one), gradients(other)))
+        gradients(one, cast=cast)
+    assert c.macs == 2 * 2 * (2 * 6 * 8 * 8 + (1 + 2) * 6 * 8 * 8)  # the gradient of x itself is not asked for
+    torch.jit._recursive.concrete_type_store.type_store.clear()
+    assert all(map(torch.equal, gradients(one, cast=cast), gradients(make(), cast=cast)))
 
 
 def test_a_thread_of_a_dry_run_profiles_no_script() -> None:
