@@ -20,7 +20,7 @@ from opcount.errors import CounterStateError, UncountedOperatorError, UncountedO
 from opcount.freeze import amount_of, profile_of, total_of
 from opcount.interceptor import Planner, Recall, ThreadInterceptors, observe
 from opcount.interceptor.stack import dry_runs
-from opcount.memory import MemoryWatch, required
+from opcount.memory import MemoryWatch, check_shared, predicted_device, required
 from opcount.overrides import registry_with
 from opcount.profile import Profile
 from opcount.provenance import describe
@@ -37,11 +37,12 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from opcount.coverage import Coverage
+    from opcount.devices import Device
     from opcount.live_memory import LiveMemory
     from opcount.records import Total
     from opcount.registry import Pricing
 
-_SETTINGS = ("_model", "_convention", "_strict", "_dry_run", "_formulas", "_warns", "_tracks_memory")
+_SETTINGS = ("_model", "_convention", "_strict", "_dry_run", "_formulas", "_warns", "_tracks_memory", "_device")
 """Attributes that a copy of a counter keeps."""
 
 
@@ -70,9 +71,12 @@ class OpCounter(HasFlops):
             each ``every``; the others run as if there were no counter. All numbers are those of the counted steps;
             `extrapolated` estimates those of all steps.
         memory: Also track live bytes: the peak, and what it is made of; ``"log"``: with what `Profile.fits` needs.
+        device: A CUDA device that need not be there, ``"H100-SXM5"``: a dry run predicts the live bytes on it.
 
     Raises:
-        ValueError: ``every`` is not a positive integer, or is combined with ``dry_run``; ``memory`` is something else.
+        ValueError: ``every`` is no positive integer or combined with ``dry_run``; ``memory`` is something else; or
+            ``device`` lacks ``dry_run`` or ``memory``.
+        DeviceError: The device is not known, or is no CUDA device.
         ConventionError: There is no such convention.
         FormulaError: A key of ``formulas`` is no operator.
         UncountedOperatorError: When the block ends, with ``strict``.
@@ -87,7 +91,7 @@ class OpCounter(HasFlops):
         (100, 110, 100)
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (each by its name)
         self,
         model: nn.Module | None = None,
         *,
@@ -97,6 +101,7 @@ class OpCounter(HasFlops):
         formulas: Mapping[Any, Pricing | None] | None = None,
         every: int | None = None,
         memory: bool | str = False,
+        device: Device | str | None = None,
     ) -> None:
         if model is not None and not isinstance(model, nn.Module):
             raise TypeError(
@@ -108,10 +113,10 @@ class OpCounter(HasFlops):
                 f"OpCounter: expected dry_run or every, got dry_run={dry_run!r} and every={every!r}: steps that are "
                 f"not counted would compute, the others not. Count one step dry, or leave dry_run out."
             )
+        self._device = predicted_device(device, dry_run=dry_run, memory=memory)
         self._convention = find_convention(convention)
         self._strict, self._warns, self._tracks_memory = strict, True, memory
-        self._model = model
-        self._dry_run = dry_run
+        self._model, self._dry_run = model, dry_run
         self._formulas = None if formulas is None else dict(formulas)
         self._sampling = None if every is None else Sampling(every)
         self._begin()
@@ -181,11 +186,9 @@ class OpCounter(HasFlops):
                 return
             self._sampling.unfinished = True
         self._provenance = describe(self._model, self._provenance, dry_run=self._dry_run)
-        follow: Callable[[], None] | None = None
-        if self._recall is not None:
-            follow = self._begin_dry_run(self._recall, undo)
+        follow = None if self._recall is None else self._begin_dry_run(self._recall, undo)
         observe(self._scopes, self._interceptors.enlist, undo)
-        self._memory.begin(self._scopes, undo, dry=self._dry_run)
+        self._memory.begin(self._scopes, undo, dry=self._dry_run, device=self._device)
         if follow is not None:
             follow()
         self._ran = True
@@ -193,12 +196,13 @@ class OpCounter(HasFlops):
     def _begin_dry_run(self, recall: Recall, undo: Undo) -> Callable[[], None] | None:
         """Begin a dry run, or share the one that this thread is in; return what is to be called after the hooks."""
         for memo in dry_runs()[:1]:
+            check_shared(memo.capability, self._device)
             memo.share(undo)
             recall.begin(memo, undo)
             return None
         from opcount.dryrun import lasting_dry_run  # noqa: PLC0415  (fake tensors take a second to import)
 
-        dry, steps = lasting_dry_run(self._model, self._scopes.running_path, undo)
+        dry, steps = lasting_dry_run(self._model, self._scopes.running_path, undo, self._device)
         recall.begin(dry.memo, undo)
         return partial(dry.follow, steps)
 
@@ -381,17 +385,13 @@ class OpCounter(HasFlops):
         ):
             return
         coverage = self._measured().coverage
-        new = set(coverage.uncounted) - self._reported
-        if not new:
+        if not (new := set(coverage.uncounted) - self._reported):
             return
         self._reported |= new
+        text = f"{coverage.verdict()}. Register one with @opcount.formula"
         if self._strict:
-            raise UncountedOperatorError(f"{coverage.verdict()}. Register one with @opcount.formula.")
-        warn(
-            f"{coverage.verdict()}. Register one with @opcount.formula, or pass strict=True to fail instead.",
-            UncountedOperatorWarning,
-            stacklevel=3,
-        )
+            raise UncountedOperatorError(f"{text}.")
+        warn(f"{text}, or pass strict=True to fail instead.", UncountedOperatorWarning, stacklevel=3)
 
 
 def _abandon(counter: weakref.ref[OpCounter]) -> None:

@@ -53,6 +53,7 @@ class Device:
         memory: Bytes of its memory; None: not known.
         source: Where the numbers come from.
         reports: Names that the device gives itself.
+        capability: Compute capability of a CUDA device, ``(9, 0)``; None: it is none, or not known.
 
     Raises:
         DeviceError: A peak or a bandwidth is no positive number, or a dtype is not known.
@@ -68,6 +69,7 @@ class Device:
     memory: int | None = None
     source: str = "given by the user"
     reports: tuple[str, ...] = ()
+    capability: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
@@ -94,6 +96,8 @@ class Device:
         set_attribute(self, "bandwidth", _rate(self.bandwidth, "bandwidth", "bytes/s, such as 3.35e12 for 3.35 TB/s"))
         if self.memory is not None:
             set_attribute(self, "memory", int(_rate(self.memory, "memory", "bytes, such as 80e9 for 80 GB")))
+        if self.capability is not None:
+            set_attribute(self, "capability", _capability(self.capability))
 
     def peak(self, dtype: object) -> float:
         """Return the operations per second in a dtype, ``"bfloat16"`` or ``torch.bfloat16``.
@@ -200,6 +204,8 @@ class Device:
         lines.append(f"bandwidth = {self.bandwidth / 1e9:.12g}e9")
         if self.memory is not None:
             lines.append(f"memory = {self.memory}")
+        if self.capability is not None:
+            lines.append(f"capability = {list(self.capability)}")
         lines.append(f"source = {json.dumps(self.source)}")
         peaks = [f"{name} = {peak / 1e12:.12g}e12" for name, peak in self.peaks.items()]
         return "\n".join(["[[device]]", *lines, "", "[device.peaks]", *peaks])
@@ -253,6 +259,15 @@ def _rate(value: object, what: str, units: str) -> float:
     if value < _LEAST:
         raise DeviceError(f"Device: expected the {what} in {units}, got {value!r}. Pass it without a prefix.")
     return float(value)
+
+
+def _capability(value: Any) -> tuple[int, int]:
+    if isinstance(value, (tuple, list)) and len(value) == 2 and all(type(part) is int for part in value):
+        return value[0], value[1]
+    raise DeviceError(
+        f"Device: expected a compute capability of two numbers, got {value!r} of type {type(value).__name__}. "
+        f"Pass it as torch.cuda.get_device_capability() returns it, such as (9, 0), or leave it out."
+    )
 
 
 def _plain(dtype: object) -> str:
@@ -354,6 +369,6 @@ def _entry(entry: dict[str, Any], file: Path) -> Device:
         return Device(**{**entry, "reports": tuple(entry.get("reports", ()))})
     except TypeError as error:
         raise DeviceError(
-            f"Device.find: expected name, peaks and bandwidth, and perhaps memory, source and reports, of each device "
-            f"in {file.name}, got {', '.join(entry)} ({error}). Complete the entry."
+            f"Device.find: expected name, peaks and bandwidth, and perhaps memory, source, reports and "
+            f"capability, of each device in {file.name}, got {', '.join(entry)} ({error}). Complete the entry."
         ) from error

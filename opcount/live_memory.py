@@ -52,7 +52,7 @@ class LiveMemory:
         module_peaks: The most bytes that were alive, of whomever, while a module ran, its children included.
         curve: The most live bytes in each of the equal stretches that the run is cut into.
         allocations: How many allocations the curve spans.
-        device: Where: ``"cpu"``, ``"cuda:0"``; ``""`` in a dry run.
+        device: Where: ``"cpu"``, ``"cuda:0"``; in a dry run the device that it is for, ``"H100-SXM5-80GB"``, or ``""``.
         elsewhere: The peaks of the other devices.
         saved: Saved activations when a backward began, by the module and the operator that made them; of the backward
             that found most.

@@ -18,7 +18,7 @@ import torch
 
 import opcount
 from opcount.cli.attempt import NeedsNewProcessError, attempt
-from opcount.cli.formats import render, show_totals, wants_memory
+from opcount.cli.formats import device_of_memory, render, show_totals, wants_memory
 from opcount.cli.output import warn, write
 from opcount.counter import OpCounter
 from opcount.errors import DryRunError, InputError, OpcountError, UncountedOperatorWarning
@@ -67,12 +67,13 @@ def _count(
     dry: bool,  # noqa: FBT001  (see `attempt`)
 ) -> Profile:
     before = _names(loaded.model)
+    device = device_of_memory(options, dry=dry)
     try:
         if generation is not None:
-            return generation.count(loaded, dry=dry, memory=wants_memory(options))
+            return generation.count(loaded, dry=dry, memory=wants_memory(options), device=device)
         with (
             torch.set_grad_enabled(options.train),
-            OpCounter(loaded.model, dry_run=dry, memory=wants_memory(options)) as counter,
+            OpCounter(loaded.model, dry_run=dry, memory=wants_memory(options), device=device) as counter,
         ):
             if options.train:
                 training_step(loaded, options.optimizer or "AdamW")

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from opcount.cli.output import is_regular, warn, write
+from opcount.devices import Device
 from opcount.errors import InputError
 from opcount.reporter import terminal, terminal_text
 from opcount.reporter.memory import UNTRACKED
@@ -87,6 +88,17 @@ def render(
 def wants_memory(options: argparse.Namespace) -> bool:
     """Return whether live bytes are asked for, by an option or by a format."""
     return options.memory or chosen(options) == "memory"
+
+
+def device_of_memory(options: argparse.Namespace, *, dry: bool) -> Device | None:
+    """Return the device whose live bytes a dry run predicts: that of ``--on``, if it is a CUDA device."""
+    if not dry or options.on is None or not wants_memory(options):
+        return None
+    device = Device.find(options.on)
+    if device.capability is None:
+        warn(f"--on: {device.name} has no compute capability, so live bytes are those of a CPU.")
+        return None
+    return device
 
 
 def _roofline(profile: Profile, options: argparse.Namespace) -> Roofline | None:

@@ -26,6 +26,7 @@ from opcount.dryrun.compiled_kernels import kernels_by_size
 from opcount.dryrun.computing import Computing
 from opcount.dryrun.constructors import subclasses_of_fakes
 from opcount.dryrun.containers import put_back
+from opcount.dryrun.cuda import choices_of_cuda, ways_on_cuda
 from opcount.dryrun.draws import draws_kept
 from opcount.dryrun.ended_mode import EndedMode
 from opcount.dryrun.fakes import Fakes
@@ -64,6 +65,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from opcount.devices import Device
+
 __all__ = ["Disposable", "DryRun", "Lasting", "disposable_skeleton", "dry_run", "lasting_dry_run", "skeleton"]
 
 
@@ -81,8 +84,10 @@ class DryRun(NamedTuple):
 
 
 @contextmanager
-def dry_run(
-    model: nn.Module | Disposable | None = None, where: Callable[[], str | None] = lambda: None
+def dry_run(  # noqa: PLR0915  (a list of what is entered)
+    model: nn.Module | Disposable | None = None,
+    where: Callable[[], str | None] = lambda: None,
+    capability: tuple[int, int] | None = None,
 ) -> Iterator[DryRun]:
     """Compute nothing inside the block: every operator answers with shapes alone.
 
@@ -95,6 +100,7 @@ def dry_run(
         model: What is put back, unless it is disposable; so are other modules from their first call on. Tensors on the
             ``meta`` device count as being on the CPU.
         where: Tells the path of the running module, for errors.
+        capability: Compute capability of the CUDA device whose operators are chosen; None: those of the CPU are.
 
     Yields:
         What a counter needs of it.
@@ -120,9 +126,10 @@ def dry_run(
             enter.modules(modules_of(model), hold=True)
         for supported in FOREACH_TYPES:
             restore.enter(_supporting(supported))
-        threads = Threads(fakes.mode, refusals)
+        ways = ways_on_cuda(capability)
+        threads = Threads(fakes.mode, refusals, ways)
         restore.enter(_inside(fakes.mode))
-        memo = Memo(fakes, twins, leaves, refusals, computing, threads)
+        memo = Memo(fakes, twins, leaves, refusals, computing, threads, capability)
         restore.add(memo.end)
         restore.enter(_inside(memo))
         restore.add(partial(put_on_top, memo))
@@ -141,6 +148,7 @@ def dry_run(
         restore.enter(errors_unlogged())
         restore.enter(scripts_unprofiled())
         restore.enter(imports_undisturbed())
+        restore.enter(choices_of_cuda(ways))
         fakes.mode.guard = Guard(snapshot, leaves, twins, computing, refusals, enter.modules, enter.born, enter.copied)  # type: ignore[attr-defined]
         GUARDED.use(restore)
         try:
@@ -155,20 +163,26 @@ def dry_run(
         raise refused
 
 
-def lasting_dry_run(model: nn.Module | None, where: Callable[[], str | None], undo: Undo) -> tuple[DryRun, Undo]:
+def lasting_dry_run(
+    model: nn.Module | None,
+    where: Callable[[], str | None],
+    undo: Undo,
+    device: Device | None = None,
+) -> tuple[DryRun, Undo]:
     """Enter a dry run that lasts until the last of the counters in it is left.
 
     Args:
         model: See `dry_run`.
         where: See `dry_run`.
         undo: Those of the counter that begins it.
+        device: A CUDA device whose operators are chosen; None: those of the CPU are.
 
     Returns:
         The dry run, and the steps that end it.
     """
-    lasting = Lasting()
+    lasting, capability = Lasting(), None if device is None else device.capability
     undo.add(partial(lasting.leave, undo))
-    dry = lasting.undo.enter(dry_run(model, where))
+    dry = lasting.undo.enter(dry_run(model, where, capability))
     dry.memo.share = lasting.join  # type: ignore[method-assign]
     return dry, lasting.undo
 

@@ -19,7 +19,7 @@ from opcount._torch.fake import FakeTensor
 from opcount.dryrun.control_flow import run_higher_order
 from opcount.dryrun.expected_results import as_factorized, as_finite
 from opcount.dryrun.fake_mode import outside
-from opcount.dryrun.fakes import CPU, PLAIN, can_be_faked, is_odd, is_sparse
+from opcount.dryrun.fakes import PLAIN, can_be_faked, is_odd, is_sparse
 from opcount.dryrun.operators import Kind, facts_of
 from opcount.dryrun.result_shapes import Shape, result_shapes, shares_memory
 from opcount.dryrun.shapes import corrected
@@ -49,11 +49,11 @@ _DEVICE = torch.ops.prim.device.default
 _FRESH, _VIEW, _IN_PLACE, _LIFTED, _OTHER = Kind
 """Members of `Kind` as globals: an attribute of an enum takes as long as a part of a cache key."""
 
-_FACTS: dict[int, Facts] = {}
-"""Facts by the ``id`` of an operator, which they keep alive: its own hash is slow."""
+_FACTS: tuple[dict[int, Facts], dict[int, Facts]] = {}, {}
+"""Facts by the ``id`` of an operator, which they keep alive, as on the CPU and as on CUDA: its own hash is slow."""
 
-_ANSWERS: dict[Hashable, Any] = {}
-"""Cached shapes of results, valid for every dry run of the process."""
+_ANSWERS: tuple[dict[Hashable, Any], dict[Hashable, Any]] = {}, {}
+"""Cached shapes of results, as on the CPU and as on CUDA, valid for every dry run of the process."""
 
 _TRAINS = 5
 """Position of ``training`` among the arguments of batch norms, which write to undeclared arguments."""
@@ -81,6 +81,7 @@ class Memo(TransparentMode):
         refusals: Refuses operators that need values.
         computing: Computes on known values.
         threads: Knows on which threads the mode is active.
+        capability: Of the CUDA device whose operators are chosen; None: those of the CPU are.
     """
 
     is_dry_run = True
@@ -93,18 +94,19 @@ class Memo(TransparentMode):
         refusals: Refusals,
         computing: Computing,
         threads: Threads,
+        capability: tuple[int, int] | None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._fakes = fakes
         self._make = fakes.make
         self.keep_meta = fakes.keep_meta
-        self._twins = twins
-        self._leaves = leaves
+        self._twins, self._leaves = twins, leaves
         self._plain_leaves = leaves.plain
         self._refusals = refusals
         self._computing = computing
-        self._ranges = computing.ranges
-        self._threads = threads
+        self._ranges, self._threads = computing.ranges, threads
+        self.capability = capability
+        self._facts, self._answers = _FACTS[capability is not None], _ANSWERS[capability is not None]
         fakes.mode.number_of = self._computing.numbers.of  # type: ignore[attr-defined]
         fakes.mode.value_of = self._computing.value_of  # type: ignore[attr-defined]
         fakes.mode.refusals = self._refusals  # type: ignore[attr-defined]
@@ -137,7 +139,7 @@ class Memo(TransparentMode):
         """Return the result of an operator, or `UNKNOWN` if PyTorch has to be asked."""
         if func is _DEVICE and isinstance(args[0], FakeTensor):
             return args[0].fake_device
-        facts = _FACTS.get(id(func)) or _learn(func)
+        facts = self._facts.get(id(func)) or self._learn(func)
         kind = facts.kind
         if facts.allocates and not (facts.switches and facts.is_off(args, kwargs)):
             find = self._computing.draw if facts.random else self._computing.memory
@@ -158,7 +160,7 @@ class Memo(TransparentMode):
             key: tuple[Hashable, ...] = (id(func), self._key(args, kind, known, unknown))
             if kwargs:
                 key = (*key, *kwargs, self._key(kwargs.values(), kind, known, unknown))
-            answer = _ANSWERS.get(key)
+            answer = self._answers.get(key)
         except _UncacheableError:
             unknown.append(_ANY)
             answer = None
@@ -199,7 +201,7 @@ class Memo(TransparentMode):
         return out if facts.info is None else as_factorized(self._computing.wrap, facts.info, out)
 
     def _view(self, tensor: Tensor, answer: Any, known: list[Tensor]) -> Any:
-        """Return views of a fake tensor; they are inference tensors only if it is one."""
+        """Return views of a fake tensor: inference tensors only if it is one."""
         if torch.is_inference_mode_enabled() and not tensor.is_inference():
             with torch.inference_mode(mode=False):
                 return self._view(tensor, answer, known)
@@ -225,7 +227,7 @@ class Memo(TransparentMode):
             return func(*args, **kwargs)
 
     def _ask(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if _FACTS[id(func)].kind not in (_FRESH, _VIEW):
+        if self._facts[id(func)].kind not in (_FRESH, _VIEW):
             self._leaves.forget_shapes((*args, *kwargs.values()))
         with without_classes(tensors((*args, *kwargs.values()))) as any_found:
             out = self.recall(func, args, kwargs) if any_found else UNKNOWN
@@ -236,7 +238,7 @@ class Memo(TransparentMode):
             out = run_higher_order(func, self, self._fakes.mode, args, kwargs)
             if out is not UNKNOWN:
                 return out
-        facts = _FACTS[id(func)]
+        facts, on_cuda = self._facts[id(func)], self.capability is not None
         self._fakes.dry((args, *kwargs.values()))
         self._note_leaves((*args, *kwargs.values()))
         if facts.kind is _IN_PLACE and type(args[0]) in PLAIN:
@@ -253,7 +255,7 @@ class Memo(TransparentMode):
         args = self._to_fake(args, real, facts)
         kwargs = {k: self._to_fake(v, real, facts) for k, v in kwargs.items()}
         try:
-            out = self._fakes.unobserved(corrected(func, originals)(*args, **kwargs))
+            out = self._fakes.unobserved(corrected(func, originals, on_cuda=on_cuda)(*args, **kwargs))
         except Exception as error:
             odd = any(map(is_odd, tensors((originals, *kwargs.values()))))
             explained = self._refusals.explain(func, error, odd=odd)
@@ -282,13 +284,19 @@ class Memo(TransparentMode):
         if answer is not None and kind is not _IN_PLACE and shares_memory(out, args) != (kind is _VIEW):
             answer = None
             if kind is _FRESH:  # whatever its schema says: _unsafe_view is a view
-                _learn(facts.func, _VIEW)
+                self._learn(facts.func, _VIEW)
             elif facts_of(facts.func).kind is not _VIEW:
-                _learn(facts.func, _OTHER)
+                self._learn(facts.func, _OTHER)
         if answer is not None:
-            if len(_ANSWERS) >= _CAPACITY:
-                _ANSWERS.clear()
-            _ANSWERS[key] = answer
+            if len(self._answers) >= _CAPACITY:
+                self._answers.clear()
+            self._answers[key] = answer
+
+    def _learn(self, func: Any, kind: Kind | None = None) -> Facts:
+        """Cache the facts about an operator."""
+        facts = facts_of(func, on_cuda=self.capability is not None)
+        known = self._facts[id(func)] = facts if kind is None else replace(facts, kind=kind)
+        return known
 
     @staticmethod
     def _mark_views(args: tuple[Any, ...], out: Any) -> None:
@@ -390,10 +398,3 @@ class Memo(TransparentMode):
             else:
                 raise _UncacheableError
         return tuple(parts)
-
-
-def _learn(func: Any, kind: Kind | None = None) -> Facts:
-    """Cache the facts about an operator."""
-    facts = facts_of(func)
-    known = _FACTS[id(func)] = facts if kind is None else replace(facts, kind=kind)
-    return known

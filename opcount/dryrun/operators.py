@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opcount._torch.dispatch import OpOverload, changes_shape, is_written, schema_of
+from opcount._torch.dispatch import OpOverload, changes_shape, has_computed_kernel, is_written, schema_of
+from opcount.dryrun.cuda_shapes import CORRECTED_ON_CUDA
 from opcount.dryrun.expected_results import FINITE_CHECKS
 from opcount.dryrun.ranges import COMPARISONS, RangeRule, range_rule_of
 from opcount.dryrun.tensors import DryTensor, is_of_a_parameter, stands_for_data
@@ -150,8 +151,13 @@ class Facts:
         return False
 
 
-def facts_of(func: Any) -> Facts:
-    """Read an operator's schema."""
+def facts_of(func: Any, *, on_cuda: bool = False) -> Facts:
+    """Read an operator's schema.
+
+    Args:
+        func: Operator.
+        on_cuda: Whether it is one of CUDA for tensors on the CPU, where nothing may compute the same.
+    """
     if not isinstance(func, OpOverload) or func.namespace == "prim" or str(func) in _RETURNS_ARGUMENTS:
         return Facts(Kind.OTHER, func)
     name = schema_of(func).name.split("::")[-1]
@@ -166,6 +172,7 @@ def facts_of(func: Any) -> Facts:
         computes=func.namespace in ("aten", "prims")
         and not name.startswith("empty")
         and name not in _SIZED_BY_VALUES | _READS_WORKSPACES | _CALLS_PRODUCTS
+        and not (on_cuda and (str(func) in CORRECTED_ON_CUDA or not has_computed_kernel(func.name(), "CPU")))
         and not (random and name in MAKERS),
         made=name in _FACTORIES,
         takes_tensors=any(isinstance(a.type, torch.TensorType) for a in arguments),

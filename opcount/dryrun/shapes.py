@@ -14,6 +14,7 @@ import torch
 from opcount._torch.dispatch import dispatch_disabled, state_before_modes
 from opcount._torch.stand_ins import autocast_dtype, is_autocast_enabled
 from opcount._torch.tensors import suggest_memory_format
+from opcount.dryrun.cuda_shapes import CORRECTED_ON_CUDA
 from opcount.dryrun.dtypes import check_of
 
 if TYPE_CHECKING:
@@ -176,18 +177,21 @@ def product_with_coo(func: Any, a: Tensor, b: Tensor) -> Tensor:
     return torch.empty_strided((rows, columns), (1, rows), dtype=a.dtype, device=a.device)
 
 
-def corrected(func: Any, originals: tuple[Any, ...]) -> Callable[..., Any]:
+def corrected(func: Any, originals: tuple[Any, ...], *, on_cuda: bool = False) -> Callable[..., Any]:
     """Return a shape function that agrees with the kernel: the operator itself for all but a few.
 
     Args:
         func: Operator.
         originals: Its arguments, before fake ones replaced sparse ones.
+        on_cuda: Whether the kernel is that of CUDA, for tensors on the CPU.
     """
     if func is torch.ops.aten.mm.default and originals[1].layout is torch.sparse_coo:
         return partial(product_with_coo, func)
     if str(func) == "aten._grouped_mm.default":
         return grouped_mm
     correction, check = _CORRECTED.get(str(func)), check_of(func)
+    if on_cuda:
+        correction = CORRECTED_ON_CUDA.get(str(func), correction)
     shape = func if correction is None else partial(correction, func)
     return shape if check is None else partial(_checked, check, shape)
 

@@ -15,15 +15,18 @@ from typing import TYPE_CHECKING, Any
 from opcount._torch.dispatch import push_mode
 from opcount.dryrun.fake_mode import put_on_thread, take_off_thread
 from opcount.dryrun.script_profiles import scripts_unprofiled
+from opcount.interceptor.composites import run_composites
 from opcount.interceptor.patches import Patches
 from opcount.interceptor.stack import dry_runs, modes_below, replace_modes
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from opcount._torch.dispatch import OpOverload
     from opcount.dryrun.fake_mode import DryMode
     from opcount.dryrun.refusals import Refusals
+    from opcount.interceptor.composites import Way
 
 
 class _Here(threading.local):
@@ -36,11 +39,13 @@ class Threads:
     Args:
         mode: Fake tensor mode.
         refusals: Remembers errors that end another thread, where nothing may catch them.
+        ways: What runs composite operators another way.
     """
 
-    def __init__(self, mode: DryMode, refusals: Refusals) -> None:
+    def __init__(self, mode: DryMode, refusals: Refusals, ways: Mapping[OpOverload, Way]) -> None:
         self._mode = mode
         self._refusals = refusals
+        self._ways = ways
         self._here = _Here()
         self._here.inside = True
 
@@ -57,6 +62,7 @@ class Threads:
         put_on_thread(self._mode)
         push_mode(memo)
         put_beneath_counters(memo)
+        run_composites(self._ways, undo)
         undo.enter(scripts_unprofiled())
 
     def _leave(self, memo: Any, undo: Undo) -> None:

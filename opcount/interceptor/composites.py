@@ -3,7 +3,7 @@
 PyTorch takes a composite operator apart before a dispatch mode sees it, except under inference_mode. While a count has
 a formula for one, a kernel of ours stands at the ``PreDispatch`` key, above autocast, autograd and ``torch.func``. It
 runs the operator as PyTorch does, charges it by the formula, and hides its parts from that count; the backward of the
-parts is counted as ever.
+parts is counted as ever. A dry run may have it run another way, as PyTorch does on another device.
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ from opcount.interceptor.stack import interceptors
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from opcount._torch.dispatch import OpOverload
     from opcount.interceptor.plan import Mode
+
+    Way = Callable[..., Any]
 
 _PRE_DISPATCH = DispatchKey.PreDispatch
 _BELOW: DispatchKeySet = keys_after(_PRE_DISPATCH)
@@ -74,10 +76,11 @@ def _overloads(name: str) -> Iterator[OpOverload]:
 
 
 class _User(NamedTuple):
-    """One thread of a count."""
+    """One thread of a count, or of a dry run that runs composite operators another way."""
 
     thread: int
-    funcs: Sequence[OpOverload]
+    funcs: Collection[OpOverload]
+    ways: Mapping[OpOverload, Way]
 
 
 _USERS: dict[Undo, _User] = {}
@@ -95,9 +98,24 @@ def see_composites(funcs: Sequence[OpOverload], undo: Undo) -> None:
             f"{torch.__version__}. Price the operators that it is made of, as by_operator() shows them, or the "
             f"nn.Module class that calls it."
         )
+    _use(_User(get_ident(), funcs, {}), undo)
+
+
+def run_composites(ways: Mapping[OpOverload, Way], undo: Undo) -> None:
+    """Run composite operators of this thread another way, until the steps have run.
+
+    Args:
+        ways: Functions by operator, which take what runs it as PyTorch does on this device, and its arguments.
+        undo: The steps.
+    """
+    if ways:
+        _use(_User(get_ident(), ways.keys(), ways), undo)
+
+
+def _use(user: _User, undo: Undo) -> None:
     undo.add(partial(_stop, undo))
     with _LOCK:
-        _USERS[undo] = _User(get_ident(), funcs)
+        _USERS[undo] = user
         _install()
 
 
@@ -116,9 +134,13 @@ def _install() -> None:
     for name in funcs.keys() - _KERNELS.keys():
         library = _KERNELS[name] = torch.library.Library(funcs[name].namespace, "IMPL")
         library.impl(funcs[name], partial(_run, funcs[name]), _PRE_DISPATCH.name, with_keyset=True)
-    here = any(user.thread == get_ident() for user in _USERS.values())
+    here = bool(_here())
     if is_included(_PRE_DISPATCH) != here:
         set_included(_PRE_DISPATCH, here)
+
+
+def _here() -> list[_User]:
+    return [user for user in list(_USERS.values()) if user.thread == get_ident()]
 
 
 @contextmanager
@@ -134,12 +156,18 @@ def composites_asked() -> Iterator[None]:
 
 def _run(func: OpOverload, keys: DispatchKeySet, /, *args: Any, **kwargs: Any) -> Any:
     """Run a composite operator; charge it where there is a formula for it."""
-    asking = [] if _comes_again(func, keys) else [mode for mode in interceptors() if mode.asks(func, args, kwargs)]
+    run: Callable[..., Any] = partial(func.redispatch, keys & _BELOW)
+    if _comes_again(func, keys):
+        return run(*args, **kwargs)
+    way = next((user.ways[func] for user in _here() if func in user.ways), None)
+    if way is not None and not any(map(is_wrapped, tensors((*args, *kwargs.values())))):
+        run = partial(way, run)
+    asking = [mode for mode in interceptors() if mode.asks(func, args, kwargs)]
     if not asking:
-        return func.redispatch(keys & _BELOW, *args, **kwargs)
+        return run(*args, **kwargs)
     _refuse_batches(func, args, kwargs)
     with _hidden_from(asking):
-        out = func.redispatch(keys & _BELOW, *args, **kwargs)
+        out = run(*args, **kwargs)
     for mode in asking:
         plan = mode.composite_plan(func)
         if plan is not None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from opcount.devices import Device
     from opcount.loaders.request import Loaded
     from opcount.profile import Profile
 
@@ -74,16 +75,17 @@ class Generation:
         """Length of the text in the end."""
         return self.cache + self.prefill + self.decode
 
-    def count(self, loaded: Loaded, *, dry: bool, memory: bool = False) -> Profile:
+    def count(self, loaded: Loaded, *, dry: bool, memory: bool | str = False, device: Device | None = None) -> Profile:
         """Return the count of the prompt and of the tokens after it.
 
         Raises:
             InputError: The model keeps no cache.
         """
         model, writer = loaded.model, _Writer(loaded, self)
-        with torch.no_grad(), OpCounter(model, dry_run=dry):  # what fills the cache is no part of the count
+        options: Any = {"dry_run": dry, "memory": memory, "device": device}
+        with torch.no_grad(), OpCounter(model, **options):  # what fills the cache is no part of the count
             writer.prepare()
-            with OpCounter(model, dry_run=dry, memory=memory) as counter:
+            with OpCounter(model, **options) as counter:
                 if self.prefill:
                     with counter.phase(PREFILL):
                         writer.read_prompt()

@@ -39,7 +39,7 @@ def summary_of(tracker: Tracker) -> LiveMemory:
         modules,
         ledger.curve(),
         ledger.events - ledger.start,
-        "" if device is None else str(device),
+        tracker.device if device is None else str(device),
         {str(other): peak for other, peak in peaks.items() if other is not device},
         _rows({row.key: size for row, size in ledger.saved.items()}),
         _unknown(ledger) if device is None else (),

@@ -60,14 +60,16 @@ class Tracker:
     Args:
         dry: Whether fake tensors stand for all: they are on one device.
         logs: Whether the order of allocations is kept.
+        device: Its name, of a dry run for one that is not there.
 
     Attributes:
+        device: See above.
         held: By address.
         ledgers: By device; None in a dry run.
     """
 
-    def __init__(self, *, dry: bool, logs: bool = False) -> None:
-        self._logs = logs
+    def __init__(self, *, dry: bool, logs: bool = False, device: str = "") -> None:
+        self._logs, self.device = logs, device
         self.held: dict[int, Held] = {}
         self.ledgers: dict[Any, Ledger] = {}
         self._dead: deque[Held] = deque()

@@ -27,6 +27,7 @@ from opcount.scope.graphs import leaves_of
 if TYPE_CHECKING:
     from torch import nn
 
+    from opcount.devices import Device
     from opcount.live_memory import LiveMemory
     from opcount.scope import Scopes
     from opcount.undo import Undo
@@ -79,12 +80,19 @@ class MemoryWatch:
         self._earlier: LiveMemory | None = None
         self._scopes: Scopes | None = None
 
-    def begin(self, scopes: Scopes, undo: Undo, *, dry: bool) -> None:
-        """Track storages until the steps have run; call it when the model holds the tensors that it runs on."""
+    def begin(self, scopes: Scopes, undo: Undo, *, dry: bool, device: Device | None = None) -> None:
+        """Track storages until the steps have run; call it when the model holds the tensors that it runs on.
+
+        Args:
+            scopes: Know which module runs.
+            undo: The steps.
+            dry: Whether fake tensors stand for all.
+            device: The one whose operators a dry run chooses; None: the CPU.
+        """
         if self.till is None:
             return
         undo.add(self._end)
-        tracker = Tracker(dry=dry, logs=self._logs)
+        tracker = Tracker(dry=dry, logs=self._logs, device="" if device is None else device.name)
         hold_weights(tracker, scopes.names)
         self._scopes = scopes
         self.till.tracker = tracker
