@@ -30,6 +30,7 @@ class Cost(_Operations):
         bytes_written: The same of the bytes that it has to write: each output.
         repeated: Those of the MACs that a fused backward computes again: no part of the model's FLOPs.
         causal: Those of the other MACs that belong to causal attention, of which half is masked.
+        buffer_bytes: The payload of a collective; 0 of any other operator.
 
     Example:
         >>> Cost(macs=3) + Cost(macs=1, arith=2)
@@ -46,6 +47,7 @@ class Cost(_Operations):
     bytes_written: int | None = None
     repeated: int = 0
     causal: int = 0
+    buffer_bytes: int = 0
 
     def __new__(
         cls,
@@ -117,6 +119,16 @@ class DetailedCost(Cost):
     def details(self) -> tuple[int | None, int | None, int, int]:
         """The bytes read, the bytes written, the repeated MACs and the causal ones."""
         return self.bytes_read, self.bytes_written, self.repeated, self.causal
+
+
+class CollectiveCost(Cost):
+    """The cost of a collective: the bytes of its payload, and what else a fused one computes."""
+
+    def __new__(cls, buffer_bytes: int, macs: int = 0, activations: int = 0) -> Self:
+        """Make the cost of one call."""
+        cost = tuple.__new__(cls, (macs, 0, activations))
+        cost.buffer_bytes = buffer_bytes
+        return cost
 
 
 DETAILS = ("bytes_read", "bytes_written", "repeated", "causal")

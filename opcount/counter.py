@@ -15,20 +15,18 @@ from torch import nn
 
 from opcount.convention import Convention, find_convention
 from opcount.coverage import UNCOUNTED
-from opcount.delegate import delegate
+from opcount.delegate import ProfileViews
 from opcount.errors import CounterStateError, UncountedOperatorError, UncountedOperatorWarning
 from opcount.freeze import amount_of, profile_of, total_of
 from opcount.interceptor import Planner, Recall, ThreadInterceptors, observe
 from opcount.interceptor.stack import dry_runs
 from opcount.memory import MemoryWatch, check_shared, predicted_device, required
 from opcount.overrides import registry_with
-from opcount.profile import Profile
 from opcount.provenance import describe
 from opcount.sampling import Sampling
 from opcount.scope import Scopes
 from opcount.steps import Amount
 from opcount.undo import Undo, noted, when_dropped
-from opcount.utilization import HasFlops
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -36,9 +34,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from opcount.coverage import Coverage
     from opcount.devices import Device
     from opcount.live_memory import LiveMemory
+    from opcount.profile import Profile
     from opcount.records import Total
     from opcount.registry import Pricing
 
@@ -46,7 +44,7 @@ _SETTINGS = ("_model", "_convention", "_strict", "_dry_run", "_formulas", "_warn
 """Attributes that a copy of a counter keeps."""
 
 
-class OpCounter(HasFlops):
+class OpCounter(ProfileViews):
     """Counts what runs inside its block: by operator, module, phase and dtype.
 
     Nothing about the program changes: same outputs and gradients, no attribute on any module, one forward is one
@@ -338,31 +336,9 @@ class OpCounter(HasFlops):
         """Live bytes: the peak, what it is made of, and how they ran; an error without ``memory=True``."""
         return required(self.profile.memory)
 
-    @property
-    def coverage(self) -> Coverage:
-        """The operators by how they are explained: counted, declared free, or uncounted."""
-        return self.profile.coverage
-
-    rated_records = delegate(Profile.rated_records)
-    on = delegate(Profile.on)
-    by_module = delegate(Profile.by_module)
-    by_operator = delegate(Profile.by_operator)
-    by_module_and_operator = delegate(Profile.by_module_and_operator)
-    by_family = delegate(Profile.by_family)
-    by_phase = delegate(Profile.by_phase)
-    by_dtype = delegate(Profile.by_dtype)
-    select = delegate(Profile.select)
-    with_convention = delegate(Profile.with_convention)
-    extrapolated = delegate(Profile.extrapolated)
-    explain = delegate(Profile.explain)
-    diff = delegate(Profile.diff)
-    to_rows = delegate(Profile.to_rows)
-    to_dataframe = delegate(Profile.to_dataframe)
-    to_json = delegate(Profile.to_json)
-    save = delegate(Profile.save)
-
     def _measured(self) -> Profile:
-        profile = profile_of(self._scopes, self._convention, self._provenance, self._memory.memory())
+        live, groups = self._memory.memory(), self._planner.groups.ranks
+        profile = profile_of(self._scopes, self._convention, self._provenance, live, groups)
         return profile if self._earlier is None else self._earlier + profile
 
     def _amount(self) -> Amount:

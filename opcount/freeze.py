@@ -36,7 +36,11 @@ _SHOWN = 3
 
 
 def profile_of(
-    scopes: Scopes, convention: Convention, provenance: Mapping[str, str], memory: LiveMemory | None = None
+    scopes: Scopes,
+    convention: Convention,
+    provenance: Mapping[str, str],
+    memory: LiveMemory | None = None,
+    groups: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Profile:
     """Return the profile of the tally of all threads so far."""
     calls: Counter[str] = Counter()
@@ -65,7 +69,12 @@ def profile_of(
         unattributed=dict(scopes.threads.unattributed()),
         formulas=formulas,
         memory=memory,
+        groups={name: groups[name] for name in _groups_in(records) if name in groups} if groups else {},
     )
+
+
+def _groups_in(records: list[Record]) -> set[str]:
+    return {record.collective.group for record in records if record.collective is not None}
 
 
 def amount_of(scopes: Scopes) -> Amount:
@@ -119,7 +128,7 @@ def _uncalled(names: ModuleNames, calls: Counter[str], records: list[Record]) ->
 
 def total_of(scopes: Scopes, convention: Convention) -> Total:
     """Return the total of the tally of all threads so far, without making a profile."""
-    macs = arith = flops = activations = calls = written = read = 0
+    macs = arith = flops = activations = calls = written = read = payload = sent = 0
     for frame in scopes.threads.frames():
         for (plan, phase, _), row in list(frame.rows.items()):
             macs += row.macs
@@ -129,7 +138,10 @@ def total_of(scopes: Scopes, convention: Convention) -> Total:
             calls += row.calls
             written += row.bytes_written
             read += row.bytes_read
-    return Total(macs, arith, flops, activations, calls, written, read)
+            if plan.occasion is not None:
+                payload += row.buffer_bytes
+                sent += plan.occasion.moving(row.buffer_bytes).bus_bytes
+    return Total(macs, arith, flops, activations, calls, written, read, payload, sent)
 
 
 def _records(frame: Frame, formulas: dict[str, str]) -> Iterator[Record]:
@@ -143,6 +155,7 @@ def _records(frame: Frame, formulas: dict[str, str]) -> Iterator[Record]:
         yield Record(
             stack, plan.operator, plan.family, phase, name, row.calls, cost,
             row.bytes_written, _text(row.shapes), row.bytes_read, row.repeated, row.causal,
+            None if plan.occasion is None else plan.occasion.moving(row.buffer_bytes),
         )  # fmt: skip
         known = formulas.get(plan.operator)
         if plan.text and (known is None or plan.text not in known):  # one operator may be priced in several ways

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
     from typing import Literal
 
     Ancestors = Literal["owner", "caller"]
@@ -27,6 +27,18 @@ def parents(path: str) -> list[str]:
         return [ROOT]
     parts = path.split(".")
     return [ROOT, *(".".join(parts[: i + 1]) for i in range(len(parts)))]
+
+
+def common_parent(paths: Sequence[str]) -> str:
+    """Return the innermost path that all of these are or lie below.
+
+    Example:
+        >>> common_parent(["layers.0.attn.q", "layers.0.attn.k"]), common_parent(["layers.0", "layers.1.mlp"])
+        ('layers.0.attn', 'layers')
+    """
+    chains = [parents(path) for path in dict.fromkeys(paths)]
+    common: list[str] = [path for path, *others in zip(*chains, strict=False) if {path}.issuperset(others)]
+    return common[-1]
 
 
 def ancestors_of(stack: tuple[str, ...], mode: str) -> Iterable[str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from opcount import profile_parts
+from opcount.communication import Communication, volume_of
 from opcount.convention import FVCORE, Convention, find_convention
 from opcount.coverage import FREE, UNCOUNTED, Coverage
 from opcount.devices import Device
@@ -15,7 +17,6 @@ from opcount.files import write
 from opcount.fit import Fit, fit_of
 from opcount.live_memory import LiveMemory, merge_memory
 from opcount.paths import ROOT, ancestors_of, parents, parents_first
-from opcount.profile_parts import add_steps, add_to, as_totals, merge_counts, merge_modules, merge_provenance, sum_of
 from opcount.records import CALLED, UNKNOWN_TRAFFIC, Module, Record, Total, merge, phases_in_order, stages
 from opcount.roofline import Roofline
 from opcount.steps import Amount
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from opcount.diff import Diff
     from opcount.paths import Ancestors
     from opcount.steps import Steps
-
-K = TypeVar("K")
 
 __all__ = ["ROOT", "ROW_COLUMNS", "Module", "Profile", "Record", "Total", "merge", "parents"]
 
@@ -54,6 +53,7 @@ class Profile(HasFlops):
         steps: The sampled steps of a loop and their extrapolation, if only some steps were counted (``every=``); all
             other attributes are then those of the counted steps. None if everything was counted.
         memory: Live bytes: the peak and what it is made of; None if they were not tracked.
+        groups: The global ranks of the process groups that collectives ran in, by the groups' names.
     """
 
     records: tuple[Record, ...] = ()
@@ -64,11 +64,17 @@ class Profile(HasFlops):
     formulas: Mapping[str, str] = field(default_factory=dict)
     steps: Steps | None = None
     memory: LiveMemory | None = None
+    groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @cached_property
     def total(self) -> Total:
         """The sum of all records."""
-        return sum_of(map(self.read, self.records))
+        return profile_parts.sum_of(map(self.read, self.records))
+
+    @property
+    def communication(self) -> Communication:
+        """Calls and bytes of collectives, sends and receives: by group, kind, module and phase."""
+        return Communication(self.records, self.groups)
 
     @property
     def bytes_read(self) -> int:
@@ -110,22 +116,22 @@ class Profile(HasFlops):
             return self._by_owner()
         own: dict[tuple[str, ...], list[int]] = {}
         for record in self.records:
-            add_to(own, record.stack, self.read(record))
+            profile_parts.add_to(own, record.stack, self.read(record))
         totals = {path: list(Total()) for path in self.modules}
         for stack, numbers in own.items():
             for path in ancestors_of(stack, ancestors):
-                add_to(totals, path, numbers)
-        return as_totals(totals)
+                profile_parts.add_to(totals, path, numbers)
+        return profile_parts.as_totals(totals)
 
     def _by_owner(self) -> dict[str, Total]:
         """Add up the records of each module, then each module's sum to its parent's, children before parents."""
         sums: dict[str, list[int]] = {}
         for record in self.records:
-            add_to(sums, record.path, self.read(record))
+            profile_parts.add_to(sums, record.path, self.read(record))
         own = list(sums)
         for path in reversed(parents_first(own)):
             if path != ROOT:
-                add_to(sums, path.rpartition(".")[0], sums[path])
+                profile_parts.add_to(sums, path.rpartition(".")[0], sums[path])
         paths = dict.fromkeys(self.modules)
         if not paths.keys() >= sums.keys():
             paths.update(dict.fromkeys(parent for path in own for parent in parents(path)))
@@ -154,8 +160,8 @@ class Profile(HasFlops):
         for record in self._counted():
             read = self.read(record)
             for path in ancestors_of(record.stack, ancestors):
-                add_to(totals.setdefault(path, {}), record.operator, read)
-        return {path: as_totals(row) for path, row in totals.items()}
+                profile_parts.add_to(totals.setdefault(path, {}), record.operator, read)
+        return {path: profile_parts.as_totals(row) for path, row in totals.items()}
 
     def select(self, keep: Callable[[Record], bool]) -> Profile:
         """Return a profile of those records only.
@@ -233,12 +239,15 @@ class Profile(HasFlops):
         return replace(
             self,
             records=merge(self.records + other.records),
-            modules=merge_modules(self.modules, other.modules),
-            provenance=merge_provenance(self.provenance, other.provenance, without="" if silent else CALLED),
-            unattributed=merge_counts(self.unattributed, other.unattributed),
+            modules=profile_parts.merge_modules(self.modules, other.modules),
+            provenance=profile_parts.merge_provenance(
+                self.provenance, other.provenance, without="" if silent else CALLED
+            ),
+            unattributed=profile_parts.merge_counts(self.unattributed, other.unattributed),
             formulas={**other.formulas, **self.formulas},
-            steps=add_steps(self.steps, other.steps, (self.amount, other.amount)),
+            steps=profile_parts.add_steps(self.steps, other.steps, (self.amount, other.amount)),
             memory=merge_memory(self.memory, other.memory),
+            groups=profile_parts.merge_groups(self.groups, other.groups),
         )
 
     def __radd__(self, other: int) -> Profile:  # of ``sum``, which begins with 0
@@ -374,7 +383,8 @@ class Profile(HasFlops):
         """Return the numbers of one record, its cost read under the profile's convention."""
         macs, arith, activations = record.cost
         flops = self.convention.flops(record.operator, record.family, record.cost)
-        return Total(macs, arith, flops, activations, record.calls, record.bytes_written, record.bytes_read)
+        known = macs, arith, flops, activations, record.calls, record.bytes_written, record.bytes_read
+        return Total(*known) if record.collective is None else Total(*known, *volume_of(record)[1:])
 
     def _counted(self) -> Iterable[Record]:
         return (r for r in self.records if r.family not in (FREE, UNCOUNTED))
@@ -382,5 +392,5 @@ class Profile(HasFlops):
     def _group(self, key: Callable[[Record], str]) -> dict[str, Total]:
         totals: dict[str, list[int]] = {}
         for record in self._counted():
-            add_to(totals, key(record), self.read(record))
-        return as_totals(totals)
+            profile_parts.add_to(totals, key(record), self.read(record))
+        return profile_parts.as_totals(totals)

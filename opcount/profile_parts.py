@@ -46,6 +46,14 @@ def merge_counts(left: Mapping[str, int], right: Mapping[str, int]) -> dict[str,
     return dict(counts)
 
 
+def merge_groups(
+    left: Mapping[str, tuple[int, ...]], right: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """Keep the ranks of groups that are the same on both sides, or on one alone: those of others have no one group."""
+    both = {**left, **right}
+    return {name: ranks for name, ranks in both.items() if left.get(name, ranks) == right.get(name, ranks) == ranks}
+
+
 def merge_modules(left: Mapping[str, Module], right: Mapping[str, Module]) -> dict[str, Module]:
     """Keep the modules of both, by path, and add up their calls."""
     modules = dict(left)

@@ -44,6 +44,45 @@ def phases_in_order(phases: Iterable[str]) -> list[str]:
     return sorted(dict.fromkeys(phases), key=lambda phase: _PHASE_ORDER.get(phase, 1))
 
 
+_TIMES_AROUND = {
+    "all-reduce": 2,
+    **dict.fromkeys(("all-gather", "reduce-scatter", "all-to-all", "gather", "scatter"), 1),
+}
+"""Number of times that a ring of n ranks sends ``(n - 1) / n`` of the payload over each link; others send it whole."""
+
+
+class Collective(NamedTuple):
+    """The kind of a collective, a send or a receive, its group, and the bytes that it moves.
+
+    Attributes:
+        kind: ``"all-reduce"``, ``"all-gather"``, ``"reduce-scatter"``, ``"all-to-all"``, ``"broadcast"``, ``"reduce"``,
+            ``"gather"``, ``"scatter"``, ``"send"``, ``"recv"`` or ``"barrier"``.
+        group: The ranks that take part: the dimension of a device mesh, ``"tp"``, else what the group is called.
+        ranks: Their number; 0 where the operator does not say.
+        issued: The path of the module that ran it, where that is not the one that it is for.
+        buffer_bytes: Bytes of the payload of all calls together.
+    """
+
+    kind: str
+    group: str
+    ranks: int
+    issued: str | None = None
+    buffer_bytes: int = 0
+
+    @property
+    def bus_bytes(self) -> int:
+        """Bytes over the link of one rank, as rings move them; none in a group of one rank.
+
+        Example:
+            >>> Collective("all-reduce", "dp", 4, buffer_bytes=1000).bus_bytes
+            1500
+        """
+        times = _TIMES_AROUND.get(self.kind)
+        if times is None or not self.ranks:
+            return 0 if self.ranks == 1 else self.buffer_bytes
+        return times * self.buffer_bytes * (self.ranks - 1) // self.ranks
+
+
 class Record(NamedTuple):
     """All calls of one operator in one place.
 
@@ -60,6 +99,7 @@ class Record(NamedTuple):
         bytes_read: Bytes that all calls together have to read, each operand once a call; 0 for views.
         repeated: Those of the MACs that a fused backward computes again.
         causal: Those of the other MACs that belong to causal attention, of which half is masked.
+        collective: What a collective moves; None of any other operator.
     """
 
     stack: tuple[str, ...]
@@ -74,6 +114,7 @@ class Record(NamedTuple):
     bytes_read: int = 0
     repeated: int = 0
     causal: int = 0
+    collective: Collective | None = None
 
     @property
     def bytes(self) -> int:
@@ -86,9 +127,10 @@ class Record(NamedTuple):
         return self.stack[-1]
 
     @property
-    def key(self) -> tuple[tuple[str, ...], str, str, str, str]:
+    def key(self) -> tuple[Hashable, ...]:
         """The key by which records merge."""
-        return self[:5]
+        collective = self.collective
+        return self[:5] if collective is None else (*self[:5], *collective[:4])
 
 
 class Total(NamedTuple):
@@ -102,6 +144,8 @@ class Total(NamedTuple):
         calls: Operator calls.
         bytes_written: Bytes that operators have to write.
         bytes_read: Bytes that operators have to read.
+        buffer_bytes: Bytes of the payloads of collectives, sends and receives.
+        bus_bytes: Bytes that these move over the link of one rank.
     """
 
     macs: int = 0
@@ -111,6 +155,8 @@ class Total(NamedTuple):
     calls: int = 0
     bytes_written: int = 0
     bytes_read: int = 0
+    buffer_bytes: int = 0
+    bus_bytes: int = 0
 
     @property
     def bytes(self) -> int:
@@ -256,6 +302,13 @@ def merge(records: Iterable[Record]) -> tuple[Record, ...]:
                 bytes_read=row.bytes_read + record.bytes_read,
                 repeated=row.repeated + record.repeated,
                 causal=row.causal + record.causal,
+                collective=_plus(row.collective, record.collective),
             )
         rows[key] = record
     return tuple(rows.values())
+
+
+def _plus(one: Collective | None, other: Collective | None) -> Collective | None:
+    if one is None or other is None:
+        return None
+    return one._replace(buffer_bytes=one.buffer_bytes + other.buffer_bytes)

@@ -19,7 +19,7 @@ from opcount.fit import AllocationLog
 from opcount.json_reader import MismatchError, parse, structure
 from opcount.live_memory import LiveBytes, LiveMemory
 from opcount.profile import Profile
-from opcount.records import UNKNOWN_TRAFFIC, Module, Record
+from opcount.records import UNKNOWN_TRAFFIC, Collective, Module, Record
 from opcount.steps import Amount, Spread, Steps
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from opcount.roofline import Floor, Roofline
 
-SCHEMA = 6
+SCHEMA = 7
 """Incremented when older versions could misread a file. 1 and 2 lack the bytes read; 2 and 4 have steps of a loop; 5
-has live memory, and may have steps; 6 has a log of allocations, too.
+has live memory, and may have steps; 6 has a log of allocations, too; 7 has collectives, and may have all of these.
 
 1 and 2 also lack shapes, windows and trainable parameters of modules.
 """
@@ -39,6 +39,7 @@ def dump(profile: Profile, *, indent: int | None = None, roofline: Roofline | No
     """Return the profile as JSON text; of a roofline, the floors of the same count follow, which no reader needs."""
     steps = {} if profile.steps is None else {"steps": _dump_steps(profile.steps)}
     memory = {} if profile.memory is None else {"memory": _dump_memory(profile.memory)}
+    groups = {"groups": dict(profile.groups)} if _communicates(profile) else {}
     return json.dumps(
         {
             "format": "opcount.profile",
@@ -51,6 +52,7 @@ def dump(profile: Profile, *, indent: int | None = None, roofline: Roofline | No
             "records": _dump_records(profile.records),
             **steps,
             **memory,
+            **groups,
             **({} if roofline is None else {"roofline": _dump_roofline(roofline)}),
         },
         indent=indent,
@@ -59,9 +61,16 @@ def dump(profile: Profile, *, indent: int | None = None, roofline: Roofline | No
 
 def _schema_of(profile: Profile) -> int:
     """Return the oldest schema that can hold a profile."""
+    if _communicates(profile):
+        return SCHEMA
     if profile.memory is not None:
         return 5 if profile.memory.log is None else 6
     return 3 if profile.steps is None else 4
+
+
+def _communicates(profile: Profile) -> bool:
+    whole = profile.steps.whole if profile.steps is not None else None
+    return any(record.collective is not None for record in (*profile.records, *(whole.records if whole else ())))
 
 
 def _dump_module(module: Module) -> dict[str, Any]:
@@ -88,7 +97,13 @@ def _dump_floor(floor: Floor) -> dict[str, Any]:
 
 
 def _dump_records(records: tuple[Record, ...]) -> list[dict[str, Any]]:
-    return [{**record._asdict(), "cost": record.cost._asdict()} for record in records]
+    return [_dump_record(record) for record in records]
+
+
+def _dump_record(record: Record) -> dict[str, Any]:
+    facts = {**record._asdict(), "cost": record.cost._asdict()}
+    sent = facts.pop("collective")
+    return facts if sent is None else {**facts, "collective": sent._asdict()}
 
 
 def _dump_memory(memory: LiveMemory) -> dict[str, Any]:
@@ -150,8 +165,13 @@ def load(text: str) -> Profile:
         )
     try:
         parts = _READERS[schema]
-        return structure(Profile, **parts)(
-            {"steps": None, "memory": None, **{name: value for name, value in data.items() if name in parts}}
+        return structure(lambda *values: Profile(**dict(zip(parts, values, strict=True))), **parts)(
+            {
+                "steps": None,
+                "memory": None,
+                "groups": {},
+                **{name: value for name, value in data.items() if name in parts},
+            }
         )
     except MismatchError as error:
         raise ProfileFormatError(
@@ -213,6 +233,12 @@ def _none(value: Any) -> None:
         raise MismatchError("none in a file of this schema", value)
 
 
+def _none_known(value: Any) -> dict[str, Any]:
+    if value:
+        raise MismatchError("none in a file of this schema", value)
+    return {}
+
+
 def _excerpt(text: object) -> str:
     shown = repr(text[:60] if isinstance(text, str) else text)
     return shown if len(shown) <= 60 else f"{shown[:57]}..."
@@ -229,10 +255,30 @@ _KEY: dict[str, Callable[[Any], Any]] = {
     "calls": reader.whole_number,
     "cost": _read_cost,
 }
-_counts_of_schema_3 = dict.fromkeys(["bytes_read", "repeated", "causal"], reader.whole_number)
-_read_records = reader.sequence(
-    structure(Record, **_KEY, bytes_written=reader.whole_number, shapes=reader.text, **_counts_of_schema_3)
+_of_schema_3: dict[str, Callable[[Any], Any]] = {
+    "bytes_written": reader.whole_number,
+    "shapes": reader.text,
+    **dict.fromkeys(["bytes_read", "repeated", "causal"], reader.whole_number),
+}
+_read_record = structure(Record, **_KEY, **_of_schema_3)
+_read_records = reader.sequence(_read_record)
+_read_collective = structure(
+    Collective,
+    kind=reader.text,
+    group=reader.text,
+    ranks=reader.whole_number,
+    issued=reader.optional(reader.text),
+    buffer_bytes=reader.whole_number,
 )
+_read_sending_record = structure(Record, **_KEY, **_of_schema_3, collective=_read_collective)
+
+
+def _read_any_record(value: Any) -> Record:
+    """Read a record; one that communicates nothing has no collective."""
+    return (_read_sending_record if type(value) is dict and "collective" in value else _read_record)(value)
+
+
+_read_all_records = reader.sequence(_read_any_record)
 _read_old_records = reader.sequence(structure(Record, **_KEY, bytes=reader.whole_number, shapes=reader.text))
 _MODULE: dict[str, Callable[[Any], Any]] = {
     "path": reader.text,
@@ -305,6 +351,12 @@ _read_log = structure(
 )
 
 
+def _read_any_memory(value: Any) -> LiveMemory:
+    """Read live memory, with a log of allocations or without."""
+    log = {"log": _read_log} if type(value) is dict and "log" in value else {}
+    return structure(_memory, **_MEMORY, **log)(value)
+
+
 def _old_provenance(value: Any) -> dict[str, str]:
     return {**_read_words(value), UNKNOWN_TRAFFIC: "not counted"}
 
@@ -316,6 +368,7 @@ _PARTS: dict[str, Callable[[Any], Any]] = {
     "provenance": _read_words,
     "unattributed": _read_counts,
     "formulas": _read_words,
+    "groups": _none_known,
 }
 _OLD_PARTS: dict[str, Callable[[Any], Any]] = {
     **_PARTS,
@@ -333,6 +386,13 @@ _READERS: dict[int, dict[str, Callable[[Any], Any]]] = {
         **_PARTS,
         "steps": reader.optional(_steps_of(_read_records)),
         "memory": structure(_memory, **_MEMORY, log=_read_log),
+    },
+    7: {
+        **_PARTS,
+        "records": _read_all_records,
+        "steps": reader.optional(_steps_of(_read_all_records)),
+        "memory": reader.optional(_read_any_memory),
+        "groups": reader.mapping(reader.sequence(reader.whole_number)),
     },
 }
 """Readers of the parts of a profile, by schema."""

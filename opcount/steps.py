@@ -62,6 +62,8 @@ class Amount(NamedTuple):
                     bytes_read=change(row.bytes_read),
                     repeated=change(row.repeated),
                     causal=change(row.causal),
+                    collective=row.collective
+                    and row.collective._replace(buffer_bytes=change(row.collective.buffer_bytes)),
                 )
                 for row in self.records
             ),

@@ -28,7 +28,9 @@ class SymbolicSizes:
 
     def settle(self, record: Record) -> Record:
         """Return the record with plain numbers."""
-        counts = (*record.cost, record.bytes_written, record.bytes_read, record.repeated, record.causal)
+        sent = record.collective
+        payload = () if sent is None else (sent.buffer_bytes,)
+        counts = (*record.cost, record.bytes_written, record.bytes_read, record.repeated, record.causal, *payload)
         self._macs += record.cost.macs
         if {*map(type, counts)} == _NUMBERS:
             return record
@@ -42,6 +44,7 @@ class SymbolicSizes:
             bytes_read=_settled(record.bytes_read),
             repeated=_settled(record.repeated),
             causal=_settled(record.causal),
+            collective=sent and sent._replace(buffer_bytes=_settled(sent.buffer_bytes)),
         )
 
     def settle_module(self, module: Module) -> Module:

@@ -56,11 +56,7 @@ UNDECIDED = {
     "mkldnn_prepacked::conv2d_run": "its weight is known to its own library alone",
     "static_runtime::embedding_bag": "for a runtime of compiled graphs",
     "static_runtime::layer_norm": "for a runtime of compiled graphs",
-    "symm_mem::_async_input_mm": _COMPOSED,
-    "symm_mem::fused_all_gather_matmul": _COMPOSED,  # defined when torch.distributed is imported
-    "symm_mem::fused_all_gather_scaled_matmul": _COMPOSED,
-    "symm_mem::fused_matmul_reduce_scatter": _COMPOSED,
-    "symm_mem::fused_scaled_matmul_reduce_scatter": _COMPOSED,
+    "symm_mem::_async_input_mm": _COMPOSED,  # defined when torch.distributed is imported
 }
 """Packets that have an overload without formula, rule or declaration, and why."""
 

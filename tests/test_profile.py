@@ -138,8 +138,8 @@ def test_json_of_an_own_convention_says_what_to_do_when_it_is_read():
     [
         ("", "expected the JSON that to_json"),
         ("{}", "expected a profile written by to_json"),
-        ('{"format": "opcount.profile", "schema": "1"}', "expected schema 1 to 6, got '1'"),
-        ('{"format": "opcount.profile", "schema": 7}', "Read the file with the opcount that wrote it"),
+        ('{"format": "opcount.profile", "schema": "1"}', "expected schema 1 to 7, got '1'"),
+        ('{"format": "opcount.profile", "schema": 8}', "Read the file with the opcount that wrote it"),
         (
             '{"format": "opcount.profile", "schema": 1, "modules": []}',
             "the profile is damaged: expected records among the keys",

@@ -2,6 +2,7 @@
 
 from opcount.formulas import (  # noqa: F401  (importing a family registers it)
     attention,
+    collective,
     conv,
     deformable,
     dense,

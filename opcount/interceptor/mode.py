@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from opcount.interceptor.function_calls import FunctionCalls
     from opcount.interceptor.operator_steps import OperatorSteps, Recorded
     from opcount.interceptor.origins import Origins
+    from opcount.interceptor.places import Located, Places
     from opcount.interceptor.plan import Plan
     from opcount.interceptor.planner import Planner
-    from opcount.interceptor.till import AnyTill, Places
+    from opcount.interceptor.till import AnyTill
     from opcount.undo import Undo
 
 _NO_TASK = -1
@@ -137,6 +138,13 @@ class Interceptor(TransparentMode):
     def charge(self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> None:
         """Charge a call that has run in the running module."""
         self.till.charge(plan, out, args, kwargs, *self.scope.locate())
+        self.note(plan, out, args, kwargs or {})
+
+    def charge_in(
+        self, place: Located, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> None:
+        """Charge a call that has run in a place."""
+        self.till.charge(plan, out, args, kwargs, *place)
         self.note(plan, out, args, kwargs or {})
 
     def charge_finished(self, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from opcount.coverage import UNCOUNTED
+from opcount.records import Collective
 from opcount.traffic import of_any_call
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from opcount.cost import Cost
     from opcount.interceptor.operator_steps import OperatorSteps
     from opcount.interceptor.origins import Origins
+    from opcount.interceptor.places import Located, Places
     from opcount.interceptor.watching import Watching
     from opcount.registry import Pricing
     from opcount.traffic import Joint, Traffic
@@ -44,6 +46,10 @@ class Mode(Protocol):
         """True if nothing is charged."""
 
     @property
+    def scope(self) -> Places:
+        """The places of operators."""
+
+    @property
     def origins(self) -> Origins | None:
         """Knowledge about storages; None: nobody asks."""
 
@@ -52,6 +58,11 @@ class Mode(Protocol):
 
     def charge(self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> None:
         """Price a call that has run, and add it to the tally."""
+
+    def charge_in(
+        self, place: Located, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> None:
+        """Price a call that has run, and add it to the tally of a place."""
 
     def charge_finished(self, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Charge an operator that has run without the mode."""
@@ -141,6 +152,26 @@ def _not_set(*_args: object, **_kwargs: object) -> None:
     raise AssertionError("the plan is not one that the interceptor decided on")
 
 
+class Occasion(NamedTuple):
+    """Features that the calls of a collective share which are one row.
+
+    Attributes:
+        kind: ``"all-reduce"``, ...
+        group: The name that reports have for the group.
+        ranks: Their number; 0 where the operator does not say.
+        issued: The path of the module that ran it, where another one is charged; else None.
+    """
+
+    kind: str
+    group: str
+    ranks: int
+    issued: str | None
+
+    def moving(self, size: int) -> Collective:
+        """Return a record's part about so many bytes."""
+        return Collective(*self, size)
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Plan:
     """The decision about one operator. Plans are compared by identity.
@@ -160,6 +191,7 @@ class Plan:
         from_user: Whether the formula is not opcount's own, so that its failure is an error.
         joint: Says of most calls what ``price`` and ``traffic`` of the plan ``usual`` do; an error: they are asked.
         usual: The last one that ``otherwise`` leads to; None: this one.
+        occasion: In which group a collective runs, and for whom; None of any other operator.
     """
 
     operator: str
@@ -176,6 +208,7 @@ class Plan:
     from_user: bool = False
     joint: Joint | None = None
     usual: Plan | None = None
+    occasion: Occasion | None = None
 
     def chosen(self, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Plan:
         """Return the plan whose condition a call meets."""

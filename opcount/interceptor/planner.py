@@ -11,8 +11,10 @@ from opcount._torch.dispatch import HigherOrderOperator, schema_of
 from opcount.coverage import FREE, UNCOUNTED
 from opcount.formulas import rule_for
 from opcount.formulas.binding import bind
+from opcount.formulas.collective import FAMILY as COLLECTIVE
 from opcount.interceptor import higher_order, opening
 from opcount.interceptor.asking import ASKING, Asking
+from opcount.interceptor.collectives import MOVE, CollectiveHandler, Groups
 from opcount.interceptor.composites import composites_among, is_composite
 from opcount.interceptor.effects import is_blank
 from opcount.interceptor.fast_calls import fast_call_of
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from opcount._torch.dispatch import OpOverload
-    from opcount.interceptor.plan import Mode
+    from opcount.interceptor.plan import Handler, Mode
     from opcount.traffic import Traffic
 
 _METADATA_NAMESPACES = {"prim", "profiler"}
@@ -57,6 +59,7 @@ class Planner:
             there: below autograd.
 
     Attributes:
+        groups: The process groups of collectives.
         composites: Composite operators for which there is a formula of the user's, to be charged whole everywhere.
     """
 
@@ -70,6 +73,7 @@ class Planner:
         self._runner_of = runner_of
         self._asks_composites = asks_composites
         self.registry = USER if overrides is None else overrides
+        self.groups = Groups()
         self.composites = [] if asks_composites else composites_among(self.registry.users_targets())
         self._composites: dict[OpOverload, Plan] = {}
         self._modules: dict[type, Plan] = {}
@@ -105,7 +109,7 @@ class Planner:
         from_user = bool(formulas) and formulas[0].from_user
         handle = own.handle
         if not from_user:
-            handle = handler_of(name) or handle
+            handle = self._handler_of(func, own) or handle
         calls_others = (from_user and func.namespace != "aten") or name.rpartition(".")[0] in opening.CALLING_PRODUCTS
         if handle is None and calls_others:
             handle = opening.run_with_autocast
@@ -115,6 +119,12 @@ class Planner:
             kind = Asking if name in ASKING else opening.Composite
             return Plan(name, own.family, handle=kind(func, own))
         return own
+
+    def _handler_of(self, func: OpOverload, own: Plan) -> Handler | None:
+        """Return what runs an operator that is more than its kernel: a fast path, a collective, a copy of a wrapper."""
+        if own.family == COLLECTIVE:
+            return CollectiveHandler(func, self.groups)
+        return MOVE if func.namespace == "fsdp" else handler_of(own.operator)
 
     def priced_modules(self) -> set[type]:
         """Return the module classes that are priced as a whole."""

@@ -17,42 +17,16 @@ from opcount.scope.frame import Sink
 from opcount.traffic import of_any_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from opcount.interceptor.operator_steps import OperatorSteps, Recorded
+    from opcount.interceptor.places import Located
     from opcount.interceptor.plan import Plan
     from opcount.scope.frame import Shapes
 
 _COMPUTING = {t for t in vars(torch).values() if isinstance(t, torch.dtype) and (t.is_floating_point or t.is_complex)}
 _NONE = 0
 _NUMBERS = {int, float, bool}
-
-
-Located = tuple["Frame", str]
-"""Frame and phase of an operator."""
-
-
-class Places(Protocol):
-    """Places where operators run: the scope of a thread, or an object that stands for one.
-
-    Attributes:
-        settled: Whether code outside of a backward runs in the top frame.
-        top: The frame of the running module.
-        phase: Of forward operators.
-        frame: Of the running module.
-        muted: Whether a module around it is priced as a whole.
-        returned: Called with what a module returns, while somebody asks who wrote what; else None.
-    """
-
-    settled: bool
-    top: Frame
-    phase: str
-    frame: Frame
-    muted: bool
-    returned: Callable[[Any], None] | None
-
-    def locate(self) -> tuple[Frame, str]:
-        """Return the frame and the phase of the operator that runs now."""
 
 
 class AnyTill(Protocol):
@@ -157,6 +131,7 @@ class Till:
                 details = cost
                 row.repeated += cost.repeated
                 row.causal += cost.causal
+                row.buffer_bytes += cost.buffer_bytes
         traffic = plan.traffic
         if traffic is not None:
             try:

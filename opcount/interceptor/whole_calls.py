@@ -39,9 +39,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from opcount.interceptor.operator_steps import OperatorSteps, Recorded
+    from opcount.interceptor.places import Located
     from opcount.interceptor.plan import Handler, Mode, Plan
     from opcount.interceptor.recall import AnyDryRun
-    from opcount.interceptor.till import Deferral, Located
+    from opcount.interceptor.till import Deferral
     from opcount.scope import Frame, Row, Scope
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from opcount.interceptor.till import DeferringTill, Till
 
 if TYPE_CHECKING:
+    from opcount.interceptor.places import Located
     from opcount.interceptor.plan import Plan
-    from opcount.interceptor.till import AnyTill, Deferral, Located
+    from opcount.interceptor.till import AnyTill, Deferral
     from opcount.memory.tracker import Tracker
     from opcount.scope import Frame
 

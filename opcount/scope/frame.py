@@ -24,12 +24,13 @@ class Row:
     """
 
     __slots__ = (
-        "activations", "arith", "bytes_read", "bytes_written", "calls", "causal", "macs", "order", "repeated", "shapes"
+        "activations", "arith", "buffer_bytes", "bytes_read", "bytes_written", "calls", "causal", "macs", "order",
+        "repeated", "shapes",
     )  # fmt: skip
 
     def __init__(self, shapes: Shapes = ((), ())) -> None:
         self.calls = self.macs = self.arith = self.activations = 0
-        self.bytes_read = self.bytes_written = self.repeated = self.causal = 0
+        self.bytes_read = self.bytes_written = self.repeated = self.causal = self.buffer_bytes = 0
         self.shapes = shapes
         self.order = next(_ORDER)
 
@@ -48,6 +49,7 @@ class Row:
         self.bytes_written += other.bytes_written
         self.repeated += other.repeated
         self.causal += other.causal
+        self.buffer_bytes += other.buffer_bytes
 
 
 class Frame:

@@ -14,7 +14,7 @@ from torch import fx, jit, nn
 from torch.nn.parameter import is_lazy
 
 from opcount._torch.modules import forward_hooks_of, parameters_of, submodules_of
-from opcount.paths import ROOT
+from opcount.paths import ROOT, common_parent
 from opcount.records import Module
 from opcount.scope.call_shapes import CallShapes
 from opcount.scope.module_shapes import KERNEL, kernel_of, weights_of
@@ -210,6 +210,16 @@ class ModuleNames:
                     return ROOT
                 leaf = self._leaves[id(variable)] = _Leaf(weakref.ref(variable), ROOT)
         return leaf.path
+
+    def path_of_all(self, modules: Iterable[object], parameters: Iterable[object]) -> str | None:
+        """Return the path of the innermost module that has all of these inside; None if nothing is known of them."""
+        paths = [path for module in modules if (path := self.paths.get(id(module))) is not None]
+        paths += map(self.owner_of, parameters)
+        return common_parent(paths) if paths else None
+
+    def path_of_whole(self, path: str) -> str:
+        """Return the path of the whole that a module is part of: the model's; without one, of the outermost module."""
+        return ROOT if self.model is not None else path.partition(".")[0]
 
     def _find_leaves(self) -> None:
         self._leaves = {key: leaf for key, leaf in self._leaves.items() if leaf.variable() is not None}

@@ -67,7 +67,7 @@ class Scopes:
         self._paths = self.names.paths
         self._wrappers = self.names.wrappers
         self._scripts = self.names.scripts
-        self.threads = ThreadScopes(self.names.owner_of)
+        self.threads = ThreadScopes(self.names)
         self.optimizers: dict[str, None] = {}
         self._scope_of = self.threads.by_ident
         self._adopt = adopt

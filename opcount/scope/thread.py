@@ -60,6 +60,12 @@ class Shared(Protocol):
     def owner_of(self, variable: object) -> str:
         """Return the path of the module that owns a parameter."""
 
+    def path_of_all(self, modules: Iterable[object], parameters: Iterable[object]) -> str | None:
+        """Return the path of the innermost module that has all of these inside; None if nothing is known of them."""
+
+    def path_of_whole(self, path: str) -> str:
+        """Return the path of the whole that a module is part of."""
+
     def others(self, scope: Scope) -> Iterable[Scope]:
         """Return the scopes of the other threads."""
 
@@ -345,6 +351,33 @@ class Scope:
             return next(iter(frames.values()))
         self.note("forward ran in several threads at once" if frames else "forward was not observed")
         return self.root
+
+    def frame_of_owner(self, frame: Frame, modules: Iterable[object], parameters: Iterable[object]) -> Frame | None:
+        """Return the frame of the innermost module that has all of these inside; None if nothing is known of them.
+
+        Args:
+            frame: Where an operator runs; its callers are asked first.
+            modules: Some modules.
+            parameters: Some parameters.
+        """
+        path = None if self.muted else self._shared.path_of_all(modules, parameters)
+        return None if path is None else self._frame_at(path, frame)
+
+    def frame_of_reducer(self, frame: Frame) -> Frame | None:
+        """Return the frame of what holds the parameter whose gradient is ready; None where none is."""
+        node = running_node()
+        if node is None or sequence_number_of(node) < LEAF:
+            return None
+        return self._frame_at(self._shared.path_of_whole(frame.path), frame)
+
+    def _frame_at(self, path: str, frame: Frame) -> Frame:
+        """Return the frame of a module: one of the callers of another frame, if it is among them."""
+        caller: Frame | None = frame
+        while caller is not None:
+            if caller.path == path:
+                return caller
+            caller = caller.parent
+        return self.root.child(path) if path else self.root
 
     def note(self, reason: str) -> None:
         """Count an operator call whose module is unknown."""

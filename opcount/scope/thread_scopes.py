@@ -12,7 +12,9 @@ from opcount.scope.frame import Frame
 from opcount.scope.thread import FORWARD, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import MutableMapping
+
+    from opcount.scope.module_names import ModuleNames
 
 _REMEMBERED = 64
 """Ended threads whose timelines are kept; older ones are merged into one tally."""
@@ -26,13 +28,20 @@ class ThreadScopes:
         phase: Of forward operators.
         single: Whether no second thread is known.
         owner_of: Returns the path of the module that owns a parameter.
+        path_of_all: Returns the path of the innermost module that has some modules and parameters inside.
+        path_of_whole: Returns the path of the whole that a module is part of.
+
+    Args:
+        names: The paths of modules.
     """
 
-    def __init__(self, owner_of: Callable[[object], str]) -> None:
+    def __init__(self, names: ModuleNames) -> None:
         self.by_ident: dict[int, Scope] = {}
         self.phase = FORWARD
         self.single = True
-        self.owner_of = owner_of
+        self.owner_of = names.owner_of
+        self.path_of_all = names.path_of_all
+        self.path_of_whole = names.path_of_whole
         self._threads: dict[int, weakref.ref[threading.Thread]] = {}
         self._checkpoints: MutableMapping[object, Frame] | None = None
         self._ended: list[Scope] = []

@@ -63,7 +63,7 @@ def test_the_name_of_the_output_file_asks_for_a_page(opcount, profiles, tmp_path
     [
         ("{", "expected the JSON that to_json() writes"),
         ("[]", "expected a profile written by to_json()"),
-        ('{"format": "opcount.profile", "schema": 99}', "expected schema 1 to 5, got 99"),
+        ('{"format": "opcount.profile", "schema": 99}', "expected schema 1 to 7, got 99"),
         ('{"format": "opcount.profile", "schema": 1}', "the profile is damaged"),
     ],
 )

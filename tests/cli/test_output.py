@@ -88,7 +88,7 @@ def test_standard_output_of_another_encoding_gets_escapes(process, stored):
         (lambda _: "[]", "expected a profile written by to_json()"),
         (lambda t: t.encode("utf-16"), "it is no text"),
         (lambda _: b"\x80\x02}q\x00.", "it is no text"),
-        (lambda t: t.replace('"schema": 3', '"schema": 9'), "expected schema 1 to 5, got 9"),
+        (lambda t: t.replace('"schema": 3', '"schema": 9'), "expected schema 1 to 7, got 9"),
     ],
 )
 @pytest.mark.parametrize("command", ["show", "diff"])
