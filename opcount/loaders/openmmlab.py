@@ -15,7 +15,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
 from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.nn.functional import pad
@@ -211,6 +211,8 @@ def _detector(model: nn.Module, scope: str, request: Request, shape: tuple[int, 
     inputs = _preprocessed(model, image, asked, request)
     padded = inputs["inputs"].shape[-2:]
     note = ""
+    if hasattr(getattr(model, "rpn_head", None), "init_proposal_bboxes"):
+        cast("Any", model.rpn_head).init_weights()  # random boxes have negative sizes, which mmcv refuses on a CPU
     if _needs_proposals(model):
         note = f"the model gets {_PROPOSALS} random proposals for each image, for it makes none"
     return Loaded(model, inputs, "detector", padded, None if tuple(padded) == asked else asked, note)

@@ -48,8 +48,11 @@ def by_script(config: str) -> int:
     init_default_scope(settings.get("default_scope", "mmdet"))
     model = revert_sync_batchnorm(import_module("mmdet.registry").MODELS.build(settings.model))
     model.eval()
+    if hasattr(getattr(model, "rpn_head", None), "init_proposal_bboxes"):
+        model.rpn_head.init_weights()  # random boxes have negative sizes, which mmcv refuses on a CPU
+    boxes = import_module("mmengine.structures").InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long())
     sample = import_module("mmdet.structures").DetDataSample(
-        metainfo={"ori_shape": SHAPE, "img_shape": SHAPE, "scale_factor": (1.0, 1.0), "img_id": 0}
+        metainfo={"ori_shape": SHAPE, "img_shape": SHAPE, "scale_factor": (1.0, 1.0), "img_id": 0}, gt_instances=boxes
     )
     image = torch.randint(0, 256, (3, *SHAPE), dtype=torch.uint8)
     data = model.data_preprocessor({"inputs": [image], "data_samples": [sample]})
