@@ -12,17 +12,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from opcount import OpCounter
 from tests.memory.truth import Snapshots
 
 ACTIONS = (
     "make", "add", "view", "write", "out", "resize", "set", "drop", "cycle", "collect", "fail", "split", "cat", "data",
-    "train", "complex", "foreach",
+    "train", "complex", "foreach", "checkpoint", "reentrant", "thread",
 )  # fmt: skip
 
 
-def act(what: str, held: list[Any], number: int) -> None:  # noqa: C901, PLR0912  (a case for each action)
+def act(what: str, held: list[Any], number: int) -> None:  # noqa: C901, PLR0912, PLR0915  (a case for each action)
     """Do something with the tensors at hand, or with a new one."""
     x = held[number % len(held)] if held else torch.ones(3)
     if what == "make":
@@ -67,6 +68,14 @@ def act(what: str, held: list[Any], number: int) -> None:  # noqa: C901, PLR0912
         held.append(weight.grad)
     elif what == "complex":
         held.append(torch.view_as_real(torch.ones(number + 1, dtype=torch.complex64)).sum(-1))
+    elif what in {"checkpoint", "reentrant"}:
+        weight = torch.ones(number + 1, requires_grad=True)
+        checkpoint(lambda x: x.exp().sin(), weight, use_reentrant=what == "reentrant").sum().backward()
+        held.append(weight.grad)
+    elif what == "thread" and held:  # which drops what this one has made
+        dropping = threading.Thread(target=held.pop, args=(number % len(held),))
+        dropping.start()
+        dropping.join()
     elif what == "foreach":
         held.extend(torch._foreach_add([torch.ones(3), torch.ones(number + 1)], 1))
 
@@ -92,15 +101,20 @@ def test_nothing_is_kept_alive_that_a_program_drops() -> None:
     assert c.memory.peak == 8000
 
 
-def test_a_long_loop_leaves_the_tracker_as_small_as_a_short_one() -> None:
+def test_a_hundred_thousand_steps_leave_the_tracker_as_small_as_a_thousand() -> None:
     with OpCounter(memory=True) as c:
         x = torch.ones(8)
         tracker = c._memory.till.tracker
-        for _ in range(3000):
+        for step in range(100_000):
+            if step == 1000:
+                before = len(gc.get_objects())
             x = x + 1
+        grown = len(gc.get_objects()) - before
         assert len(tracker.held) <= 4
         assert len(tracker._dead) <= 4
     assert sum(len(ledger.rows) for ledger in tracker.ledgers.values()) <= 4
+    assert grown < 100
+    assert len(c.memory.curve) <= 256
 
 
 def test_threads_leave_an_account_that_adds_up() -> None:
