@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+_new = tuple.__new__
+_ZERO = 0
+
+
 class _Operations(NamedTuple):
     macs: int = 0
     arith: int = 0
@@ -61,9 +65,11 @@ class Cost(_Operations):
         causal: int = 0,
     ) -> Self:
         """Make a cost; one that states more than the fields is of a subclass."""
+        if bytes_read is None is bytes_written and repeated is _ZERO is causal:  # by identity: most costs are such
+            return _new(cls, (macs, arith, activations))
         details = bytes_read, bytes_written, repeated, causal
         if bytes_read is None is bytes_written and type(repeated) is type(causal) is int and not repeated + causal:
-            return tuple.__new__(cls, (macs, arith, activations))
+            return _new(cls, (macs, arith, activations))
         cost = tuple.__new__(DetailedCost, (macs, arith, activations))
         cost.bytes_read, cost.bytes_written, cost.repeated, cost.causal = details
         return cost  # type: ignore[return-value]

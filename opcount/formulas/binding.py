@@ -62,12 +62,46 @@ def bound(function: Callable[..., Any], func: OpOverload) -> Callable[..., Any]:
         if argument.has_default_value():
             signature[-1] += f"=_default_{i}"
             scope[f"_default_{i}"] = argument.default_value
-    passed = [f"{n}={'_out' if n == returned else _spelled(n)}" for n in names if n == returned or n in schema]
-    if len(passed) == len(names):  # by position is faster
-        passed = [part.partition("=")[2] for part in passed]
+    passed = {n: "_out" if n == returned else _spelled(n) for n in names if n == returned or n in schema}
     # What a data class is made by, too: there is no faster way to pass a part of the arguments on.
-    made = eval(f"lambda {', '.join(signature)}: _function({', '.join(passed)})", scope)  # noqa: S307
+    made = eval(f"lambda {', '.join(signature)}: _function({_listed(passed, names)})", scope)  # noqa: S307
     return update_wrapper(made, function)
+
+
+@cache
+def packed(function: Callable[..., Any], func: OpOverload) -> Callable[..., Any]:
+    """Return a function of ``(out, args, kwargs)``, which passes arguments on as that of `bound` does.
+
+    From a call that has all of them by position it takes those that are named, which takes less time.
+    """
+    names, whole = named(function), bound(function, func)
+    if names is None:
+        return lambda out, args, kwargs: whole(out, *args, **kwargs or {})
+    schema = {argument.name: (i, argument) for i, argument in enumerate(schema_of(func).arguments)}
+    returned = _RESULT if _RESULT in names else _OUT
+    scope, passed, least = {"_function": function, "_whole": whole}, {}, 0
+    for name in names:
+        i, argument = schema.get(name, (0, None))
+        if name == returned:
+            passed[name] = "_out"
+        elif argument is not None and argument.kwarg_only:
+            passed[name] = f"_default_{i}"
+            scope[f"_default_{i}"] = argument.default_value
+        elif argument is not None:
+            passed[name] = f"_args[{i}]"
+            least = max(least, i + 1)
+    made = eval(  # noqa: S307
+        f"lambda _out, _args, _kwargs: _whole(_out, *_args, **_kwargs or {{}}) if _kwargs or len(_args) < {least} "
+        f"else _function({_listed(passed, names)})",
+        scope,
+    )
+    return update_wrapper(made, whole)
+
+
+def _listed(passed: dict[str, str], names: dict[str, bool]) -> str:
+    """Return arguments of a call as text: by position, which is faster, where all are there."""
+    in_order = passed.keys() == names.keys()
+    return ", ".join(passed[name] if in_order else f"{name}={passed[name]}" for name in names if name in passed)
 
 
 def _spelled(name: str) -> str:

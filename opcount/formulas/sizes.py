@@ -30,7 +30,10 @@ def scalars(value: Any) -> int:
     if isinstance(value, torch.Tensor):
         return value.numel() if value.layout is _STRIDED else stored(value)
     if isinstance(value, (list, tuple)):
-        return sum(map(scalars, value))
+        try:
+            return sum([x.numel() if x.layout is _STRIDED else stored(x) for x in value])
+        except AttributeError:  # of what is no tensor
+            return sum(map(scalars, value))
     return 0
 
 
@@ -78,6 +81,7 @@ def per_output(times: int) -> Pricing:
         return new_cost(Cost, (0, times * scalars(first), 0))
 
     price.__doc__ = f"{_operations(times)} for each output element"
+    setattr(price, "times", times)  # noqa: B010  (functions have any attribute, their type has not)
     return price
 
 

@@ -22,7 +22,7 @@ from opcount.interceptor.fast_paths import handler_of
 from opcount.interceptor.formula_checks import checked
 from opcount.interceptor.plan import Plan, Unseen
 from opcount.registry import BUILTIN, USER, ByClass, Formula, Registry, operator_keys, suits
-from opcount.traffic import JOINT, of_any_call, traffic_of
+from opcount.traffic import joint_of, of_any_call, traffic_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,7 +185,7 @@ class Planner:
             conditional, plan = formulas, self._otherwise(name)
         joint = None
         if not any(formula.from_user for formula in formulas) and plan.price is not None and plan.traffic is not None:
-            joint = JOINT.get((plan.price, plan.traffic))
+            joint = joint_of(plan.price, plan.traffic, conditional=bool(conditional))
         if joint is not None and not conditional:
             return replace(plan, joint=joint)
         usual = plan

@@ -83,13 +83,14 @@ class Till:
         """Price a call that has run, and add it to the tally."""
         counts = cost = details = None
         joint = plan.joint
-        if joint is not None and not kwargs:
-            try:
-                counts = joint(out, args)
-                plan = plan.usual or plan
+        if joint is not None:
+            try:  # noqa: SIM105  (a context manager takes time)
+                counts = joint(out, args, kwargs)
             except Exception:  # noqa: BLE001, S110  (a call of another kind)
                 pass
-        if counts is None:
+        if counts is not None:
+            plan = plan.usual or plan
+        else:
             try:  # as `Plan.priced` does, a call of which would cost every operator 2 % more
                 while plan.when is not None:
                     meets = plan.when(out, *args, **kwargs) if kwargs else plan.when(out, *args)
@@ -135,9 +136,9 @@ class Till:
         traffic = plan.traffic
         if traffic is not None:
             try:
-                read, written = traffic(out, *args, **kwargs) if kwargs else traffic(out, *args)
+                read, written = traffic(out, args, kwargs)
             except Exception:  # noqa: BLE001  (a call that its rule does not know)
-                read, written = of_any_call(out, *args, **(kwargs or {}))
+                read, written = of_any_call(out, args, kwargs)
             if details is not None:
                 read = read if details.bytes_read is None else details.bytes_read
                 written = written if details.bytes_written is None else details.bytes_written

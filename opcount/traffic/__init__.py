@@ -10,8 +10,9 @@ from opcount.traffic import (  # noqa: F401  (importing a family registers it)
     optim,
     rnn,
 )
-from opcount.traffic.joint import JOINT, Joint
+from opcount.traffic.joint import joint_of
 from opcount.traffic.registry import Traffic
 from opcount.traffic.rule import of_any_call, traffic_of
+from opcount.traffic.written_out import Joint
 
-__all__ = ["JOINT", "Joint", "Traffic", "of_any_call", "traffic_of"]
+__all__ = ["Joint", "Traffic", "joint_of", "of_any_call", "traffic_of"]

@@ -13,9 +13,13 @@ from torch import Tensor
 from opcount.registry import aten
 from opcount.traffic.registry import traffic
 from opcount.traffic.touched import requested, touched_by
+from opcount.traffic.written_out import bytes_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+_of_five, _of_seven = bytes_of(5), bytes_of(7)
 
 
 def _log_sums(query: Tensor, logsumexp: Any) -> int:
@@ -47,7 +51,7 @@ def attention(
 ) -> tuple[int, int]:
     """``q``, ``k``, ``v`` and a mask are read; outputs and log-sums are written."""
     sums = _log_sums(query, out[1]) if compute_log_sumexp else 0
-    return touched_by((query, key, value, attn_mask, attn_bias, bias)), touched_by(out[:1]) + sums
+    return _of_five(query, key, value, attn_mask, bias if attn_bias is None else attn_bias), out[0].nbytes + sums
 
 
 @traffic(
@@ -71,7 +75,7 @@ def attention_backward(
     grad_input_mask: Sequence[bool] | None = None,
 ) -> tuple[int, int]:
     """``do``, ``q``, ``k``, ``v``, ``o`` and the log-sums are read; ``dq``, ``dk`` and ``dv`` are written."""
-    read = touched_by((grad_out, query, key, value, out, attn_mask, attn_bias)) + _log_sums(query, logsumexp)
+    read = _of_seven(grad_out, query, key, value, out, attn_mask, attn_bias) + _log_sums(query, logsumexp)
     return read, touched_by(requested(result, grad_input_mask))
 
 
@@ -89,5 +93,5 @@ def efficient_attention_backward(
     grad_input_mask: Sequence[bool] | None = None,
 ) -> tuple[int, int]:
     """``do``, ``q``, ``k``, ``v``, ``o`` and the log-sums are read; ``dq``, ``dk`` and ``dv`` are written."""
-    read = touched_by((grad_out_, query, key, value, out, attn_bias, bias)) + _log_sums(query, logsumexp)
+    read = _of_seven(grad_out_, query, key, value, out, attn_bias, bias) + _log_sums(query, logsumexp)
     return read, touched_by(requested(result, grad_input_mask))

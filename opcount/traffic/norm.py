@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 from opcount.registry import aten
 from opcount.traffic.registry import traffic
 from opcount.traffic.touched import requested, touched_by
+from opcount.traffic.written_out import bytes_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
+
+
+_of_five, _of_six = bytes_of(5), bytes_of(6)
 
 
 @traffic(
@@ -33,9 +37,8 @@ def batch_norm(
     training: bool = True,
 ) -> tuple[int, int]:
     """In training the statistics of the batch are written, and the running ones are read and written."""
-    running = (running_mean, running_var)
-    written = (*out[:3], *running) if training else out[:1]
-    return touched_by((input, weight, bias, *running)), touched_by(written)
+    read = _of_five(input, weight, bias, running_mean, running_var)
+    return read, _of_five(*out[:3], running_mean, running_var) if training else out[0].nbytes
 
 
 @traffic(aten._batch_norm_no_update)
@@ -48,7 +51,7 @@ def batch_norm_in_evaluation(
     running_var: Tensor | None,
 ) -> tuple[int, int]:
     """The running statistics are read."""
-    return touched_by((input, weight, bias, running_mean, running_var)), touched_by(out[:1])
+    return _of_five(input, weight, bias, running_mean, running_var), out[0].nbytes
 
 
 @traffic(
@@ -75,13 +78,12 @@ def batch_norm_backward(
     """``dy`` is read, and what each gradient that is asked for is computed of."""
     for_input, for_weight, _ = output_mask
     training = train and update
-    statistics = (save_mean, save_invstd, save_var) if training else (running_mean, running_var)
-    read: list[Tensor | None] = [grad_out, grad_output]
-    if for_input:
-        read += [weight, *statistics]
-    if for_weight or (for_input and training):
-        read += [input, *statistics]
-    return touched_by(read), touched_by(requested(out, output_mask))
+    statistics = (save_mean, save_invstd, save_var) if training else (running_mean, running_var, None)
+    if not (for_input or for_weight):
+        statistics = None, None, None
+    normed = input if for_weight or (for_input and training) else None
+    read = _of_six(grad_output if grad_out is None else grad_out, normed, weight if for_input else None, *statistics)
+    return read, touched_by(requested(out, output_mask))
 
 
 @traffic(aten.native_layer_norm_backward, aten.native_group_norm_backward)
@@ -95,7 +97,9 @@ def layer_norm_backward(
     output_mask: Sequence[bool],
 ) -> tuple[int, int]:
     """``dy`` is read; ``x`` and its statistics, but for the bias; the weight for the gradient of ``x``."""
-    return _backward(out, output_mask, grad_out, (input, mean, rstd), weight)
+    for_input, for_weight = output_mask[:2]
+    normed = (input, mean, rstd) if for_input or for_weight else (None, None, None)
+    return _of_five(grad_out, *normed, weight if for_input else None), touched_by(requested(out, output_mask))
 
 
 @traffic(aten._fused_rms_norm_backward)
@@ -108,12 +112,4 @@ def rms_norm_backward(
     output_mask: Sequence[bool],
 ) -> tuple[int, int]:
     """``dy`` is read, ``x`` and its statistics; the weight for the gradient of ``x``."""
-    return _backward(out, output_mask, grad_out, (input, rstd), weight)
-
-
-def _backward(
-    out: Sequence[Any], output_mask: Sequence[bool], grad_out: Tensor, normed: tuple[Tensor, ...], weight: Any
-) -> tuple[int, int]:
-    for_input, for_weight = output_mask[:2]
-    read = (grad_out, normed if for_input or for_weight else None, weight if for_input else None)
-    return touched_by(read), touched_by(requested(out, output_mask))
+    return layer_norm_backward(out, grad_out, input, input, rstd, weight, output_mask)

@@ -53,5 +53,6 @@ def fused_adagrad_(
 
 def _step(states: tuple[list[Tensor] | None, ...], grads: list[Tensor], grad_scale: Tensor | None) -> tuple[int, int]:
     """A scale that gradients are divided by makes them written, too."""
-    scaled = None if grad_scale is None else grads
-    return touched_by((states, grads)), touched_by((states, scaled))
+    seen: set[int] = set()
+    changed, gradients = touched_by(states, seen), touched_by((grads,), seen)
+    return changed + gradients, changed if grad_scale is None else changed + gradients

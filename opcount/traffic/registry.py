@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from opcount.formulas.binding import bound
+from opcount.formulas.binding import packed
 
 if TYPE_CHECKING:
     from opcount._torch.dispatch import OpOverload
 
 Traffic = Callable[..., "tuple[int, int]"]
-"""``traffic(out, *args, **kwargs) -> (bytes read, bytes written)``: a pure function of one call of the operator."""
+"""``traffic(out, args, kwargs) -> (bytes read, bytes written)``: a pure function of one call of the operator.
+
+Arguments come as they are, since to pass them on one by one takes longer than to look at them.
+"""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,7 +32,7 @@ def traffic(*targets: str) -> Callable[[F], F]:
 
 
 def family_traffic(func: OpOverload) -> Traffic | None:
-    """Return the function of a family, which takes ``(out, *args, **kwargs)`` of the overload."""
+    """Return the function of a family, for calls of the overload."""
     name = str(func)
     found = _FAMILIES.get(name) or _FAMILIES.get(name.rpartition(".")[0])
-    return None if found is None else bound(found, func)
+    return None if found is None else packed(found, func)

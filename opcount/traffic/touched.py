@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _STRIDED = torch.strided
+NO_TENSORS = frozenset({type(None), bool, int, float, complex})
+_TENSORS = frozenset({Tensor, torch.nn.Parameter})
 _INDEX = 8
 """Bytes of an index of a sparse COO tensor."""
 
@@ -52,6 +54,17 @@ def touched(x: Tensor) -> int:
         return _by_layout(x)
 
 
+def touched_if_strided(x: Tensor) -> int:
+    """Return the bytes of a strided tensor's elements.
+
+    Raises:
+        TypeError: It has another layout.
+    """
+    if x.layout is not _STRIDED:
+        raise TypeError(f"expected a strided tensor, got one of layout {x.layout}")
+    return touched(x)
+
+
 def _by_layout(x: Tensor) -> int:
     if x.layout is torch.sparse_coo:
         element = x.element_size() * math.prod(x.shape[x.sparse_dim() :])
@@ -67,21 +80,43 @@ def touched_by(values: Iterable[Any], seen: set[int] | None = None) -> int:
     total = 0
     seen = set() if seen is None else seen
     for x in values:
-        if isinstance(x, Tensor):
-            key = id(x)
-            if key not in seen:
-                seen.add(key)
-                try:
-                    total += x.nbytes if x.is_contiguous() else touched(x)
-                except RuntimeError:  # of a layout without strides
-                    total += touched(x)
-        elif isinstance(x, (list, tuple)):
-            total += touched_by(x, seen)
+        kind = type(x)
+        if kind not in _TENSORS:
+            if kind in NO_TENSORS:
+                continue
+            if isinstance(x, (list, tuple)):
+                total += touched_in(x, seen)
+                continue
+            if not isinstance(x, Tensor):
+                continue
+        key = id(x)
+        if key not in seen:
+            seen.add(key)
+            try:
+                total += x.nbytes if x.is_contiguous() else touched(x)
+            except RuntimeError:  # of a layout without strides
+                total += touched(x)
     return total
 
 
-def requested(out: Sequence[Any], mask: Sequence[bool] | None) -> list[Any]:
+def touched_in(values: Sequence[Any], seen: set[int] | None = None) -> int:
+    """Sum up a list, as `touched_by` does; most hold nothing but tensors, and none of them twice."""
+    if not isinstance(values, (list, tuple)):
+        return touched_by((values,), seen)
+    ids = {id(x) for x in values}
+    if len(ids) == len(values) and (seen is None or seen.isdisjoint(ids)):
+        try:
+            total = sum([x.nbytes if x.is_contiguous() else touched(x) for x in values])
+        except (AttributeError, RuntimeError):  # of what is no tensor, of a layout without strides
+            return touched_by(values, seen)
+        if seen is not None:
+            seen |= ids
+        return total
+    return touched_by(values, seen)
+
+
+def requested(out: Sequence[Any], mask: Sequence[bool] | None) -> Sequence[Any]:
     """Return the gradients that a mask asks for: some kernels return others, too, and fake ones never do."""
-    if mask is None or len(mask) != len(out):
-        return list(out)
+    if mask is None or len(mask) != len(out) or all(mask):
+        return out
     return [value for value, asked in zip(out, mask, strict=True) if asked]

@@ -130,7 +130,7 @@ def test_the_kernels_of_cuda_move_the_same(name):
         None if value == [True] * 3 + [False] and a.name != "grad_input_mask" else value
         for value, a in zip(given_, operator._schema.arguments, strict=False)
     ]
-    assert traffic_of(operator)(results, *given_) == (2 * OUT + QUERIES + 2 * keys + SUMS, QUERIES + 2 * keys)
+    assert traffic_of(operator)(results, given_, {}) == (2 * OUT + QUERIES + 2 * keys + SUMS, QUERIES + 2 * keys)
 
 
 def test_without_a_backward_no_sums_are_kept():

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from opcount import Cost, OpCounter
 from opcount.traffic import traffic_of
-from opcount.traffic.touched import touched
+from opcount.traffic.touched import touched, touched_by
+from opcount.traffic.written_out import bytes_of
 from tests.traffic.touching import Memory, traffic
 
 SIZES = st.integers(1, 3)
@@ -230,6 +231,15 @@ KINDS = {
 def test_the_bytes_of_a_tensor_are_those_that_it_stores(kind):
     make, size = KINDS[kind]
     assert touched(make()) == size
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", KINDS)
+def test_functions_of_so_many_tensors_sum_as_a_loop_does(kind):
+    tensor, dense = KINDS[kind][0](), torch.ones(3)
+    for values in ((tensor, None, dense), (dense, tensor, tensor), (None, tensor, 2.0), (tensor, dense, dense)):
+        distinct = {id(x): x for x in values if isinstance(x, torch.Tensor)}
+        assert bytes_of(3)(*values) == touched_by(values) == sum(map(touched, distinct.values()))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
