@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from opcount.paths import parents, parents_first
-from opcount.records import phases_in_order
+from opcount.records import Collective, phases_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
     from typing import TypeVar
 
-    from opcount.records import Collective, Record
+    from opcount.records import Record
 
     K = TypeVar("K", bound=Hashable)
+
+
+ROW_COLUMNS = ("collective", "group", "ranks", "issued", "buffer_bytes", "bus_bytes")
+"""The columns of `opcount.profile.Profile.to_rows` of a count that communicates."""
 
 
 class Volume(NamedTuple):
@@ -52,9 +56,13 @@ class Communication:
         Volume(calls=0, buffer_bytes=0, bus_bytes=0)
     """
 
-    def __init__(self, records: Iterable[Record], groups: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, records: Iterable[Record] = (), groups: Mapping[str, tuple[int, ...]] | None = None) -> None:
         self.records = tuple(record for record in records if record.collective is not None)
-        self.groups = dict(groups)
+        self.groups = dict(groups or {})
+
+    def __bool__(self) -> bool:
+        """Return whether anything was communicated."""
+        return bool(self.records)
 
     @property
     def total(self) -> Volume:
@@ -99,6 +107,14 @@ def volume_of(record: Record) -> Volume:
     """Return what the collectives of a record moved."""
     sent = record.collective
     return Volume() if sent is None else Volume(record.calls, sent.buffer_bytes, sent.bus_bytes)
+
+
+def cells_of(record: Record) -> dict[str, str | int]:
+    """Return the cells of a record in `ROW_COLUMNS`."""
+    sent = record.collective or Collective("", "", 0, "")
+    issued = record.path if sent.issued is None else sent.issued
+    cells = sent.kind, sent.group, sent.ranks, issued, sent.buffer_bytes, sent.bus_bytes
+    return dict(zip(ROW_COLUMNS, cells, strict=True))
 
 
 def _with_children(own: Mapping[str, Volume]) -> dict[str, Volume]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from opcount.communication import Communication
 from opcount.errors import ConventionError
 from opcount.paths import ROOT
 from opcount.records import BATCH, INPUTS, Total, phases_in_order
@@ -79,6 +80,7 @@ class Diff:
         knows_traffic: Whether both counts have the bytes read; if not, no module's bytes differ.
         differences: What else than the model was another: ``("inputs", before, after)``, the mode, the optimizer.
         memory: The live bytes of both counts; None where one of them did not track them.
+        communication: What collectives moved in both counts.
     """
 
     changes: tuple[Change, ...]
@@ -88,6 +90,7 @@ class Diff:
     differences: tuple[tuple[str, str, str], ...] = ()
     knows_traffic: bool = True
     memory: tuple[LiveMemory, LiveMemory] | None = None
+    communication: tuple[Communication, Communication] = (Communication(), Communication())
 
     @property
     def total(self) -> Change:
@@ -127,7 +130,8 @@ def compare(before: Profile, after: Profile) -> Diff:
     alike = all(name != INPUTS for name, *_ in differences)
     changes = compare_sides(*(Side.of(side, with_inputs=alike) for side in (before, after)))
     memory = None if before.memory is None or after.memory is None else (before.memory, after.memory)
-    return Diff(changes, after.convention.name, verdicts, steps, differences, knows_traffic, memory)
+    sent = before.communication, after.communication
+    return Diff(changes, after.convention.name, verdicts, steps, differences, knows_traffic, memory, sent)
 
 
 def _without_bytes(profile: Profile) -> Profile:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opcount import profile_parts
-from opcount.communication import Communication, volume_of
+from opcount.communication import ROW_COLUMNS as SENT_COLUMNS
+from opcount.communication import Communication, cells_of, volume_of
 from opcount.convention import FVCORE, Convention, find_convention
 from opcount.coverage import FREE, UNCOUNTED, Coverage
 from opcount.devices import Device
@@ -256,8 +257,9 @@ class Profile(HasFlops):
     def to_rows(self) -> list[dict[str, Any]]:
         """Return the records as flat rows of names and numbers; a stack's paths are joined by ``;``.
 
-        If only some steps of a loop were counted, a last column says whether the numbers are measured or extrapolated.
+        Columns of what was communicated follow, and of the counted steps of a loop, where there are any.
         """
+        communicates = bool(self.communication)
         steps = {} if self.steps is None else {"steps": self.steps.verdict()}
         return [
             {
@@ -269,6 +271,7 @@ class Profile(HasFlops):
                 "dtype": record.dtype,
                 **{name: getattr(total, name) for name in ROW_COLUMNS[6:-1]},
                 "shapes": record.shapes,
+                **(cells_of(record) if communicates else {}),
                 **steps,
             }
             for record, total in zip(self.records, map(self.read, self.records), strict=True)
@@ -277,7 +280,8 @@ class Profile(HasFlops):
     @property
     def columns(self) -> tuple[str, ...]:
         """The names of the columns of `to_rows`."""
-        return ROW_COLUMNS if self.steps is None else (*ROW_COLUMNS, "steps")
+        sent = SENT_COLUMNS if self.communication else ()
+        return (*ROW_COLUMNS, *sent) if self.steps is None else (*ROW_COLUMNS, *sent, "steps")
 
     def to_dataframe(self) -> Any:
         """Return the rows as a pandas DataFrame.

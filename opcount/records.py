@@ -32,6 +32,9 @@ that were called instead."""
 TRAFFIC = ("bytes_read", "bytes_written", "traffic")
 """The numbers of a `Total` that are bytes."""
 
+SENT = ("buffer_bytes", "bus_bytes")
+"""The numbers of a `Total` that are bytes of collectives."""
+
 UNKNOWN_TRAFFIC = "bytes read"
 """Key in the provenance of a count in a file of an older version, which counted the bytes written alone."""
 

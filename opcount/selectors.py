@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from opcount.errors import InputError
 from opcount.escapes import printable
 from opcount.profile import ROOT
-from opcount.records import TRAFFIC
+from opcount.records import SENT, TRAFFIC
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 """Each stands for 1000 of the one before."""
 
-UNITS = {"macs": "MAC", "flops": "FLOP", "activations": "ACT", "params": "param", **dict.fromkeys(TRAFFIC, "B")}
+UNITS = {
+    "macs": "MAC", "flops": "FLOP", "activations": "ACT", "params": "param", **dict.fromkeys((*TRAFFIC, *SENT), "B")
+}  # fmt: skip
 """The unit of each metric that has one. Where several have the same, a quantity does not tell which one it is of."""
 
 _SCALES = {**{prefix: 1000**i for i, prefix in enumerate(PREFIXES)}, "K": 1000}

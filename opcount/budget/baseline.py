@@ -62,7 +62,8 @@ def take(profile: Profile, depth: int | None = None) -> ModuleCounts:
     Example:
         >>> from opcount.profile import Profile
         >>> take(Profile()).rows
-        {'': {'macs': 0, 'flops': 0, 'activations': 0, 'params': 0, 'bytes_read': 0, 'bytes_written': 0, 'traffic': 0}}
+        {'': {'macs': 0, 'flops': 0, 'activations': 0, 'params': 0, 'bytes_read': 0, 'bytes_written': 0, 'traffic': 0, \
+'buffer_bytes': 0, 'bus_bytes': 0}}
     """
     params = {path: module.params for path, module in profile.modules.items()}
     params.setdefault(ROOT, sum(count for path, count in params.items() if "." not in path))

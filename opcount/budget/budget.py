@@ -15,7 +15,7 @@ from opcount.coverage import UNCOUNTED, plural
 from opcount.errors import BudgetError, UncountedOperatorWarning
 from opcount.escapes import printable
 from opcount.profile import ROOT, parents
-from opcount.records import TRAFFIC
+from opcount.records import SENT, TRAFFIC
 from opcount.selectors import ModulePattern
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ class Budget:
             allow_uncounted: Whether operators without a formula may run; or patterns of the names of those that may.
             who: The name at the beginning of an error.
             bounds: ``min``, ``max``, ``exact`` with a unit; or integers as ``max_macs``, ``min_flops``, ...;
-                ``memory="1.2 GB"``, the same as ``max_memory``, bounds the peak of live bytes.
+                ``memory="1.2 GB"``, the same as ``max_memory``, bounds the peak of live bytes, and ``comm="2 GB"``, the
+                same as ``max_buffer_bytes``, the payloads of collectives.
 
         Raises:
             BudgetError: It cannot be read, or limits nothing.
@@ -150,7 +151,7 @@ class Budget:
     def _uncounted(self, part: Profile, places: Mapping[str | None, Sequence[str | None]]) -> Iterator[Failure]:
         """Fail an upper bound over what nobody can price; parameters and bytes are known all the same."""
         odd = part.select(lambda record: record.family == UNCOUNTED and not self.permits(record.operator))
-        known = {"params", MEMORY, *TRAFFIC}
+        known = {"params", MEMORY, *TRAFFIC, *SENT}
         upper = [limit for limit in self.limits if limit.highest is not None and limit.metric not in known]
         for path in dict.fromkeys(path for limit in upper for path in places[limit.modules] if odd.records):
             shares = (odd if path is None else below(odd, path)).coverage.uncounted

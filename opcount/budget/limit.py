@@ -22,6 +22,9 @@ BOUNDS = ("min", "max", "exact")
 MEMORY = "memory"
 """The metric of the peak of live bytes, which no operator has a part in as it has in the others."""
 
+SHORT = {MEMORY: MEMORY, "comm": "buffer_bytes"}
+"""The metrics of arguments that name none of their bounds, which is an upper one: ``memory="1.2 GB"``."""
+
 _UNITS = {**UNITS, MEMORY: "B"}
 
 _METRICS: dict[str, list[str]] = {}
@@ -140,7 +143,7 @@ def read_limits(
 
     limits = [limit("max", given, defaults.metric) for given in positional]
     for name, given in named.items():
-        bound, _, metric = ("max", "", MEMORY) if name == MEMORY else name.partition("_")
+        bound, _, metric = ("max", "", SHORT[name]) if name in SHORT else name.partition("_")
         if bound not in BOUNDS or (metric and metric not in _UNITS):
             raise BudgetError(
                 f"expected min, max, exact, or one of them with a metric, such as max_macs, "

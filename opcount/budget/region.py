@@ -47,6 +47,13 @@ if TYPE_CHECKING:
         min_memory: Bound
         max_memory: Bound
         exact_memory: Bound
+        comm: Bound
+        min_buffer_bytes: Bound
+        max_buffer_bytes: Bound
+        exact_buffer_bytes: Bound
+        min_bus_bytes: Bound
+        max_bus_bytes: Bound
+        exact_bus_bytes: Bound
 
     class Options(Bounds, total=False):
         """Keyword arguments of `Budget.of`."""

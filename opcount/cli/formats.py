@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from opcount.structure import Structure
 
 FORMATS = (
-    "table", "arch", "tree", "operators", "memory", "markdown", "latex", "json", "csv", "html", "speedscope", "folded"
+    "table", "arch", "tree", "operators", "memory", "communication", "markdown", "latex", "json", "csv", "html",
+    "speedscope", "folded",
 )  # fmt: skip
 
 DIFF_FORMATS = ("table", "markdown", "html")

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from opcount.errors import ProfileFormatError
 from opcount.escapes import printable, visible
-from opcount.records import TRAFFIC
+from opcount.records import SENT, TRAFFIC
 from opcount.reporter.columns import plain
+from opcount.reporter.communication import communication_changes
 from opcount.reporter.diff_lines import lines
 from opcount.reporter.markdown import code, escaped, table
 from opcount.reporter.memory import memory_changes
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from opcount.diff import Change, Diff
     from opcount.reporter.diff_lines import DiffLine
 
-METRICS = ("macs", "flops", "arith", "activations", "params", "calls", "bytes", *TRAFFIC)
+METRICS = ("macs", "flops", "arith", "activations", "params", "calls", "bytes", *TRAFFIC, *SENT)
 
 
 def render(diff: Diff, metric: str = "macs", *, fold: bool = True) -> str:
@@ -28,7 +29,7 @@ def render(diff: Diff, metric: str = "macs", *, fold: bool = True) -> str:
     Args:
         diff: What `Profile.diff` returned.
         metric: ``"macs"``, ``"flops"``, ``"arith"``, ``"activations"``, ``"params"``, ``"calls"``, ``"bytes"``,
-            ``"bytes_read"``, ``"bytes_written"`` or ``"traffic"``.
+            ``"bytes_read"``, ``"bytes_written"``, ``"traffic"``, ``"buffer_bytes"`` or ``"bus_bytes"``.
         fold: Whether modules with consecutive numbers that changed alike share a line, ``0-31 x32``, that shows their
             sum; and whether a module that is new or gone stands for all inside it.
     """
@@ -136,5 +137,6 @@ def closing(diff: Diff, metric: str) -> list[str]:
     facts += differences(diff)
     if diff.memory is not None:
         facts += memory_changes(*diff.memory)
+    facts += communication_changes(*diff.communication)
     before, after = diff.verdicts
     return [*facts, f"coverage: {after}" if before == after else f"coverage before: {before}; after: {after}"]

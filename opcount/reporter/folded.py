@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from opcount.escapes import printable
 from opcount.paths import ROOT
-from opcount.records import TRAFFIC
+from opcount.records import SENT, TRAFFIC
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from opcount.profile import Profile
     from opcount.records import Record
 
-METRICS = ("flops", "macs", "arith", "activations", "calls", "bytes", *TRAFFIC)
+METRICS = ("flops", "macs", "arith", "activations", "calls", "bytes", *TRAFFIC, *SENT)
 _SEPARATORS = re.compile(r"[ \n]")
 
 

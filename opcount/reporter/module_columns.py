@@ -10,7 +10,7 @@ from opcount.coverage import FREE, UNCOUNTED
 from opcount.errors import InputError
 from opcount.escapes import printable, visible
 from opcount.paths import parents
-from opcount.records import SHAPES
+from opcount.records import SENT, SHAPES
 from opcount.reporter.amounts import flops_label
 from opcount.reporter.numbers import percent, si
 from opcount.roofline import Floor, duration
@@ -27,8 +27,8 @@ NOT_CALLED = "-"
 
 COLUMNS = (
     "type", "input", "output", "kernel", "dtype", "params", "trainable", "frozen", "param_bytes",
-    "macs", "flops", "arith", "activations", "calls", "read", "written", "traffic", "intensity", "share",
-    "hardware_flops", "bound", "floor", "floor_share",
+    "macs", "flops", "arith", "activations", "calls", "read", "written", "traffic", "intensity", "buffer", "bus",
+    "share",     "hardware_flops", "bound", "floor", "floor_share",
 )  # fmt: skip
 """The names of all columns."""
 
@@ -50,7 +50,7 @@ _TOTALS: dict[str, tuple[str, Callable[[Total], int]]] = {
     "activations": ("activations", lambda total: total.activations),
     "hardware_flops": ("FLOPs (torch)", lambda total: 2 * total.macs),
 }
-_BYTES = {"read": "bytes_read", "written": "bytes_written", "traffic": "traffic"}
+_BYTES = {"read": "bytes_read", "written": "bytes_written", "traffic": "traffic", "buffer": SENT[0], "bus": SENT[1]}
 _USUAL = ("type", "params", "macs", "flops", "activations", "share")
 _USUAL_ON_DEVICE = ("type", "hardware_flops", "traffic", "intensity", *ON_DEVICE)
 
@@ -169,7 +169,7 @@ def _column(name: str, profile: Profile, *, flops_are_macs: bool) -> Column:  # 
 
 def _of_bytes(name: str, profile: Profile) -> Column:
     attribute = _BYTES[name]
-    if attribute != "bytes_written":
+    if attribute not in {"bytes_written", *SENT}:
         profile.check_traffic()
     return Column(name, lambda line: si(getattr(line.total, attribute), "B") if line.ran else NOT_CALLED)
 

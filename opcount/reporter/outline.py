@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opcount.escapes import printable
 from opcount.paths import ROOT, by_parent, follows, parents_first, unknown_parents
-from opcount.records import SHAPES, TRAFFIC, Total
+from opcount.records import SENT, SHAPES, TRAFFIC, Total
 from opcount.selectors import ModulePattern
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from opcount.profile import Profile
 
-SORT_KEYS = ("macs", "arith", "flops", "activations", "params", "calls", "bytes", *TRAFFIC)
+SORT_KEYS = ("macs", "arith", "flops", "activations", "params", "calls", "bytes", *TRAFFIC, *SENT)
 
 _ZERO = Total()
 

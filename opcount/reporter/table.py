@@ -10,6 +10,7 @@ from opcount.records import SYMBOLIC_MACS, SYMBOLIC_SIZES
 from opcount.reporter.amounts import amount, part
 from opcount.reporter.circumstances import circumstances
 from opcount.reporter.columns import plain
+from opcount.reporter.communication import communication_lines
 from opcount.reporter.memory import memory_lines
 from opcount.reporter.module_columns import columns_of
 from opcount.reporter.numbers import si
@@ -92,6 +93,7 @@ def closing_lines(profile: Profile, roofline: Roofline | None = None) -> Iterato
         parts = (f"{printable(phase)} {part(numbers, in_macs=in_macs)}" for phase, numbers in phases.items())
         yield f"phases{'' if in_macs else f' under {visible(profile.convention.name)}'}: {', '.join(parts)}"
     yield from memory_lines(profile)
+    yield from communication_lines(profile)
     yield from circumstances(profile)
     yield f"convention: {visible(profile.convention.name)} ({visible(profile.convention.summary)})"
     yield f"coverage: {profile.coverage.verdict()}"

@@ -2,6 +2,7 @@
 
 from opcount.traffic import (  # noqa: F401  (importing a family registers it)
     attention,
+    collective,
     conv,
     embedding,
     grouped,

@@ -191,6 +191,8 @@ def test_junit_gets_the_counts_as_properties(check, pytester):
         "opcount.bytes_read": "780",
         "opcount.bytes_written": "140",
         "opcount.traffic": "920",
+        "opcount.buffer_bytes": "0",
+        "opcount.bus_bytes": "0",
         "opcount.macs": "150",
         "opcount.flops": "150",
         "opcount.activations": "15",

@@ -5,6 +5,7 @@ import { exact, inBytes, seconds, si } from "./numbers.js";
 import { state } from "./state.js";
 
 const knowsTraffic = "traffic" in report.records;
+const communicates = "buffer_bytes" in report.records;
 
 const KNOWN = [
   {
@@ -36,6 +37,24 @@ const KNOWN = [
     text: (count) => inBytes(count),
     full: (count) => `${exact(count)} B`,
     missing: () => !knowsTraffic,
+  },
+  {
+    key: "buffer_bytes",
+    label: () => "Communication",
+    meaning: () => "Bytes of the payloads of collectives, sends and receives. What FSDP gathers belongs to the owner of the parameters.",
+    unit: "B",
+    text: (count) => inBytes(count),
+    full: (count) => `${exact(count)} B`,
+    missing: () => !communicates,
+  },
+  {
+    key: "bus_bytes",
+    label: () => "Bus bytes",
+    meaning: () => "Bytes that collectives, sends and receives move over the link of one rank, as rings move them.",
+    unit: "B",
+    text: (count) => inBytes(count),
+    full: (count) => `${exact(count)} B`,
+    missing: () => !communicates,
   },
   {
     key: "time",

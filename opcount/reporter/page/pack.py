@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from opcount.communication import volume_of
 from opcount.convention import CONVENTIONS
 from opcount.coverage import FREE
 from opcount.devices import known_devices
 from opcount.diff import compare
 from opcount.paths import ROOT, follows, parents_first
-from opcount.records import COMMAND, Module, stages
+from opcount.records import COMMAND, SENT, Module, stages
 from opcount.reporter.circumstances import inputs, per_sample, settings
 from opcount.reporter.diff_table import differences
 from opcount.roofline import least_traffic
@@ -80,6 +81,8 @@ def _page(
             phases.place(phase)
     knows_traffic = all(profile.knows_traffic for profile in sides)
     metrics = (*_NUMBERS, "traffic") if knows_traffic else _NUMBERS
+    if any(profile.communication for profile in sides):
+        metrics = (*metrics, *SENT)
     rows = [
         (
             side,
@@ -180,8 +183,9 @@ def _rows(profile: Profile, metrics: Sequence[str]) -> Iterator[tuple[Record, li
     """Yield the records that have one of the metrics, with their calls and numbers."""
     for record in profile.records:
         traffic = [record.bytes_read + record.bytes_written] if "traffic" in metrics else []
+        sent = volume_of(record)[1:] if SENT[0] in metrics else ()
         if record.family != FREE or any(traffic):
-            yield record, [record.calls, *map(_number, (*record.cost, *traffic))]
+            yield record, [record.calls, *map(_number, (*record.cost, *traffic, *sent))]
 
 
 def _fold(modules: list[dict[str, Any]], rows: Sequence[tuple[Any, ...]]) -> None:
