@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from opcount.memory.tracker import Tracker
     from opcount.scope import Frame
 
+_charge = Till.charge
+
 
 class MemoryTill(Till):
     """Prices calls as `Till` does.
@@ -27,7 +29,7 @@ class MemoryTill(Till):
         self, plan: Plan, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, frame: Frame, phase: str
     ) -> None:
         """Price a call that has run, and account the memory that it has made."""
-        Till.charge(self, plan, out, args, kwargs, frame, phase)
+        _charge(self, plan, out, args, kwargs, frame, phase)
         tracker = self.tracker
         if tracker is not None:
             tracker.see(plan, out, args, kwargs, frame, phase)

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from opcount._torch.dispatch import METHODS
-from opcount._torch.tensors import storage_key
 from opcount.interceptor.calls import is_fake
 from opcount.interceptor.storages import storage_of, storages_of
 from opcount.interceptor.symbolic import size_of
@@ -40,7 +39,7 @@ class Held(weakref.ref[Any]):
     """Weak reference to a storage that is accounted.
 
     Attributes:
-        key: Its address.
+        key: The ``id`` of the object that stands for it in Python, which lives as long.
         size: Its bytes.
         row: Where they are accounted.
         event: The number of its allocation; 0 if it was alive before.
@@ -64,7 +63,7 @@ class Tracker:
 
     Attributes:
         device: See above.
-        held: By address.
+        held: By the ``id`` of the storage.
         ledgers: By device; None in a dry run.
     """
 
@@ -77,6 +76,7 @@ class Tracker:
         self._dry = dry
         self._plain: dict[type, bool] = {Tensor: True, Parameter: True}
         self._leaves: dict[int, weakref.ref[Tensor]] = {}
+        self._home: Ledger | None = None
         self._recent = Ledger()
         self._elders = set(_addresses())
 
@@ -95,7 +95,7 @@ class Tracker:
                 except (NotImplementedError, RuntimeError):  # it is sparse
                     self._look_into(value, (frame, plan, phase, TEMPORARIES))
                     continue
-                if storage_key(storage) not in held:
+                if id(storage) not in held:
                     self._meet(value, storage, (frame, plan, phase, TEMPORARIES))
             elif kind not in _NUMBERS:
                 self._look_into(value, (frame, plan, phase, TEMPORARIES))
@@ -105,10 +105,11 @@ class Tracker:
         if type(out) in plain:
             try:
                 storage = _memory_of(out)
-                known = held.get(storage_key(storage))
+                known = held.get(id(storage))
                 if known is None:
-                    if not (self._dry and _is_on_meta(out)):
-                        self._allocated(storage, (frame, plan, phase, TEMPORARIES))
+                    ledger = self._home if out.is_cpu else None  # which takes less time than to ask for the device
+                    if ledger is not None or not (self._dry and _is_on_meta(out)):
+                        self._allocated(storage, (frame, plan, phase, TEMPORARIES), ledger)
                     return
                 if kwargs or (args and out is args[0]):
                     self._written(known, storage, (frame, plan, phase, TEMPORARIES))
@@ -125,7 +126,7 @@ class Tracker:
         """Account the results of an operator that are not one strided tensor."""
         for tensor in self._tensors(out):
             for storage in self._storages(tensor):
-                known = self.held.get(storage_key(storage))
+                known = self.held.get(id(storage))
                 if known is None:
                     if not (self._dry and _is_on_meta(tensor)):
                         self._allocated(storage, key)
@@ -147,18 +148,18 @@ class Tracker:
                 gone = dead.popleft()
             except IndexError:  # another thread was here
                 return
-            row = gone.row
+            row, key = gone.row, gone.key
             ledger = row.ledger
             ledger.remove(row, gone.size)
             if ledger.log is not None:
-                ledger.log.freed(gone.key)
-            if held.get(gone.key) is gone:
-                del held[gone.key]
+                ledger.log.freed(key)
+            if held.get(key) is gone:
+                del held[key]
 
     def elder(self, tensor: Tensor, place: Any, category: str) -> None:
         """Account a tensor that was alive before; one that is known only gets the category."""
         for storage in self._storages(tensor):
-            known = self.held.get(storage_key(storage))
+            known = self.held.get(id(storage))
             if known is None:
                 self._found(storage, (place, None, BEFORE, category))
             else:
@@ -167,7 +168,7 @@ class Tracker:
     def known(self, tensor: Tensor) -> Iterator[Held]:
         """Yield what is held of a tensor."""
         for storage in self._storages(tensor):
-            held = self.held.get(storage_key(storage))
+            held = self.held.get(id(storage))
             if held is not None:
                 yield held
 
@@ -195,7 +196,7 @@ class Tracker:
         if self._dry and _is_on_meta(tensor):
             return
         self.add_leaf(tensor)
-        address = storage_key(storage)
+        address = id(storage)
         is_parameter = isinstance(tensor, Parameter)
         is_twin = is_parameter and is_fake(type(tensor))  # made when a module is first called in a dry run
         if is_twin or address in self._elders:
@@ -205,11 +206,11 @@ class Tracker:
         else:  # native code has made it, or this thread's counter was not looking
             self._allocated(storage, key)
 
-    def _allocated(self, storage: Any, key: Any) -> None:
-        device = None if self._dry else storage.device
-        ledger = self.ledgers.get(device) or self._ledger(device)
+    def _allocated(self, storage: Any, key: Any, ledger: Ledger | None = None) -> None:
+        if ledger is None:
+            ledger = self._ledger(None if self._dry else storage.device)
         held = Held(storage, self._bury)
-        held.key = address = storage_key(storage)
+        held.key = address = id(storage)
         held.size = size = storage.nbytes()
         if type(size) is not int:
             held.size = size = size_of(size)
@@ -223,7 +224,7 @@ class Tracker:
     def _found(self, storage: Any, key: Any) -> None:
         """Account a storage that was alive before."""
         held = Held(storage, self._bury)
-        held.key = storage_key(storage)
+        held.key = id(storage)
         held.size = size_of(storage.nbytes())
         held.event = 0
         held.row = self._ledger(None if self._dry else storage.device).row(key)
@@ -246,17 +247,18 @@ class Tracker:
                 ledger.log.resized(held.key, size)
 
     def _ledger(self, device: Any) -> Ledger:
+        """Return the account of a device; None stands for all that a dry run has."""
         ledger = self.ledgers.get(device)
-        return (
-            self.ledgers.setdefault(device, Ledger(AllocationRecorder() if self._logs else None))
-            if ledger is None
-            else ledger
-        )
+        if ledger is None:
+            ledger = self.ledgers.setdefault(device, Ledger(AllocationRecorder() if self._logs else None))
+            if device is None or device.type == "cpu":
+                self._home = ledger
+        return ledger
 
     def _look_into(self, value: Any, key: Any) -> None:
         for tensor in self._tensors(value):
             for storage in self._storages(tensor):
-                if storage_key(storage) not in self.held:
+                if id(storage) not in self.held:
                     self._meet(tensor, storage, key)
 
     def _tensors(self, value: Any) -> Iterator[Tensor]:
@@ -295,4 +297,4 @@ def _addresses() -> Iterator[int]:
         if issubclass(type(value), Tensor):
             storage = storage_of(value)
             if storage is not None:
-                yield storage_key(storage)
+                yield id(storage)
