@@ -34,6 +34,8 @@ class DryTensor(FakeTensor):
             Programs may copy the attributes of one tensor to another.
     """
 
+    __module__ = Tensor.__module__  # by which opt_einsum, autoray and others find the functions that suit an array
+
     known = False
     made_as: tuple[int, tuple[Any, ...]] | None = None
 
@@ -122,6 +124,8 @@ class DryZeros(DryTensor):
 
     It has a class of its own because results for other tensors are not valid for it.
     """
+
+    __module__ = Tensor.__module__
 
 
 class _Subclassed(DryTensor):

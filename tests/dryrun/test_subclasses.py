@@ -127,3 +127,19 @@ def test_what_no_fake_tensor_can_stand_for_is_refused_also_when_the_error_is_cau
 
     with pytest.raises(DryRunError, match="dry_run=False"):
         counted(swallow, dry=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # PyTorch's own, for forward derivatives
+@pytest.mark.parametrize("cls", [Tensor, Plain])
+def test_libraries_find_the_package_of_a_tensor_as_in_a_real_run(cls: type[Tensor]) -> None:
+    """They choose functions by it, as opt_einsum does, or take NumPy's."""
+    found: list[list[str]] = []
+
+    def look() -> None:
+        x = torch.randn(3, 4).as_subclass(cls)
+        out, tangent = torch.func.jvp(LINEAR, (torch.ones(3, 4),), (torch.zeros(3, 4),))
+        found.append([type(each).__module__.partition(".")[0] for each in (x, LINEAR(x), x[0], out, tangent)])
+
+    for dry in (False, True):
+        counted(look, dry=dry)
+    assert found[0] == found[1]
