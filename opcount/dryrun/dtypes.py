@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from opcount._torch.dispatch import aten, dispatch_disabled
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Check = Callable[[str, tuple[Any, ...]], None]
+
+_LAYER = aten("mkldnn_rnn_layer.default")
 
 _INT, _LONG, _BYTE, _BOOL = torch.int32, torch.int64, torch.uint8, torch.bool
 
@@ -51,6 +55,20 @@ def _has_fractions(error: type[Exception], name: str, args: Any) -> None:
         raise error(f"{name}: not implemented for {args[0].dtype}")
 
 
+def _has_recurrent_kernel(_name: str, args: Any) -> None:
+    """Raise what oneDNN raises if it has no kernel for the dtype on this processor: a layer of one unit is run."""
+    x, weight, hidden_size = args[0], args[1], args[10]
+    if x.dtype is not torch.float32:
+        _run_recurrent(x.dtype, weight.shape[0] // hidden_size, args[9], args[15], torch.is_grad_enabled())
+
+
+@cache
+def _run_recurrent(dtype: torch.dtype, gates: int, mode: int, train: bool, _recorded: bool) -> None:  # noqa: FBT001
+    with dispatch_disabled():
+        x, weight, bias = (torch.ones(size, dtype=dtype) for size in ((1, 1, 1), (gates, 1), (gates,)))
+        _LAYER(x, weight, weight, bias, bias, x[0], x[0], False, [], mode, 1, 1, True, False, False, train)  # noqa: FBT003
+
+
 def _indices(where: int, *allowed: torch.dtype, error: type[Exception] = RuntimeError) -> Check:
     return partial(_is_integer, where, allowed or _INDEX, error)
 
@@ -70,6 +88,7 @@ _CHECKS: dict[str, Check] = {
     "grid_sampler_2d": partial(_are_alike, (0, 1)),
     "grid_sampler_3d": partial(_are_alike, (0, 1)),
     "linalg_cross": partial(_are_alike, (0, 1)),
+    "mkldnn_rnn_layer": _has_recurrent_kernel,
     "mv": partial(_are_alike, (0, 1)),
     "addmv": partial(_are_alike, (1, 2)),
     "_cdist_forward": partial(_are_alike, (0, 1)),

@@ -64,6 +64,9 @@ _READS_WORKSPACES = {"mkldnn_rnn_layer_backward"}
 _RETURNS_ARGUMENTS = {"fsdp.all_gather_copy_in.default", "_c10d_functional.wait_tensor.default"}
 """Operators whose results are arguments, or views of them, undeclared in their schema."""
 
+_BY_GRAD_MODE = {"aten::mkldnn_rnn_layer"}
+"""Operators for which there are fewer kernels where gradients are recorded."""
+
 _RATES = {"dropout_p", "dropout", "p"}
 
 MAKERS = frozenset({
@@ -231,7 +234,7 @@ def stands_for_input(func: Any, dtype: Any) -> bool:
 def _kind(func: Any) -> Kind:
     if func is torch.ops.aten.lift_fresh.default:
         return Kind.LIFTED
-    if _LOOKS_AT_VALUES.intersection(func.tags):
+    if _LOOKS_AT_VALUES.intersection(func.tags) or schema_of(func).name in _BY_GRAD_MODE:
         return Kind.OTHER
     arguments, returns = schema_of(func).arguments, schema_of(func).returns
     aliased = [i for i, argument in enumerate(arguments) if argument.alias_info is not None]

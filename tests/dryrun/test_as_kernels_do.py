@@ -135,6 +135,22 @@ def test_dtypes_that_a_kernel_takes_are_taken(right):
     )
 
 
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_a_recurrent_layer_of_less_precision_runs_where_the_processor_has_a_kernel(kind):
+    def run(dtype, grad, *, dry):
+        model = kind(4, 4)
+        try:
+            with OpCounter(dry_run=dry) as c, torch.autocast("cpu", dtype), torch.set_grad_enabled(grad):
+                model(torch.randn(3, 2, 4))
+        except RuntimeError as error:
+            return type(error), str(error)
+        return c.macs
+
+    for grad in (False, True, False):
+        for dtype in (torch.bfloat16, torch.float16):
+            assert run(dtype, grad, dry=True) == run(dtype, grad, dry=False)
+
+
 @pytest.mark.parametrize("right", [lambda x: x.softmax(-3), lambda x: x.sort(2), lambda x: x[0, 0, 0].softmax(0)])
 def test_dimensions_that_are_there_are_taken(right):
     assert rows(lambda: right(torch.ones(2, 3, 3)), dry=True) == rows(lambda: right(torch.ones(2, 3, 3)), dry=False)

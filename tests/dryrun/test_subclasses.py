@@ -132,7 +132,7 @@ def test_what_no_fake_tensor_can_stand_for_is_refused_also_when_the_error_is_cau
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # PyTorch's own, for forward derivatives
 @pytest.mark.parametrize("cls", [Tensor, Plain])
 def test_libraries_find_the_package_of_a_tensor_as_in_a_real_run(cls: type[Tensor]) -> None:
-    """They choose functions by it, as opt_einsum does, or take NumPy's."""
+    """By it opt_einsum and others choose functions; of another package, they take those of NumPy."""
     found: list[list[str]] = []
 
     def look() -> None:
