@@ -12,9 +12,10 @@ import torch
 
 from opcount._torch.dispatch import higher_order_utils
 from opcount._torch.higher_order import PASSED_TO_MODES
-from opcount._torch.slow import dynamo, eager_stance, end_stance, load_dynamo, set_stance, stance_of
+from opcount._torch.slow import LOADING_COMPUTES, dynamo, eager_stance, end_stance, load_dynamo, set_stance, stance_of
 from opcount._torch.stand_ins import compiled_eagerly, fast_path_enabled, set_fast_path_enabled
 from opcount.interceptor.function_code import python_function
+from opcount.interceptor.imports import import_within
 from opcount.interceptor.stack import dry_runs, unwatched
 from opcount.scope.global_hooks import suspend
 from opcount.undo import Undo
@@ -180,6 +181,8 @@ def run_eagerly(undo: Undo) -> None:
     """Run compiled functions eagerly until the steps have run."""
     undo.add(partial(_EAGERNESS.leave, undo))
     _EAGERNESS.enter(undo)
+    if LOADING_COMPUTES and dynamo() is None:  # an optimizer that is made inside loads it, too
+        import_within(unwatched, undo, only="torch._dynamo")
 
 
 _NO_FAST_PATH: Any = 0

@@ -185,3 +185,18 @@ def test_maps_count_what_the_batched_operators_compute():
     with OpCounter(layer) as c:
         torch.func.vmap(layer)(torch.randn(4, BATCH, 2))
     assert ledger(c) == {("", "forward"): 4 * A}
+
+
+def test_an_optimizer_that_loads_dynamo_inside_a_block_adds_nothing_to_the_count():
+    program = """
+import torch
+from opcount import OpCounter
+
+weight = torch.ones(3, requires_grad=True)
+with OpCounter(convention="full") as c:
+    torch.optim.AdamW([weight])
+    (weight * 2).sum().backward()
+print(sorted(name for name, total in c.by_operator().items() if total.flops))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == "['aten.mul.Tensor', 'aten.sum.default']\n", done.stderr
