@@ -44,6 +44,21 @@ def buckets_of(parameters: list[Any], size: int) -> list[list[int]]:
     return found
 
 
+_CACHES = (
+    "distributed.tensor.DTensor._op_dispatcher.sharding_propagator.propagate_op_sharding.cache.cache_clear",
+    "distributed.tensor._redistribute._gen_transform_infos.cache_clear",
+    "_C._clear_DTensor_sharding_propagator_cache",  # since 2.10
+)
+
+
+def forget_meshes() -> None:
+    """Empty what DTensor remembers of meshes: an equal mesh of other groups would be answered with the old ones."""
+    for name in _CACHES:
+        clear = find(name)
+        if clear is not None:
+            clear()
+
+
 _RANDOM: Any = find("distributed.tensor._random")
 
 

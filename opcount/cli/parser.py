@@ -48,6 +48,12 @@ _EXAMPLES = {
     "run": """\
   opcount run train.py --epochs 1
   opcount run -o whole.json -m mylib.train --epochs 1
+  opcount run --world 1024 --rank 0 train.py
+  opcount run --world 1024 --ranks representative -o world.json train.py
+""",
+    "size": """\
+  opcount size world.json --on H100-SXM5 --link tp=450GB/s --link pp=50GB/s --link dp=50GB/s
+  opcount size world.json --on H100-SXM5 --link dp=50GB/s --tokens-per-step 16.8M --tokens 15T --mfu 0.4
 """,
     "completion": """\
   eval "$(opcount completion bash)"                                     in ~/.bashrc
@@ -122,6 +128,7 @@ def parser() -> argparse.ArgumentParser:
     _operators(add("operators", "[GLOB] [-o FILE]", "list what is priced, and by which formula"))
     _device_options(add("device", "[NAME] [OPTIONS]", "list devices and their peaks, or measure this one"))
     _run(add("run", "[OPTIONS] SCRIPT [ARGS]", "count a Python program, whole", _PROGRAM))
+    _size(add("size", "FILE.json --on DEVICE [OPTIONS]", "least time of a step on devices with links, and days"))
     _completion(add("completion", "bash|zsh|fish", "print a completion script for a shell"))
     return top
 
@@ -213,12 +220,31 @@ def _device_options(sub: argparse.ArgumentParser) -> None:
 
 
 def _run(sub: argparse.ArgumentParser) -> None:
+    add = sub.add_argument
+    add("--world", type=_positive, metavar="N", help="be one rank of so many that are not there: nothing is computed")
+    add("--rank", type=_natural, default=0, metavar="R", help="which rank of --world to be (default: 0)")
+    kinds = "count one rank of each kind of --world: first, middle and last pipeline stage"
+    add("--ranks", choices=("representative",), help=kinds)
+    add("--ranks-per-node", type=_positive, default=8, metavar="N", help="devices of a node of --world (default: 8)")
     _memory(sub.add_argument)
     _report(sub)
     sub.add_argument("-m", dest="module", action="store_true", help="SCRIPT is a module's name, as for python -m")
     sub.add_argument("script", metavar="SCRIPT", help="the program; options of opcount stand before it")
     sub.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGS", help="of the program")
     sub.set_defaults(command=_lazily("program"))
+
+
+def _size(sub: argparse.ArgumentParser) -> None:
+    add = sub.add_argument
+    add("file", metavar="FILE.json", type=Path, help="a rank's profile, or those of `opcount run --ranks`")
+    add("--on", metavar="DEVICE", required=True, help="what each rank has: one of `opcount device`, or a file of one")
+    links = "bandwidth of one rank's link in one direction, for the collectives of a group: tp=450GB/s, dp=400Gbit/s"
+    add("--link", action="append", default=[], metavar="GROUP=RATE", help=links)
+    add("--tokens-per-step", metavar="N", help="that all ranks together process in what was counted, such as 16.8M")
+    add("--tokens", metavar="N", help="of the whole training, such as 15T: how many days it takes")
+    add("--mfu", type=float, metavar="SHARE", help="expected of the devices' peaks, such as 0.4: a plan, not a floor")
+    _output(sub)
+    sub.set_defaults(command=_lazily("size"))
 
 
 def _completion(sub: argparse.ArgumentParser) -> None:

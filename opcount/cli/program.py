@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from opcount.cli import world
 from opcount.cli.formats import chosen, render, totals, wants_memory
 from opcount.cli.output import write
 from opcount.counter import OpCounter
@@ -21,6 +22,7 @@ from opcount.records import COMMAND
 
 if TYPE_CHECKING:
     import argparse
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from opcount.profile import Profile
@@ -39,12 +41,16 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"run: expected a Python program, got {options.script!r}, which is no file. Check the path.")
     if chosen(options) == "arch":
         raise InputError("--format: arch needs one model, and a program has any number. Use tree.")
-    counter = OpCounter(memory=wants_memory(options))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UncountedOperatorWarning)  # the report says it
-        with counter:
+        with _block(options) as counter:
             status = _status(options)
     profile = _with_parameters(counter)
+    if options.world is not None:
+        profile = world.with_name(profile, options)
+        if options.ranks is not None and not status:
+            world.report(world.other_ranks(options, profile), options)
+            return status
     command = shlex.join(["opcount", *options.command_line])
     text = render(replace(profile, provenance={**profile.provenance, COMMAND: command}), options)
     if options.output is None:
@@ -57,6 +63,16 @@ def run(options: argparse.Namespace) -> int:
         if sys.stderr is not None:
             sys.stderr.write(totals(profile, options))
     return status
+
+
+def _block(options: argparse.Namespace) -> AbstractContextManager[OpCounter]:
+    """Return the block that the program runs in: on this machine, or as one rank of a world that is not there."""
+    if options.world is not None:
+        return world.simulated(options)
+    for option in ("rank", "ranks"):
+        if getattr(options, option):
+            raise InputError(f"run: expected --world beside --{option}, got none. Add --world N, the number of ranks.")
+    return OpCounter(memory=wants_memory(options))
 
 
 def _with_parameters(counter: OpCounter) -> Profile:

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from opcount.convention import Convention
+    from opcount.devices import Device
 
 
 @contextmanager
-def simulate(
+def simulate(  # noqa: PLR0913  (settings of a counter, and a place)
     model: nn.Module | None = None,
     *,
     world: int,
@@ -36,6 +37,7 @@ def simulate(
     memory: bool = True,
     convention: str | Convention = "fvcore",
     strict: bool = False,
+    device: Device | str | None = None,
 ) -> Iterator[OpCounter]:
     """Run a block as one rank of many, in a dry run, and count it.
 
@@ -53,6 +55,7 @@ def simulate(
         memory: Track live bytes.
         convention: See `OpCounter`.
         strict: See `OpCounter`.
+        device: The CUDA device of a rank, ``"H100-SXM5"``: live bytes are predicted for it; see `OpCounter`.
 
     Yields:
         The counter.
@@ -70,7 +73,7 @@ def simulate(
         )
     if dry_runs():
         raise CounterStateError("simulate: expected to begin a dry run, got one that runs. Leave its block first.")
-    counter = OpCounter(model, dry_run=True, memory=memory, convention=convention, strict=strict)
+    counter = OpCounter(model, dry_run=True, memory=memory, convention=convention, strict=strict, device=device)
     with Undo() as undo:
         undo.enter(_environment(place))
         undo.enter(groups_faked(place))

@@ -33,6 +33,20 @@ def replicating(original: Any) -> Any:
     return init
 
 
+def verifying(_original: Any) -> Any:
+    """Send what DDP compares with the other ranks, the number and the shapes of parameters, and find them equal."""
+
+    def verify(group: Any, parameters: list[Any], *_args: object, **_kwargs: object) -> None:
+        number = torch.empty(1, dtype=torch.int64, device=parameters[0].device)
+        group.allgather([[torch.empty_like(number) for _ in range(group.size())]], [number], None)
+        shapes = torch.empty(sum(2 * each.dim() for each in parameters), dtype=torch.int64)
+        sent = torch.empty_like(shapes, device=parameters[0].device)
+        group.broadcast([sent], None)
+        torch.empty_like(shapes).copy_(sent)
+
+    return verify
+
+
 class _Reducer:
     """The reducer of a DDP module, which orders its buckets anew before the second step: it reads numbers for that."""
 

@@ -21,12 +21,13 @@ from opcount._torch.fake_world import (
     FakeStore,
     c10d,
     ddp,
+    forget_meshes,
     knows_shapes,
     pipeline_stage,
     random_state,
     set_random_state,
 )
-from opcount.distributed.simulate_ddp import replicating
+from opcount.distributed.simulate_ddp import replicating, verifying
 from opcount.errors import DryRunError, InputError
 from opcount.interceptor.patches import Patches
 from opcount.interceptor.stack import unwatched
@@ -58,7 +59,7 @@ def groups_faked(place: Place) -> Iterator[None]:
         (c10d, "recv_object_list"): _receive_objects,
         (c10d, "isend"): _held,
         (c10d, "irecv"): _held,
-        SHAPE_VERIFIER: _answering(None),
+        SHAPE_VERIFIER: verifying,
         (ddp.DistributedDataParallel, "__init__"): replicating,
     }
     if SHARDING is not None and hasattr(SHARDING, RESULT_SHAPES):
@@ -71,12 +72,14 @@ def groups_faked(place: Place) -> Iterator[None]:
         undo.add(partial(set_random_state, random_state()))
         Patches({}, around).use(undo)
         undo.add(_destroy_groups)
+        forget_meshes()
         yield
 
 
 def _destroy_groups() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
+    forget_meshes()
 
 
 def _answering(answer: object) -> Make:

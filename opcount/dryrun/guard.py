@@ -77,7 +77,7 @@ class Guard(NamedTuple):
             change: Name of the attribute or method that changes it.
             data: Whether the tensor gets other memory.
         """
-        if isinstance(tensor, FakeTensor) or is_wrapped(tensor):
+        if isinstance(tensor, FakeTensor) or is_wrapped(tensor) or wraps_fakes(tensor):
             return
         if not is_lazy(tensor) and self.computing.values.is_ours(tensor):
             return
@@ -131,8 +131,8 @@ class Guard(NamedTuple):
     def detach(self, tensor: Tensor) -> None:
         """Remember a real tensor before it is detached; refuse one that could not be attached again."""
         self.leaf(tensor, "detach_")
-        outside = not isinstance(tensor, FakeTensor) and not self.computing.values.is_ours(tensor)
-        if outside and not tensor.is_leaf:
+        inside = isinstance(tensor, FakeTensor) or wraps_fakes(tensor) or self.computing.values.is_ours(tensor)
+        if not (inside or tensor.is_leaf):
             raise self.refusals.refuse("Tensor.detach_", "takes a tensor of outside of the dry run out of its graph")
 
     def storage(self, storage: UntypedStorage, change: str) -> bool:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _PLAIN = (int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, type, ModuleType, type(None))
 _NUMBERS = {int, float, bool, str, type(None), torch.Size, torch.dtype, torch.device}
 _SIMPLE = {Tensor, nn.Parameter, *_NUMBERS}
+_MESHES = "torch.distributed.device_mesh"
+"""Module of what numbers ranks, perhaps thousands, and holds no data."""
 _EMPTY = CellType()
 _MADE = {Origin.WORK, Origin.COPY, Origin.TAINTED}
 _DEPTH = 4
@@ -252,7 +254,9 @@ def _reachable(values: Any) -> list[Tensor]:
 
 def _inside(value: Any) -> list[Any]:  # noqa: PLR0911  (one for each kind of object)
     if isinstance(value, (list, tuple, set, frozenset)):
-        return list(value)
+        return [] if _NUMBERS.issuperset(map(type, value)) else list(value)
+    if type(value).__module__ == _MESHES:
+        return []
     if isinstance(value, Mapping):
         return list(value.values())
     if isinstance(value, nn.Module):

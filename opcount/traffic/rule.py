@@ -21,6 +21,8 @@ _FAMILIAR = {"aten", "prims"}
 """Namespaces whose names mean what ATen's do."""
 
 _SILENT_NAMESPACES = {"prim", "profiler"}
+_WRAPS = "_c10d_functional::_wrap_tensor_autograd"
+"""Puts the result of a collective into a tensor that waits for it, unlike what its schema says."""
 
 _UNTOUCHED = frozenset(
     """
@@ -76,7 +78,7 @@ def traffic_of(func: OpOverload) -> Traffic | None:
     schema = schema_of(func)
     namespace, _, packet = schema.name.partition("::")
     base = packet_base(packet)
-    if namespace in _SILENT_NAMESPACES or changes_shape(func):
+    if namespace in _SILENT_NAMESPACES or schema.name == _WRAPS or changes_shape(func):
         return None
     if namespace in _FAMILIAR and (base in _UNTOUCHED or base.startswith(("empty", "new_empty"))):
         return None
