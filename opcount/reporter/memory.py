@@ -69,7 +69,7 @@ def memory_changes(old: LiveMemory, new: LiveMemory) -> list[str]:
         >>> for line in memory_changes(old, new):
         ...     print(line)
         peak of live bytes: 3.000 kB -> 9.000 kB (+6.000 kB)
-          saved activations +6.000 kB, of which layers.*.mlp +6.000 kB
+          +6.000 kB saved activations in layers.0
     """
     if old.records == new.records:
         return []
@@ -77,15 +77,40 @@ def memory_changes(old: LiveMemory, new: LiveMemory) -> list[str]:
     changes: dict[str, dict[str, int]] = {}
     for sign, memory in ((-1, old), (1, new)):
         for record in memory.records:
-            places = changes.setdefault(record.category, {})
-            place = re.sub(r"(?<![^.])[0-9]+(?![^.])", "*", record.path) or "(all)"
-            places[place] = places.get(place, 0) + sign * record.bytes
-    for category, places in sorted(changes.items(), key=lambda each: -abs(sum(each[1].values()))):
-        change = sum(places.values())
-        most = max(places, key=lambda place: abs(places[place]))
+            paths = changes.setdefault(record.category, {})
+            paths[record.path] = paths.get(record.path, 0) + sign * record.bytes
+    for category, paths in sorted(changes.items(), key=lambda each: -abs(sum(each[1].values()))):
+        change = sum(paths.values())
         if change:
-            lines.append(f"  {category} {_signed(change)}, of which {printable(most)} {_signed(places[most])}")
+            places = _by_place(paths)
+            most = max(places, key=lambda place: abs(places[place]))
+            part = "" if places[most] == change else f", {_signed(places[most])} of it"
+            lines.append(f"  {_signed(change)} {category}{part} in {printable(most)}")
     return lines
+
+
+def _by_place(changes: dict[str, int]) -> dict[str, int]:
+    """Return changes by place: modules with consecutive names are one, ``layers.0-31``, up to the first number.
+
+    Example:
+        >>> _by_place({"layers.0.mlp": 2, "layers.1": 3, "layers.2": 0, "head": 1, "": 0})
+        {'layers.0-1': 5, 'head': 1}
+    """
+    sums: dict[str, int] = {}
+    numbers: dict[str, set[int]] = {}
+    for path, change in changes.items():
+        if not change:
+            continue
+        numbered = re.match(r"((?:[^.]*[.])*?)([0-9]+)(?![^.])", path)
+        place = f"{numbered[1]}*" if numbered else path or "(all)"
+        sums[place] = sums.get(place, 0) + change
+        if numbered:
+            numbers.setdefault(place, set()).add(int(numbered[2]))
+    return {place.replace("*", _span(numbers.get(place, set()))): change for place, change in sums.items()}
+
+
+def _span(numbers: set[int]) -> str:
+    return "-".join(map(str, dict.fromkeys((min(numbers), max(numbers))))) if numbers else "*"
 
 
 def _signed(size: int) -> str:

@@ -16,6 +16,7 @@ from opcount.budget import Budget
 from opcount.cli import main
 from opcount.errors import BudgetError, CounterStateError, ProfileFormatError
 from opcount.live_memory import CATEGORIES, LiveBytes, LiveMemory
+from opcount.reporter.memory import memory_changes
 
 
 def trained(batch: int = 4) -> Profile:
@@ -179,7 +180,20 @@ def test_a_diff_says_which_bytes_grew(capsys: pytest.CaptureFixture[str], tmp_pa
     assert main(["diff", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
     shown = capsys.readouterr().out
     assert "peak of live bytes: 992 B -> 1.120 kB (+128 B)" in shown
-    assert "inputs +128 B" in shown
+    assert "+128 B inputs in (all)" in shown
+
+
+def test_a_change_names_the_modules_that_made_it() -> None:
+    def memory(size: int, *more: LiveBytes) -> LiveMemory:
+        rows = [
+            LiveBytes(f"layers.{i}.mlp", "aten.gelu.default", "forward", "saved activations", size) for i in range(32)
+        ]
+        return LiveMemory(32 * size + sum(row.bytes for row in more), (*rows, *more))
+
+    head = LiveBytes("head", "aten.mm.default", "forward", "saved activations", 8000)
+    assert memory_changes(memory(1000), memory(2000))[1:] == ["  +32.000 kB saved activations in layers.0-31"]
+    grown = memory_changes(memory(1000), memory(2000, head))
+    assert grown[1:] == ["  +40.000 kB saved activations, +32.000 kB of it in layers.0-31"]
 
 
 def test_the_command_line_tracks_a_dry_run(capsys: pytest.CaptureFixture[str], tmp_path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from opcount.reporter.page.bundle import bundle
 
-_STYLES = ("theme.css", "layout.css", "icicle.css", "tables.css", "roofline.css", "print.css")
+_STYLES = ("theme.css", "layout.css", "icicle.css", "tables.css", "roofline.css", "curve.css", "print.css")
 _SCRIPT = "main.js"
 
 

@@ -99,7 +99,9 @@ function grouped(module, key) {
 function entry(key, { row, numbers, calls, shapes }) {
   const { records } = report;
   const operator = report.operators[records.operator[row]];
-  const facts = [report.phases[records.phase[row]], report.dtypes[records.dtype[row]], both(calls, (count) => plural(count, "call"))];
+  const isLive = key === "live"; // bytes have no calls, and what they are for in place of a family
+  const last = isLive ? operator.family : both(calls, (count) => plural(count, "call"));
+  const facts = [report.phases[records.phase[row]], report.dtypes[records.dtype[row]], last];
   const number = operator.family === "uncounted" ? "?" : both(numbers, (count) => inShort(key, count));
   return element(
     "li",
@@ -108,7 +110,7 @@ function entry(key, { row, numbers, calls, shapes }) {
     ...[facts.filter(Boolean).join(", "), [...shapes].filter(Boolean).join(" \u2192 ")]
       .filter(Boolean)
       .map((text) => element("p", { class: "fact" }, text)),
-    ...(operator.formula ? [element("p", { class: "formula" }, ...formatted(operator.formula))] : []),
+    ...(operator.formula && !isLive ? [element("p", { class: "formula" }, ...formatted(operator.formula))] : []),
   );
 }
 

@@ -2,6 +2,7 @@
 
 import { followAddress, readAddress } from "./address.js";
 import { showBiggest } from "./biggest.js";
+import { showCurve } from "./curve.js";
 import { showDetails } from "./details.js";
 import { followDownloads } from "./download.js";
 import { showFooter } from "./footer.js";
@@ -23,6 +24,7 @@ showHeader();
 showIcicle();
 showLegend();
 showDetails();
+showCurve();
 showBiggest();
 showRoofline();
 showTable();

@@ -67,6 +67,7 @@ function line(key, row, dtypes, whole) {
 }
 
 function calls({ calls: [before, now] }) {
+  if (!before && !now) return ""; // of live bytes
   if (!comparing) return before.toLocaleString("en-US");
   return before === now ? now.toLocaleString("en-US") : `${before.toLocaleString("en-US")} \u2192 ${now.toLocaleString("en-US")}`;
 }

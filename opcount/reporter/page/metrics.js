@@ -5,6 +5,7 @@ import { exact, inBytes, seconds, si } from "./numbers.js";
 import { state } from "./state.js";
 
 const knowsTraffic = "traffic" in report.records;
+const tracksMemory = "live" in report.records;
 const communicates = "buffer_bytes" in report.records;
 
 const KNOWN = [
@@ -55,6 +56,15 @@ const KNOWN = [
     text: (count) => inBytes(count),
     full: (count) => `${exact(count)} B`,
     missing: () => !communicates,
+  },
+  {
+    key: "live",
+    label: () => "Live at the peak",
+    meaning: () => "Bytes that were alive when most were, by the module and the operator that made them, and what they are for.",
+    unit: "B",
+    text: (count) => inBytes(count),
+    full: (count) => `${exact(count)} B`,
+    missing: () => !tracksMemory,
   },
   {
     key: "time",

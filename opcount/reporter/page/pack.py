@@ -9,7 +9,7 @@ from opcount.convention import CONVENTIONS
 from opcount.coverage import FREE
 from opcount.devices import known_devices
 from opcount.diff import compare
-from opcount.paths import ROOT, follows, parents_first
+from opcount.paths import ROOT, follows, parents, parents_first
 from opcount.records import COMMAND, SENT, Module, stages
 from opcount.reporter.circumstances import inputs, per_sample, settings
 from opcount.reporter.diff_table import differences
@@ -27,6 +27,10 @@ _EXACT = 2**53 - 1
 """The largest whole number up to which JavaScript's numbers hold all."""
 
 _NUMBERS = ("macs", "arith", "activations")
+_LIVE = "live"
+_BEFORE = "(alive before)"
+"""Stands for the operator of what was alive when the block was entered."""
+
 _COLUMNS = ("side", "module", "operator", "phase", "dtype", "shapes", "calls")
 
 
@@ -83,6 +87,9 @@ def _page(
     metrics = (*_NUMBERS, "traffic") if knows_traffic else _NUMBERS
     if any(profile.communication for profile in sides):
         metrics = (*metrics, *SENT)
+    live = [profile.memory for profile in sides if profile.memory is not None]
+    if len(live) == len(sides):
+        metrics = (*metrics, _LIVE)
     rows = [
         (
             side,
@@ -95,6 +102,20 @@ def _page(
         )
         for side, profile in enumerate(sides)
         for record, numbers in _rows(profile, metrics)
+    ]
+    rows += [
+        (
+            side,
+            next(places[side][path] for path in reversed(list(parents(row.path))) if path in places[side]),
+            operators.place((row.operator or _BEFORE, row.category)),
+            phases.place(row.phase),
+            dtypes.place(""),
+            shapes.place(""),
+            *[0] * len(metrics),
+            _number(row.bytes),
+        )
+        for side, memory in enumerate(live if _LIVE in metrics else ())
+        for row in memory.records
     ]
     _fold(modules, rows)
     formulas = {name: " ".join(text.split()) for profile in sides for name, text in profile.formulas.items()}
@@ -109,6 +130,10 @@ def _page(
         "coverage": _coverage(sides),
         "provenance": list(dict.fromkeys(map(_provenance, sides))),
         "phases": list(phases),
+        "memory": [
+            {"curve": list(map(_number, memory.curve)), "allocations": memory.allocations, "device": memory.device}
+            for memory in (live if _LIVE in metrics else ())
+        ],
         "operators": [
             {
                 "name": name,
@@ -184,8 +209,9 @@ def _rows(profile: Profile, metrics: Sequence[str]) -> Iterator[tuple[Record, li
     for record in profile.records:
         traffic = [record.bytes_read + record.bytes_written] if "traffic" in metrics else []
         sent = volume_of(record)[1:] if SENT[0] in metrics else ()
+        live = [0] if _LIVE in metrics else []
         if record.family != FREE or any(traffic):
-            yield record, [record.calls, *map(_number, (*record.cost, *traffic, *sent))]
+            yield record, [record.calls, *map(_number, (*record.cost, *traffic, *sent)), *live]
 
 
 def _fold(modules: list[dict[str, Any]], rows: Sequence[tuple[Any, ...]]) -> None:
