@@ -68,7 +68,7 @@ class OpCounter(ProfileViews):
         every: For long loops: each block is a step. The first step is counted, then one pseudo-randomly chosen step of
             each ``every``; the others run as if there were no counter. All numbers are those of the counted steps;
             `extrapolated` estimates those of all steps.
-        memory: Also track live bytes: the peak, and what it is made of; ``"log"``: with what `Profile.fits` needs.
+        memory: Track live bytes; ``"log"``: and their order, for `Profile.fits`; ``"allocator"``: and those in kernels.
         device: A CUDA device that need not be there, ``"H100-SXM5"``: a dry run predicts the live bytes on it.
 
     Raises:

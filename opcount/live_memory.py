@@ -41,6 +41,22 @@ class LiveBytes(NamedTuple):
     bytes: int
 
 
+class AllocatorPeak(NamedTuple):
+    """The peak of live bytes by the account of the allocator itself, in a real run.
+
+    Attributes:
+        bytes: The most bytes that were allocated at once, as they were asked for.
+        inside_kernels: Those beyond the peak of storages: what kernels and libraries allocate for themselves.
+        allocated: On CUDA the most bytes of blocks, rounded up: what ``torch.cuda.max_memory_allocated`` returns.
+        reserved: On CUDA the most bytes of segments: what ``torch.cuda.max_memory_reserved`` returns.
+    """
+
+    bytes: int
+    inside_kernels: int
+    allocated: int = 0
+    reserved: int = 0
+
+
 @dataclass(frozen=True)
 class LiveMemory:
     """Live bytes of a count on one device: storages as operators allocated them, without the allocator's rounding.
@@ -58,6 +74,7 @@ class LiveMemory:
             that found most.
         unknown: Operators of a dry run whose workspace nobody knows: the peak is a lower bound.
         log: Allocations and frees in order, for `Profile.fits`; None if they were not kept.
+        allocator: The peak by the allocator's own account; None if it was not asked.
     """
 
     peak: int = 0
@@ -71,6 +88,7 @@ class LiveMemory:
     saved: tuple[LiveBytes, ...] = ()
     unknown: tuple[str, ...] = ()
     log: AllocationLog | None = None
+    allocator: AllocatorPeak | None = None
 
     def by_category(self) -> dict[str, int]:
         """Return the bytes at the peak by what they are for, those of none left out."""

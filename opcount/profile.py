@@ -18,7 +18,7 @@ from opcount.files import write
 from opcount.fit import Fit, fit_of
 from opcount.live_memory import LiveMemory, merge_memory
 from opcount.paths import ROOT, ancestors_of, parents, parents_first
-from opcount.records import CALLED, UNKNOWN_TRAFFIC, Module, Record, Total, merge, phases_in_order, stages
+from opcount.records import CALLED, UNKNOWN_TRAFFIC, Module, Record, Total, merge, phases_in_order, phases_of, stages
 from opcount.roofline import Roofline
 from opcount.steps import Amount
 from opcount.utilization import HasFlops
@@ -372,7 +372,7 @@ class Profile(HasFlops):
             DeviceError: The device is not known, or its memory is not.
             InputError: The count has no log of its allocations: it was made without ``memory="log"``.
         """
-        return fit_of(self.memory, {r.phase for r in self.records if r.family == "matmul"}, Device.find(device))
+        return fit_of(self.memory, phases_of(self.records, "aten.addmm."), Device.find(device))
 
     def rated_records(self) -> tuple[Record, ...]:
         """Return the records, of which a version that did not count traffic did not know what was computed again."""

@@ -47,6 +47,11 @@ def phases_in_order(phases: Iterable[str]) -> list[str]:
     return sorted(dict.fromkeys(phases), key=lambda phase: _PHASE_ORDER.get(phase, 1))
 
 
+def phases_of(records: Iterable[Record], start: str) -> set[str]:
+    """Return the phases of the operators whose names have a start."""
+    return {record.phase for record in records if record.operator.startswith(start)}
+
+
 _TIMES_AROUND = {
     "all-reduce": 2,
     **dict.fromkeys(("all-gather", "reduce-scatter", "all-to-all", "gather", "scatter"), 1),

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-import zlib
-from array import array
-from base64 import b64decode, b64encode
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,9 +11,8 @@ from opcount import json_reader as reader
 from opcount.convention import CONVENTIONS, Convention, find_convention
 from opcount.cost import Cost
 from opcount.errors import ConventionError, ProfileFormatError
-from opcount.fit import AllocationLog
 from opcount.json_reader import MismatchError, parse, structure
-from opcount.live_memory import LiveBytes, LiveMemory
+from opcount.memory_json import dump_memory, read_memory
 from opcount.profile import Profile
 from opcount.records import UNKNOWN_TRAFFIC, Collective, Module, Record
 from opcount.steps import Amount, Spread, Steps
@@ -29,7 +24,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 7
 """Incremented when older versions could misread a file. 1 and 2 lack the bytes read; 2 and 4 have steps of a loop; 5
-has live memory, and may have steps; 6 has a log of allocations, too; 7 has collectives, and may have all of these.
+has live memory, and may have steps; 6 has a log of allocations or the allocator's peak, too; 7 has collectives, and may
+have all of these.
 
 1 and 2 also lack shapes, windows and trainable parameters of modules.
 """
@@ -38,7 +34,7 @@ has live memory, and may have steps; 6 has a log of allocations, too; 7 has coll
 def dump(profile: Profile, *, indent: int | None = None, roofline: Roofline | None = None) -> str:
     """Return the profile as JSON text; of a roofline, the floors of the same count follow, which no reader needs."""
     steps = {} if profile.steps is None else {"steps": _dump_steps(profile.steps)}
-    memory = {} if profile.memory is None else {"memory": _dump_memory(profile.memory)}
+    memory = {} if profile.memory is None else {"memory": dump_memory(profile.memory)}
     groups = {"groups": dict(profile.groups)} if _communicates(profile) else {}
     return json.dumps(
         {
@@ -64,7 +60,7 @@ def _schema_of(profile: Profile) -> int:
     if _communicates(profile):
         return SCHEMA
     if profile.memory is not None:
-        return 5 if profile.memory.log is None else 6
+        return 5 if profile.memory.log is None and profile.memory.allocator is None else 6
     return 3 if profile.steps is None else 4
 
 
@@ -104,27 +100,6 @@ def _dump_record(record: Record) -> dict[str, Any]:
     facts = {**record._asdict(), "cost": record.cost._asdict()}
     sent = facts.pop("collective")
     return facts if sent is None else {**facts, "collective": sent._asdict()}
-
-
-def _dump_memory(memory: LiveMemory) -> dict[str, Any]:
-    rows = {name: [row._asdict() for row in getattr(memory, name)] for name in ("records", "saved")}
-    facts = {**vars(memory), **rows}
-    log = facts.pop("log")
-    return facts if log is None else {**facts, "log": _dump_log(log)}
-
-
-def _dump_log(log: AllocationLog) -> dict[str, Any]:
-    """Return a log as data: its events as little-endian 64-bit integers, compressed, in Base64."""
-    events = b64encode(zlib.compress(_swapped(log.events), 9)).decode()
-    return {"before": log.before, "events": events, "repeats": log.repeats, "cut": log.cut}
-
-
-def _swapped(events: bytes) -> bytes:
-    """Return 64-bit integers in little-endian order for the order of this machine, and the other way round."""
-    numbers = array("q", events)
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return numbers.tobytes()
 
 
 def _dump_steps(steps: Steps) -> dict[str, Any]:
@@ -206,26 +181,6 @@ def _steps(total: int, measured: int, *rest: Any) -> Steps:
     if measured > total:
         raise MismatchError(f"no more measured steps than {total}", measured)
     return Steps(total, measured, *rest)
-
-
-def _memory(peak: int, records: tuple[LiveBytes, ...], *rest: Any) -> LiveMemory:
-    if peak != (total := sum(record.bytes for record in records)):
-        raise MismatchError(f"a peak of {total}, the sum of its records", peak)
-    return LiveMemory(peak, records, *rest)
-
-
-def _log(before: tuple[int, ...], events: bytes, *rest: Any) -> AllocationLog:
-    log = AllocationLog(before, events, *rest)
-    if fault := log.find_fault():
-        raise MismatchError("allocations that a program can make", fault)
-    return log
-
-
-def _events(value: Any) -> bytes:
-    try:
-        return _swapped(zlib.decompress(b64decode(reader.text(value), validate=True)))
-    except (ValueError, zlib.error) as error:
-        raise MismatchError("compressed 64-bit integers in Base64", value) from error
 
 
 def _none(value: Any) -> None:
@@ -320,43 +275,6 @@ def _steps_of(read_records: Callable[[Any], Any]) -> Callable[[Any], Steps]:
     )
 
 
-_read_live = reader.sequence(
-    structure(
-        LiveBytes,
-        path=reader.text,
-        operator=reader.text,
-        phase=reader.text,
-        category=reader.text,
-        bytes=reader.whole_number,
-    )
-)
-_MEMORY: dict[str, Callable[[Any], Any]] = {
-    "peak": reader.whole_number,
-    "records": _read_live,
-    "phase_peaks": _read_counts,
-    "module_peaks": _read_counts,
-    "curve": reader.sequence(reader.whole_number),
-    "allocations": reader.whole_number,
-    "device": reader.text,
-    "elsewhere": _read_counts,
-    "saved": _read_live,
-    "unknown": reader.sequence(reader.text),
-}
-_read_log = structure(
-    _log,
-    before=reader.sequence(reader.whole_number),
-    events=_events,
-    repeats=reader.whole_number,
-    cut=reader.whole_number,
-)
-
-
-def _read_any_memory(value: Any) -> LiveMemory:
-    """Read live memory, with a log of allocations or without."""
-    log = {"log": _read_log} if type(value) is dict and "log" in value else {}
-    return structure(_memory, **_MEMORY, **log)(value)
-
-
 def _old_provenance(value: Any) -> dict[str, str]:
     return {**_read_words(value), UNKNOWN_TRAFFIC: "not counted"}
 
@@ -381,17 +299,17 @@ _READERS: dict[int, dict[str, Callable[[Any], Any]]] = {
     2: {**_OLD_PARTS, "steps": _steps_of(_read_old_records), "memory": _none},
     3: {**_PARTS, "steps": _none, "memory": _none},
     4: {**_PARTS, "steps": _steps_of(_read_records), "memory": _none},
-    5: {**_PARTS, "steps": reader.optional(_steps_of(_read_records)), "memory": structure(_memory, **_MEMORY)},
+    5: {**_PARTS, "steps": reader.optional(_steps_of(_read_records)), "memory": read_memory},
     6: {
         **_PARTS,
         "steps": reader.optional(_steps_of(_read_records)),
-        "memory": structure(_memory, **_MEMORY, log=_read_log),
+        "memory": read_memory,
     },
     7: {
         **_PARTS,
         "records": _read_all_records,
         "steps": reader.optional(_steps_of(_read_all_records)),
-        "memory": reader.optional(_read_any_memory),
+        "memory": reader.optional(read_memory),
         "groups": reader.mapping(reader.sequence(reader.whole_number)),
     },
 }

@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 import warnings
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from opcount.structure import structure_of
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from torch import nn
 
@@ -42,7 +43,9 @@ if TYPE_CHECKING:
 def run(options: argparse.Namespace) -> int:
     """Load, count, print."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a count needs no weights: nothing is to be fetched
-    _check_optimizer(options)
+    check_optimizer(options)
+    if options.kernels and options.dry_run is not False:
+        raise InputError("--kernels: expected it beside --real, for a dry run allocates nothing. Add --real.")
     generation = Generation.of(options)
     if generation is not None:
         options.seq, options.seq_option = generation.tokens, generation.option
@@ -68,7 +71,7 @@ def _count(
 ) -> Profile:
     before = _names(loaded.model)
     device = device_of_memory(options, dry=dry)
-    try:
+    with explained(options, loaded, dry=dry):
         if generation is not None:
             return generation.count(loaded, dry=dry, memory=wants_memory(options), device=device)
         with (
@@ -81,6 +84,14 @@ def _count(
                 forward(loaded)
             if dry:
                 _check_grown(loaded.model, before)
+    return counter.profile
+
+
+@contextmanager
+def explained(options: argparse.Namespace, loaded: Loaded, *, dry: bool) -> Iterator[None]:
+    """Raise what a model raises inside the block as an error of the command's input, with the option to look at."""
+    try:
+        yield
     except OpcountError:
         raise
     except (Exception, SystemExit) as error:
@@ -91,7 +102,6 @@ def _count(
             hint = f" --shape leaves out the batch, such as {'x'.join(map(str, options.shape[1:]))}: check it"
         hint += ", or compute it with --real." if dry else "."
         raise InputError(f"the model raised {blame(error, loaded.model).rstrip('.')}.{hint}") from error
-    return counter.profile
 
 
 def _complete(options: argparse.Namespace, loaded: Loaded, error: BaseException) -> str:
@@ -110,7 +120,7 @@ def _complete(options: argparse.Namespace, loaded: Loaded, error: BaseException)
     texts = {name: input_text(value) for name, value in given.items() if isinstance(value, torch.Tensor)}
     like = next(iter(texts.values()), "1x3x224x224:float32")
     pairs = {**texts, **dict.fromkeys(missing, like)}
-    words = ["opcount", "count", options.target, *(f"--input {name}={text}" for name, text in pairs.items())]
+    words = ["opcount", options.name, options.target, *(f"--input {name}={text}" for name, text in pairs.items())]
     return " ".join([*words[:2], shlex.quote(options.target), *words[3:]]) if missing else ""
 
 
@@ -148,7 +158,8 @@ def _in_new_process(options: argparse.Namespace, reason: str) -> int:
     return status
 
 
-def _check_optimizer(options: argparse.Namespace) -> None:
+def check_optimizer(options: argparse.Namespace) -> None:
+    """Refuse an optimizer that torch.optim does not have, or one that has no step."""
     known = [name for name, value in vars(torch.optim).items() if isinstance(value, type) and name != "Optimizer"]
     if options.optimizer not in (*known, "none", None):
         raise InputError(

@@ -86,9 +86,9 @@ def render(
     return text if text.endswith("\n") else f"{text}\n"
 
 
-def wants_memory(options: argparse.Namespace) -> bool:
-    """Return whether live bytes are asked for, by an option or by a format."""
-    return options.memory or chosen(options) == "memory"
+def wants_memory(options: argparse.Namespace) -> bool | str:
+    """Return how live bytes are asked for, by an option or by a format; False: they are not."""
+    return "allocator" if options.kernels else options.memory or chosen(options) == "memory"
 
 
 def device_of_memory(options: argparse.Namespace, *, dry: bool) -> Device | None:

@@ -37,6 +37,11 @@ _EXAMPLES = {
     "diff": """\
   opcount diff before.json after.json --format markdown --fail macs:1%
 """,
+    "fit": """\
+  opcount fit timm/vit_base_patch16_224 --on L4 --train --batch-size 64
+  opcount fit transformers/gpt2 --on H100-SXM5 --train --batch-size auto --seq 1024
+  opcount fit model.py:build --on A100-SXM4-40GB --train --checkpoint 'layers.*'
+""",
     "operators": """\
   opcount operators 'aten.*attention*'
 """,
@@ -71,6 +76,10 @@ TARGET is one of
   transformers/CONFIG[:CLASS]  a folder with a config.json, such a file, or a model type such as bert
   diffusers/CONFIG             the same, or a class such as DiTTransformer2DModel
   CONFIG.py, CONFIG            a config of mmpretrain, mmdet or mmyolo, by path or by name
+"""
+_FIT = """
+The allocations of a dry run are replayed through the rules of PyTorch's caching allocator. Where they do not fit,
+changes that may help are counted, too. The exit code is 0 if it fits, 1 if it does not, 2 if that cannot be said.
 """
 _PROGRAM = """
 The report goes to standard error, or to the file after -o. What child processes compute is not counted.
@@ -125,6 +134,7 @@ def parser() -> argparse.ArgumentParser:
     _count(add("count", "TARGET [OPTIONS]", "count a model", _TARGET))
     _show(add("show", "FILE.json [OPTIONS]", "print a stored profile"))
     _diff(add("diff", "A.json B.json [OPTIONS]", "compare two stored profiles"))
+    _fit(add("fit", "TARGET --on DEVICE [OPTIONS]", "say whether a model has room on a device", _FIT))
     _operators(add("operators", "[GLOB] [-o FILE]", "list what is priced, and by which formula"))
     _device_options(add("device", "[NAME] [OPTIONS]", "list devices and their peaks, or measure this one"))
     _run(add("run", "[OPTIONS] SCRIPT [ARGS]", "count a Python program, whole", _PROGRAM))
@@ -155,8 +165,14 @@ def _count(sub: argparse.ArgumentParser) -> None:
     sub.set_defaults(command=_lazily("count"))
 
 
-def model_options(sub: argparse.ArgumentParser, train: str) -> None:
-    """Add a target, and the options that say how to build, call and run it: the fields of a `Request`, and dry_run."""
+def model_options(sub: argparse.ArgumentParser, train: str, batch: Callable[[str], int | str] | None = None) -> None:
+    """Add a target, and the options that say how to build, call and run it: the fields of a `Request`, and dry_run.
+
+    Args:
+        sub: Gets them.
+        train: Help for ``--train``.
+        batch: Reads ``--batch-size``; None: a number.
+    """
     add = sub.add_argument
     pairs: dict[str, Any] = {"nargs": "+", "action": "extend", "default": [], "metavar": "K=V"}
     add("target", metavar="TARGET", help="what to count")
@@ -164,7 +180,8 @@ def model_options(sub: argparse.ArgumentParser, train: str) -> None:
     add("--shape", nargs="+", type=_sizes, action=_Last, default=[], metavar="N", help=shapes)
     add("--input", action="append", default=[], metavar="NAME=1x3x224x224:float32", help="an input, by name or not")
     add("--seq", type=_positive, metavar="N", help="tokens in a text")
-    add("--batch-size", type=_positive, metavar="N", help="samples (default: 1)")
+    samples = "samples (default: 1)" if batch is None else "samples (default: 1), or auto: the most that fit"
+    add("--batch-size", type=batch or _positive, metavar="N", help=samples)
     add("--kwargs", **pairs, help="arguments of what builds the model")
     add("--cfg-options", **pairs, type=_setting, help="override settings of an OpenMMLab config")
     add("--dtype", default="", metavar="D", help="of parameters and inputs, such as bfloat16")
@@ -175,6 +192,16 @@ def model_options(sub: argparse.ArgumentParser, train: str) -> None:
     way.add_argument("--real", dest="dry_run", action="store_false", help=real)
     way.add_argument("--dry-run", action="store_true", help="never compute: fail where a dry run is not possible")
     sub.set_defaults(dry_run=None)
+
+
+def _fit(sub: argparse.ArgumentParser) -> None:
+    model_options(sub, train="forward, backward and steps of an optimizer, in train mode", batch=_batch)
+    add = sub.add_argument
+    add("--on", metavar="DEVICE", required=True, help="one that `opcount device` lists, or a file of one")
+    add("--optimizer", metavar="NAME", help="of torch.optim for --train, or none (default: AdamW)")
+    add("--checkpoint", metavar="PATTERN", help="modules that compute their activations again, such as 'layers.*'")
+    _output(sub)
+    sub.set_defaults(command=_lazily("fit"))
 
 
 def _show(sub: argparse.ArgumentParser) -> None:
@@ -254,6 +281,7 @@ def _completion(sub: argparse.ArgumentParser) -> None:
 
 def _memory(add: Callable[..., object]) -> None:
     add("--memory", action="store_true", help="track live bytes: the peak, and what it is made of")
+    add("--kernels", action="store_true", help="ask the allocator of a real run how much is inside kernels, too")
 
 
 def _report(sub: argparse.ArgumentParser) -> None:
@@ -313,6 +341,10 @@ def _positive(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"expected a positive whole number, got {text!r}. TARGET comes first.")
     return int(text)
+
+
+def _batch(text: str) -> int | str:
+    return text if text == "auto" else _positive(text)
 
 
 def _natural(text: str) -> int:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from opcount.fit.allocations import AllocationLog
-from opcount.fit.verdict import Fit, fit_of
+from opcount.fit.verdict import Fit, check_device, fit_of
 
-__all__ = ["AllocationLog", "Fit", "fit_of"]
+__all__ = ["AllocationLog", "Fit", "check_device", "fit_of"]

@@ -39,7 +39,8 @@ class AllocationLog:
     """Allocations and frees of storages on one device, in order.
 
     A positive event allocates so many bytes. ``-1 - 2 * n`` frees what was allocated ``n`` allocations before the last
-    one, ``-2 - 2 * n`` number ``n`` of what was alive before: two steps that do the same are written alike.
+    one, ``-2 - 2 * n`` number ``n`` of what was alive before: two steps that do the same are written alike. 0 is where
+    a thread has multiplied for the first time, so that a library allocates a workspace for it.
 
     Attributes:
         before: Bytes of each storage that was alive at the start.
@@ -71,6 +72,11 @@ class AllocationLog:
         """Return the number of events."""
         return len(self.events) // 8
 
+    @property
+    def workspaces(self) -> int:
+        """The number of workspaces that libraries allocate in between."""
+        return sum(not event for event in self)
+
     def find_fault(self) -> str:
         """Return why no program has done this; empty: one may have."""
         alive, number = {-2 - 2 * index for index in range(len(self.before))}, -1
@@ -78,6 +84,7 @@ class AllocationLog:
             if event > 0:
                 number += 1
                 alive.add(number)
+            if event >= 0:
                 continue
             freed = event if event % 2 == 0 else number + (event + 1) // 2
             if freed not in alive:
@@ -90,23 +97,22 @@ class AllocationLog:
 
         Args:
             capacity: Bytes for its segments; None: without a limit.
-            workspaces: Bytes of what libraries allocate after the start and never free.
+            workspaces: Bytes of what libraries allocate and never free: first those in between, in order; the others
+                are allocated at the start.
         """
         allocator = CachingAllocator(capacity)
-        requested = max(accumulate(self._changes(), initial=0))
+        later = workspaces[: self.workspaces]
+        first = [*self.before, *workspaces[len(later) :]]
         try:
-            before: list[Block | None] = [allocator.allocate(size) for size in self.before]
-            for size in workspaces:
-                allocator.allocate(size)
-            self._run(allocator, before)
+            self._run(allocator, [allocator.allocate(size) for size in first], list(later))
         except OutOfMemoryError:
             fits = False
         else:
             fits = True
-        requested += sum(self.before) + sum(workspaces)
+        requested = sum(first) + max(accumulate(self._changes(list(later)), initial=0))
         return Replay(requested, allocator.most_allocated, allocator.most_reserved, allocator.retries, fits)
 
-    def _run(self, allocator: CachingAllocator, before: list[Block | None]) -> None:
+    def _run(self, allocator: CachingAllocator, before: list[Block], workspaces: list[int]) -> None:
         made: dict[int, Block] = {}
         number = -1
         for event in self:
@@ -115,12 +121,17 @@ class AllocationLog:
                 made[number] = allocator.allocate(event)
             elif event % 2:
                 allocator.free(made.pop(number + (event + 1) // 2))
-            elif (block := before[-1 - event // 2]) is not None:
-                allocator.free(block)
-                before[-1 - event // 2] = None
+            elif event:
+                allocator.free(before[-1 - event // 2])
+            elif workspaces:
+                allocator.allocate(workspaces.pop(0))
 
-    def _changes(self) -> Iterator[int]:
-        """Yield the change of the live bytes by each event."""
+    def most_made(self) -> int:
+        """Return the most bytes, alive at once, of what was allocated since the start."""
+        return max(accumulate(self._changes([], of_before=False), initial=0))
+
+    def _changes(self, workspaces: list[int], *, of_before: bool = True) -> Iterator[int]:
+        """Yield the change of the live bytes by each event; without those of what was before, 0 for its frees."""
         made: dict[int, int] = {}
         number = -1
         for event in self:
@@ -128,5 +139,9 @@ class AllocationLog:
                 number += 1
                 made[number] = event
                 yield event
-            else:
-                yield -(made.pop(number + (event + 1) // 2) if event % 2 else self.before[-1 - event // 2])
+            elif event % 2:
+                yield -made.pop(number + (event + 1) // 2)
+            elif event:
+                yield -self.before[-1 - event // 2] if of_before else 0
+            elif workspaces:
+                yield workspaces.pop(0)

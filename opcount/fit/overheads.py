@@ -15,38 +15,40 @@ if TYPE_CHECKING:
 _LARGE_WORKSPACE, _WORKSPACE = 32 * MiB, 8 * MiB + 128 * 1024
 """Sizes for compute capability 9, 10 and 12, and for the others."""
 
-_WITH_SMALL_WORKSPACE = re.compile(r"A100|A10|A10G|L4|L40|L40S|RTX ?[34]0\d0.*|T4|V100", re.IGNORECASE)
+_WITH_LARGE_WORKSPACE = {9, 10, 12}
 _NO_CUDA = re.compile(r"TPU", re.IGNORECASE)
 
-WORKSPACE_SOURCE = "CublasHandlePool.cpp of PyTorch: 8.1 MiB, on Hopper and Blackwell 32 MiB"
-CONTEXT = 600_000_000
-CONTEXT_SOURCE = (
-    "estimate: about 426 MiB before any kernel (PyTorch 2.10, CUDA 13, RTX 6000 Ada), and the kernels that are loaded"
-)
+_WORKSPACE_OF_BIASES = MiB
+"""Bytes for a product to which a bias is added, by cuBLASLt."""
+
+WORKSPACE_SOURCE = "one for each thread: 8.1 MiB, on Hopper and Blackwell 32 MiB (PyTorch's CublasHandlePool.cpp)"
+BIAS_SOURCE = "one for each thread that adds a bias to a product (PyTorch's CublasHandlePool.cpp)"
+CONTEXT = 1_360_000_000
+CONTEXT_SOURCE = "estimate: 1.34 to 1.36 GB on an H200 with CUDA 13 and cuDNN 9.19, of which 0.55 before any kernel"
 
 
 def workspaces(device: Device, threads: int) -> tuple[int, ...]:
     """Return the bytes of each workspace of cuBLAS: one for each thread that multiplies, of which backward is another.
 
-    A device whose generation is not known has the larger ones.
+    A device whose compute capability is not known has the larger ones.
 
     Example:
         >>> from opcount.devices import Device
         >>> workspaces(Device.find("L4"), 2), workspaces(Device.find("H100-SXM5"), 1)
         ((8519680, 8519680), (33554432,))
     """
-    small = _WITH_SMALL_WORKSPACE.fullmatch(re.sub(r"NVIDIA |GeForce |Tesla ", "", device.name).split("-")[0])
+    small = device.capability is not None and device.capability[0] not in _WITH_LARGE_WORKSPACE
     return (_WORKSPACE if small else _LARGE_WORKSPACE,) * threads
 
 
-def threads_that_multiply(phases: Iterable[str]) -> int:
-    """Return how many threads call cuBLAS, by the phases of the products: autograd runs backward on one of its own.
+def workspaces_of_biases(phases: Iterable[str]) -> tuple[int, ...]:
+    """Return the bytes of each workspace of cuBLASLt, by the phases in which biases are added to products.
 
     Example:
-        >>> threads_that_multiply(["forward", "backward", "recompute"]), threads_that_multiply(["forward"])
-        (2, 1)
+        >>> workspaces_of_biases(["forward", "backward", "recompute"]), workspaces_of_biases(["forward"])
+        ((1048576, 1048576), (1048576,))
     """
-    return len({phase in {"backward", "recompute"} for phase in phases})
+    return (_WORKSPACE_OF_BIASES,) * len({phase in {"backward", "recompute"} for phase in phases})
 
 
 def has_caching_allocator(device: Device) -> bool:

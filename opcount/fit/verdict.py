@@ -9,12 +9,13 @@ from opcount.devices import in_units
 from opcount.errors import DeviceError, InputError
 from opcount.escapes import printable, visible
 from opcount.fit.overheads import (
+    BIAS_SOURCE,
     CONTEXT,
     CONTEXT_SOURCE,
     WORKSPACE_SOURCE,
     has_caching_allocator,
-    threads_that_multiply,
     workspaces,
+    workspaces_of_biases,
 )
 
 if TYPE_CHECKING:
@@ -104,29 +105,27 @@ class Fit:
 
     def summary(self) -> str:
         """Return the verdict and the margin in one line."""
-        share = f"{in_units(abs(self.margin))}B ({100 * abs(self.margin) / self.memory:.1f} %)"
-        if self.margin < 0:
-            left = f"{share} too much"
-        elif self.has_room:
-            left = f"{share} left"
-        else:
-            left = f"{share} left, in pieces that are too small"
-        again = f", if the allocator gives cached segments back, {self.retries} times" if self.retries else ""
-        return f"verdict: {self.verdict} on {visible(self.device.name)}: {left}{again if self.has_room else ''}"
+        size = abs(self.margin)
+        exact = f"{size:,} B, " if size >= 1000 else ""
+        share = f"{in_units(size)}B ({exact}{100 * size / self.memory:.1f} %)"
+        verdict = f"verdict: {self.verdict} on {visible(self.device.name)}: {share}"
+        if self.has_room:
+            often = "once" if self.retries == 1 else f"{self.retries} times"
+            return f"{verdict} left{f', if the allocator gives cached segments back {often}' if self.retries else ''}"
+        scattered = self.needed - self.replay.reserved + self.replay.allocated <= self.memory
+        return f"{verdict} too much{', but cached memory that is in pieces too small for the program' * scattered}"
 
     def __str__(self) -> str:
         """Return the lines."""
         return "\n".join(self.lines())
 
 
-def fit_of(memory: LiveMemory | None, phases_of_products: set[str], device: Device) -> Fit:
-    """Return whether a count has room on a device.
+def check_device(device: Device) -> Device:
+    """Return a device on which it can be said what fits.
 
     Raises:
-        DeviceError: The size of the device's memory is not known, or another allocator serves it.
-        InputError: The count has no log of its allocations.
+        DeviceError: The size of its memory is not known, or another allocator serves it.
     """
-    log = _log_of(memory)
     if device.memory is None:
         raise DeviceError(
             f"fit: expected a device whose memory is known, got {device.name!r} without. "
@@ -137,14 +136,28 @@ def fit_of(memory: LiveMemory | None, phases_of_products: set[str], device: Devi
             f"fit: expected a device that PyTorch's caching allocator serves, got {device.name!r}. "
             f"Compare `memory.peak` with its memory instead."
         )
-    own = workspaces(device, threads_that_multiply(phases_of_products))
-    room = device.memory - CONTEXT
+    return device
+
+
+def fit_of(memory: LiveMemory | None, phases_of_biases: set[str], device: Device) -> Fit:
+    """Return whether a count has room on a device.
+
+    Raises:
+        DeviceError: The size of the device's memory is not known, or another allocator serves it.
+        InputError: The count has no log of its allocations.
+    """
+    log = _log_of(memory)
+    check_device(device)
+    products, biases = workspaces(device, log.workspaces), workspaces_of_biases(phases_of_biases)
+    own = products + biases
+    room = (device.memory or 0) - CONTEXT
     free = log.replay(None, own)
     bound = free if free.reserved <= room else log.replay(room, own)
     replay = bound if bound.fits else free
     parts = (
         Part("live bytes", replay.requested - sum(own), f"storages at the peak of {len(log)} allocations and frees"),
-        *(Part("cuBLAS workspace", size, WORKSPACE_SOURCE) for size in own),
+        *(Part("cuBLAS workspace", size, WORKSPACE_SOURCE) for size in products),
+        *(Part("cuBLASLt workspace", size, BIAS_SOURCE) for size in biases),
         Part("rounding", replay.allocated - replay.requested, "512 B, and up to 1 MiB of a block that is not split"),
         Part("cached", replay.reserved - replay.allocated, "segments beyond what is in use (replay of the allocator)"),
         Part("CUDA context", CONTEXT, CONTEXT_SOURCE),

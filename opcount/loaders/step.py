@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,36 +32,59 @@ def forward(loaded: Loaded) -> Any:
     return loaded.model(*args, **kwargs)
 
 
-def backward(outputs: Any) -> None:
-    """Run backward from every tensor among a model's outputs that has a gradient.
+def with_labels(loaded: Loaded) -> Loaded:
+    """Return a language model of transformers with its tokens as labels, of which it makes a loss; else the same."""
+    inputs = loaded.inputs
+    is_named = type(loaded.model).__name__.endswith(("ForCausalLM", "LMHeadModel", "ForMaskedLM"))
+    if not is_named or not isinstance(inputs, dict) or "input_ids" not in inputs or "labels" in inputs:
+        return loaded
+    if "labels" not in inspect.signature(loaded.model.forward).parameters:
+        return loaded
+    return replace(loaded, inputs={**inputs, "labels": inputs["input_ids"]})
+
+
+def backward(outputs: Any, *, loss_alone: bool = False) -> None:
+    """Run backward from every tensor among a model's outputs that has a gradient, or from its loss alone.
 
     Raises:
         InputError: None has one.
     """
+    loss = getattr(outputs, "loss", None) if loss_alone else None
+    if isinstance(loss, torch.Tensor) and loss.requires_grad:
+        outputs = loss
     found = [tensor for tensor in tensors_in(outputs) if tensor.requires_grad]
     if not found:
         raise InputError("train: expected an output with a gradient, got none. Count forward alone, without --train.")
     torch.autograd.backward(found, [torch.ones_like(tensor) for tensor in found])
 
 
-def training_step(loaded: Loaded, optimizer: str = "AdamW") -> None:
+def training_step(loaded: Loaded, optimizer: str = "AdamW", *, steps: int = 1, loss_alone: bool = False) -> None:
     """Run forward, backward, and one step of an optimizer of torch's, by its class's name.
 
     One that runs forward and backward itself (LBFGS) does so once.
+
+    Args:
+        loaded: Model and inputs.
+        optimizer: The class's name, or ``"none"``.
+        steps: How often all of that is run; gradients are set to None in between.
+        loss_alone: Whether backward begins at the loss alone where the model returns one.
 
     Raises:
         InputError: The optimizer does not train such parameters, or not with such gradients.
     """
     parameters = [p for p in loaded.model.parameters() if p.requires_grad]
     stepper = None if optimizer == "none" else _optimizer(optimizer, parameters)
-    if stepper is None:
-        backward(forward(loaded))
-    elif _runs_forward(stepper):
-        stepper.step(partial(_loss, loaded))
-    else:
-        backward(forward(loaded))
-        with _explained(optimizer):
-            stepper.step()
+    for step in range(steps):
+        if step:
+            loaded.model.zero_grad()
+        if stepper is None:
+            backward(forward(loaded), loss_alone=loss_alone)
+        elif _runs_forward(stepper):
+            stepper.step(partial(_loss, loaded))
+        else:
+            backward(forward(loaded), loss_alone=loss_alone)
+            with _explained(optimizer):
+                stepper.step()
 
 
 def _optimizer(name: str, parameters: list[Any]) -> Any:

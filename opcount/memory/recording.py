@@ -5,9 +5,12 @@ from __future__ import annotations
 from array import array
 
 from opcount.fit.allocations import AllocationLog
+from opcount.scope import BACKWARD, RECOMPUTE
 
 _LIMIT = 1 << 21
 """The most events that are kept: 16 MiB."""
+
+_OTHER_THREAD = {BACKWARD, RECOMPUTE}
 
 _ALIKE = 3
 """Steps that have to be alike before the last of them is left out."""
@@ -25,6 +28,7 @@ class AllocationRecorder:
         self._alive: dict[int, tuple[int, int]] = {}  # by address: number, or -1 - index in what was before; bytes
         self._made = self._repeats = self._cut = 0
         self._ends: list[tuple[int, int]] = [(0, 0)]
+        self._threads: set[bool] = set()
 
     def found(self, address: int, size: int) -> None:
         """Record a storage that has been alive from the start."""
@@ -42,6 +46,13 @@ class AllocationRecorder:
         self._events.append(size)
         self._alive[address] = self._made, size
         self._made += 1
+
+    def multiplied(self, phase: str) -> None:
+        """Record a product, whose library allocates a workspace for each thread; backward has one of its own."""
+        thread = phase in _OTHER_THREAD
+        if thread not in self._threads and len(self._events) < _LIMIT:
+            self._threads.add(thread)
+            self._events.append(0)
 
     def freed(self, address: int) -> None:
         """Record a free."""

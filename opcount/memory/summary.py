@@ -8,14 +8,20 @@ from opcount.live_memory import LiveBytes, LiveMemory
 from opcount.paths import parents
 
 if TYPE_CHECKING:
+    from opcount.memory.allocator import Allocator
     from opcount.memory.ledger import Ledger
     from opcount.memory.tracker import Tracker
 
 _WITH_WORKSPACE = {"mkldnn_rnn_layer", "_cudnn_rnn", "miopen_rnn"}
 
 
-def summary_of(tracker: Tracker) -> LiveMemory:
-    """Return the live memory of the device that holds most, an accelerator first, and the peaks of the others."""
+def summary_of(tracker: Tracker, allocator: Allocator | None = None) -> LiveMemory:
+    """Return the live memory of the device that holds most, an accelerator first, and the peaks of the others.
+
+    Args:
+        tracker: Has the accounts.
+        allocator: Has one of its own; None: it was not asked.
+    """
     peaks = {device: ledger.base + ledger.peak for device, ledger in list(tracker.ledgers.items())}
     if not peaks:
         return LiveMemory()
@@ -32,7 +38,7 @@ def summary_of(tracker: Tracker) -> LiveMemory:
             phases[phase] = max(high, phases.get(phase, 0))
             for parent in parents(path):
                 modules[parent] = max(high, modules.get(parent, 0))
-    return LiveMemory(
+    memory = LiveMemory(
         peaks[device],
         _rows(sizes),
         phases,
@@ -45,6 +51,7 @@ def summary_of(tracker: Tracker) -> LiveMemory:
         _unknown(ledger) if device is None else (),
         None if ledger.log is None else ledger.log.log(),
     )
+    return memory if allocator is None else allocator.read(memory, ledger)
 
 
 def _rows(sizes: dict[Any, int]) -> tuple[LiveBytes, ...]:

@@ -220,6 +220,8 @@ class Tracker:
             held.event = ledger.add(row, size)
             if ledger.log is not None:
                 ledger.log.made(address, size)
+                if key[1] is not None and key[1].family == "matmul":
+                    ledger.log.multiplied(key[2])
 
     def _found(self, storage: Any, key: Any) -> None:
         """Account a storage that was alive before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from opcount._torch.autograd import NO_TASK, graph_task
 from opcount._torch.tensors import KEEPS_STORAGE_OBJECTS
 from opcount.errors import CounterStateError
 from opcount.live_memory import merge_memory
+from opcount.memory.allocator import Allocator
 from opcount.memory.labels import (
     hold_weights,
     label_gradients,
@@ -38,6 +40,9 @@ _RAISED = object()
 LOG = "log"
 """``OpCounter(memory=LOG)``: keep the order of allocations, too."""
 
+ALLOCATOR = "allocator"
+"""``OpCounter(memory=ALLOCATOR)``: ask the allocator, too."""
+
 
 def required(memory: LiveMemory | None) -> LiveMemory:
     """Return live memory that somebody reads.
@@ -57,7 +62,8 @@ class MemoryWatch:
     """Live memory of one count.
 
     Args:
-        asked: False: it is not asked for; True: it is; `LOG`: with the order of allocations.
+        asked: False: it is not asked for; True: it is; `LOG`: with the order of allocations; `ALLOCATOR`: with the peak
+            by the allocator's own account.
 
     Attributes:
         till: Prices operators, and tells the tracker of them; None: nobody is told.
@@ -68,14 +74,18 @@ class MemoryWatch:
     """
 
     def __init__(self, asked: bool | str) -> None:  # noqa: FBT001  (the value that the user has given)
-        if asked not in (False, True, LOG):
-            raise ValueError(f"OpCounter: expected memory=True, False or {LOG!r}, got {asked!r}. Pass one of these.")
+        if asked not in (False, True, LOG, ALLOCATOR):
+            raise ValueError(
+                f"OpCounter: expected memory=True, False, {LOG!r} or {ALLOCATOR!r}, got {asked!r} of type "
+                f"{type(asked).__name__}. Pass one of these."
+            )
         if asked and not KEEPS_STORAGE_OBJECTS:
             raise CounterStateError(
                 "OpCounter: expected PyTorch 2.2 or newer for memory=True, got an older one, whose storages cannot be "
                 "watched. Install a newer PyTorch, or leave memory out."
             )
-        self._logs = asked == LOG
+        self._asked = asked
+        self._allocator: Allocator | None = None
         self.till = MemoryTill() if asked else None
         self._earlier: LiveMemory | None = None
         self._scopes: Scopes | None = None
@@ -92,7 +102,15 @@ class MemoryWatch:
         if self.till is None:
             return
         undo.add(self._end)
-        tracker = Tracker(dry=dry, logs=self._logs, device="" if device is None else device.name)
+        self._allocator = None
+        if self._asked == ALLOCATOR:
+            if dry:
+                raise CounterStateError(
+                    'OpCounter: expected a real run for memory="allocator", got a dry one, which allocates nothing. '
+                    "Leave dry_run out, or pass memory=True."
+                )
+            self._allocator = Allocator()
+        tracker = Tracker(dry=dry, logs=self._asked in (LOG, ALLOCATOR), device="" if device is None else device.name)
         hold_weights(tracker, scopes.names)
         self._scopes = scopes
         self.till.tracker = tracker
@@ -102,6 +120,8 @@ class MemoryWatch:
         after_step(self._end_step)
         undo.add(partial(ignore, self))
         listen(self)
+        if self._allocator is not None:
+            self._allocator.begin(scopes.names.model, undo)
 
     def _end(self) -> None:
         self._earlier = self.memory()
@@ -120,7 +140,8 @@ class MemoryWatch:
             return self._earlier
         tracker.settle()
         label_weights(tracker, scopes.names)
-        return merge_memory(self._earlier, summary_of(tracker))
+        memory = summary_of(tracker, self._allocator)
+        return merge_memory(self._earlier, memory if self._asked == LOG else replace(memory, log=None))
 
     def clear(self) -> None:
         """Forget the peak: what is alive now is the start."""

@@ -14,7 +14,7 @@ from opcount.reporter.numbers import percent, si
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from opcount.live_memory import LiveMemory
+    from opcount.live_memory import AllocatorPeak, LiveMemory
     from opcount.profile import Profile
 
 UNTRACKED = "live bytes were not tracked: count with --memory, or OpCounter(memory=True)"
@@ -48,6 +48,8 @@ def memory_lines(profile: Profile) -> Iterator[str]:
     parts = sorted(memory.by_category().items(), key=lambda part: -part[1])
     shown = ", ".join(f"{category} {si(size, 'B')}" for category, size in parts)
     yield f"peak of live bytes{where}: {si(memory.peak, 'B')}{f': {shown}' if shown else ''}"
+    if memory.allocator is not None:
+        yield _by_allocator(memory.allocator)
     if memory.saved:
         most = list(memory.saved_by_operator().items())[:3]
         made = ", ".join(f"{printable(name)} {si(size, 'B')}" for name, size in most)
@@ -57,6 +59,11 @@ def memory_lines(profile: Profile) -> Iterator[str]:
     if memory.elsewhere:
         peaks = (f"{name} {si(size, 'B')}" for name, size in memory.elsewhere.items())
         yield f"peaks elsewhere: {', '.join(peaks)}"
+
+
+def _by_allocator(peak: AllocatorPeak) -> str:
+    cuda = f"; {si(peak.allocated, 'B')} in blocks, {si(peak.reserved, 'B')} reserved" if peak.reserved else ""
+    return f"peak of the allocator: {si(peak.bytes, 'B')}, {si(peak.inside_kernels, 'B')} inside kernels{cuda}"
 
 
 def memory_changes(old: LiveMemory, new: LiveMemory) -> list[str]:

@@ -9,7 +9,6 @@ what the context takes.
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import subprocess
 import sys
@@ -138,10 +137,9 @@ def _train(
 def predict(file: Path, on: str, cases: list[str]) -> None:
     """Write the predicted peaks of some cases."""
     device, found = Device.find(on), {}
-    chosen = {"device": device} if "device" in inspect.signature(OpCounter).parameters else {}
     for case in cases:
         start = time.monotonic()
-        counter = _train(case, "cpu", lambda model: OpCounter(model, dry_run=True, memory="log", **chosen))
+        counter = _train(case, "cpu", lambda model: OpCounter(model, dry_run=True, memory="log", device=device))
         fit = counter.profile.fits(device)
         found[case] = {
             **{name: getattr(fit.replay, name) for name in _KEPT},
@@ -170,6 +168,7 @@ def measure(file: Path, cases: list[str]) -> None:
             continue
         real = results[case] = json.loads(done.stdout.splitlines()[-1])
         print(f"{case} ({real['seconds']:.1f} s; context {real['context'] / 1e6:.0f} MB)")
+        print(f"  counted on the GPU {real['counted']:,}, inside kernels {real['inside_kernels']:,}")
         for name in _KEPT:
             predicted, measured = prediction["cases"][case][name], real[name]
             share = 100 * (predicted - measured) / measured
@@ -196,7 +195,10 @@ def one(case: str) -> None:
     _train(case, "cuda", nullcontext, mark)
     free, total = torch.cuda.mem_get_info()
     context = total - free - torch.cuda.memory_reserved()
-    print(json.dumps({**peaks, "phases": phases, "context": context, "seconds": time.monotonic() - start}))
+    facts = {"phases": phases, "context": context, "seconds": time.monotonic() - start}
+    memory = _train(case, "cuda", lambda model: OpCounter(model, memory="allocator")).memory
+    facts |= {"counted": memory.peak, "inside_kernels": memory.allocator.inside_kernels}
+    print(json.dumps({**peaks, **facts}))
 
 
 def main() -> None:

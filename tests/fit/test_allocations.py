@@ -15,6 +15,7 @@ from opcount import OpCounter, Profile
 from opcount.errors import ProfileFormatError
 from opcount.fit import AllocationLog
 from opcount.fit.allocations import Replay
+from opcount.live_memory import LiveMemory
 from opcount.memory import recording
 from opcount.memory.recording import AllocationRecorder
 
@@ -34,6 +35,8 @@ def played(log: AllocationLog) -> tuple[list[int], list[int]]:
     for event in log:
         if event > 0:
             alive.append(event)
+        elif event == 0:
+            pass
         elif event % 2 == 0:
             assert before[-1 - event // 2] is not None
             before[-1 - event // 2] = None
@@ -123,6 +126,10 @@ def test_a_replay_is_that_of_the_program() -> None:
     workspaces = log.replay(workspaces=[8 << 20])
     assert workspaces.requested == 512 + (12 << 20)
     assert workspaces.reserved == 22 << 20  # the workspace and the 3 MiB share a segment
+    between = AllocationLog.of([], [30 << 20, -1, 0, 16 << 20])  # the workspace takes a part of the 30 MiB
+    assert between.replay(workspaces=[16 << 20]).reserved == (30 + 16) << 20
+    assert between.replay().reserved == 30 << 20
+    assert between.replay(workspaces=[16 << 20, 11 << 20]).reserved == (12 + 30 + 16) << 20  # the second: at the start
 
 
 def trained(**settings: Any) -> OpCounter:
@@ -142,6 +149,7 @@ def trained(**settings: Any) -> OpCounter:
 def test_the_log_of_a_training_has_its_peak_and_not_all_of_its_steps(dry: bool) -> None:
     memory = trained(memory="log", dry_run=dry).memory
     assert memory.log is not None
+    assert memory.log.workspaces == 2  # of forward and of backward
     assert memory.log.replay().requested == memory.peak == trained(memory=True).memory.peak
     assert memory.log.repeats == 2  # the first makes the state; of the four to five after it that are alike, three stay
     assert not memory.log.find_fault()
@@ -160,6 +168,11 @@ def test_a_log_is_kept_in_a_file_and_faults_in_it_are_found() -> None:
         Profile.from_json(faulty.to_json())
 
 
+def test_an_empty_log_is_kept() -> None:
+    profile = Profile(memory=LiveMemory(log=AllocationLog()))
+    assert Profile.from_json(profile.to_json()) == profile
+
+
 def test_without_a_log_a_file_has_the_older_schema() -> None:
     profile = trained(memory=True).profile
     assert '"schema": 5' in profile.to_json()
@@ -167,5 +180,5 @@ def test_without_a_log_a_file_has_the_older_schema() -> None:
 
 
 def test_something_else_than_a_log_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected memory=True, False or 'log', got 'logs'"):
+    with pytest.raises(ValueError, match="expected memory=True, False, 'log' or 'allocator', got 'logs'"):
         OpCounter(memory="logs")

@@ -41,3 +41,16 @@ def test_an_unknown_suite_is_named():
     assert done.returncode == 2
     assert "expected suites of" in done.stderr
     assert "got spead" in done.stderr
+
+
+def test_memory_on_a_gpu_is_predicted_on_a_cpu(tmp_path):
+    file = tmp_path / "predicted.json"
+    case = "lstm fp32, AdamW foreach, 32 x 128"
+    command = [sys.executable, "scripts/bench/gpu_memory.py", "predict", file, "--on", "H100-SXM5", "--case", case]
+    environment = child_environment(PYTHONPATH=str(STARTUP))
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(file.read_text())
+    assert found["device"] == "H100-SXM5-80GB"
+    assert found["cases"][case]["requested"] <= found["cases"][case]["allocated"] <= found["cases"][case]["reserved"]
+    assert found["cases"][case]["categories"]["optimizer state"] > 100e6
