@@ -23,6 +23,7 @@ from opcount._torch.dispatch import (
 )
 from opcount._torch.optimizers import FOREACH_DEVICES
 from opcount.dryrun.cuda_attention import attention
+from opcount.dryrun.cuda_autocast import IN_FLOAT32, IN_LOWER_PRECISION, INTO_FLOAT32, cast_as_on_cuda
 from opcount.dryrun.cuda_recurrent import gru_cell, layers, lstm_cell
 from opcount.errors import DryRunError
 from opcount.interceptor.composites import run_composites
@@ -80,6 +81,9 @@ def ways_on_cuda(capability: tuple[int, int] | None) -> Mapping[OpOverload, Way]
     for name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
         ways[f"{name}.input"] = partial(layers, name, False)  # noqa: FBT003
         ways[f"{name}.data"] = partial(layers, name, True)  # noqa: FBT003
+    for name in IN_FLOAT32 | INTO_FLOAT32 | IN_LOWER_PRECISION:
+        if is_registered(f"aten::{name.removesuffix('.default')}"):
+            ways[name] = partial(cast_as_on_cuda, name, ways.get(name))
     return {aten(name): way for name, way in ways.items()}
 
 
