@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 from opcount._torch.lookup import find, needed
@@ -73,8 +74,8 @@ def set_random_state(tracker: Any) -> None:
         _RANDOM._rng_tracker = tracker
 
 
-VOTE, RECEIVE_SHAPES = "_warmup_backward_result", "_recv_meta"
-"""Methods of a pipeline stage that receive: whether all stages know their shapes, and shapes; since 2.13."""
+VOTE, SEND_SHAPES, RECEIVE_SHAPES = "_warmup_backward_result", "_send_meta", "_recv_meta"
+"""Methods by which pipeline stages tell each other whether all know their shapes, and shapes; since 2.13."""
 
 
 def pipeline_stage() -> Any:
@@ -90,3 +91,10 @@ def knows_shapes(stage: Any) -> bool:
     """Return whether a pipeline stage was told all its shapes."""
     mode = sys.modules["torch.distributed.pipelining.stage"].InferenceMode
     return not mode.needs_dynamic(stage._user_meta, stage.has_backward)
+
+
+def shapes_of_gradients(stage: Any) -> Any:
+    """Return what the next stage tells of the gradients of a stage's outputs: they have the outputs' shapes."""
+    message = sys.modules["torch.distributed.pipelining.stage"]._StageBackwardMeta
+    outputs = stage._stage_meta.outputs
+    return message(tuple(replace(each, requires_grad=False) if each.requires_grad else None for each in outputs))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opcount.cli.output import read, warn, write
 from opcount.distributed.simulate import simulate
 from opcount.distributed.simulate_ranks import RankKind, World, representatives
+from opcount.distributed.simulate_stages import SHAPES_FILE, save_shapes
 from opcount.errors import OpcountError
 from opcount.reporter.columns import plain
 from opcount.reporter.numbers import si
@@ -41,20 +43,24 @@ def other_ranks(options: argparse.Namespace, profile: Profile) -> World:
     """
     kinds = []
     with tempfile.TemporaryDirectory() as folder:
+        shapes = Path(folder) / "shapes"
+        save_shapes(shapes)
         for rank, count in representatives(profile, options.world):
             if rank:
                 warn(f"counting rank {rank}, which stands for {count} of {options.world}")
-            counted = _in_new_process(options, rank, Path(folder) / f"{rank}.json") if rank else profile
+            counted = _in_new_process(options, rank, shapes, Path(folder) / f"{rank}.json") if rank else profile
             kinds.append(RankKind(rank, count, counted))
     return World(tuple(kinds))
 
 
-def _in_new_process(options: argparse.Namespace, rank: int, file: Path) -> Profile:
+def _in_new_process(options: argparse.Namespace, rank: int, shapes: Path, file: Path) -> Profile:
     place = ["--world", str(options.world), "--rank", str(rank), "--ranks-per-node", str(options.ranks_per_node)]
     device = ["--on", options.on] if options.on is not None else []
     program = [*(["-m"] if options.module else []), options.script, *options.arguments]
     command = [sys.executable, "-m", "opcount", "run", *place, *device, "--format", "json", "-o", str(file), *program]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    environment = {**os.environ, SHAPES_FILE: str(shapes)}
+    pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    done = subprocess.run(command, env=environment, text=True, check=False, **pipes)  # noqa: S603
     if not file.is_file() or done.returncode:
         raise OpcountError(
             f"run: expected rank {rank} of {options.world} to end with 0, got {done.returncode}. What it said:\n"

@@ -6,6 +6,7 @@ import os
 import sys
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import distributed as dist
@@ -14,6 +15,7 @@ from opcount.counter import OpCounter
 from opcount.distributed.simulate_cuda import OneDevice, cuda_answered
 from opcount.distributed.simulate_groups import groups_faked
 from opcount.distributed.simulate_place import Place
+from opcount.distributed.simulate_stages import SHAPES_FILE, forget_shapes, read_shapes
 from opcount.errors import CounterStateError
 from opcount.interceptor.stack import dry_runs
 from opcount.undo import Undo
@@ -76,6 +78,9 @@ def simulate(  # noqa: PLR0913  (settings of a counter, and a place)
     counter = OpCounter(model, dry_run=True, memory=memory, convention=convention, strict=strict, device=device)
     with Undo() as undo:
         undo.enter(_environment(place))
+        forget_shapes(place)
+        if SHAPES_FILE in os.environ:
+            read_shapes(Path(os.environ[SHAPES_FILE]))
         undo.enter(groups_faked(place))
         undo.enter(cuda_answered(place))
         with counter:

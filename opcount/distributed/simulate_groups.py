@@ -7,30 +7,25 @@ from functools import partial, wraps
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import distributed as dist
 
 from opcount._torch.dispatch import disabled_modes
 from opcount._torch.fake_world import (
     GROUP_MAKER,
-    RECEIVE_SHAPES,
     RESULT_SHAPES,
     SHAPE_VERIFIER,
     SHARDING,
-    VOTE,
     FakeStore,
     c10d,
     ddp,
     forget_meshes,
-    knows_shapes,
-    pipeline_stage,
     random_state,
     set_random_state,
 )
 from opcount.distributed.simulate_ddp import replicating, verifying
+from opcount.distributed.simulate_stages import stage_patches
 from opcount.errors import DryRunError, InputError
 from opcount.interceptor.patches import Patches
-from opcount.interceptor.stack import unwatched
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
@@ -64,10 +59,7 @@ def groups_faked(place: Place) -> Iterator[None]:
     }
     if SHARDING is not None and hasattr(SHARDING, RESULT_SHAPES):
         around[SHARDING, RESULT_SHAPES] = _without_modes
-    stage = pipeline_stage()
-    if stage is not None:
-        around[stage, VOTE] = _vote
-        around[stage, RECEIVE_SHAPES] = _receive_shapes
+    around.update(stage_patches())
     with Undo() as undo:
         undo.add(partial(set_random_state, random_state()))
         Patches({}, around).use(undo)
@@ -207,25 +199,3 @@ def _without_modes(original: Any) -> Any:
             return original(*args, **kwargs)
 
     return propagate
-
-
-def _vote(original: Any) -> Any:
-    """Take the other stages to know as much about their shapes as this one."""
-
-    @wraps(original)
-    def vote(stage: Any, *args: Any, **kwargs: Any) -> Any:
-        result = original(stage, *args, **kwargs)
-        with unwatched(), torch.no_grad():
-            return result.fill_(int(knows_shapes(stage)))
-
-    return vote
-
-
-def _receive_shapes(_original: Any) -> Any:
-    def receive(stage: Any, source: int) -> Any:
-        raise DryRunError(
-            f"simulate: stage {stage.stage_index} waits for the shapes that stage {source} sends, and that is not "
-            f"there. Pass input_args= and output_args= to PipelineStage, tensors that need gradients where those do."
-        )
-
-    return receive

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 
 from opcount import OpCounter, Profile
 from opcount.distributed import simulate
@@ -201,3 +202,20 @@ def test_worlds_of_equal_meshes_follow_one_another():
         return counter.macs
 
     assert step(0) == step(3)
+
+
+def test_a_stage_that_is_told_no_shapes_takes_those_that_the_first_one_has_sent():
+    def step(rank):
+        with simulate(world=4, rank=rank) as counter:
+            dist.init_process_group()
+            stage = PipelineStage(layers(), rank, 4, torch.device("cuda"))
+            batch = torch.randn(8, WIDTH)
+            Schedule1F1B(stage, 4, loss_fn=nn.MSELoss()).step(*([] if rank else [batch]))
+        return counter.macs
+
+    with pytest.raises(DryRunError, match="stage 2 waits for the shapes that stage 1 sends"):
+        step(2)
+    # a batch of 8 forward and backward, and the forward of a microbatch of 2, by which the shapes are learnt
+    assert step(0) == 8 * (3 * LAYERS * LAYER - WIDTH * HIDDEN) + 2 * LAYERS * LAYER
+    with pytest.warns(UserWarning, match="stage 2 is taken to receive the shapes that stage 1 receives"):
+        step(2)
