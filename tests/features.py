@@ -50,6 +50,7 @@ SINCE = {
     "products of float16 on a CPU": (2, 4),
     "fake tensors on a GPU that is not there": (2, 4),
     "fused steps of optimizers on a CPU": (2, 4),
+    "the operators that PyTorch 2.13 chooses on CUDA": WHOLE,
 }
 """Features that no name shows, and the first version that was seen to have each: 2.2 and 2.3 ran no tests."""
 

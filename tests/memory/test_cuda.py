@@ -13,10 +13,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from opcount import Device, OpCounter
 from opcount.dryrun.cuda_attention import CUDNN, EFFICIENT, FLASH, MATH, AttentionCall, attention_kernel
 from opcount.errors import CounterStateError, DeviceError
+from tests.features import needs
 from tests.memory.models import MODELS, training
 
 if TYPE_CHECKING:
     from opcount.live_memory import LiveMemory
+
+pytestmark = needs("the operators that PyTorch 2.13 chooses on CUDA")
 
 BF16, HALF, FLOAT = torch.bfloat16, torch.float16, torch.float32
 

@@ -11,7 +11,10 @@ from torch.nn import functional
 
 from opcount import OpCounter
 from opcount.dryrun import dry_run
+from tests.features import needs
 from tests.memory.models import MODELS
+
+pytestmark = needs("the operators that PyTorch 2.13 chooses on CUDA")
 
 BF16, FLOAT = torch.bfloat16, torch.float32
 X: dict[str, Any] = {"dtype": BF16, "requires_grad": True}
