@@ -93,6 +93,24 @@ class _Stream:
         pass
 
 
+_RealGenerator = torch.Generator
+
+
+class _AnyGenerator(type):
+    """A class whose instances are all generators."""
+
+    def __instancecheck__(cls, value: object) -> bool:
+        return isinstance(value, _RealGenerator)
+
+
+class _Generator(metaclass=_AnyGenerator):
+    """Stands for ``torch.Generator``: a generator for CUDA is one for the CPU."""
+
+    def __new__(cls, device: Any = "cpu") -> Any:
+        """Make a generator."""
+        return _RealGenerator(_CPU if _is_cuda(device) else device)
+
+
 @contextmanager
 def cuda_answered(place: Place) -> Iterator[None]:
     """Answer what programs ask of CUDA: there are as many devices as ranks on a node, and nothing is pending."""
@@ -117,7 +135,9 @@ def cuda_answered(place: Place) -> Iterator[None]:
         (torch.amp.autocast_mode.autocast, "__init__"): _autocast_on_cpu,
     }
     with Undo() as undo:
-        Patches({(cuda, "Stream"): _Stream, (cuda, "Event"): _Event}, around).use(undo)
+        Patches({(cuda, "Stream"): _Stream, (cuda, "Event"): _Event, (torch, "Generator"): _Generator}, around).use(
+            undo
+        )
         yield
 
 

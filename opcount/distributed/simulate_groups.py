@@ -7,6 +7,7 @@ from functools import partial, wraps
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import distributed as dist
 
 from opcount._torch.dispatch import disabled_modes
@@ -26,6 +27,7 @@ from opcount.distributed.simulate_ddp import replicating, verifying
 from opcount.distributed.simulate_stages import stage_patches
 from opcount.errors import DryRunError, InputError
 from opcount.interceptor.patches import Patches
+from opcount.interceptor.stack import unwatched
 from opcount.undo import Undo
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ def groups_faked(place: Place) -> Iterator[None]:
         GROUP_MAKER: _group_maker,
         (c10d, "barrier"): _barrier,
         (c10d, "monitored_barrier"): _answering(None),
+        (c10d, "all_reduce"): _all_reduce,
         (c10d, "all_gather_object"): _all_gather_object,
         (c10d, "gather_object"): _gather_object,
         (c10d, "broadcast_object_list"): _broadcast_object_list,
@@ -115,6 +118,26 @@ def _barrier(original: Any) -> Any:
         return original(group, async_op)
 
     return barrier
+
+
+def _all_reduce(original: Any) -> Any:
+    """Add up a known number as if each rank had the same; under a mode for functions PyTorch calls itself once more."""
+    depth = 0
+
+    @wraps(original)
+    def reduce(tensor: Any, op: Any = dist.ReduceOp.SUM, group: Any = None, async_op: bool = False) -> Any:  # noqa: FBT001, FBT002
+        nonlocal depth
+        depth += 1
+        try:
+            work = original(tensor, op, group, async_op)
+        finally:
+            depth -= 1
+        if not depth and op == dist.ReduceOp.SUM and getattr(tensor, "known", True):
+            with unwatched(), torch.no_grad():
+                tensor.mul_(dist.get_world_size(group))
+        return work
+
+    return reduce
 
 
 def _all_gather_object(_original: Any) -> Any:

@@ -115,6 +115,9 @@ def test_a_program_that_names_cuda_and_nccl_runs_on_fake_tensors_of_the_cpu():
         torch.cuda.synchronize()
         dist.barrier(device_ids=[1])
         assert torch.cuda.max_memory_allocated() == 0
+        generator = torch.Generator(device="cuda").manual_seed(1)
+        assert isinstance(generator, torch.Generator)
+        assert torch.randn(3, generator=generator, device="cuda").device.type == "cpu"
         assert x.device.type == "cpu"
         assert mesh.get_local_rank("dp") == 1
     assert counter.by_dtype()["bfloat16"].macs == 5 * (3 * LAYERS * LAYER - WIDTH * HIDDEN)
@@ -145,6 +148,17 @@ def test_objects_of_other_ranks_are_those_of_this_rank():
         own = ["seed"]
         dist.broadcast_object_list(own, src=0)
     assert (everyone, own) == ([{"loss": 1}] * 3, ["seed"])
+
+
+def test_a_known_number_is_added_up_as_if_all_ranks_had_it():
+    with simulate(world=6, rank=2):
+        dist.init_process_group()
+        tokens, most = torch.tensor(32), torch.tensor(7)
+        dist.all_reduce(tokens)
+        dist.all_reduce(most, op=dist.ReduceOp.MAX)
+        pair = torch.tensor(32)
+        dist.all_reduce(pair, group=dist.new_group([2, 3]))
+        assert (tokens.item(), most.item(), pair.item()) == (6 * 32, 7, 2 * 32)
 
 
 def test_what_another_rank_would_send_is_refused_with_its_number():
