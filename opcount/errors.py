@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class OpcountError(Exception):
     """Base of all errors that opcount raises on purpose."""
@@ -73,6 +75,18 @@ class LoadError(OpcountError):
 
 class ProfileFormatError(OpcountError, ValueError):
     """A stored profile is corrupt, or of a schema that this version does not read."""
+
+
+class RankError(OpcountError):
+    """A rank of a job did not give its count in time: it has died, hangs, or runs something else.
+
+    Attributes:
+        missing: The numbers of the ranks that did not answer.
+        ranks: The counts of those that did, as `opcount.distributed.Ranks`.
+    """
+
+    missing: tuple[int, ...] = ()
+    ranks: Any = None
 
 
 class SamplingError(OpcountError, ValueError):

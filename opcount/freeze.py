@@ -13,6 +13,7 @@ from opcount.escapes import printable
 from opcount.profile import Profile
 from opcount.records import BATCH, CALLED, INPUTS, Record, Total, merge
 from opcount.scope import BACKWARD, OPTIMIZER, RECOMPUTE
+from opcount.scope.module_shards import with_shards
 from opcount.steps import Amount
 from opcount.symbolic_sizes import SymbolicSizes, dimensions
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from opcount.convention import Convention
     from opcount.live_memory import LiveMemory
+    from opcount.records import Module
     from opcount.scope import Frame, Scopes
     from opcount.scope.call_shapes import CallShapes
     from opcount.scope.frame import Shapes
@@ -55,10 +57,7 @@ def profile_of(
         records += map(sizes.settle, _records(frame, formulas))
     return Profile(
         records=merge(records),
-        modules={
-            path: sizes.settle_module(module)
-            for path, module in scopes.names.table(calls.__getitem__, examples.get).items()
-        },
+        modules={path: sizes.settle_module(module) for path, module in _modules(scopes, calls, examples).items()},
         convention=convention,
         provenance={
             **provenance,
@@ -71,6 +70,10 @@ def profile_of(
         memory=memory,
         groups={name: groups[name] for name in _groups_in(records) if name in groups} if groups else {},
     )
+
+
+def _modules(scopes: Scopes, calls: Counter[str], examples: dict[str, CallShapes]) -> dict[str, Module]:
+    return with_shards(scopes.names, scopes.names.table(calls.__getitem__, examples.get))
 
 
 def _groups_in(records: list[Record]) -> set[str]:

@@ -248,6 +248,8 @@ class Module(NamedTuple):
         inputs: Shapes of the tensors that it was called with first, ``"1x3x224x224"``.
         outputs: Shapes of the tensors that it returned then.
         weights: Shapes of its own parameters, ``"weight=64x3x7x7 bias=64"``.
+        shards: Elements of the parameters, children included, of which each rank holds a part, by the dimension of the
+            device mesh along which the parts lie; ``""`` has no name.
     """
 
     path: str
@@ -261,6 +263,7 @@ class Module(NamedTuple):
     inputs: str = ""
     outputs: str = ""
     weights: str = ""
+    shards: tuple[tuple[str, int], ...] = ()
 
 
 class Stage(NamedTuple):

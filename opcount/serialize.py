@@ -66,14 +66,13 @@ def _schema_of(profile: Profile) -> int:
 
 def _communicates(profile: Profile) -> bool:
     whole = profile.steps.whole if profile.steps is not None else None
-    return any(record.collective is not None for record in (*profile.records, *(whole.records if whole else ())))
+    records = (*profile.records, *(whole.records if whole else ()))
+    return any(r.collective is not None for r in records) or any(m.shards for m in profile.modules.values())
 
 
 def _dump_module(module: Module) -> dict[str, Any]:
     facts = module._asdict()
-    if not module.weights:
-        del facts["weights"]
-    return facts
+    return {name: value for name, value in facts.items() if value or name not in {"weights", "shards"}}
 
 
 def _dump_roofline(roofline: Roofline) -> dict[str, Any]:
@@ -249,12 +248,13 @@ _MORE: dict[str, Callable[[Any], Any]] = {
     "inputs": reader.text,
     "outputs": reader.text,
 }
-_read_complete_module = structure(Module, **_MODULE, **_MORE, weights=reader.text)
+_read_shard = reader.sequence(lambda value: (reader.text if type(value) is str else reader.whole_number)(value))
+_read_complete_module = structure(Module, **_MODULE, **_MORE, weights=reader.text, shards=reader.sequence(_read_shard))
 
 
 def _read_module(value: Any) -> Module:
-    """Read a module; one without parameters of its own has no shapes of them."""
-    return _read_complete_module({**value, "weights": value.get("weights", "")} if type(value) is dict else value)
+    """Read a module; one without parameters of its own has no shapes of them, and may have no parts of any."""
+    return _read_complete_module({"weights": "", "shards": [], **value} if type(value) is dict else value)
 
 
 _read_modules = reader.sequence(_read_module)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import distributed
 
-from opcount._torch.lookup import find
+from opcount._torch.lookup import find, need
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,6 +93,18 @@ def _group_of_dimension(mesh: Any, place: int) -> Any:
         return mesh.get_group(place)
     except Exception:  # noqa: BLE001  (a mesh of another job, one that is not initialized, or of an older PyTorch)
         return None
+
+
+def shard_dimensions(parameter: Any) -> list[str]:
+    """Return the dimensions of a device mesh along which parts of a DTensor lie, ``""`` for one without a name."""
+    spec = getattr(parameter, "_spec", None)
+    placements = getattr(spec, "placements", None) or ()
+    names = getattr(getattr(spec, "mesh", None), "mesh_dim_names", None) or [""] * len(placements)
+    return [name for name, placement in zip(names, placements, strict=False) if placement.is_shard()]
+
+
+default_store: Callable[[], Any] = need("distributed.distributed_c10d._get_default_store")
+"""Returns the store by which the ranks of the default process group have met."""
 
 
 def parts_sent() -> tuple[list[nn.Module], list[Tensor]]:

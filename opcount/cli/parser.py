@@ -255,6 +255,10 @@ def _run(sub: argparse.ArgumentParser) -> None:
     add("--ranks-per-node", type=_positive, default=8, metavar="N", help="devices of a node of --world (default: 8)")
     _memory(sub.add_argument)
     _report(sub)
+    add = sub.add_argument
+    add("--nproc", type=int, metavar="N", help="run N ranks on this machine, as torchrun does; rank 0 reports on all")
+    wait = "how long to wait for ranks that do not answer (default: 60), and, if given, for one that runs nothing"
+    add("--rank-timeout", type=float, metavar="SECONDS", help=wait)
     sub.add_argument("-m", dest="module", action="store_true", help="SCRIPT is a module's name, as for python -m")
     sub.add_argument("script", metavar="SCRIPT", help="the program; options of opcount stand before it")
     sub.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGS", help="of the program")

@@ -8,9 +8,10 @@ import shlex
 import sys
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from opcount.cli import world
 from opcount.cli.formats import chosen, render, totals, wants_memory
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
+    from opcount.distributed.ranks import Ranks
     from opcount.profile import Profile
 
 _OURS = (str(Path(__file__).parents[1]) + os.sep, "<frozen runpy>", "<frozen importlib", str(runpy.__file__))
@@ -41,28 +43,67 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"run: expected a Python program, got {options.script!r}, which is no file. Check the path.")
     if chosen(options) == "arch":
         raise InputError("--format: arch needs one model, and a program has any number. Use tree.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UncountedOperatorWarning)  # the report says it
-        with _block(options) as counter:
-            status = _status(options)
+    if options.nproc is not None and options.world is not None:
+        raise InputError(f"run: expected --nproc or --world, got both: {options.nproc} and {options.world}. Drop one.")
+    block = _block(options)
+    if options.world is None and (options.nproc is not None or "RANK" in os.environ):
+        return _run_ranks(options, block)
+    status, counter = _counted(block, options)
     profile = _with_parameters(counter)
     if options.world is not None:
         profile = world.with_name(profile, options)
         if options.ranks is not None and not status:
             world.report(world.other_ranks(options, profile), options)
             return status
+    _report(profile, options)
+    return status
+
+
+def _counted(block: AbstractContextManager[OpCounter], options: argparse.Namespace) -> tuple[int, OpCounter]:
+    """Run a program and count it; return what the interpreter would exit with, and the counter."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UncountedOperatorWarning)  # the report says it
+        with block as counter:
+            return _status(options), counter
+
+
+def _run_ranks(options: argparse.Namespace, block: AbstractContextManager[OpCounter]) -> int:
+    """Start ranks on this machine; or run as the rank that a launcher says, and report on all as rank 0."""
+    from opcount.cli.ranks import RankRun, start  # noqa: PLC0415  (takes a second)
+
+    if options.nproc is not None:
+        return start(options)
+    ranks, counter = RankRun.of(options), cast("OpCounter", block)
+    count = partial(_with_parameters, counter)
+    with ranks.watch(count, partial(_report_all, options), options.rank_timeout) as watch:
+        status, _ = _counted(counter, options)
+    merged = ranks.finish(count(), status, watch)
+    if merged is not None:
+        _report_all(options, merged)
+    watch.close()
+    return status or (0 if ranks.complete else 1)
+
+
+def _report_all(options: argparse.Namespace, ranks: Ranks) -> None:
+    """Write the report of all ranks together, as a table with one of the ranks before it."""
+    from opcount.distributed.ranks_table import rank_lines  # noqa: PLC0415  (takes a second)
+
+    _report(ranks.merged, options, "".join(f"{line}\n" for line in (*rank_lines(ranks), "")))
+
+
+def _report(profile: Profile, options: argparse.Namespace, before: str = "") -> None:
+    """Write the report: to standard error, or to a file."""
     command = shlex.join(["opcount", *options.command_line])
     text = render(replace(profile, provenance={**profile.provenance, COMMAND: command}), options)
     if options.output is None:
         if sys.stdout is not None:  # closed by the shell
             sys.stdout.flush()
         if sys.stderr is not None:
-            sys.stderr.write(text)
+            sys.stderr.write(f"{before if chosen(options) == 'table' else ''}{text}")
     else:
         write(text, options.output)
         if sys.stderr is not None:
-            sys.stderr.write(totals(profile, options))
-    return status
+            sys.stderr.write(f"{before}{totals(profile, options)}")
 
 
 def _block(options: argparse.Namespace) -> AbstractContextManager[OpCounter]:

@@ -353,8 +353,8 @@ def _sizes_of(parameters: Iterable[nn.Parameter], elements: int = 0, trainable: 
 def _facts(path: str, module: nn.Module) -> Module:
     """Return what is known of a module outside the model before it runs."""
     params, trainable, written = _sizes_of(module.parameters())
-    shapes = {"kernel": kernel_of(module), "weights": weights_of(module)}
-    return Module(path, type(module).__name__, params, 0, (), trainable, written, **shapes)
+    kernel, weights = kernel_of(module), weights_of(module)
+    return Module(path, type(module).__name__, params, 0, (), trainable, written, kernel, weights=weights)
 
 
 def _walk(model: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -1,4 +1,4 @@
-"""What was communicated, in every report, in budgets and in comparisons."""
+"""Communication in every report, in budgets and in comparisons."""
 
 from __future__ import annotations
 
