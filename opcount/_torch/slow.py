@@ -12,7 +12,8 @@ from opcount._torch.lookup import VERSION, needed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DYNAMO = "torch._dynamo.eval_frame"
+DYNAMO_PACKAGE = "torch._dynamo"
+DYNAMO = f"{DYNAMO_PACKAGE}.eval_frame"
 _STANCES = ("_stance", "_maybe_set_eval_frame", "set_eval_frame")  # since 2.6; in 2.5; before
 LOADING_COMPUTES: bool = VERSION < (2, 9)
 """True if dynamo runs operators when it is loaded: in 2.6, products among them; in 2.9 it was seen to run none."""

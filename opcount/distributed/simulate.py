@@ -15,7 +15,7 @@ from opcount.counter import OpCounter
 from opcount.distributed.simulate_cuda import OneDevice, cuda_answered
 from opcount.distributed.simulate_groups import groups_faked
 from opcount.distributed.simulate_place import Place
-from opcount.distributed.simulate_stages import SHAPES_FILE, forget_shapes, read_shapes
+from opcount.distributed.simulate_stages import SHAPES_FILE, forget_shapes, load_shapes
 from opcount.errors import CounterStateError
 from opcount.interceptor.stack import dry_runs
 from opcount.undo import Undo
@@ -80,7 +80,7 @@ def simulate(  # noqa: PLR0913  (settings of a counter, and a place)
         undo.enter(_environment(place))
         forget_shapes(place)
         if SHAPES_FILE in os.environ:
-            read_shapes(Path(os.environ[SHAPES_FILE]))
+            load_shapes(Path(os.environ[SHAPES_FILE]))
         undo.enter(groups_faked(place))
         undo.enter(cuda_answered(place))
         with counter:

@@ -56,7 +56,7 @@ def save_shapes(file: Path) -> None:
     file.write_bytes(pickle.dumps(_SENT))
 
 
-def read_shapes(file: Path) -> None:
+def load_shapes(file: Path) -> None:
     """Take what stages have sent in another process."""
     _SENT.update(pickle.loads(file.read_bytes()))  # noqa: S301  (written by `save_shapes`)
 

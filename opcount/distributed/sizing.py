@@ -108,7 +108,7 @@ class Sizing:
 
     @property
     def planned_seconds(self) -> float | None:
-        """What a step takes if all devices together reach the expected MFU."""
+        """The seconds of a step in which all devices together reach the expected MFU."""
         if self.mfu is None:
             return None
         return self.world.mean(lambda profile: self._compute(profile, hardware=False)) / self.mfu

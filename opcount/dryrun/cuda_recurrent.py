@@ -38,8 +38,9 @@ def layers(name: str, packed: bool, run: Callable[..., Any], *args: Any) -> Any:
     if states[1] is not None and states[1].shape[2] != width:
         width, projection = states[1].shape[2], width
     stride = (4 if has_biases else 2) + bool(projection)
+    flattened = weights[0].new_empty(0)  # the memory of all weights, which they are views of: none is made
     out, h, c, *_ = aten("_cudnn_rnn.default")(
-        x, weights, stride, weights[0].detach(), *states, _MODES[name], width, projection, count,
+        x, weights, stride, flattened, *states, _MODES[name], width, projection, count,
         bool(order and order[0]), dropout, train, both, sizes, None,
     )  # fmt: skip
     return (out, h, c) if name == "lstm" else (out, h)

@@ -12,7 +12,16 @@ import torch
 
 from opcount._torch.dispatch import higher_order_utils
 from opcount._torch.higher_order import PASSED_TO_MODES
-from opcount._torch.slow import LOADING_COMPUTES, dynamo, eager_stance, end_stance, load_dynamo, set_stance, stance_of
+from opcount._torch.slow import (
+    DYNAMO_PACKAGE,
+    LOADING_COMPUTES,
+    dynamo,
+    eager_stance,
+    end_stance,
+    load_dynamo,
+    set_stance,
+    stance_of,
+)
 from opcount._torch.stand_ins import compiled_eagerly, fast_path_enabled, set_fast_path_enabled
 from opcount.interceptor.function_code import python_function
 from opcount.interceptor.imports import import_within
@@ -182,7 +191,7 @@ def run_eagerly(undo: Undo) -> None:
     undo.add(partial(_EAGERNESS.leave, undo))
     _EAGERNESS.enter(undo)
     if LOADING_COMPUTES and dynamo() is None:  # an optimizer that is made inside loads it, too
-        import_within(unwatched, undo, only="torch._dynamo")
+        import_within(unwatched, undo, only=DYNAMO_PACKAGE)
 
 
 _NO_FAST_PATH: Any = 0
