@@ -1,4 +1,4 @@
-"""What runs on a CUDA device alone."""
+"""Tests that run on a CUDA device alone."""
 
 import pytest
 import torch
