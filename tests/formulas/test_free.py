@@ -7,6 +7,7 @@ import torch
 
 from opcount.cost import Cost
 from opcount.formulas.rules import rule_for
+from tests.features import VERSION
 
 aten = torch.ops.aten
 
@@ -27,7 +28,7 @@ aten = torch.ops.aten
         aten.normal_.default,
         aten.index.Tensor,
         aten.cat.out,
-        torch.ops._c10d_functional.wait_tensor.default,
+        *([torch.ops._c10d_functional.wait_tensor.default] if VERSION >= (2, 2) else []),
         torch.ops.prims.convert_element_type.default,
         torch.ops.prim.device.default,
     ],
