@@ -33,6 +33,7 @@ SINCE = {
     "a detach that modes see once": (2, 10),
     "a fast path under autocast on a CPU": (2, 6),
     "an AdamW that scales nothing without decay": (2, 7),
+    "a length of the cache in use for packed attention": (2, 4),
     "attention of shared heads": (2, 5),
     "operands of invoke_subgraph one by one": (2, 8),
     "gradients of a cond that fake tensors can follow": (2, 9),

@@ -188,6 +188,7 @@ def test_dense_attention_of_every_layout_counts_the_same():
     assert price_of(inplace, None, first[0], *calls["_flash_attention_forward"]).macs == expected
 
 
+@needs("a length of the cache in use for packed attention")
 def test_a_cache_counts_the_keys_in_use():
     q, k = torch.randn(2, 1, HEADS, E), torch.randn(2, 100, HEADS, E)
     used = torch.tensor([10, 20], dtype=torch.int32)
