@@ -61,5 +61,8 @@ def test_the_allocator_has_what_storages_have_and_what_kernels_take(name):
 def test_a_dry_run_on_a_cpu_predicts_the_peak(build, dtype):
     real = tracked(build, dtype, cuda=True, memory=True)
     dry = tracked(build, dtype, cuda=False, memory=True, device=Device.current())
+    if dry.unknown:  # what cuDNN keeps of a recurrent layer
+        assert dry.peak <= real.peak
+        return
     assert dry.peak == pytest.approx(real.peak, rel=0.01)
     assert dry.phase_peaks == pytest.approx(real.phase_peaks, rel=0.01)
