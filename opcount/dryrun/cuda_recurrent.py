@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 _MODES = {"rnn_relu": 0, "rnn_tanh": 1, "lstm": 2, "gru": 3}
 """Numbers of cuDNN's modes by PyTorch's operator."""
 
+_KEPT = {0: (1,), 1: (1,), 2: (4, 1), 3: (6,)}
+"""Arrays like the output that cuDNN keeps of each layer and direction for backward, by mode."""
+
+_MEASURED = {torch.float16, torch.float32, torch.bfloat16}
+
 _DTYPES = {torch.float16, torch.float32, torch.float64, torch.bfloat16}
 
 
@@ -74,3 +79,26 @@ def gru_cell(
     products = x.matmul(w_ih.t()), hx.matmul(w_hh.t())
     h: Tensor = aten("_thnn_fused_gru_cell.default")(*products, hx, b_ih, b_hh)[0]
     return h
+
+
+def reserve_of(x: Tensor, *args: Any) -> int:
+    """Return the bytes that cuDNN keeps for backward, as they were read of version 9.19 on an H100.
+
+    Beside those of each layer and direction that is an array like the output between two layers, and a bit for each
+    element that dropout may leave out there. Of projections, packed sequences and other dtypes none were read: 0.
+
+    Args:
+        x: The input, ``batch x steps x features`` or ``steps x batch x features``.
+        args: The other arguments of ``aten._cudnn_rnn``, from ``weight_stride0`` on.
+    """
+    mode, hidden, projection, layers, _, dropout, _, both, packed, _ = args[4:]
+    if projection or packed or x.dtype not in _MEASURED:
+        return 0
+    elements, directions, between = x.shape[0] * x.shape[1] * hidden, 2 if both else 1, layers - 1
+    kept = layers * sum(_aligned(part * elements * x.itemsize) for part in _KEPT[mode])
+    masks = between * directions * elements // 8 if dropout else 0
+    return 256 + directions * (kept + between * _aligned(elements * x.itemsize) + masks)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // 32) * 32

@@ -14,6 +14,7 @@ import torch
 from opcount._torch.dispatch import dispatch_disabled, state_before_modes
 from opcount._torch.stand_ins import autocast_dtype, is_autocast_enabled
 from opcount._torch.tensors import suggest_memory_format
+from opcount.dryrun.cuda_recurrent import reserve_of
 from opcount.dryrun.cuda_shapes import CORRECTED_ON_CUDA
 from opcount.dryrun.dtypes import check_of
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
 _ALIGNMENT = 16
 """Alignment in bytes of the rows of a grouped product."""
-
-_LSTM = 2
-"""The number of cuDNN's mode."""
 
 
 def grouped_mm(
@@ -119,19 +117,10 @@ def of_bags(func: Any, grad: Tensor, indices: Tensor, *args: Any) -> Tensor:
 def recurrent(func: Any, x: Tensor, weights: list[Tensor], *args: Any) -> tuple[Tensor, ...]:
     """Return the shape function's result, and the memory of all weights that the kernel makes where it is not given."""
     *results, reserve, _ = func(x, weights, *args)
-    _stride, memory, _h, _c, mode, hidden, projection, layers, _first, dropout, train, both, batches, _state = args
-    if train and mode == _LSTM and x.dtype is torch.float32 and not (both or projection or batches):
-        reserve = reserve.new_empty(_lstm_reserve(x.shape[0] * x.shape[1] * hidden, layers, dropout))
+    memory = args[1]
+    if args[-4]:  # in training
+        reserve = reserve.new_empty(reserve_of(x, *args))
     return (*results, reserve, x.new_empty(sum(w.numel() for w in weights)) if memory is None else memory)
-
-
-def _lstm_reserve(elements: int, layers: int, dropout: float) -> int:
-    """Return the bytes that cuDNN keeps for backward, as measured with version 9.19 on an H100.
-
-    Those are five outputs a layer, one between two layers, and a bit for each element that dropout may leave out there.
-    """
-    between = layers - 1
-    return 256 + 4 * elements * (5 * layers + between) + (between * elements // 8 if dropout else 0)
 
 
 def recurrent_backward(_func: Any, x: Tensor, weights: list[Tensor], *args: Any) -> tuple[Any, ...]:

@@ -62,7 +62,7 @@ def test_a_dry_run_on_a_cpu_predicts_the_peak(build, dtype):
     real = tracked(build, dtype, cuda=True, memory=True)
     dry = tracked(build, dtype, cuda=False, memory=True, device=Device.current())
     if dry.unknown:  # what cuDNN keeps of a recurrent layer
-        assert dry.peak <= real.peak
+        assert dry.peak <= 1.01 * real.peak
         return
     assert dry.peak == pytest.approx(real.peak, rel=0.01)
     assert dry.phase_peaks == pytest.approx(real.phase_peaks, rel=0.01)
