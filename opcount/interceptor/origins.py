@@ -20,6 +20,7 @@ from opcount.coverage import FREE
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.contents import is_filled_with, is_of_lengths
 from opcount.interceptor.effects import EffectKind, effect_of
+from opcount.interceptor.stack import dry_runs
 from opcount.interceptor.storages import (
     Storages,
     has_values,
@@ -342,7 +343,9 @@ class Origins:
 def _reads_otherwise(tensor: Tensor, state: State) -> bool:
     """Return whether an operator reads other numbers than were put there, and no operator has changed them."""
     if state.origin is Origin.CONSTANT:
-        return tensor.is_cpu and not is_filled_with(tensor, state.value)  # elsewhere a look makes the program wait
+        if not tensor.is_cpu or dry_runs():  # a look makes the program wait; nothing writes to real memory
+            return False
+        return not is_filled_with(tensor, state.value)
     is_printed = state.origin in {Origin.COPY, Origin.DATA} and state.print is not None
     return is_printed and state.print != print_of(storage_of(tensor))
 

@@ -235,3 +235,11 @@ def test_an_exception_leaves_the_model_lazy() -> None:
     with pytest.raises(RuntimeError, match="same reduction dim"), OpCounter(model, dry_run=True):
         model[0](model(ROWS) @ torch.ones(3, 5))
     assert picture(model) == before
+
+
+@pytest.mark.parametrize("make", [nn.LazyBatchNorm1d, lambda: nn.LazyConv1d(2, 1), lambda: nn.LazyLinear(2)])
+def test_a_lazy_module_that_a_reentrant_checkpoint_makes_is_no_native_code(make: Callable[[], nn.Module]) -> None:
+    model = make()
+    with OpCounter(model, dry_run=True) as c:
+        checkpoint(model, torch.randn(3, 4, 5, requires_grad=True), use_reentrant=True)
+    assert list(c.coverage.uncounted) == []
