@@ -1,4 +1,4 @@
-"""What cuDNN keeps of a recurrent layer for its backward, against sizes read on an H100 (PyTorch 2.11, cuDNN 9.19)."""
+"""Bytes that cuDNN keeps of recurrent layers for backward, against those read on an H100 (PyTorch 2.11, cuDNN 9.19)."""
 
 from __future__ import annotations
 
