@@ -204,13 +204,13 @@ def reduce_input(input: Tensor) -> CollectiveCost:
 
 @collective("reduce", symm_mem.tile_reduce)
 def reduce_tile(in_tile: Tensor) -> CollectiveCost:
-    """The tile."""
+    """The tile that is summed over the ranks."""
     return CollectiveCost(size(in_tile))
 
 
 @collective("reduce", symm_mem.multi_root_tile_reduce)
 def reduce_tiles(in_tiles: list[Tensor]) -> CollectiveCost:
-    """The tiles."""
+    """The tiles that are summed over the ranks, each for a rank of its own."""
     return CollectiveCost(size(in_tiles))
 
 
