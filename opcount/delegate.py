@@ -56,6 +56,7 @@ class ProfileViews(HasFlops):
 
     rated_records = delegate(Profile.rated_records)
     on = delegate(Profile.on)
+    fits = delegate(Profile.fits)
     by_module = delegate(Profile.by_module)
     by_operator = delegate(Profile.by_operator)
     by_module_and_operator = delegate(Profile.by_module_and_operator)
