@@ -92,7 +92,7 @@ class RankRun:
                 f"{os.environ['LOCAL_WORLD_SIZE']} run here. Name one: the ranks leave their counts beside it."
             )
         else:
-            name = f"opcount-{os.getuid()}-{os.getppid()}-{os.environ.get('MASTER_PORT', '')}"
+            name = f"opcount-{os.getppid()}-{os.environ.get('MASTER_PORT', '')}"
             self._place = Path(tempfile.gettempdir()) / name
         self._file(rank).unlink(missing_ok=True)
 

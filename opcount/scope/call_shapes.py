@@ -92,8 +92,8 @@ def call_of(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], o
         return CallShapes()
     with functions_disabled():
         inputs = [*_of_arguments(module, args), *_of_keywords(kwargs)]
-        outputs = [found.shape for found in _tensors(out, "")]
-    shapes = [found.shape for found in inputs]
+        results = list(_tensors(out, ""))
+    shapes, outputs = [found.shape for found in inputs], [found.shape for found in results]
     return CallShapes(
         " ".join(map(str, inputs[:_MOST])) + (" ..." if len(inputs) > _MOST else ""),
         _listed(shapes),
