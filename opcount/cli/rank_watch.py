@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -57,14 +58,14 @@ class RankWatch:
         self.told = False
         self._running = False
         self._main = threading.main_thread().ident
-        self._read, self._write = os.pipe()
-        os.set_blocking(self._write, False)
+        self._read, self._write = socket.socketpair()  # which every system can wait for
+        self._write.setblocking(False)  # noqa: FBT003  (the only form)
         self._thread = threading.Thread(target=self._watch, name="opcount rank watch", daemon=True)
 
     def __enter__(self) -> Self:
         self._running = True
         self._handler = signal.signal(signal.SIGTERM, self._tell)
-        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        self._wakeup = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
         self._thread.start()
         return self
 
@@ -86,7 +87,7 @@ class RankWatch:
             ready, _, _ = select.select([self._read], [], [], 0.2)
             if not self._running:
                 return
-            if ready and signal.SIGTERM in os.read(self._read, 64):
+            if ready and signal.SIGTERM in self._read.recv(64):
                 self._leave("was told to end, by a signal", _TERMINATED)
             if self._stall is not None:
                 calls = self._calls()

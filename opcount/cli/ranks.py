@@ -7,6 +7,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
@@ -95,6 +96,7 @@ class RankRun:
             name = f"opcount-{os.getppid()}-{os.environ.get('MASTER_PORT', '')}"
             self._place = Path(tempfile.gettempdir()) / name
         self._file(rank).unlink(missing_ok=True)
+        self._writing = Lock()
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> RankRun:
@@ -117,6 +119,7 @@ class RankRun:
         """
 
         def end(how: str) -> None:
+            self._writing.acquire()  # for good, so that the process ends in no write of its main thread
             self._write(profile(), how)
             if self.rank == 0:
                 report(self.collect(_HURRY if stall is None else stall + _HURRY))
@@ -125,7 +128,8 @@ class RankRun:
 
     def finish(self, profile: Profile, status: int, watch: RankWatch) -> Ranks | None:
         """Leave the count of this rank; return those of all on rank 0, after they have answered or not in time."""
-        self._write(profile, str(status))
+        with self._writing:
+            self._write(profile, str(status))
         return self.collect(self._wait, watch) if self.rank == 0 else None
 
     def collect(self, seconds: float, watch: RankWatch | None = None) -> Ranks:
