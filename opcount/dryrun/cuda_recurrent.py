@@ -97,7 +97,8 @@ def reserve_of(x: Tensor, *args: Any) -> int:
     elements, directions, between = x.shape[0] * x.shape[1] * hidden, 2 if both else 1, layers - 1
     kept = layers * sum(_aligned(part * elements * x.itemsize) for part in _KEPT[mode])
     masks = between * directions * elements // 8 if dropout else 0
-    return 256 + directions * (kept + between * _aligned(elements * x.itemsize) + masks)
+    size: int = 256 + directions * (kept + between * _aligned(elements * x.itemsize) + masks)
+    return size
 
 
 def _aligned(size: int) -> int:
