@@ -32,28 +32,37 @@ def run(program: Callable[..., Any], size: int, *arguments: Any, fake: bool = Fa
         fake: Whether each rank is alone and has PyTorch's fake process group.
     """
     with tempfile.TemporaryDirectory() as folder:
-        answers = _CONTEXT.SimpleQueue()
         store = f"file://{Path(folder) / 'store'}"
+        pipes = [_CONTEXT.Pipe(duplex=False) for _ in range(size)]
         ranks = [
-            _CONTEXT.Process(target=_rank, args=(answers, program, rank, size, store, fake, arguments))
-            for rank in range(size)
+            _CONTEXT.Process(target=_rank, args=(answer, program, rank, size, store, fake, arguments))
+            for rank, (_, answer) in enumerate(pipes)
         ]
-        for process in ranks:
-            process.start()
         try:
-            found = {}
-            for _ in ranks:
-                rank, answer, error = answers.get()
-                assert error is None, error
-                found[rank] = answer
+            for process, (_, answer) in zip(ranks, pipes, strict=True):
+                process.start()
+                answer.close()  # so that the death of a rank ends its pipe
+            found = [_answer(rank, reader) for rank, (reader, _) in enumerate(pipes)]
+            for process in ranks:
+                process.join(TIMEOUT)
         finally:
             for process in ranks:
-                process.join(0 if len(found) < size else TIMEOUT)
-                process.kill()
-    return [found[rank] for rank in range(size)]
+                if process.pid is not None:
+                    process.kill()
+    return found
 
 
-def _rank(answers: Any, program: Any, rank: int, size: int, store: str, fake: bool, arguments: Any) -> None:
+def _answer(rank: int, reader: Any) -> Any:
+    assert reader.poll(TIMEOUT), f"rank {rank} did not answer in {TIMEOUT} s"
+    try:
+        answer, error = reader.recv()
+    except EOFError:
+        error = f"rank {rank} died without an answer"
+    assert error is None, error
+    return answer
+
+
+def _rank(pipe: Any, program: Any, rank: int, size: int, store: str, fake: bool, arguments: Any) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -65,7 +74,7 @@ def _rank(answers: Any, program: Any, rank: int, size: int, store: str, fake: bo
         answer = program(rank, size, *arguments)
         distributed.barrier()  # gloo closes connections that another rank may still be making
         distributed.destroy_process_group()
-        answers.put((rank, answer, None))
+        pipe.send((answer, None))
     except BaseException:
-        answers.put((rank, None, traceback.format_exc()))
+        pipe.send((None, traceback.format_exc()))
         raise
