@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ _CLASSES = (torch.nn.Module, torch.Tensor, torch.optim.Optimizer, torch.autograd
 torch.set_num_threads(1)
 settings.register_profile("opcount", settings.default, deadline=None)
 settings.load_profile("opcount")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background, which processes inherit
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _SCRIPT_OPERATORS: list[object] = []
 """Operators that TorchScript knows, kept alive: its table is keyed by ``id``, so one that is freed with its library
