@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 TESTS = Path(__file__).parent
 VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
@@ -74,6 +75,17 @@ def require(*features: str) -> None:
     lacking = _lacking(features)
     if lacking:
         pytest.skip(_reason(lacking))
+
+
+@contextmanager
+def skipped_without_kernel() -> Iterator[None]:
+    """Skip the running test if a bare program in the block has no kernel of oneDNN on this processor."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "could not create a primitive descriptor" not in str(error):
+            raise
+        pytest.skip("oneDNN has no kernel for this program on this processor")
 
 
 def feature(name: str) -> Any:

@@ -16,7 +16,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TIMEOUT = 120
+TIMEOUT = 400
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["torch", "opcount.counter", "tests.distributed.programs"])
