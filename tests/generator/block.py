@@ -37,6 +37,10 @@ TRAITS = {
     "no kernel": "may need a kernel that PyTorch does not have, which a dry run does not notice",
     "opaque": "computes out of PyTorch's sight, so that something has to be named as uncounted",
     "no inference": "cannot run in inference mode",
+    "encoder": "has a fast path, which under autocast returns another dtype than a dry run (docs/limits.md)",
+    "autocast": "runs something under autocast",
+    "reentrant": "makes graphs in backward",
+    "elsewhere": "runs backward on another thread",
     "threads": "makes graphs on several threads, which autograd does not tell apart",
 }
 

@@ -209,6 +209,11 @@ def dry_run(case: Case) -> list[str]:
         counted, dried = ledger(case.counted, anywhere=anywhere), ledger(dry, anywhere=anywhere)
         unasked = [key for key in counted if key[1] == "backward" and counted[key] > dried[key]]
         counted.update({key: dried[key] - counted[key] for key in unasked})  # of scripts' later runs
+    if case.traits >= {"encoder", "autocast"}:
+        in_doubt = case.counted.context.coverage.unattributed or dry.context.coverage.unattributed
+        counted, dried = (
+            {k: v for k, v in by_module(each).items() if not (k and in_doubt)} for each in (case.counted, dry)
+        )
     return complaints + _unequal("real", counted, "dry", dried)
 
 
@@ -268,7 +273,8 @@ def covered(case: Case) -> list[str]:
     ran = any(module.calls for module in c.profile.modules.values())
     if bool(c.coverage.uncounted) != ("opaque" in case.traits and ran) and case.runs_all:
         complaints.append(f"uncounted: {list(c.coverage.uncounted)}, opaque parts: {'opaque' in case.traits}")
-    if c.coverage.unattributed and "threads" not in case.traits:
+    in_doubt = "threads" in case.traits or case.traits >= {"reentrant", "elsewhere"}
+    if c.coverage.unattributed and not in_doubt:
         complaints.append(f"unattributed: {c.coverage.unattributed}")
     profile = c.profile
     for name, groups in {"operator": c.by_operator(), "phase": c.by_phase(), "dtype": c.by_dtype()}.items():

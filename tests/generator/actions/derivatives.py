@@ -30,7 +30,8 @@ def backward_elsewhere(draw):
             "    worker.start()",
             "    worker.join()",
             "seen.append(loss)",
-        ]
+        ],
+        traits={"elsewhere"},
     )
 
 

@@ -35,6 +35,7 @@ def autocast(grow):
             f"    x = {forward.replace('M', f'self.{name}')}",
             "x = x.float()",
         ],
+        traits={"autocast", *(["encoder"] if "Encoder" in init else [])},
     )
 
 
@@ -46,6 +47,7 @@ def autocast_around(grow):
         init=[f"self.{name} = {block.name}()"],
         forward=[f"with torch.autocast('cpu', dtype=torch.{dtype}):", f"    x = self.{name}(x).float()"],
         blocks=[block],
+        traits={"autocast"},
     )
 
 

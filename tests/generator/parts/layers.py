@@ -105,6 +105,7 @@ def encoder(grow):
     return Part(
         init=[f"self.{name} = nn.TransformerEncoderLayer({draw.e}, 2, {draw.size()}, {options})"],
         forward=[f"x = self.{name}(x)"],
+        traits={"encoder"},
     )
 
 

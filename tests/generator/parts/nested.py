@@ -50,7 +50,12 @@ def checkpointed(grow):
     block, name, init = _inner(grow)
     options = grow.draw.pick(["use_reentrant=True", "use_reentrant=False", "use_reentrant=False, early_stop=False"])
     body = grow.draw.pick([f"self.{name}", f"lambda y: self.{name}(y).tanh()"])
-    return Part(init=[init], forward=[f"x = torch.utils.checkpoint.checkpoint({body}, x, {options})"], blocks=[block])
+    return Part(
+        init=[init],
+        forward=[f"x = torch.utils.checkpoint.checkpoint({body}, x, {options})"],
+        blocks=[block],
+        traits={"reentrant"} if "True" in options else set(),
+    )
 
 
 @part(deep=True)
