@@ -20,6 +20,7 @@ from opcount._torch.autograd import autograd_disabled
 from opcount._torch.dispatch import dispatch_disabled
 from opcount._torch.fake import FOREACH_TYPES, FakeTensor
 from opcount._torch.fake_slot import into_slot, out_of_slot
+from opcount._torch.function_tables import FunctionTables
 from opcount._torch.functorch import is_wrapped, transforms_disabled
 from opcount._torch.modules import modules_of
 from opcount.dryrun.compiled_kernels import kernels_by_size
@@ -69,6 +70,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Disposable", "DryRun", "Lasting", "disposable_skeleton", "dry_run", "lasting_dry_run", "skeleton"]
 
+_TABLES = FunctionTables()
+
 
 class DryRun(NamedTuple):
     """A dry run under way.
@@ -117,6 +120,8 @@ def dry_run(  # noqa: PLR0915  (a list of what is entered)
     leaves = Leaves()
     with Undo() as restore:
         restore.add(partial(_end, fakes.mode, refusals, computing))
+        restore.add(partial(_TABLES.leave, restore))
+        _TABLES.enter(restore)
         restore.add(partial(_restore, snapshot, leaves, namespaces))
         guard = partial(guard_padding, known=computing.known, refusals=refusals)
         enter = _Entering(twins, leaves, snapshot, guard, RLock(), {}, {}, partial(_is_of, fakes.mode))
