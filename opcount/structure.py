@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from opcount._torch.modules import class_name_of, submodules_of
+from opcount.identity import identity
 from opcount.paths import parents
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     pending = [("", model)]
     while pending:
         path, module = pending.pop()
-        if id(module) not in seen:
-            seen.add(id(module))
+        if identity(module) not in seen:
+            seen.add(identity(module))
             yield path, module
             pending += reversed(list(_children(path, module)))
 
@@ -94,9 +95,9 @@ def canonical_names(model: nn.Module) -> dict[str, str]:
     pending: list[tuple[str, nn.Module, frozenset[int]]] = [("", model, frozenset())]
     while pending:
         path, module, above = pending.pop()
-        names[path] = first.setdefault(id(module), path)
-        if id(module) not in above:
-            below = above | {id(module)}
+        names[path] = first.setdefault(identity(module), path)
+        if identity(module) not in above:
+            below = above | {identity(module)}
             pending += [(name, child, below) for name, child in reversed(list(_children(path, module)))]
     return names
 
@@ -124,7 +125,7 @@ class _Reader:
         self._open: set[int] = set()
 
     def read(self, path: str, module: nn.Module) -> Node:
-        key = id(module)
+        key = identity(module)
         if key not in self._nodes:
             self._open.add(key)
             children = tuple(self._child(path, name, child) for name, child in submodules_of(module).items())
@@ -136,6 +137,6 @@ class _Reader:
         full = f"{path}.{name}" if path else name
         if child is None:
             return name, None
-        if id(child) in self._open:  # a module inside itself: repr() would never end
+        if identity(child) in self._open:  # a module inside itself: repr() would never end
             return name, Node(full, class_name_of(child), "...")
         return name, self.read(full, child)

@@ -6,6 +6,7 @@ from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any
 
 from opcount._torch.lookup import needed
+from opcount.identity import identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +32,8 @@ def modules_of(model: nn.Module) -> list[nn.Module]:
     pending: list[nn.Module | None] = [model]
     while pending:
         module = pending.pop()
-        if module is not None and id(module) not in found:
-            found[id(module)] = module
+        if module is not None and identity(module) not in found:
+            found[identity(module)] = module
             children = submodules_of(module)
             if children:
                 pending.extend(reversed(children.values()))

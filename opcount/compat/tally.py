@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from opcount.identity import identity
 from opcount.paths import ancestors_of
 from opcount.scope.module_names import ModuleNames
 from opcount.structure import walk
@@ -44,7 +45,7 @@ class Layout:
         self.model = model
         self.modules = dict(walk(model))
         paths = ModuleNames(model).paths
-        self.paths = {name: paths[id(module)] for name, module in self.modules.items()}
+        self.paths = {name: paths[identity(module)] for name, module in self.modules.items()}
 
 
 class Tally:

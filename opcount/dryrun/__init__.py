@@ -54,6 +54,7 @@ from opcount.dryrun.threads import Threads, put_beneath_counters, put_on_top, ta
 from opcount.dryrun.twins import Twins, entries_of
 from opcount.dryrun.undifferentiated import Undifferentiated
 from opcount.errors import DryRunError
+from opcount.identity import identity
 from opcount.interceptor import fused_attention_disabled
 from opcount.interceptor.stack import modes_below
 from opcount.scope.global_hooks import before_module, remove
@@ -241,7 +242,7 @@ class _Entering(NamedTuple):
         """
         with self.lock:
             remembered = self.snapshot.remembered
-            new = [module for module in modules if id(module) not in remembered]
+            new = [module for module in modules if identity(module) not in remembered]
             if not new:
                 return
             entries = entries_of(new)
@@ -300,7 +301,7 @@ def _follow(threads: Threads, enter: _Entering, undo: Undo) -> None:
     remembered = enter.snapshot.remembered
 
     def first_call(module: nn.Module, _args: object) -> None:
-        if id(module) not in remembered and threads.is_here():
+        if identity(module) not in remembered and threads.is_here():
             enter.modules(modules_of(module))
 
     undo.add(partial(remove, first_call))

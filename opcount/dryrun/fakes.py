@@ -13,6 +13,7 @@ from opcount._torch.tensors import is_zero_tensor, make_subclass
 from opcount.dryrun.ended_mode import EndedMode
 from opcount.dryrun.fake_mode import DryMode
 from opcount.dryrun.tensors import DryTensor, DryZeros, stands_for_data
+from opcount.identity import identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,7 +72,7 @@ class Fakes:
         fake = make_subclass(self._kind, elem, require_grad=False, dispatch_device=True, device_for_backend_keys=device)
         fake.__dict__ = own = state.copy()
         if self._kind is DryTensor and not dtype.is_complex:
-            own["made_as"] = id(fake), (size, stride, dtype, device, offset)
+            own["made_as"] = identity(fake), (size, stride, dtype, device, offset)
         self._guard_data(fake)
         return fake
 

@@ -7,6 +7,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 from opcount.dryrun.places import Cache
+from opcount.identity import identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +26,7 @@ def caches_of(name: str) -> tuple[Any, ...]:
         values = list(vars(module).values())
         classes = [value for value in values if isinstance(value, type) and value.__module__ == name]
         members = [member for kind in classes for member in list(vars(kind).values())]
-        found = {id(cache): cache for value in (*values, *members) for cache in _caches_in(value)}
+        found = {identity(cache): cache for value in (*values, *members) for cache in _caches_in(value)}
         known = _FOUND[name] = len(vars(module)), tuple(found.values())
     return known[1]
 

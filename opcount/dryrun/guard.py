@@ -21,6 +21,7 @@ from opcount._torch.functorch import is_wrapped
 from opcount._torch.modules import modules_of
 from opcount.dryrun.fakes import CPU, PLAIN
 from opcount.dryrun.tensors import DryTensor, wraps_fakes
+from opcount.identity import identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -65,7 +66,7 @@ class Guard(NamedTuple):
         if self.snapshot.has(module) or isinstance(module, torch.jit.ScriptModule):
             return
         if "_modules" not in vars(module):
-            self.copied[id(module)] = weakref.ref(module)
+            self.copied[identity(module)] = weakref.ref(module)
         elif not was_made(self.born, module):
             self.enter(modules_of(module))
 
@@ -176,7 +177,7 @@ def _give_data(tensor: Tensor, source: Tensor) -> None:
 
 def was_made(modules: dict[int, weakref.ref[nn.Module]], module: nn.Module) -> bool:
     """Return whether a module is one of those that were made inside."""
-    made = modules.get(id(module))
+    made = modules.get(identity(module))
     return made is not None and made() is module
 
 

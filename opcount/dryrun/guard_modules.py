@@ -17,6 +17,7 @@ from opcount._torch.modules import named_member_accessor
 from opcount.dryrun.guard import Guard, active_guard, ask_before
 from opcount.dryrun.guard_reads import READ_PATCHES
 from opcount.dryrun.guard_tensors import TENSOR_PATCHES
+from opcount.identity import identity
 from opcount.interceptor.patches import Patches
 from opcount.interceptor.stack import dry_runs
 
@@ -41,7 +42,7 @@ def _remember_argument(guard: Guard, *args: object, **kwargs: object) -> None:
 
 
 def _remember_as_new(guard: Guard, module: nn.Module, *_args: object, **_kwargs: object) -> None:
-    guard.born[id(module)] = weakref.ref(module)
+    guard.born[identity(module)] = weakref.ref(module)
 
 
 def _tracing(guard: Guard, *_args: object) -> None:

@@ -14,6 +14,7 @@ from opcount._torch.tensors import accumulation_hooks_of, base_of, hooks_of_tens
 from opcount.dryrun.containers import put_back_dict
 from opcount.dryrun.fakes import PLAIN, is_plain
 from opcount.dryrun.tensors import DryTensor, wraps_fakes
+from opcount.identity import identity
 from opcount.interceptor.calls import tensors
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Leaves:
 
     def note(self, tensor: Tensor) -> None:
         """Remember an operator's argument if it is a leaf."""
-        if id(tensor) not in self._leaves and tensor.is_leaf and not is_wrapped(tensor):
+        if identity(tensor) not in self._leaves and tensor.is_leaf and not is_wrapped(tensor):
             with dispatch_disabled():
                 self.add(tensor)
 
@@ -64,27 +65,27 @@ class Leaves:
             return True
         if is_lazy(tensor):
             with dispatch_disabled():
-                self._lazy.setdefault(id(tensor), (tensor, type(tensor), tensor.data))
+                self._lazy.setdefault(identity(tensor), (tensor, type(tensor), tensor.data))
             return True
         self.forget_shapes((tensor,))
         if type(tensor) not in PLAIN or not is_plain(tensor) or tensor.is_meta:
-            return id(tensor) in self._data
+            return identity(tensor) in self._data
         with dispatch_disabled():
-            self._data.setdefault(id(tensor), tensor.data)
+            self._data.setdefault(identity(tensor), tensor.data)
         return True
 
     def note_plain(self, tensor: Tensor) -> None:
         """Note that a remembered tensor has become strided, with a class of PyTorch."""
         if is_plain(tensor):
-            self.plain[id(tensor)] = None
+            self.plain[identity(tensor)] = None
 
     def forget_shapes(self, values: Iterable[Any]) -> None:
         """Have the shapes of tensors be asked for from now on, real or fake, since they may change."""
         for tensor in tensors(values):
             if isinstance(tensor, DryTensor):
                 tensor.made_as = None
-            elif id(tensor) in self.plain:
-                self.plain[id(tensor)] = None
+            elif identity(tensor) in self.plain:
+                self.plain[identity(tensor)] = None
 
     def note_written(self, tensor: Tensor) -> None:
         """Remember a tensor, or its base, before a write: autograd then gives it a ``grad_fn``."""
@@ -95,7 +96,7 @@ class Leaves:
 
     def add(self, tensor: Tensor) -> None:
         """Remember a tensor once; call it with dispatch modes off."""
-        name = id(tensor)
+        name = identity(tensor)
         if name in self._leaves or wraps_fakes(tensor):
             return
         if type(tensor) in PLAIN and is_plain(tensor):

@@ -27,6 +27,7 @@ from opcount.dryrun.sparse_kernels import check_product
 from opcount.dryrun.tensors import DryTensor, run_operators, stands_for_data, without_classes
 from opcount.dryrun.unknown import UNKNOWN
 from opcount.dryrun.values import LIMIT
+from opcount.identity import identity
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.stack import TransparentMode
 from opcount.interceptor.symbolic import has_symbolic_sizes
@@ -98,12 +99,10 @@ class Memo(TransparentMode):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._fakes = fakes
-        self._make = fakes.make
-        self.keep_meta = fakes.keep_meta
+        self._make, self.keep_meta = fakes.make, fakes.keep_meta
         self._twins, self._leaves = twins, leaves
         self._plain_leaves = leaves.plain
-        self._refusals = refusals
-        self._computing = computing
+        self._refusals, self._computing = refusals, computing
         self._ranges, self._threads = computing.ranges, threads
         self.capability = capability
         self._facts, self._answers = _FACTS[capability is not None], _ANSWERS[capability is not None]
@@ -139,7 +138,7 @@ class Memo(TransparentMode):
         """Return the result of an operator, or `UNKNOWN` if PyTorch has to be asked."""
         if func is _DEVICE and isinstance(args[0], FakeTensor):
             return args[0].fake_device
-        facts = self._facts.get(id(func)) or self._learn(func)
+        facts = self._facts.get(identity(func)) or self._learn(func)
         kind = facts.kind
         if facts.allocates and not (facts.switches and facts.is_off(args, kwargs)):
             find = self._computing.draw if facts.random else self._computing.memory
@@ -157,7 +156,7 @@ class Memo(TransparentMode):
         known: list[Tensor] = []
         unknown: list[Tensor] = []
         try:
-            key: tuple[Hashable, ...] = (id(func), self._key(args, kind, known, unknown))
+            key: tuple[Hashable, ...] = (identity(func), self._key(args, kind, known, unknown))
             if kwargs:
                 key = (*key, *kwargs, self._key(kwargs.values(), kind, known, unknown))
             answer = self._answers.get(key)
@@ -227,7 +226,7 @@ class Memo(TransparentMode):
             return func(*args, **kwargs)
 
     def _ask(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._facts[id(func)].kind not in (_FRESH, _VIEW):
+        if self._facts[identity(func)].kind not in (_FRESH, _VIEW):
             self._leaves.forget_shapes((*args, *kwargs.values()))
         with without_classes(tensors((*args, *kwargs.values()))) as any_found:
             out = self.recall(func, args, kwargs) if any_found else UNKNOWN
@@ -238,7 +237,7 @@ class Memo(TransparentMode):
             out = run_higher_order(func, self, self._fakes.mode, args, kwargs)
             if out is not UNKNOWN:
                 return out
-        facts, on_cuda = self._facts[id(func)], self.capability is not None
+        facts, on_cuda = self._facts[identity(func)], self.capability is not None
         self._fakes.dry((args, *kwargs.values()))
         self._note_leaves((*args, *kwargs.values()))
         if facts.kind is _IN_PLACE and type(args[0]) in PLAIN:
@@ -276,7 +275,7 @@ class Memo(TransparentMode):
         """Return the results with real tensors in place of their twins."""
         if facts.info is not None and not facts.writes:
             return as_factorized(self._computing.wrap, facts.info, out)
-        return real.get(id(out), out) if real else out
+        return real.get(identity(out), out) if real else out
 
     def _remember(self, facts: Facts, key: Hashable, out: Any, args: tuple[Any, ...]) -> None:
         kind = facts.kind
@@ -295,7 +294,7 @@ class Memo(TransparentMode):
     def _learn(self, func: Any, kind: Kind | None = None) -> Facts:
         """Cache the facts about an operator."""
         facts = facts_of(func, on_cuda=self.capability is not None)
-        known = self._facts[id(func)] = facts if kind is None else replace(facts, kind=kind)
+        known = self._facts[identity(func)] = facts if kind is None else replace(facts, kind=kind)
         return known
 
     @staticmethod
@@ -325,10 +324,9 @@ class Memo(TransparentMode):
                     raise self._refusals.refuse(facts.func, "is given a tensor with symbolic sizes")
             elif not can_be_faked(value):
                 return self._computing.dense(value) if facts.takes_dense and is_sparse(value) else value
-            twin = (
-                self._twins.of(value) if id(value) in self._plain_leaves or value.is_meta else self._fakes.like(value)
-            )
-            real[id(twin)] = value
+            has_twin = identity(value) in self._plain_leaves or value.is_meta
+            twin = self._twins.of(value) if has_twin else self._fakes.like(value)
+            real[identity(twin)] = value
             return twin
         if isinstance(value, torch.device):
             return self._fakes.place(value)
@@ -348,7 +346,7 @@ class Memo(TransparentMode):
         if facts.kind is _OTHER or facts.kind is _LIFTED:
             return None
         try:
-            key: tuple[Hashable, ...] = (id(facts.func), self._key(args, facts.kind, [], []))
+            key: tuple[Hashable, ...] = (identity(facts.func), self._key(args, facts.kind, [], []))
             return (*key, *kwargs, self._key(kwargs.values(), facts.kind, [], [])) if kwargs else key
         except _UncacheableError:
             return None
@@ -365,7 +363,7 @@ class Memo(TransparentMode):
                 elif not unknown:
                     unknown.append(value)
                 made = value.made_as
-                if made is not None and made[0] == id(value) and (of is _VIEW or not made[1][4]):
+                if made is not None and made[0] == identity(value) and (of is _VIEW or not made[1][4]):
                     parts.append(made[1])
                     continue
                 dtype = value.dtype
@@ -382,14 +380,14 @@ class Memo(TransparentMode):
                 )
             elif kind is Parameter or isinstance(value, Tensor):
                 known.append(value)
-                plain = self._plain_leaves.get(id(value))
+                plain = self._plain_leaves.get(identity(value))
                 if plain is not None:
                     parts.append(plain)
                     continue
                 dtype = value.dtype
                 if dtype.is_complex:
                     raise _UncacheableError
-                if id(value) not in self._plain_leaves:
+                if identity(value) not in self._plain_leaves:
                     if value.layout is not torch.strided or value.is_nested or isinstance(value, FakeTensor):
                         raise _UncacheableError
                     if _requires_grad(value):

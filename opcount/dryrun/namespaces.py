@@ -24,6 +24,7 @@ from opcount._torch.functorch import is_wrapped, unwrapped
 from opcount.dryrun.containers import ATOMS, items_of
 from opcount.dryrun.function_caches import caches_of
 from opcount.dryrun.places import Attributes, Cache, Cells, Contents, Context, Results, Slots, Variables, slots_of
+from opcount.identity import identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -97,13 +98,13 @@ class Namespaces:
         while todo and (len(self._seen) < _ENOUGH or todo[0] is code):
             value = todo.popleft()
             kind = type(value)
-            if kind in _ATOMS or id(value) in self._seen:
+            if kind in _ATOMS or identity(value) in self._seen:
                 continue
             if kind is types.FunctionType:
-                self._seen[id(value)] = value
+                self._seen[identity(value)] = value
                 todo.extend(self._of_function(value))
             elif not isinstance(value, _NOT_LOOKED_INTO):
-                self._seen[id(value)] = value
+                self._seen[identity(value)] = value
                 todo.extend(self._inside(value))
 
     def hold_fakes(self, value: Any) -> bool:
@@ -139,12 +140,12 @@ class Namespaces:
         found: list[Any] = []
         used, unused = self._used, self._unused
         for each in kind.__mro__:
-            if (each is not kind and id(each) in self._seen) or _is_others(each.__module__):
+            if (each is not kind and identity(each) in self._seen) or _is_others(each.__module__):
                 continue
-            self._seen[id(each)] = each
+            self._seen[identity(each)] = each
             for cache in caches_of(each.__module__):
-                if id(cache) not in self._seen:
-                    self._seen[id(cache)] = cache
+                if identity(cache) not in self._seen:
+                    self._seen[identity(cache)] = cache
                     self._note(Results(cache))
                     found.append(cache.__wrapped__)
             for name, value in self._note(Attributes(each)).items():
@@ -176,9 +177,9 @@ class Namespaces:
         return found
 
     def _of_globals(self, variables: dict[str, Any], names: frozenset[str], found: list[Any]) -> None:
-        noted = self._variables.get(id(variables))
+        noted = self._variables.get(identity(variables))
         if noted is None:
-            noted = self._variables[id(variables)] = Variables(variables)
+            noted = self._variables[identity(variables)] = Variables(variables)
         for value in noted.note(names):
             if not isinstance(value, types.ModuleType):
                 found.append(value)
@@ -219,7 +220,7 @@ def holds_spoilt(values: Iterable[Any], is_spoilt: Callable[[Tensor], bool]) -> 
     todo, seen = list(values), {}
     while todo:
         value = todo.pop()
-        if id(value) in seen:
+        if identity(value) in seen:
             continue
         if isinstance(value, Tensor):
             if is_spoilt(value):
@@ -227,7 +228,7 @@ def holds_spoilt(values: Iterable[Any], is_spoilt: Callable[[Tensor], bool]) -> 
             todo.extend([unwrapped(value)] if is_wrapped(value) else vars(value).values())
         elif type(value) in _ATOMS or isinstance(value, _CLOSED):
             continue
-        seen[id(value)] = value
+        seen[identity(value)] = value
         if isinstance(value, types.FunctionType):
             todo.extend((value.__closure__, value.__defaults__, value.__kwdefaults__, vars(value)))
         elif isinstance(value, _HOLD_TENSORS) or _may_hold(type(value)):
@@ -256,11 +257,11 @@ class _Facts(NamedTuple):
 
 def code_facts(code: types.CodeType) -> _Facts:
     """Return what is known of code."""
-    known = _KNOWN.get(id(code))
+    known = _KNOWN.get(identity(code))
     if known is None:
         if len(_KNOWN) >= _CAPACITY:
             _KNOWN.clear()
-        known = _KNOWN[id(code)] = code, _read(code)
+        known = _KNOWN[identity(code)] = code, _read(code)
     return known[1]
 
 

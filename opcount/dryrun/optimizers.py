@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from opcount.identity import identity
 from opcount.scope.global_hooks import before_step, remove
 from opcount.undo import Undo
 
@@ -34,8 +35,8 @@ def paired_optimizers(twins: Twins, snapshot: Snapshot, is_here: Callable[[], bo
     def enter(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not is_here():
             return None
-        if id(optimizer) not in seen:
-            seen[id(optimizer)] = optimizer
+        if identity(optimizer) not in seen:
+            seen[identity(optimizer)] = optimizer
             snapshot.note([optimizer, optimizer.state, [group["params"] for group in optimizer.param_groups]])
             _pair(optimizer, twins)
         return _pair_again(optimizer, twins, *args, **kwargs)

@@ -19,6 +19,7 @@ from opcount.dryrun.sparse_kernels import check_kernel
 from opcount.dryrun.tensors import DryTensor, stands_for_data
 from opcount.dryrun.unknown import UNKNOWN
 from opcount.dryrun.values import stored_values
+from opcount.identity import identity
 from opcount.interceptor import calls
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Patterns:
 
     def _run(self, facts: Facts, tensors: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name, exact = facts.name, facts.name in _CONSTRUCTORS
-        unknown = {id(t) for t in tensors if self._values.of(t) is None}
+        unknown = {identity(t) for t in tensors if self._values.of(t) is None}
         if name == _OF_BAGS:
             return self._of_bags(*args)
         if name == _SAMPLED:
@@ -181,7 +182,7 @@ def _needs_patterns_alone(facts: Facts, tensors: list[Tensor], unknown: set[int]
     if 0 < len(dense) < len(tensors) and facts.name not in _OF_DENSE:
         return not (unknown or facts.writes or facts.random) and facts.computes
     places = dense[:-1] if facts.name in _CONSTRUCTORS else dense if facts.name == "index_select" else ()
-    return not any(id(t) in unknown for t in places)
+    return not any(identity(t) in unknown for t in places)
 
 
 def _is_supported(tensor: Tensor) -> bool:

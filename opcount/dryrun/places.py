@@ -8,6 +8,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 from opcount.dryrun.containers import items_of, put_back_dict, put_back_list, put_back_set
+from opcount.identity import identity
 
 if TYPE_CHECKING:
     from contextvars import ContextVar
@@ -178,7 +179,7 @@ class Results:
         held, keys = self._contents()
         if self._known is None:
             self._known = set(keys)
-        return {id(result): result for result in (*held, *keys.values()) if result is not keys}
+        return {identity(result): result for result in (*held, *keys.values()) if result is not keys}
 
     def put(self, _before: dict[Any, Any]) -> None:
         """Remove new results; keep the others."""

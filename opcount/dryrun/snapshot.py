@@ -33,6 +33,7 @@ from opcount.dryrun.module_states import ModuleStates, states_of
 from opcount.dryrun.namespaces import put_back_place
 from opcount.dryrun.places import Attributes, Cache, Slots, slots_of
 from opcount.errors import DryRunError
+from opcount.identity import identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -95,7 +96,7 @@ class Snapshot:
 
     def has(self, module: nn.Module) -> bool:
         """Return whether a module is remembered."""
-        return id(module) in self.remembered
+        return identity(module) in self.remembered
 
     def modules(self, modules: list[nn.Module], *, hold: bool) -> list[dict[str, Any]]:
         """Remember modules: their attributes, what they hold, and their classes, which lazy ones change.
@@ -112,12 +113,12 @@ class Snapshot:
         if hold:
             held, state = self._remember_modules(modules)
             self._held.append((modules, state))
-            self.remembered.update(dict.fromkeys(map(id, modules)))
+            self.remembered.update(dict.fromkeys(map(identity, modules)))
             return held
         return [self._remember_weakly(module) for module in modules]
 
     def _remember_weakly(self, module: nn.Module) -> dict[str, Any]:
-        key = id(module)
+        key = identity(module)
         held, state = self._remember_modules([module])
         self.remembered[key] = weakref.ref(module, partial(self._forget, key)), state
         return held[0]
@@ -139,7 +140,7 @@ class Snapshot:
         """
         for kind in dict.fromkeys(map(type, modules)):
             self._look_at_class(kind)
-        self.remembered.update(dict.fromkeys(map(id, modules)))
+        self.remembered.update(dict.fromkeys(map(identity, modules)))
         self._look_into(shared)
 
     def leave(self, module: nn.Module, put_back: Callable[[Any, Any], None]) -> None:
@@ -149,13 +150,13 @@ class Snapshot:
             module: One that is remembered weakly, and shares no table with another.
             put_back: Gets the module, by reference, and its attributes and tables as they were.
         """
-        if (found := self.remembered[id(module)]) is None:
+        if (found := self.remembered[identity(module)]) is None:
             return
         reference, state = found
         others = (other for _, other in filter(None, self.remembered.values()) if other is not state)
-        remembered = {id(table) for other in (*others, *self._survived) for table in other.tables()}
-        if remembered.isdisjoint(map(id, state.tables())):
-            self.remembered[id(module)] = reference, ModuleStates([], [], [], [], [], state.order)
+        remembered = {identity(table) for other in (*others, *self._survived) for table in other.tables()}
+        if remembered.isdisjoint(map(identity, state.tables())):
+            self.remembered[identity(module)] = reference, ModuleStates([], [], [], [], [], state.order)
             self._undo.append((put_back, reference, [(vars(module), state.attributes[0]), *state.full]))
 
     def note(self, values: Iterable[Any]) -> None:
@@ -201,7 +202,7 @@ class Snapshot:
                 if kind in _CONTAINERS and not value:
                     self._empty.append(value)
                     continue
-                if isinstance(value, (nn.Module, Tensor)) or id(value) in self._seen:
+                if isinstance(value, (nn.Module, Tensor)) or identity(value) in self._seen:
                     continue
                 inside = self._remember(value)
                 if inside:
@@ -209,8 +210,8 @@ class Snapshot:
 
     def _look_at_class(self, kind: type) -> None:
         """Remember the class of a module; one that was made for a parametrized module is a part of that."""
-        if kind.__module__ == parametrize.__name__ and id(kind) not in self._seen:
-            self._seen[id(kind)] = kind
+        if kind.__module__ == parametrize.__name__ and identity(kind) not in self._seen:
+            self._seen[identity(kind)] = kind
             attributes = Attributes(kind)
             self._undo.append((put_back_place, attributes, attributes.get()))
         self._namespaces.look(kind)
@@ -227,7 +228,7 @@ class Snapshot:
         if isinstance(value, types.MappingProxyType):
             return list(value.values())
         if isinstance(value, types.FunctionType):
-            self._seen[id(value)] = value
+            self._seen[identity(value)] = value
             self._namespaces.look(value)
             return [content_of(cell) for cell in value.__closure__ or ()]
         if isinstance(value, types.MethodType):
@@ -244,7 +245,7 @@ class Snapshot:
 
     def _with_attributes(self, value: Any, items: Iterable[Any]) -> Iterable[Any]:
         """Remember the attributes of a container as well, if its class is the program's."""
-        self._seen[id(value)] = value
+        self._seen[identity(value)] = value
         return items if type(value).__module__ == "builtins" else (*items, *self._remember_attributes(value))
 
     def _remember_object(self, value: Any) -> Iterable[Any] | None:
@@ -255,7 +256,7 @@ class Snapshot:
             kind.__module__.startswith(_FOREIGN) and not kind.__module__.startswith(_KEEPERS)
         ):
             return None
-        self._seen[id(value)] = value
+        self._seen[identity(value)] = value
         return self._remember_attributes(value)
 
     def _check(self, value: Any, _before: object) -> None:
@@ -279,7 +280,7 @@ class Snapshot:
 
     def _remember_numbers(self, value: Any) -> None:
         """Remember an array of numbers, in which no dispatch mode sees a change."""
-        self._seen[id(value)] = value
+        self._seen[identity(value)] = value
         if isinstance(value, np.ndarray):
             if value.nbytes <= _LARGE and value.flags.writeable:
                 self._undo.append((put_back_buffer, value, value.copy()))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from opcount._torch.modules import buffers_of, parameters_of, submodules_of
 from opcount.dryrun.containers import put_back_dict
+from opcount.identity import identity
 
 if TYPE_CHECKING:
     import weakref
@@ -30,8 +31,8 @@ def put_back_certain(is_ours: Callable[[Any], bool], reference: weakref.ref[nn.M
         return
     left = []
     tables = [parameters_of(module), buffers_of(module), submodules_of(module)]
-    known = {id(now) for now, _ in before}
-    for now, held in (*before, *((table, {}) for table in tables if id(table) not in known)):
+    known = {identity(now) for now, _ in before}
+    for now, held in (*before, *((table, {}) for table in tables if identity(table) not in known)):
         if not isinstance(now, dict):
             continue
         exchanged = {name: now[name] for name, value in held.items() if is_ours(value) and name in now}

@@ -15,6 +15,7 @@ from opcount.dryrun.fakes import CPU, PLAIN, is_plain
 from opcount.dryrun.tensors import DryTensor
 from opcount.dryrun.values import VALUE
 from opcount.errors import DryRunError
+from opcount.identity import identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -59,18 +60,18 @@ class Twins:
         """Return the twin of a tensor, made at its first use; a fake tensor of this dry run is its own."""
         if isinstance(tensor, FakeTensor) and tensor.fake_mode is self._fakes.mode:
             return tensor
-        known = self._twins.get(id(tensor))
+        known = self._twins.get(identity(tensor))
         if known is None or known[0] is not tensor:
-            known = self._twins[id(tensor)] = (tensor, self._fakes.like(tensor))
+            known = self._twins[identity(tensor)] = (tensor, self._fakes.like(tensor))
         return known[1]
 
     def forget(self, tensor: Tensor) -> None:
         """Have another twin made for a tensor that gets other data."""
-        self._twins.pop(id(tensor), None)
+        self._twins.pop(identity(tensor), None)
 
     def in_place_of(self, tensor: Tensor) -> Tensor:
         """Return the tensor that stands in a module where this one stood."""
-        return self.of(tensor) if id(tensor) in self._in_place else tensor
+        return self.of(tensor) if identity(tensor) in self._in_place else tensor
 
     def check(self, entries: list[Entry]) -> None:
         """Refuse modules whose tensors have no data and cannot be replaced.
@@ -134,7 +135,7 @@ class Twins:
         if not is_plain(tensor) or is_wrapped(tensor):
             return tensor
         value = vars(tensor).get(VALUE) if _needs_twin(tensor) else tensor
-        self._in_place.add(id(tensor))
+        self._in_place.add(identity(tensor))
         twin = self.of(tensor)
         if value is not None:
             self.keep(twin, value)
@@ -142,10 +143,10 @@ class Twins:
 
     def _lazy(self, tensor: Any) -> Tensor:
         """Return a tensor without a shape that gets its memory on the CPU."""
-        known = self._twins.get(id(tensor))
+        known = self._twins.get(identity(tensor))
         if known is None or known[0] is not tensor:
-            known = self._twins[id(tensor)] = (tensor, type(tensor)(tensor.requires_grad, CPU, tensor.dtype))
-            self._in_place.add(id(tensor))
+            known = self._twins[identity(tensor)] = (tensor, type(tensor)(tensor.requires_grad, CPU, tensor.dtype))
+            self._in_place.add(identity(tensor))
         return known[1]
 
     def _replaced(self, value: Any) -> Any:
@@ -164,8 +165,8 @@ class Twins:
 
     def _replace_in(self, value: Any) -> None:
         """Replace what is in a list or dict, once: it may be in itself."""
-        if id(value) not in self._looked_into:
-            self._looked_into[id(value)] = value
+        if identity(value) not in self._looked_into:
+            self._looked_into[identity(value)] = value
             for key, item in enumerate(value) if type(value) is list else value.items():
                 if isinstance(item, _NESTED):
                     value[key] = self._replaced(item)

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from opcount._torch.dispatch import HigherOrderOperator, functions_disabled
 from opcount._torch.functorch import TransformType
+from opcount.identity import identity
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.stack import dry_runs
 from opcount.scope.engine import ignore, listen
@@ -124,7 +125,7 @@ class _Watch(TorchFunctionMode):
         finally:
             self._operator = before
         if self._own is not None:
-            self._own |= {id(tensor): tensor for tensor in tensors((out,))}
+            self._own |= {identity(tensor): tensor for tensor in tensors((out,))}
         return out
 
     def _lacks_gradients(self, values: Any, *, given: bool) -> bool:
@@ -134,7 +135,7 @@ class _Watch(TorchFunctionMode):
         if self._operator not in _DIFFERENTIATES:
             return bool(found)
         own = self._own or {}
-        return not (given and self._own is None) and any(id(tensor) not in own for tensor in found)
+        return not (given and self._own is None) and any(identity(tensor) not in own for tensor in found)
 
     def _looking_into(self, body: Any) -> Any:
         if not callable(body) or isinstance(body, torch.Tensor):
@@ -144,7 +145,7 @@ class _Watch(TorchFunctionMode):
         def run(*args: Any, **kwargs: Any) -> Any:
             if not self._operator:  # in a backward
                 return body(*args, **kwargs)
-            before, self._own = self._own, {id(tensor): tensor for tensor in tensors(args)}
+            before, self._own = self._own, {identity(tensor): tensor for tensor in tensors(args)}
             try:
                 with self:
                     out = body(*args, **kwargs)

@@ -11,6 +11,7 @@ import torch
 from opcount._torch.autograd import graph_task
 from opcount._torch.dispatch import fake_mode, mode_at, mode_count, pop_mode, push_mode
 from opcount.errors import CounterStateError
+from opcount.identity import identity
 from opcount.interceptor.calls import is_fake, takes, tensors
 from opcount.interceptor.composites import see_composites
 from opcount.interceptor.fast_calls import BOUND
@@ -92,7 +93,7 @@ class Interceptor(TransparentMode):
         if types and self._handlers.get(types) is not False and self._has_handler(types):
             return self._run_by_subclass(func, args, kwargs or {})
         try:
-            plan = self.plans[id(func)]
+            plan = self.plans[identity(func)]
         except KeyError:
             plan = self._decide(func)
         handle = plan.handle
@@ -114,7 +115,7 @@ class Interceptor(TransparentMode):
         return out
 
     def _decide(self, func: Any) -> Plan:
-        return self.plans.setdefault(id(func), self.planner.plan(func))
+        return self.plans.setdefault(identity(func), self.planner.plan(func))
 
     def run(self, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operator by a plan that is not the one remembered for it."""
@@ -150,7 +151,7 @@ class Interceptor(TransparentMode):
     def charge_finished(self, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Charge an operator that has run without us."""
         try:
-            plan = self.plans[id(func)].of_finished(out, args, kwargs)
+            plan = self.plans[identity(func)].of_finished(out, args, kwargs)
         except KeyError:
             plan = self.planner.plan(func).of_finished(out, args, kwargs)
         if plan is not None:

@@ -9,6 +9,7 @@ import torch
 
 from opcount._torch.autograd import saved_tensor_hooks_disabled
 from opcount._torch.dispatch import CPU_ATTENTION, FLASH_ATTENTION, aten, below_autograd, functions_disabled, schema_of
+from opcount.identity import identity
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.composites import composites_asked
 from opcount.interceptor.mode import Interceptor
@@ -114,7 +115,7 @@ class Recorder(Interceptor):
 
     def _answer(self, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
         if not self.is_paused:
-            self.charge(self.plans.get(id(func)) or self._decide(func), out, args, kwargs)
+            self.charge(self.plans.get(identity(func)) or self._decide(func), out, args, kwargs)
         return out
 
     def _attend(

@@ -13,6 +13,7 @@ from opcount._torch.dispatch import dispatch_disabled, subclass_functions_disabl
 from opcount._torch.modules import buffers_of, parameters_of, submodules_of
 from opcount._torch.stand_ins import is_own_memory
 from opcount._torch.tensors import storage_key, version_of
+from opcount.identity import identity
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.contents import is_copy_of, is_filled_with
 from opcount.interceptor.origins import DOUBTFUL, Origin
@@ -245,9 +246,9 @@ def _reachable(values: Any) -> list[Tensor]:
         if isinstance(value, Tensor):
             found.append(value)
             continue
-        if isinstance(value, _PLAIN) or depth > _DEPTH or id(value) in met:
+        if isinstance(value, _PLAIN) or depth > _DEPTH or identity(value) in met:
             continue
-        met.add(id(value))
+        met.add(identity(value))
         pending += [(inner, depth + 1) for inner in _inside(value)]
     return found
 

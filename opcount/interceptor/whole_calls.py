@@ -17,6 +17,7 @@ from opcount._torch.dispatch import HigherOrderOperator, below_autograd
 from opcount.convention import FVCORE
 from opcount.cost import Cost
 from opcount.coverage import UNCOUNTED
+from opcount.identity import identity
 from opcount.interceptor.calls import tensors
 from opcount.interceptor.fast_calls import fast_call_of
 from opcount.interceptor.function_calls import FunctionCalls
@@ -169,7 +170,7 @@ class _Whole(Interceptor):
         is_told_in_parts = isinstance(func, HigherOrderOperator) or str(func).rpartition(".")[0] in self._parts_of
         if plan.handle is not None and not is_told_in_parts:
             plan = replace(plan, handle=_Summing(plan.handle))
-        return self.plans.setdefault(id(func), plan)
+        return self.plans.setdefault(identity(func), plan)
 
     def run_function(self, function: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         """Run an ``autograd.Function``; one that was asked for is told of, and not what it does."""

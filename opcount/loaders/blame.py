@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from opcount.identity import identity
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
@@ -49,12 +51,12 @@ def brief(message: str) -> str:
 
 
 def _place(error: BaseException, model: nn.Module | None) -> tuple[str, str]:
-    paths = {id(module): path for path, module in model.named_modules()} if model is not None else {}
+    paths = {identity(module): path for path, module in model.named_modules()} if model is not None else {}
     module = line = ""
     for frame, number in _frames(error):
         runs = frame.f_locals.get("self")
-        if id(runs) in paths:
-            module = f"{paths[id(runs)] or 'the model itself'} ({type(runs).__name__})"
+        if identity(runs) in paths:
+            module = f"{paths[identity(runs)] or 'the model itself'} ({type(runs).__name__})"
         file = frame.f_code.co_filename
         if (module or model is None) and not file.startswith((*_LIBRARIES, "<")):
             line = f"{_short(file)}:{number}"

@@ -11,6 +11,7 @@ import torch
 
 from opcount.counter import OpCounter
 from opcount.errors import InputError
+from opcount.identity import identity
 from opcount.loaders.step import tensors_in
 from opcount.model_inputs import Arguments
 from opcount.records import GENERATION, Stage, stage_facts
@@ -153,7 +154,7 @@ class _Writer:
     @property
     def cached(self) -> int:
         """Bytes of the cache."""
-        return sum(tensor.nbytes for tensor in {id(each): each for each in tensors_in(self._cache)}.values())
+        return sum(tensor.nbytes for tensor in {identity(each): each for each in tensors_in(self._cache)}.values())
 
     def prepare(self) -> None:
         """Fill the cache; run the encoder, if its prompt is not to be counted."""

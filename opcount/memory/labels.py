@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from opcount._torch.modules import buffers_of, modules_of, parameters_of
+from opcount.identity import identity
 from opcount.live_memory import (
     BUFFERS,
     GRADIENTS,
@@ -97,7 +98,7 @@ def label_state(tracker: Tracker, names: ModuleNames, optimizer: Optimizer, *, b
 def _weights(names: ModuleNames) -> Iterator[tuple[str, Tensor, str]]:
     """Yield the parameters, gradients and buffers of the model, each with its owner and its category."""
     for module in () if names.model is None else modules_of(names.model):
-        path = names.paths.get(id(module), "")
+        path = names.paths.get(identity(module), "")
         for parameter in parameters_of(module).values():
             if parameter is not None:
                 yield path, parameter, PARAMETERS

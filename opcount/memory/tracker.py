@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from opcount._torch.dispatch import METHODS
+from opcount.identity import identity
 from opcount.interceptor.calls import is_fake
 from opcount.interceptor.storages import storage_of, storages_of
 from opcount.interceptor.symbolic import size_of
@@ -95,7 +96,7 @@ class Tracker:
                 except (NotImplementedError, RuntimeError):  # it is sparse
                     self._look_into(value, (frame, plan, phase, TEMPORARIES))
                     continue
-                if id(storage) not in held:
+                if identity(storage) not in held:
                     self._meet(value, storage, (frame, plan, phase, TEMPORARIES))
             elif kind not in _NUMBERS:
                 self._look_into(value, (frame, plan, phase, TEMPORARIES))
@@ -105,7 +106,7 @@ class Tracker:
         if type(out) in plain:
             try:
                 storage = _memory_of(out)
-                known = held.get(id(storage))
+                known = held.get(identity(storage))
                 if known is None:
                     ledger = self._home if out.is_cpu else None  # which takes less time than to ask for the device
                     if ledger is not None or not (self._dry and _is_on_meta(out)):
@@ -126,7 +127,7 @@ class Tracker:
         """Account the results of an operator that are not one strided tensor."""
         for tensor in self._tensors(out):
             for storage in self._storages(tensor):
-                known = self.held.get(id(storage))
+                known = self.held.get(identity(storage))
                 if known is None:
                     if not (self._dry and _is_on_meta(tensor)):
                         self._allocated(storage, key)
@@ -159,7 +160,7 @@ class Tracker:
     def elder(self, tensor: Tensor, place: Any, category: str) -> None:
         """Account a tensor that was alive before; one that is known only gets the category."""
         for storage in self._storages(tensor):
-            known = self.held.get(id(storage))
+            known = self.held.get(identity(storage))
             if known is None:
                 self._found(storage, (place, None, BEFORE, category))
             else:
@@ -168,7 +169,7 @@ class Tracker:
     def known(self, tensor: Tensor) -> Iterator[Held]:
         """Yield what is held of a tensor."""
         for storage in self._storages(tensor):
-            held = self.held.get(id(storage))
+            held = self.held.get(identity(storage))
             if held is not None:
                 yield held
 
@@ -189,14 +190,14 @@ class Tracker:
     def add_leaf(self, tensor: Tensor) -> None:
         """Look at a tensor's gradient after each backward."""
         if tensor.requires_grad and tensor.is_leaf:
-            self._leaves[id(tensor)] = weakref.ref(tensor)
+            self._leaves[identity(tensor)] = weakref.ref(tensor)
 
     def _meet(self, tensor: Tensor, storage: Any, key: Any) -> None:
         """Account a storage that an operator was given and that no operator has made."""
         if self._dry and _is_on_meta(tensor):
             return
         self.add_leaf(tensor)
-        address = id(storage)
+        address = identity(storage)
         is_parameter = isinstance(tensor, Parameter)
         is_twin = is_parameter and is_fake(type(tensor))  # made when a module is first called in a dry run
         if is_twin or address in self._elders:
@@ -210,7 +211,7 @@ class Tracker:
         if ledger is None:
             ledger = self._ledger(None if self._dry else storage.device)
         held = Held(storage, self._bury)
-        held.key = address = id(storage)
+        held.key = address = identity(storage)
         held.size = size = storage.nbytes()
         if type(size) is not int:
             held.size = size = size_of(size)
@@ -226,7 +227,7 @@ class Tracker:
     def _found(self, storage: Any, key: Any) -> None:
         """Account a storage that was alive before."""
         held = Held(storage, self._bury)
-        held.key = id(storage)
+        held.key = identity(storage)
         held.size = size_of(storage.nbytes())
         held.event = 0
         held.row = self._ledger(None if self._dry else storage.device).row(key)
@@ -260,7 +261,7 @@ class Tracker:
     def _look_into(self, value: Any, key: Any) -> None:
         for tensor in self._tensors(value):
             for storage in self._storages(tensor):
-                if id(storage) not in self.held:
+                if identity(storage) not in self.held:
                     self._meet(tensor, storage, key)
 
     def _tensors(self, value: Any) -> Iterator[Tensor]:
@@ -299,4 +300,4 @@ def _addresses() -> Iterator[int]:
         if issubclass(type(value), Tensor):
             storage = storage_of(value)
             if storage is not None:
-                yield id(storage)
+                yield identity(storage)

@@ -10,6 +10,8 @@ import sys
 import weakref
 from typing import TYPE_CHECKING
 
+from opcount.identity import identity
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -31,8 +33,8 @@ class FrameGuard:
     def __init__(self, depth: int, ended: Callable[[object], object]) -> None:
         frame = sys._getframe(depth + 1)
         token = _Token()
-        frame.f_locals[f"__opcount_{id(self)}"] = token  # a name of its own: several counters may watch one frame
-        self._frame = id(frame)  # no other frame's, as long as the token lives
+        frame.f_locals[f"__opcount_{identity(self)}"] = token  # a name of its own: several counters may watch one frame
+        self._frame = identity(frame)  # no other frame's, as long as the token lives
         self._token = weakref.ref(token, ended)
 
     def is_running(self) -> bool:
@@ -41,7 +43,7 @@ class FrameGuard:
             return False
         frame = sys._getframe(1)
         while frame is not None:
-            if id(frame) == self._frame:
+            if identity(frame) == self._frame:
                 return True
             frame = frame.f_back  # type: ignore[assignment]
         return False

@@ -14,6 +14,7 @@ from torch import fx, jit, nn
 from torch.nn.parameter import is_lazy
 
 from opcount._torch.modules import forward_hooks_of, parameters_of, submodules_of
+from opcount.identity import identity
 from opcount.paths import ROOT, common_parent
 from opcount.records import Module
 from opcount.scope.call_shapes import CallShapes
@@ -116,11 +117,11 @@ class ModuleNames:
         first: dict[str, nn.Module] = {}
         paths, types, wrappers, foreign = self.paths, self._types, self.wrappers, self._foreign
         for path, module in _walk(model):
-            key = id(module)
+            key = identity(module)
             known = paths.get(key)
             if known is None or (known in foreign and known not in types):
                 if path in first:
-                    wrappers.add(id(first[path]))
+                    wrappers.add(identity(first[path]))
                 first[path] = module
                 self._name(module, path)
                 known = path
@@ -132,8 +133,8 @@ class ModuleNames:
     def _name(self, module: nn.Module, path: str) -> None:
         """Remember a path until the module dies."""
         known = _Known(module, self._forget)
-        known.key = key = id(module)
-        known.hooks = hooks = id(forward_hooks_of(module))
+        known.key = key = identity(module)
+        known.hooks = hooks = identity(forward_hooks_of(module))
         self._alive[key] = known
         self.paths[key] = path
         self._originals[hooks] = path
@@ -142,11 +143,12 @@ class ModuleNames:
 
     def is_known(self, module: nn.Module) -> bool:
         """Return whether a module is the model's, or a replica of one."""
-        return id(module) in self.paths or self._original(module) is not None
+        return identity(module) in self.paths or self._original(module) is not None
 
     def _original(self, module: nn.Module) -> str | None:
         """Return the path of the module that DataParallel copied: a replica shares its hooks."""
-        return self._originals.get(id(forward_hooks_of(module))) if getattr(module, "_is_replica", False) else None
+        is_replica = getattr(module, "_is_replica", False)
+        return self._originals.get(identity(forward_hooks_of(module))) if is_replica else None
 
     def path_of_new(self, module: nn.Module, caller: str) -> str:
         """Name a module that was not there when the model was named, or is not of the model."""
@@ -155,10 +157,10 @@ class ModuleNames:
             return original
         if self.model is not None and _contains(self.model, module):
             self._name_model(self.model)
-            return self.paths[id(module)]
+            return self.paths[identity(module)]
         if isinstance(module, fx.GraphModule) and _is_traced_for_operator():
             self._name(module, caller)
-            self.wrappers.add(id(module))
+            self.wrappers.add(identity(module))
             return caller
         return self._name_foreign(module, caller)
 
@@ -172,7 +174,7 @@ class ModuleNames:
             number = numbers.take()
         weakref.finalize(module, numbers.give_back, number).atexit = False
         for below, child in _walk(module):
-            if id(child) not in self.paths:
+            if identity(child) not in self.paths:
                 child_path = f"{path}.{below}" if below else path
                 self._name(child, child_path)
                 self._foreign[child_path] = _facts(child_path, child)
@@ -186,10 +188,10 @@ class ModuleNames:
 
     def _serial(self, parameter: Any) -> int:
         """Return a number that is a parameter's own, where its ``id`` is another's once it has died."""
-        reference, serial = self._serials.get(id(parameter), (None, 0))
+        reference, serial = self._serials.get(identity(parameter), (None, 0))
         if reference is None or reference() is not parameter:
             serial = next(_serials)
-            self._serials[id(parameter)] = weakref.ref(parameter), serial
+            self._serials[identity(parameter)] = weakref.ref(parameter), serial
         return serial
 
     def count_foreign_parameters(self) -> int:
@@ -201,19 +203,19 @@ class ModuleNames:
 
     def owner_of(self, variable: object) -> str:
         """Return the path of the module that owns a parameter; the root if none does."""
-        leaf = self._leaves.get(id(variable))
+        leaf = self._leaves.get(identity(variable))
         if leaf is None or leaf.variable() is not variable:
             self._find_leaves()
-            leaf = self._leaves.get(id(variable))
+            leaf = self._leaves.get(identity(variable))
             if leaf is None:
                 if variable is None:
                     return ROOT
-                leaf = self._leaves[id(variable)] = _Leaf(weakref.ref(variable), ROOT)
+                leaf = self._leaves[identity(variable)] = _Leaf(weakref.ref(variable), ROOT)
         return leaf.path
 
     def path_of_all(self, modules: Iterable[object], parameters: Iterable[object]) -> str | None:
         """Return the path of the innermost module that has all of these inside; None if nothing is known of them."""
-        paths = [path for module in modules if (path := self.paths.get(id(module))) is not None]
+        paths = [path for module in modules if (path := self.paths.get(identity(module))) is not None]
         paths += map(self.owner_of, parameters)
         return common_parent(paths) if paths else None
 
@@ -226,16 +228,16 @@ class ModuleNames:
         for path, module in _walk(self.model) if self.model is not None else ():
             for parameter in parameters_of(module).values():
                 if parameter is not None:
-                    known = self._leaves.get(id(parameter))
+                    known = self._leaves.get(identity(parameter))
                     if known is None or known.path == ROOT:
-                        self._leaves[id(parameter)] = _Leaf(weakref.ref(parameter), path)
+                        self._leaves[identity(parameter)] = _Leaf(weakref.ref(parameter), path)
 
     def owns_any(self, variables: Iterable[object]) -> bool:
         """Return whether a parameter of the model is among variables; without a model any is ours."""
         if self.model is None:
             return True
-        parameters = set(map(id, self.model.parameters()))
-        return any(id(variable) in parameters for variable in variables)
+        parameters = set(map(identity, self.model.parameters()))
+        return any(identity(variable) in parameters for variable in variables)
 
     def refresh(self) -> None:
         """Name modules that were added to the model since."""
@@ -272,8 +274,8 @@ class ModuleNames:
         weights: dict[str, str] = {}
         seen: set[int] = set()
         for path, module in _walk(self.model) if self.model is not None else ():
-            own = [p for p in parameters_of(module).values() if p is not None and id(p) not in seen]
-            seen.update(map(id, own))
+            own = [p for p in parameters_of(module).values() if p is not None and identity(p) not in seen]
+            seen.update(map(identity, own))
             if own:
                 params, trainable, written = sizes.get(path, (0, 0, 0))
                 sizes[path] = _sizes_of(own, params, trainable, written)
@@ -319,8 +321,8 @@ def _contains(model: nn.Module, module: nn.Module) -> bool:
         one = pending.pop()
         if one is module:
             return True
-        if one is not None and id(one) not in seen:
-            seen.add(id(one))
+        if one is not None and identity(one) not in seen:
+            seen.add(identity(one))
             pending.extend(submodules_of(one).values())
     return False
 
@@ -366,9 +368,9 @@ def _walk(model: nn.Module) -> list[tuple[str, nn.Module]]:
     while pending:
         path, module = pending.pop()
         found.append((path, module))
-        if id(module) in seen:
+        if identity(module) in seen:
             continue
-        seen.add(id(module))
+        seen.add(identity(module))
         children = submodules_of(module)
         if not children:
             continue

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from opcount._torch.distributed import shard_dimensions
 from opcount._torch.modules import modules_of, parameters_of
+from opcount.identity import identity
 from opcount.paths import parents
 
 if TYPE_CHECKING:
@@ -21,11 +22,11 @@ def with_shards(names: ModuleNames, table: dict[str, Module]) -> dict[str, Modul
     seen: set[int] = set()
     for module in modules_of(names.model):
         for parameter in parameters_of(module).values():
-            if parameter is None or id(parameter) in seen:
+            if parameter is None or identity(parameter) in seen:
                 continue
-            seen.add(id(parameter))
+            seen.add(identity(parameter))
             for dimension in shard_dimensions(parameter):
-                for path in parents(names.paths.get(id(module), "")):
+                for path in parents(names.paths.get(identity(module), "")):
                     row = sums.setdefault(path, {})
                     row[dimension] = row.get(dimension, 0) + parameter.numel()
     found = {path: table[path]._replace(shards=tuple(row.items())) for path, row in sums.items() if path in table}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch.nn import Parameter
 
 from opcount._torch.autograd import graph_task
+from opcount.identity import identity
 from opcount.scope.call_shapes import call_of, shapes_of
 from opcount.scope.engine import ignore, listen
 from opcount.scope.frame_guard import FrameGuard
@@ -133,7 +134,7 @@ class Scopes:
             caller = scope.frame
         else:
             caller = scope.caller(task)
-        key = id(module)
+        key = identity(module)
         path = self._paths.get(key)
         if path is None:
             path = self.names.path_of_new(module, caller.path)
@@ -164,7 +165,7 @@ class Scopes:
             if not scope.muted:
                 self._charge_module(module, frame, phase, out, args, kwargs)
         else:
-            if self._scripts and id(module) in self._scripts and out is not _RAISED and not scope.muted:
+            if self._scripts and identity(module) in self._scripts and out is not _RAISED and not scope.muted:
                 self._charge_script(module, scope.frame, scope.phase if scope.task == NO_TASK else RECOMPUTE, out)
             scope.pop(module)
         if self._adopted and ident in self._adopted and scope.idle:

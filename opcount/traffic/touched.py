@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from opcount._torch.dispatch import dispatch_disabled
+from opcount.identity import identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -89,7 +90,7 @@ def touched_by(values: Iterable[Any], seen: set[int] | None = None) -> int:
                 continue
             if not isinstance(x, Tensor):
                 continue
-        key = id(x)
+        key = identity(x)
         if key not in seen:
             seen.add(key)
             try:
@@ -103,7 +104,7 @@ def touched_in(values: Sequence[Any], seen: set[int] | None = None) -> int:
     """Sum up a list, as `touched_by` does; most hold nothing but tensors, and none of them twice."""
     if not isinstance(values, (list, tuple)):
         return touched_by((values,), seen)
-    ids = {id(x) for x in values}
+    ids = {identity(x) for x in values}
     if len(ids) == len(values) and (seen is None or seen.isdisjoint(ids)):
         try:
             total = sum([x.nbytes if x.is_contiguous() else touched(x) for x in values])
