@@ -43,6 +43,8 @@ SINCE = {
     "a shape function of sampled products": (2, 5),
     "a backward of scan that runs no forward again": WHOLE,
     "a map that runs its body in a dry run": (2, 8),
+    "a while_loop that compares what its body returns": (2, 6),
+    "a trace for an export that is not strict under a fake tensor mode": (2, 6),
     "fully_shard on a CPU": (2, 9),
     "a jagged linear layer that computes only gradients that are asked for": (2, 6),
     "a product of two CSC matrices that does not crash": (2, 3),

@@ -56,6 +56,15 @@ UNHOOKED_STEPS: list[_Holder] = _steps() if VERSION < (2, 3) else []
 """Holders of the steps of PyTorch's optimizers, where dynamo takes the hooks around these away for good. Up to 2.2."""
 
 
+def _unseen(*_args: object, **_kwargs: object) -> None:
+    """Do nothing: the hooks' replacement in code that dynamo compiles for a higher-order operator."""
+
+
+def unseen_by_dynamo(hook: Any) -> None:
+    """Have code that dynamo compiles leave out a hook, which is a function of Python."""
+    vars(hook)["_torchdynamo_inline"] = _unseen
+
+
 def taking_kwargs(hook: Callable[..., Any]) -> Callable[..., Any]:
     """Return what PyTorch is to call for ``hook(module, args, kwargs, out)``, without ``out`` if the module raised.
 
@@ -71,6 +80,7 @@ def taking_kwargs(hook: Callable[..., Any]) -> Callable[..., Any]:
         outs = () if trace is not None and trace.tb_frame is caller else (out,)
         return hook(module, args, caller.f_locals["kwargs"], *outs)
 
+    unseen_by_dynamo(call)
     return call
 
 

@@ -150,6 +150,7 @@ def dry_run(  # noqa: PLR0915  (a list of what is entered)
         restore.enter(fakes_hidden())
         operators = Undifferentiated(refusals)
         memo.watch_operator = operators.watch  # type: ignore[attr-defined]
+        memo.refuse = refusals.refuse  # type: ignore[attr-defined]
         restore.enter(operators.refusing_backwards(memo))
         restore.enter(errors_unlogged())
         restore.enter(scripts_unprofiled())

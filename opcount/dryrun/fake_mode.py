@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from opcount._torch.dispatch import set_fake_mode, take_fake_mode
 from opcount._torch.fake import FakeTensorConverter, FakeTensorMode
 
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from typing_extensions import Self
+
+
+_IS_PINNED = torch.ops.aten.is_pinned.default
+"""Question that fake tensors of old versions, 2.4 among them, raise an ``AssertionError`` at."""
 
 
 class _Notes(threading.local):
@@ -56,6 +62,10 @@ class DryMode(FakeTensorMode):
 
     def __deepcopy__(self, _memo: object) -> Self:
         return self
+
+    def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Answer an operator; fake memory is never pinned."""
+        return False if func is _IS_PINNED else super().dispatch(func, types, args, kwargs)
 
 
 class _Places(threading.local):

@@ -56,9 +56,6 @@ _FACTS: tuple[dict[int, Facts], dict[int, Facts]] = {}, {}
 _ANSWERS: tuple[dict[Hashable, Any], dict[Hashable, Any]] = {}, {}
 """Cached shapes of results, as on the CPU and as on CUDA, valid for every dry run of the process."""
 
-_TRAINS = 5
-"""Position of ``training`` among the arguments of batch norms, which write to undeclared arguments."""
-
 _CAPACITY = 1 << 17
 
 _requires_grad: Any = METHODS.requires_grad.__get__
@@ -186,7 +183,7 @@ class Memo(TransparentMode):
             if known or self._ranges or target.numel() <= LIMIT or type(target) is not DryTensor:
                 self._computing.overwrite(facts, args, kwargs or {})
             return target
-        if facts.writes and args[_TRAINS]:
+        if facts.writes and not facts.is_off(args, kwargs):
             self._computing.overwrite(facts, args, kwargs or {})
         if kind is _VIEW:
             return self._view(args[0], answer, known)

@@ -125,7 +125,10 @@ def _exporting(original: Any) -> Any:
     @wraps(original)
     def export(*args: Any, **kwargs: Any) -> Any:
         strict = kwargs.get("strict", parameters["strict"].default) if "strict" in parameters else True
-        if not strict or dry_runs():
+        dry = dry_runs()
+        if strict and dry:
+            raise dry[0].refuse("torch.export.export", "traces code in strict mode, and a dry run answers it untraced")
+        if not strict:
             return original(*args, **kwargs)
         before = _OPERATOR.compiles
         with unwatched(), Undo() as undo:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch.nn import Parameter
 
 from opcount._torch.autograd import graph_task
+from opcount._torch.hooks import unseen_by_dynamo
 from opcount.identity import identity
 from opcount.scope.call_shapes import call_of, shapes_of
 from opcount.scope.engine import ignore, listen
@@ -271,12 +272,8 @@ class Scopes:
             undo.run()
 
 
-def _unseen(*_args: object, **_kwargs: object) -> None:
-    """Do nothing: the hooks' replacement in code that dynamo compiles for a higher-order operator."""
-
-
 for _hook in (vars(Scopes)["_enter"], vars(Scopes)["_leave"]):
-    vars(_hook)["_torchdynamo_inline"] = _unseen
+    unseen_by_dynamo(_hook)
 
 
 def _free_thread(home: int, holder: object) -> None:

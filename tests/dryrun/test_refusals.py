@@ -6,6 +6,7 @@ import io
 import linecache
 import pickle
 from contextlib import suppress
+from inspect import signature
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,11 +17,14 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from opcount import OpCounter
 from opcount.errors import DryRunError
 from tests.dryrun.counts import assert_same_counts
-from tests.features import VERSION, WHOLE, custom_op
+from tests.features import VERSION, WHOLE, custom_op, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
+CAN_BE_LENIENT = "strict" in signature(torch.export.export).parameters
+"""False where every export is strict."""
 
 REFUSED: dict[str, Callable[[Tensor], object]] = {
     "item": lambda x: x.sum().item(),
@@ -141,7 +145,14 @@ def test_a_trace_of_operators_that_are_answered_unseen_is_refused() -> None:
 
 
 def test_an_exported_program_is_traced_with_fake_tensors_of_its_own() -> None:
+    require("a trace for an export that is not strict under a fake tensor mode")
     layer, x = nn.Linear(4, 4), torch.randn(3, 4)
     with OpCounter(layer, dry_run=True) as c:
-        torch.export.export(layer, (x,)).module()(x)
+        torch.export.export(layer, (x,), strict=False).module()(x)
     assert c.macs == 2 * 3 * 4 * 4  # in the export, and in its program
+
+
+def test_a_strict_export_is_refused() -> None:
+    layer, x = nn.Linear(4, 4), torch.randn(3, 4)
+    with pytest.raises(DryRunError, match="strict mode"), OpCounter(layer, dry_run=True):
+        torch.export.export(layer, (x,), **({"strict": True} if CAN_BE_LENIENT else {}))

@@ -164,7 +164,7 @@ def test_random_numbers_of_layers_and_samples_are_those_of_a_real_run_and_put_ba
 
     def program() -> None:
         drawn.append(torch.multinomial(model(X).softmax(-1), 2).tolist())
-        drawn.append(torch.bernoulli(F.dropout(model(X).sigmoid(), 0.3)).tolist())
+        drawn.append(torch.bernoulli(F.dropout(model(X).sigmoid(), 0.3) * 0.7).tolist())
         drawn.append(torch.normal(model(X), 1.0).tolist())
 
     torch.manual_seed(1)
@@ -175,6 +175,13 @@ def test_random_numbers_of_layers_and_samples_are_those_of_a_real_run_and_put_ba
     assert torch.equal(state, torch.get_rng_state())
     program()
     assert drawn[:3] == drawn[3:]
+
+
+def test_memory_is_not_pinned() -> None:
+    model = nn.Linear(8, 3)
+    with OpCounter(model, dry_run=True):
+        asked = [t.is_pinned() for t in (model(X), model.weight, torch.randn(300, 300) @ torch.randn(300, 300))]
+    assert asked == [False, False, False]
 
 
 @pytest.mark.parametrize("rows", [1, 100])
