@@ -53,6 +53,13 @@ def process_group(value: Any) -> Any:
     return kind.unbox(value)
 
 
+def work_done() -> Any:
+    """Return the work of a collective that has ended, as an operator returns it. Since 2.4."""
+    from torch._C._distributed_c10d import FakeWork  # noqa: PLC0415  (not in every build)
+
+    return FakeWork().boxed()
+
+
 def find_group(tag: str, ranks: Any, size: int) -> Any:
     """Return the process group that an operator of ``c10d_functional`` is given. Up to 2.2."""
     known: Callable[[str, Any, int], Any] | None = find(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opcount._torch.lookup import find, needed
 
@@ -14,6 +15,9 @@ with needed():
     from torch.distributed import distributed_c10d as c10d
     from torch.nn.parallel import distributed as ddp
     from torch.testing._internal.distributed.fake_pg import FakeStore as FakeStore  # noqa: PLC0414
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 GROUP_MAKER = (c10d, "_new_process_group_helper")
 """The function that makes every process group."""
@@ -35,14 +39,101 @@ def finished(results: list[Any]) -> Any:
     return _work_of(future)
 
 
-_assign_buckets: Any = find("distributed._compute_bucket_assignment_by_size")
+def checkpoints() -> Iterator[tuple[Any, str]]:
+    """Yield the functions that store what all ranks have, or read it, by module and name; some versions lack some."""
+    import torch.distributed.checkpoint  # noqa: PLC0415  (which programs need not have)
+
+    saving, reading = ("save", "async_save", "save_state_dict"), ("load", "load_state_dict")
+    for module, names in (("saver", saving), ("loader", reading)):
+        owner = sys.modules[f"torch.distributed.checkpoint.state_dict_{module}"]
+        yield from ((owner, name) for name in names if hasattr(owner, name))
 
 
-def buckets_of(parameters: list[Any], size: int) -> list[list[int]]:
-    """Return the parameters of each bucket that DDP reduces at once."""
-    first = getattr(torch.distributed, "_DEFAULT_FIRST_BUCKET_BYTES", size)
-    found: list[list[int]] = _assign_buckets(parameters, [first, size])[0]
+def is_placeholder(work: object) -> bool:
+    """Return whether a work stands for one that other collectives are put together with, and must not be asked."""
+    kind = getattr(c10d, "_IllegalWork", None)
+    return kind is not None and type(work) is kind
+
+
+def register_ranks(group: Any, like: Any) -> None:
+    """Let PyTorch know the ranks of a group that was made by hand."""
+    known = c10d._world.pg_group_ranks
+    known[group] = known[like]
+
+
+SHARDED_PARAMETER: Any = find("distributed.fsdp._fully_shard._fsdp_param.FSDPParam")
+RESET_SHARD = "reset_sharded_param"
+"""Its method that pads the part of this rank once more, unless by address it is the memory that it had."""
+
+
+def shard_kept(parameter: Any) -> bool:
+    """Return whether the part of this rank has the memory that it had, as PyTorch notes for the parameter then."""
+    held, owner = getattr(parameter, "_sharded_param_data", None), parameter._module_info
+    new = getattr(owner.module, owner.param_name)
+    if held is None or not held.numel() or new is not parameter.sharded_param or new._local_tensor.is_meta:
+        return False
+    if held.untyped_storage()._cdata != new._local_tensor.untyped_storage()._cdata:
+        return False
+    parameter._sharding_spec = new._spec
+    return True
+
+
+def reduced_by(module: Any) -> tuple[list[Any], list[bool]]:
+    """Return the parameters whose gradients a DDP module reduces, and of which gradients are expected to be sparse."""
+    found: tuple[list[Any], list[bool]] = module._build_params_for_reducer()
     return found
+
+
+def build_reducer(module: Any) -> None:
+    """Make the reducer of a DDP module again, by its own method."""
+    parameters, sparse = reduced_by(module)
+    names = module._build_debug_param_to_name_mapping(parameters)
+    module._ddp_init_helper(parameters, sparse, names, module.static_graph)
+
+
+def remove_hooks(reducer: Any) -> None:
+    """Have a reducer of DDP reduce no gradients any more."""
+    reducer._remove_autograd_hooks()
+
+
+_assign_buckets: Any = find("distributed._compute_bucket_assignment_by_size")
+_ASSIGNMENT = "_compute_bucket_assignment_by_size"
+
+
+def buckets_assigned(
+    module: Any, parameters: list[Any], sparse: list[bool], order: list[int]
+) -> tuple[list[list[int]], list[int]]:
+    """Return the parameters of each bucket that a DDP module reduces at once, and the largest sizes of the buckets.
+
+    Args:
+        module: Wraps the model.
+        parameters: In the order in which their gradients came.
+        sparse: Whether the gradient of each parameter of the module is expected to be sparse.
+        order: The places of these parameters in the module.
+    """
+    config: Any = getattr(module, "_bucket_config", None)  # since 2.11
+    cap = module.bucket_bytes_cap
+    limits = list(getattr(config, "per_bucket_bytes_caps", None) or ())
+    if not limits:
+        first = getattr(config, "first_bucket_bytes_cap", None)
+        if first is None:
+            first = find("distributed._DEFAULT_FIRST_BUCKET_BYTES") if module.bucket_bytes_cap_default else cap
+        limits = [first, cap]
+    found: tuple[list[list[int]], list[int]] = _assign_buckets(parameters, limits, sparse, order)
+    return found
+
+
+@contextmanager
+def buckets_given(buckets: list[list[int]], limits: list[int]) -> Iterator[None]:
+    """Have DDP make these buckets in the block."""
+    module: Any = torch.distributed
+    before = getattr(module, _ASSIGNMENT)
+    answer = buckets[::-1], limits[::-1]  # which DDP reverses
+    setattr(module, _ASSIGNMENT, lambda *_args, **_kwargs: answer)
+    try:
+        yield
+    finally:
+        setattr(module, _ASSIGNMENT, before)
 
 
 _CACHES = (

@@ -96,7 +96,7 @@ class Memo(TransparentMode):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._fakes = fakes
-        self._make, self.keep_meta = fakes.make, fakes.keep_meta
+        self._make, self.keep_meta, self.forget = fakes.make, fakes.keep_meta, computing.forget
         self._twins, self._leaves = twins, leaves
         self._plain_leaves = leaves.plain
         self._refusals, self._computing = refusals, computing

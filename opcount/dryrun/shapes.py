@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opcount._torch.dispatch import dispatch_disabled, state_before_modes
+from opcount._torch.distributed import work_done
 from opcount._torch.stand_ins import autocast_dtype, is_autocast_enabled
 from opcount._torch.tensors import suggest_memory_format
 from opcount.dryrun.cuda_recurrent import reserve_of
@@ -155,6 +156,15 @@ def gathered_into(_func: Any, _shards: list[Tensor], out: Tensor, _sizes: list[i
 _CORRECTED: dict[str, Callable[..., Any]] = {
     "fsdp.all_gather_copy_in.default": gathered_into,
     "_c10d_functional.wait_tensor.default": lambda _func, tensor: tensor,
+    **{
+        f"c10d.{name}.default": lambda *_args: work_done()
+        for name in (
+            "allreduce_coalesced_",
+            "allgather_coalesced_",
+            "allgather_into_tensor_coalesced_",
+            "reduce_scatter_tensor_coalesced_",
+        )
+    },
     "aten._to_copy.default": copied,
     "aten._sparse_addmm.default": in_the_dtype_of_autocast,
     "aten.mkldnn_rnn_layer_backward.default": recurrent_gradients,

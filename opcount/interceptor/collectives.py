@@ -85,6 +85,7 @@ class CollectiveHandler:
         self._place = next(((names.index(name), name) for name in _NAMES if name in names), None)
         self._old = [names.index(name) for name in _OLD_NAMES] if set(_OLD_NAMES) <= set(names) else []
         self._kind = kind_of(str(func))
+        self._writes_arguments = func.namespace == "c10d"
         self._plans: dict[Occasion, Plan] = {}
 
     def __call__(self, mode: Mode, plan: Plan, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -92,7 +93,7 @@ class CollectiveHandler:
         place, issued = place_of_owner(mode, mode.scope.locate(), by_engine=_getframe(_ENGINE).f_code is RUN_BACKWARD)
         own = self._plan(plan, args, kwargs, issued)
         out = func(*args, **kwargs) if plan.func is None else plan.run(*args, **kwargs)
-        mode.charge_in(place, own, out, args, kwargs)
+        mode.charge_in(place, own, None if self._writes_arguments else out, args, kwargs)
         return out
 
     def plan_of_finished(self, plan: Plan, _out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:

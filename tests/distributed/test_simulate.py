@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from itertools import product
 
 import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B
@@ -46,16 +48,13 @@ def real(request, tmp_path_factory):
 
 
 def rows_of(profile):
-    """Return arithmetic, bytes and payload by module, operator, phase, dtype and group; calls where there is any.
-
-    The copies by which gloo reduces and scatters are its own.
-    """
+    """Return arithmetic, bytes and payload by module, operator, phase, dtype and group; calls where there is any."""
     sums = {}
     for r in profile.records:
         sent = (r.collective.kind, r.collective.ranks) if r.collective else ()
         payload = r.collective.buffer_bytes if r.collective else 0
         numbers = r.calls, r.cost.macs, r.cost.arith, r.bytes_read, r.bytes_written, payload
-        if not any(numbers[1:]) or (r.operator, r.phase) == ("aten.copy_.default", "backward"):
+        if not any(numbers[1:]):
             continue
         place = (r.path, r.operator, r.phase, r.dtype, sent)
         sums[place] = [a + b for a, b in zip(sums.get(place, (0,) * len(numbers)), numbers, strict=True)]
@@ -68,7 +67,7 @@ def test_a_simulated_rank_counts_what_a_real_one_counts(real, name):
     world = max(rank for _, rank in real) + 1
     for rank in range(world):
         with simulate(world=world, rank=rank) as counter:
-            dist.init_process_group()
+            dist.init_process_group("gloo")
             PROGRAMS[name]()
         expected = real[name, rank]
         assert rows_of(counter.profile) == rows_of(expected)
@@ -147,7 +146,8 @@ def test_objects_of_other_ranks_are_those_of_this_rank():
         dist.all_gather_object(everyone, {"loss": 1})
         own = ["seed"]
         dist.broadcast_object_list(own, src=0)
-    assert (everyone, own) == ([{"loss": 1}] * 3, ["seed"])
+        dist.scatter_object_list(scatter_object_output_list=own, scatter_object_input_list=["a", "b", "c"])
+    assert (everyone, own) == ([{"loss": 1}] * 3, ["c"])
 
 
 def test_a_known_number_is_added_up_as_if_all_ranks_had_it():
@@ -161,12 +161,86 @@ def test_a_known_number_is_added_up_as_if_all_ranks_had_it():
         assert (tokens.item(), most.item(), pair.item()) == (6 * 32, 7, 2 * 32)
 
 
+@pytest.mark.parametrize("receive", [dist.recv, dist.scatter])
+def test_what_only_another_rank_knows_is_not_taken_for_what_was_there(receive):
+    def run():
+        dist.init_process_group()
+        size = torch.zeros(1, dtype=torch.long)
+        receive(size, src=0)
+        size.tolist()
+
+    with pytest.raises(DryRunError, match="needs the values"), simulate(world=2, rank=1):
+        run()
+
+
+def test_gloo_copies_what_it_scatters_and_nccl_does_not():
+    def peak(backend):
+        with simulate(world=4) as counter:
+            dist.init_process_group(backend)
+            out, whole = torch.empty(1000), torch.empty(4000)
+            getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)(out, whole)
+        return counter.memory.peak
+
+    assert peak("nccl") == 4 * 5000
+    assert peak("gloo") == 4 * 9000
+
+
+def test_checkpoints_are_left_out_with_the_line():
+    def store(folder):
+        with simulate(world=4) as counter:
+            dist.init_process_group()
+            model = fully_shard(nn.Linear(8, 8))
+            torch.distributed.checkpoint.save({"model": model.state_dict()}, checkpoint_id=folder)
+        return counter
+
+    with pytest.warns(UserWarning, match=r"left out torch.distributed.checkpoint.save\(\), at .*test_simulate.py:\d+"):
+        assert not store("nowhere").communication
+
+
+def test_a_group_is_split_without_a_device():
+    with simulate(world=4, rank=2) as counter:
+        dist.init_process_group("nccl", device_id=torch.device("cuda", 2))
+        part = dist.split_group(split_ranks=[[0, 1], [2, 3]], group_desc="half")
+        dist.all_reduce(torch.ones(4), group=part)
+        assert dist.split_group(split_ranks=[[0, 1]]) is None
+    assert list(counter.communication.groups.values()) == [(2, 3)]
+
+
+def test_a_hook_of_ddp_stays_when_buckets_are_built_again():
+    with simulate(world=4) as counter:
+        dist.init_process_group()
+        model = nn.parallel.DistributedDataParallel(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)), bucket_cap_mb=1e-4)
+        model.register_comm_hook(None, bf16_compress_hook)
+        for _ in range(3):
+            model(torch.randn(2, 8)).sum().backward()
+    calls, payload, _ = counter.communication.by_phase()["backward"]
+    assert (calls, payload) == (1 + 2 * 2, 3 * 2 * 2 * (8 * 8 + 8))
+
+
+def test_ranks_that_join_uneven_inputs_and_meshes_of_replicas_reduce_as_others():
+    def volume(joined, mesh):
+        with simulate(world=4) as counter:
+            dist.init_process_group()
+            where = {"device_mesh": init_device_mesh("cuda", (4,))} if mesh else {}
+            model = nn.parallel.DistributedDataParallel(nn.Linear(8, 8), **where)
+            with model.join() if joined else nullcontext():
+                model(torch.randn(2, 8)).sum().backward()
+        return counter.communication.by_phase()["backward"]
+
+    payload = 4 * (8 * 8 + 8)
+    assert volume(joined=True, mesh=False) == (1, payload, 2 * 3 * payload // 4)
+    assert volume(joined=False, mesh=True) == (1, payload, 2 * 3 * payload // 4)
+
+
 def test_what_another_rank_would_send_is_refused_with_its_number():
     def receive():
         dist.init_process_group()
         dist.recv_object_list([None], src=1)
 
-    with pytest.raises(DryRunError, match="rank 2 waits for the objects that rank 1 sends"), simulate(world=3, rank=2):
+    with (
+        pytest.raises(DryRunError, match=r"rank 2 waits for the objects that rank 1 sends.* at .*\.py:\d+"),
+        simulate(world=3, rank=2),
+    ):
         receive()
 
 

@@ -73,6 +73,14 @@ def ddp() -> None:
     train(DistributedDataParallel(layers()))
 
 
+def ddp_in_buckets() -> None:
+    """Accumulate gradients, and reduce them in several buckets."""
+    model = DistributedDataParallel(layers(), bucket_cap_mb=0.01)
+    with model.no_sync():
+        model(torch.randn(TOKENS, WIDTH)).sum().backward()
+    train(model, 3)
+
+
 def shard(model: nn.Module, mesh: object) -> nn.Module:
     for layer in model.children():
         fully_shard(layer, mesh=mesh)
@@ -81,6 +89,31 @@ def shard(model: nn.Module, mesh: object) -> nn.Module:
 
 def fsdp() -> None:
     train(shard(layers(), init_device_mesh("cpu", (dist.get_world_size(),), mesh_dim_names=("dp",))))
+
+
+def fsdp_of_uneven_parts() -> None:
+    """Have so few tokens that the copies of gloo are what is most, and parts that are padded."""
+    model = shard(nn.Sequential(*layers(), nn.Linear(WIDTH, 9)), init_device_mesh("cpu", (dist.get_world_size(),)))
+    optimizer = torch.optim.AdamW(model.parameters())
+    for _ in range(2):
+        model(torch.randn(TOKENS, WIDTH)).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def counts() -> None:
+    """Let all ranks know a number of each, by collectives with handles and by several at once."""
+    world = dist.get_world_size()
+    everyone = [torch.zeros(1, dtype=torch.long) for _ in range(world)]
+    dist.all_gather(everyone, torch.tensor([TOKENS]), async_op=True).wait()
+    assert sum(map(int, everyone)) == world * TOKENS
+    tokens = dist.all_reduce(torch.tensor(TOKENS), async_op=True).get_future().wait()[0]
+    others = torch.empty(world, dtype=torch.long)
+    dist.all_to_all_single(others, torch.full((world,), 3))
+    assert (int(tokens), others.tolist()) == (world * TOKENS, [3] * world)
+    with dist.distributed_c10d._coalescing_manager():
+        for size in (3, 5):
+            dist.all_reduce(torch.ones(size))
 
 
 def hsdp() -> None:
@@ -129,7 +162,19 @@ def experts() -> None:
 
 
 PROGRAMS = {
-    each.__name__: each for each in (ddp, fsdp, hsdp, tensor_parallel, tensor_parallel_and_fsdp, pipeline, experts)
+    each.__name__: each
+    for each in (
+        ddp,
+        ddp_in_buckets,
+        fsdp,
+        fsdp_of_uneven_parts,
+        counts,
+        hsdp,
+        tensor_parallel,
+        tensor_parallel_and_fsdp,
+        pipeline,
+        experts,
+    )
 }
 
 
