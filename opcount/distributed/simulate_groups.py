@@ -27,7 +27,7 @@ from opcount._torch.fake_world import (
 )
 from opcount.distributed.simulate_ddp import noting_hook, replicating, verifying
 from opcount.distributed.simulate_objects import object_patches
-from opcount.distributed.simulate_results import Backends, Results, is_gloo
+from opcount.distributed.simulate_results import Backends, Results
 from opcount.distributed.simulate_stages import stage_patches
 from opcount.errors import InputError
 from opcount.interceptor.patches import Patches
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     Make = Callable[[Any], Any]
 
 _FAKE = "fake"
+_NAMED = {"gloo", "mpi", "nccl", "ucc", "xccl"}
 
 
 @contextmanager
@@ -52,6 +53,7 @@ def groups_faked(place: Place) -> Iterator[None]:
         **object_patches(),
         (c10d, "init_process_group"): partial(_init_process_group, place, backends),
         GROUP_MAKER: partial(_group_maker, backends),
+        (c10d, "get_backend"): partial(_get_backend, backends),
         (c10d, "barrier"): _barrier,
         (c10d, "monitored_barrier"): _answering(None),
         SHAPE_VERIFIER: verifying,
@@ -98,7 +100,7 @@ def _init_process_group(place: Place, backends: Backends, original: Any) -> Any:
                     f"simulate: expected a program that takes its {name} from the environment, or {value}, got "
                     f"init_process_group({name}={given!r}). Simulate that, or have the program read the environment."
                 )
-        backends.default = is_gloo(asked.get("backend"))
+        backends.default = asked.get("backend")
         return original(backend=_FAKE, store=FakeStore(), rank=place.rank, world_size=place.world)
 
     return init
@@ -118,6 +120,17 @@ def _group_maker(backends: Backends, original: Any) -> Any:
         return original(*bound.args, **bound.kwargs)
 
     return make
+
+
+def _get_backend(backends: Backends, original: Any) -> Any:
+    """Say what the program asked for: some of PyTorch's functions run other collectives for gloo than for NCCL."""
+
+    @wraps(original)
+    def get_backend(group: Any = None) -> Any:
+        found, asked = original(group), str(backends.asked(group)).lower()
+        return dist.Backend(asked) if asked in _NAMED else found
+
+    return get_backend
 
 
 def _barrier(original: Any) -> Any:

@@ -29,24 +29,28 @@ _LARGE = 1 << 16
 
 
 class Backends:
-    """Which process groups a program asked gloo for.
+    """The backends that a program asked for its process groups.
 
     Attributes:
-        default: Whether that is what groups use for which it names none.
+        default: That of groups for which it names none.
     """
 
     def __init__(self) -> None:
-        self.default = False
-        self._asked: dict[str, bool] = {}
+        self.default: object = None
+        self._asked: dict[str, str] = {}
 
     def note(self, name: str, backend: str) -> None:
         """Remember what was asked for a group."""
-        self._asked[name] = is_gloo(backend)
+        self._asked[name] = backend
+
+    def asked(self, group: Any) -> object:
+        """Return what was asked for a group."""
+        name = str(getattr(dist.group.WORLD if group is None else group, "group_name", ""))
+        return self._asked.get(name, self.default)
 
     def are_gloo(self, group: Any) -> bool:
         """Return whether a group would be one of gloo."""
-        name = str(getattr(dist.group.WORLD if group is None else group, "group_name", ""))
-        return self._asked.get(name, self.default)
+        return is_gloo(self.asked(group))
 
 
 class _Held:

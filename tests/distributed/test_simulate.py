@@ -15,6 +15,7 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.nn import functional
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 
 from opcount import OpCounter, Profile
@@ -62,6 +63,7 @@ def rows_of(profile):
 
 
 @pytest.mark.filterwarnings("ignore:FSDP2-wrapped module .* returned a view tensor:UserWarning")
+@pytest.mark.filterwarnings("ignore:torch.distributed.nn.functional:FutureWarning")
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_simulated_rank_counts_what_a_real_one_counts(real, name):
     world = max(rank for _, rank in real) + 1
@@ -183,6 +185,18 @@ def test_gloo_copies_what_it_scatters_and_nccl_does_not():
 
     assert peak("nccl") == 4 * 5000
     assert peak("gloo") == 4 * 9000
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed.nn.functional:FutureWarning")
+@pytest.mark.parametrize(("backend", "kinds"), [("gloo", {"scatter"}), ("nccl", {"reduce-scatter"})])
+def test_a_program_finds_the_backend_that_it_named_and_gradients_come_back_by_its_collectives(backend, kinds):
+    with simulate(world=4) as counter:
+        dist.init_process_group(backend)
+        assert dist.get_backend() == backend
+        assert dist.get_backend(dist.new_group([0, 1], backend="mpi")) == "mpi"
+        x = torch.randn(3, 5, requires_grad=True)
+        torch.cat(functional.all_gather(x)).sum().backward()
+    assert set(counter.profile.communication.by_kind()) == {"all-gather", *kinds}
 
 
 def test_checkpoints_are_left_out_with_the_line():

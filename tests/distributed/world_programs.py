@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.nn import functional
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
@@ -161,6 +162,14 @@ def experts() -> None:
     train(layers(Experts))
 
 
+def contrastive() -> None:
+    """Compare outputs of all ranks, whose gradients come back by what a backend has for it."""
+    assert dist.get_backend() is dist.Backend.GLOO
+    out = nn.Linear(WIDTH, WIDTH)(torch.randn(TOKENS, WIDTH))
+    everyone = torch.cat(functional.all_gather(out))
+    (out @ everyone.t()).square().sum().backward()
+
+
 PROGRAMS = {
     each.__name__: each
     for each in (
@@ -174,6 +183,7 @@ PROGRAMS = {
         tensor_parallel_and_fsdp,
         pipeline,
         experts,
+        contrastive,
     )
 }
 
