@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import distributed
 
-from opcount._torch.lookup import find, need
+from opcount._torch.lookup import find, need, needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,7 +55,8 @@ def process_group(value: Any) -> Any:
 
 def work_done() -> Any:
     """Return the work of a collective that has ended, as an operator returns it. Since 2.4."""
-    from torch._C._distributed_c10d import FakeWork  # noqa: PLC0415  (not in every build)
+    with needed():
+        from torch._C._distributed_c10d import FakeWork  # noqa: PLC0415  (not in every build)
 
     return FakeWork().boxed()
 
@@ -97,7 +98,8 @@ def mesh_dimension(group: Any, description: str) -> str:
 
 def _group_of_dimension(mesh: Any, place: int) -> Any:
     try:
-        return mesh.get_group(place)
+        group = mesh.get_group(place)  # found by its name, which a later job's may have as well
+        return group if group.size() == mesh.size(place) else None
     except Exception:  # noqa: BLE001  (a mesh of another job, one that is not initialized, or of an older PyTorch)
         return None
 

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 GROUP_MAKER = (c10d, "_new_process_group_helper")
 """The function that makes every process group."""
 
+DEFAULT_TIMEOUT = (c10d, "_get_default_timeout")
+"""The function that says how long a backend waits, and warns of NCCL in a build without it."""
+
+HOOK_CHECK = (ddp.DistributedDataParallel, "_check_comm_hook")
+"""The method that refuses a hook which needs NCCL in a build without it."""
+
 SHAPE_VERIFIER = (ddp, "_verify_param_shape_across_processes")
 """The function by which DDP compares the shapes of parameters with those of other ranks."""
 

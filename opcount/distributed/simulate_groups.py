@@ -11,7 +11,9 @@ from torch import distributed as dist
 
 from opcount._torch.dispatch import disabled_modes
 from opcount._torch.fake_world import (
+    DEFAULT_TIMEOUT,
     GROUP_MAKER,
+    HOOK_CHECK,
     RESET_SHARD,
     RESULT_SHAPES,
     SHAPE_VERIFIER,
@@ -25,9 +27,9 @@ from opcount._torch.fake_world import (
     set_random_state,
     shard_kept,
 )
-from opcount.distributed.simulate_ddp import noting_hook, replicating, verifying
+from opcount.distributed.simulate_ddp import checking_hook, noting_hook, replicating, verifying
 from opcount.distributed.simulate_objects import object_patches
-from opcount.distributed.simulate_results import Backends, Results
+from opcount.distributed.simulate_results import Backends, CollectiveResults
 from opcount.distributed.simulate_stages import stage_patches
 from opcount.errors import InputError
 from opcount.interceptor.patches import Patches
@@ -49,11 +51,12 @@ def groups_faked(place: Place) -> Iterator[None]:
     """Make every process group a fake one; on leaving, there is none."""
     backends = Backends()
     around: dict[tuple[Any, str], Make] = {
-        **Results(backends).patches(),
+        **CollectiveResults(backends).patches(),
         **object_patches(),
         (c10d, "init_process_group"): partial(_init_process_group, place, backends),
         GROUP_MAKER: partial(_group_maker, backends),
         (c10d, "get_backend"): partial(_get_backend, backends),
+        HOOK_CHECK: checking_hook,
         (c10d, "barrier"): _barrier,
         (c10d, "monitored_barrier"): _answering(None),
         SHAPE_VERIFIER: verifying,
@@ -61,6 +64,8 @@ def groups_faked(place: Place) -> Iterator[None]:
         (ddp.DistributedDataParallel, "register_comm_hook"): noting_hook,
         (ddp.DistributedDataParallel, "_register_builtin_comm_hook"): noting_hook,
     }
+    if hasattr(*DEFAULT_TIMEOUT):
+        around[DEFAULT_TIMEOUT] = _default_timeout
     if hasattr(c10d, "split_group"):
         around[c10d, "split_group"] = _split_group
     if SHARDED_PARAMETER is not None:
@@ -131,6 +136,11 @@ def _get_backend(backends: Backends, original: Any) -> Any:
         return dist.Backend(asked) if asked in _NAMED else found
 
     return get_backend
+
+
+def _default_timeout(original: Any) -> Any:
+    """Wait as for a backend that every build has: the one that is named need not be in this one."""
+    return wraps(original)(lambda _backend: original(dist.Backend(_FAKE)))
 
 
 def _barrier(original: Any) -> Any:

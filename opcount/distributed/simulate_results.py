@@ -1,4 +1,4 @@
-"""What collectives leave in a simulated world: as if each rank had what this one has, as far as that is known.
+"""Results of collectives in a simulated world: as if each rank had what this one has, as far as that is known.
 
 Values of other ranks are not there. Small tensors whose values a dry run knows, such as counts of tokens, have results
 that are known as well; what only another rank can know is forgotten, so that who reads it is told.
@@ -74,8 +74,8 @@ def is_gloo(backend: object) -> bool:
     return str(backend).lower() in {"gloo", "cpu:gloo"}
 
 
-class Results:
-    """What stands around the functions of ``torch.distributed`` that communicate.
+class CollectiveResults:
+    """Patches of the functions of ``torch.distributed`` that communicate.
 
     Args:
         backends: Of the process groups.

@@ -18,6 +18,12 @@ def libraries():
     install()
 
 
+@pytest.fixture(autouse=True)
+def main_module(monkeypatch):
+    """Put back ``__main__``, which a program that is run stays: processes that later tests start would run it again."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+
+
 @pytest.fixture
 def opcount(capsys):
     """Return a function that runs a command line and returns status, standard output and standard error."""
