@@ -38,7 +38,7 @@ def real(request, tmp_path_factory):
         for rank in range(world)
     ]
     try:
-        assert [rank.wait(400) for rank in ranks] == [0] * world
+        assert [rank.wait(900) for rank in ranks] == [0] * world
     finally:
         for rank in ranks:
             rank.kill()

@@ -187,7 +187,7 @@ PROGRAMS = {
     )
 }
 
-_RUNS = 4
+_RUNS = 3
 
 
 def main(folder: str) -> None:
