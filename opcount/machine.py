@@ -160,12 +160,15 @@ def _convolution_rate(where: torch.device, dtype: torch.dtype, now: Callable[[],
 
 
 def _memory_rate(where: torch.device, budget: float, now: Callable[[], float]) -> float:
-    """Return the bytes per second that the fastest of a copy, a sum of two arrays and a reduction reads and writes."""
+    """Return the bytes per second that the fastest of a copy, a sum, a reduction and a product with a vector moves."""
     x, y, out = (torch.ones(_ARRAY // 4, device=where) for _ in range(3))
+    matrix = x.view(1 << 12, -1)
+    vector = matrix.new_ones(matrix.shape[1])
     runs: list[tuple[int, Callable[[], object]]] = [
         (2, lambda: out.copy_(x)),
         (3, lambda: torch.add(x, y, out=out)),
         (1, x.sum),
+        (1, lambda: torch.mv(matrix, vector)),
     ]
     return max(arrays * x.nbytes / _least_seconds(now, run, budget / len(runs)) for arrays, run in runs)
 

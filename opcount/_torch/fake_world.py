@@ -72,8 +72,8 @@ RESET_SHARD = "reset_sharded_param"
 """Its method that pads the part of this rank once more, unless by address it is the memory that it had."""
 
 
-def shard_kept(parameter: Any) -> bool:
-    """Return whether the part of this rank has the memory that it had, as PyTorch notes for the parameter then."""
+def keep_shard(parameter: Any) -> bool:
+    """Note that the part of this rank is complete, and return True, if it has the memory that it had."""
     held, owner = getattr(parameter, "_sharded_param_data", None), parameter._module_info
     new = getattr(owner.module, owner.param_name)
     if held is None or not held.numel() or new is not parameter.sharded_param or new._local_tensor.is_meta:

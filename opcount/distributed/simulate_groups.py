@@ -23,13 +23,14 @@ from opcount._torch.fake_world import (
     c10d,
     ddp,
     forget_meshes,
+    keep_shard,
     random_state,
     set_random_state,
-    shard_kept,
 )
+from opcount.distributed.simulate_backends import Backends
 from opcount.distributed.simulate_ddp import checking_hook, noting_hook, replicating, verifying
 from opcount.distributed.simulate_objects import object_patches
-from opcount.distributed.simulate_results import Backends, CollectiveResults
+from opcount.distributed.simulate_results import CollectiveResults
 from opcount.distributed.simulate_stages import stage_patches
 from opcount.errors import InputError
 from opcount.interceptor.patches import Patches
@@ -171,7 +172,7 @@ def _reset_shard(original: Any) -> Any:
 
     @wraps(original)
     def reset(parameter: Any) -> None:
-        if not shard_kept(parameter):
+        if not keep_shard(parameter):
             original(parameter)
 
     return reset

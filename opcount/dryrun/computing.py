@@ -354,7 +354,7 @@ class Computing:
             with dispatch_disabled(), autograd_disabled():
                 values = tuple(self._real(v, real, written=i in written) for i, v in enumerate(args))
                 named = {k: self._real(v, real, written=k in written) for k, v in kwargs.items()}
-                out = facts.func(*values, **named)
+                out = facts.compute(*values, **named)
                 if facts.name == "mkldnn_rnn_layer" and out[-1] is None:  # nothing is kept for a backward
                     out = (*out[:-1], torch.empty(0, dtype=torch.uint8))
         except (_NotKnownError, NotImplementedError):

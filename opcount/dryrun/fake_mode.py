@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opcount._torch.dispatch import set_fake_mode, take_fake_mode
+from opcount._torch.dispatch import aten, set_fake_mode, take_fake_mode
 from opcount._torch.fake import FakeTensorConverter, FakeTensorMode
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _IS_PINNED = torch.ops.aten.is_pinned.default
 """Question that fake tensors of old versions, 2.4 among them, raise an ``AssertionError`` at."""
+_PIN = aten("_pin_memory.default")
+"""Copy into pinned memory, which fake tensors of all versions raise an ``AssertionError`` at."""
 
 
 class _Notes(threading.local):
@@ -64,8 +66,12 @@ class DryMode(FakeTensorMode):
         return self
 
     def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Answer an operator; fake memory is never pinned."""
-        return False if func is _IS_PINNED else super().dispatch(func, types, args, kwargs)
+        """Answer an operator; fake memory is never pinned, and a copy into pinned memory is any copy."""
+        if func is _IS_PINNED:
+            return False
+        if func is _PIN:
+            func, args, kwargs = torch.ops.aten.clone.default, args[:1], {}
+        return super().dispatch(func, types, args, kwargs)
 
 
 class _Places(threading.local):

@@ -91,6 +91,10 @@ class Kind(Enum):
     OTHER = "uncacheable"
 
 
+_WITHOUT_DEVICE: dict[str, Any] = {"aten._pin_memory.default": lambda tensor, _device=None: tensor.clone()}
+"""Functions that make the same values as an operator which a machine without a device cannot run."""
+
+
 @dataclass(slots=True)
 class Facts:
     """Facts about an operator.
@@ -98,6 +102,7 @@ class Facts:
     Attributes:
         kind: Relation of its results to its arguments.
         func: The operator.
+        compute: What computes it: the operator, or a function that needs no device for the same values.
         computes: Whether it is computed where the values of all its arguments are known.
         made: Whether its result does not depend on the values of its arguments.
         takes_tensors: Whether it needs a tensor; programs may give it a number in its place.
@@ -123,6 +128,7 @@ class Facts:
 
     kind: Kind
     func: Any
+    compute: Any = None
     computes: bool = False
     made: bool = False
     takes_tensors: bool = False
@@ -172,6 +178,7 @@ def facts_of(func: Any, *, on_cuda: bool = False) -> Facts:
     return Facts(
         kind,
         func,
+        compute=_WITHOUT_DEVICE.get(str(func), func),
         computes=func.namespace in ("aten", "prims")
         and not name.startswith("empty")
         and name not in _SIZED_BY_VALUES | _READS_WORKSPACES | _CALLS_PRODUCTS

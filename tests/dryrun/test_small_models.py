@@ -184,6 +184,15 @@ def test_memory_is_not_pinned() -> None:
     assert asked == [False, False, False]
 
 
+def test_memory_can_be_asked_to_be_pinned_on_a_machine_without_a_device() -> None:
+    model = nn.Linear(8, 3)
+    with OpCounter(model, dry_run=True) as c:
+        pinned = X.pin_memory()
+        out = model(pinned)
+    assert (out.shape, pinned.shape) == ((len(X), 3), X.shape)
+    assert c.macs == len(X) * 8 * 3
+
+
 @pytest.mark.parametrize("rows", [1, 100])
 def test_results_of_large_layers_and_of_data_made_inside_are_not_known(rows: int) -> None:
     large, x = nn.Linear(300, 300), torch.randn(rows, 300)
