@@ -89,7 +89,7 @@ def label_state(tracker: Tracker, names: ModuleNames, optimizer: Optimizer, *, b
     for parameter, state in list(optimizer.state.items()):
         owner = names.owner_of(parameter) or None if isinstance(parameter, Tensor) else None
         for tensor in _tensors_in(state, _DEPTH):
-            if before and not any(tracker.known(tensor)):
+            if before and not tracker.known(tensor):
                 tracker.elder(tensor, owner or "", OPTIMIZER_STATE)
             else:
                 _label(tracker, tensor, owner, OPTIMIZER_STATE)
@@ -128,4 +128,7 @@ def _tensors_in(value: Any, depth: int) -> Iterator[Tensor]:
         elif type(value).__module__ != "builtins":
             inside = list(getattr(value, "__dict__", {}).values())
         for item in inside:
-            yield from _tensors_in(item, depth - 1)
+            if isinstance(item, Tensor):  # most are, and a generator for each takes longer than the rest
+                yield item
+            else:
+                yield from _tensors_in(item, depth - 1)

@@ -11,6 +11,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -33,7 +34,13 @@ if TYPE_CHECKING:
 _memory_of: Callable[[Tensor], Any] = METHODS.untyped_storage
 """Returns the storage of a tensor; what a dry run puts in the place of the method is not asked."""
 
-_NUMBERS = {int, float, bool, type(None)}
+_NUMBERS = {int, float, bool}
+
+_NO_TENSORS = {*_NUMBERS, type(None), str, torch.dtype, torch.device, torch.layout, torch.memory_format}
+"""Classes of arguments that hold no tensor."""
+
+_address: Callable[[Any], int] = hash
+"""Return the number of a storage: their class hashes as objects do, and this takes half the time of `identity`."""
 
 
 class Held(weakref.ref[Any]):
@@ -96,24 +103,28 @@ class Tracker:
                 except (NotImplementedError, RuntimeError):  # it is sparse
                     self._look_into(value, (frame, plan, phase, TEMPORARIES))
                     continue
-                if identity(storage) not in held:
+                if _address(storage) not in held:
                     self._meet(value, storage, (frame, plan, phase, TEMPORARIES))
-            elif kind not in _NUMBERS:
+            elif kind not in _NO_TENSORS and (kind is not list or (value and type(value[0]) not in _NUMBERS)):
                 self._look_into(value, (frame, plan, phase, TEMPORARIES))
         if kwargs:
             for value in kwargs.values():
-                self._look_into(value, (frame, plan, phase, TEMPORARIES))
+                if type(value) not in _NO_TENSORS:
+                    self._look_into(value, (frame, plan, phase, TEMPORARIES))
         if type(out) in plain:
             try:
                 storage = _memory_of(out)
-                known = held.get(identity(storage))
+                address = _address(storage)
+                known = held.get(address)
                 if known is None:
                     ledger = self._home if out.is_cpu else None  # which takes less time than to ask for the device
                     if ledger is not None or not (self._dry and _is_on_meta(out)):
-                        self._allocated(storage, (frame, plan, phase, TEMPORARIES), ledger)
+                        self._allocated(storage, address, (frame, plan, phase, TEMPORARIES), ledger)
                     return
                 if kwargs or (args and out is args[0]):
-                    self._written(known, storage, (frame, plan, phase, TEMPORARIES))
+                    size = storage.nbytes()
+                    if type(size) is not int or size != known.size:
+                        self._written(known, size_of(size), (frame, plan, phase, TEMPORARIES))
             except (NotImplementedError, RuntimeError):
                 self._made((out,), (frame, plan, phase, TEMPORARIES))
         elif out is not None:
@@ -127,12 +138,12 @@ class Tracker:
         """Account the results of an operator that are not one strided tensor."""
         for tensor in self._tensors(out):
             for storage in self._storages(tensor):
-                known = self.held.get(identity(storage))
+                known = self.held.get(_address(storage))
                 if known is None:
                     if not (self._dry and _is_on_meta(tensor)):
-                        self._allocated(storage, key)
+                        self._allocated(storage, _address(storage), key)
                 else:
-                    self._written(known, storage, key)
+                    self._written(known, size_of(storage.nbytes()), key)
 
     def end_step(self) -> None:
         """End a step of a loop, in the logs."""
@@ -160,18 +171,24 @@ class Tracker:
     def elder(self, tensor: Tensor, place: Any, category: str) -> None:
         """Account a tensor that was alive before; one that is known only gets the category."""
         for storage in self._storages(tensor):
-            known = self.held.get(identity(storage))
+            known = self.held.get(_address(storage))
             if known is None:
                 self._found(storage, (place, None, BEFORE, category))
             else:
                 self.move(known, place, category)
 
-    def known(self, tensor: Tensor) -> Iterator[Held]:
-        """Yield what is held of a tensor."""
-        for storage in self._storages(tensor):
-            held = self.held.get(identity(storage))
-            if held is not None:
-                yield held
+    def known(self, tensor: Tensor) -> list[Held]:
+        """Return what is held of a tensor."""
+        held = self.held
+        if type(tensor) in self._plain:
+            try:
+                found = held.get(_address(_memory_of(tensor)))
+            except (NotImplementedError, RuntimeError):
+                pass
+            else:
+                return [] if found is None else [found]
+        addresses = map(_address, self._storages(tensor))
+        return [held[address] for address in addresses if address in held]
 
     @staticmethod
     def move(held: Held, place: Any, category: str) -> None:
@@ -197,7 +214,7 @@ class Tracker:
         if self._dry and _is_on_meta(tensor):
             return
         self.add_leaf(tensor)
-        address = identity(storage)
+        address = _address(storage)
         is_parameter = isinstance(tensor, Parameter)
         is_twin = is_parameter and is_fake(type(tensor))  # made when a module is first called in a dry run
         if is_twin or address in self._elders:
@@ -205,17 +222,20 @@ class Tracker:
             place, category = (key[0], PARAMETERS) if is_parameter else (ROOT, INPUTS)
             self._found(storage, (place, None, BEFORE, category))
         else:  # native code has made it, or this thread's counter was not looking
-            self._allocated(storage, key)
+            self._allocated(storage, address, key)
 
-    def _allocated(self, storage: Any, key: Any, ledger: Ledger | None = None) -> None:
+    def _allocated(self, storage: Any, address: int, key: Any, ledger: Ledger | None = None) -> None:
         if ledger is None:
             ledger = self._ledger(None if self._dry else storage.device)
-        held = Held(storage, self._bury)
-        held.key = address = identity(storage)
-        held.size = size = storage.nbytes()
+        size = storage.nbytes()
         if type(size) is not int:
-            held.size = size = size_of(size)
-        held.row = row = ledger.rows.get(key) or ledger.row(key)
+            size = size_of(size)
+        try:
+            row = ledger.rows[key]
+        except KeyError:
+            row = ledger.row(key)
+        held = Held(storage, self._bury)
+        held.key, held.size, held.row = address, size, row
         self._recent = ledger
         if self.held.setdefault(address, held) is held:  # else another thread was faster
             held.event = ledger.add(row, size)
@@ -227,7 +247,7 @@ class Tracker:
     def _found(self, storage: Any, key: Any) -> None:
         """Account a storage that was alive before."""
         held = Held(storage, self._bury)
-        held.key = identity(storage)
+        held.key = _address(storage)
         held.size = size_of(storage.nbytes())
         held.event = 0
         held.row = self._ledger(None if self._dry else storage.device).row(key)
@@ -237,9 +257,8 @@ class Tracker:
             if ledger.log is not None:
                 ledger.log.found(held.key, held.size)
 
-    def _written(self, held: Held, storage: Any, key: Any) -> None:
+    def _written(self, held: Held, size: int, key: Any) -> None:
         """Account a change of a storage's size, as a new allocation in the place of the old one."""
-        size = size_of(storage.nbytes())
         if size != held.size:
             ledger, row = held.row.ledger, held.row
             ledger.remove(row, held.size)
@@ -261,7 +280,7 @@ class Tracker:
     def _look_into(self, value: Any, key: Any) -> None:
         for tensor in self._tensors(value):
             for storage in self._storages(tensor):
-                if identity(storage) not in self.held:
+                if _address(storage) not in self.held:
                     self._meet(tensor, storage, key)
 
     def _tensors(self, value: Any) -> Iterator[Tensor]:
@@ -300,4 +319,4 @@ def _addresses() -> Iterator[int]:
         if issubclass(type(value), Tensor):
             storage = storage_of(value)
             if storage is not None:
-                yield identity(storage)
+                yield _address(storage)

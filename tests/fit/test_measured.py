@@ -13,10 +13,12 @@ from torch import nn
 
 from opcount import OpCounter
 from opcount.fit import AllocationLog
+from tests.shims import define_torchvision_operators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+define_torchvision_operators()
 FOLDER = Path(__file__).parents[1] / "reference/cuda"
 TRACES = json.loads(gzip.decompress((FOLDER / "traces.json.gz").read_bytes()))
 MEASURED = {

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from tests.shims import define_torchvision_operators
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import nn
+
+define_torchvision_operators()
 
 Step = tuple["nn.Module", dict[str, torch.Tensor]]
 """A model, and the arguments of its forward."""
