@@ -42,6 +42,19 @@ def page(chromium, tmp_path):
     assert [url for url in requests(chromium) if not url.startswith(("file:", "data:", "about:"))] == []
 
 
+_TEXTS = """
+return [...document.querySelectorAll(arguments[0])]
+  .map((node) => (node.checkVisibility() ? node.innerText.trim() : ""));
+"""
+_ATTRIBUTES = "return [...document.querySelectorAll(arguments[0])].map((node) => node.getAttribute(arguments[1]))"
+_TABLE = """
+const text = (node) => (node.checkVisibility() ? node.innerText.trim() : "");
+const columns = [...document.querySelectorAll("#module-table th[data-column]")].map((node) => node.dataset.column);
+return [...document.querySelectorAll("#module-table tr[data-path]")].map((row) =>
+  [row.dataset.path, columns, [...row.children].map(text)]);
+"""
+
+
 def requests(chromium):
     for entry in chromium.get_log("performance"):
         message = json.loads(entry["message"])["message"]
@@ -50,7 +63,7 @@ def requests(chromium):
 
 
 class Page:
-    """Page in a browser, as a reader sees and uses it."""
+    """Page in a browser, as a reader sees and uses it; what is said of many elements is asked for at once."""
 
     def __init__(self, driver, downloads):
         self.driver = driver
@@ -85,7 +98,10 @@ class Page:
         return self.one(selector).text
 
     def texts(self, selector):
-        return [found.text for found in self.all(selector)]
+        return self.run(_TEXTS, selector)
+
+    def attributes(self, selector, name):
+        return self.run(_ATTRIBUTES, selector, name)
 
     def click(self, selector):
         self.one(selector).click()
@@ -104,17 +120,19 @@ class Page:
         return self.one(f'.cell[data-path="{path}"]')
 
     def cells(self):
-        return [found.get_attribute("data-path") for found in self.all(".cell[data-path]")]
+        return self.attributes(".cell[data-path]", "data-path")
 
     def rows(self):
         """Return the paths in the table of modules, from top to bottom."""
-        return [found.get_attribute("data-path") for found in self.all("#module-table tbody tr")]
+        return self.attributes("#module-table tbody tr", "data-path")
+
+    def table(self):
+        """Return what the table says of each module that it shows: texts by path and column."""
+        return {path: dict(zip(columns, texts, strict=True)) for path, columns, texts in self.run(_TABLE)}
 
     def row(self, path):
         """Return what the table says of a module, by column."""
-        columns = [found.get_attribute("data-column") for found in self.all("#module-table th[data-column]")]
-        cells = self.all(f'#module-table tr[data-path="{path}"] > *')
-        return dict(zip(columns, [cell.text for cell in cells], strict=True))
+        return self.table()[path]
 
     def color(self, path):
         return self.cell(path).value_of_css_property("background-color")

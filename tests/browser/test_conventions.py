@@ -31,8 +31,8 @@ def test_a_convention_changes_every_figure_at_once(page, profile, name):
     assert shown.text("#headline") == amount(read.total, read.convention)
     assert f"{read.flops:,}" in shown.text("#details")
     totals = read.by_module()
-    for path in shown.rows():
-        assert shown.row(path)["flops total"] == si(totals[path].flops)
+    for path, row in shown.table().items():
+        assert row["flops total"] == si(totals[path].flops)
     operators = read.by_operator()
     for line in shown.all("#operator-table tbody tr"):
         assert si(operators[line.get_attribute("data-operator")].flops) in line.text

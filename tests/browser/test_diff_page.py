@@ -26,8 +26,7 @@ def test_a_comparison_shows_old_and_new_by_module(page, changed):
     diff = before.diff(after)
     by_path = {change.path: change for change in diff.changes}
     assert f"was {si(before.macs)}" in shown.text('.metric[data-metric="macs"]')
-    for path in shown.rows():
-        row = shown.row(path)
+    for path, row in shown.table().items():
         old, new = by_path[path].values("macs")
         assert (row["total before"], row["total now"]) == (si(old), si(new))
 
@@ -68,7 +67,7 @@ def test_a_comparison_sorts_by_change(page, changed):
     shown = page(after, baseline=before)
     shown.click('th[data-column="total change"] button')
     macs = [change.new.macs - change.old.macs for change in before.diff(after).changed]
-    changes = [shown.row(path)["total change"] for path in shown.rows()]
+    changes = [row["total change"] for row in shown.table().values()]
     assert changes[0] == f"+{si(max(macs))}"
     assert changes[-1] == si(min(macs))
 
@@ -85,7 +84,7 @@ def test_a_comparison_by_phase(page, changed):
 def test_a_comparison_has_no_rows_of_zeros(page, changed):
     before, after = changed
     shown = page(after, baseline=before)
-    assert not any(shown.row(path)["total before"] == shown.row(path)["total now"] == "0" for path in shown.rows())
+    assert not any(row["total before"] == row["total now"] == "0" for row in shown.table().values())
     shown.click('.metric[data-metric="traffic"]')
     assert "blocks.0.norm" not in shown.rows()  # its bytes are the same
     shown.click("#only-changed input")

@@ -40,8 +40,7 @@ def test_the_chart_as_a_drawing(page, profile):
     words = texts(file)
     assert words[0] == "a report"
     assert any("MACs" in text and "at 2 per MAC" in text for text in words)
-    for cell in shown.all(".cell .name"):
-        assert cell.text in words
+    assert set(shown.texts(".cell .name")) <= set(words)
     cells = drawing(file).findall(f"{SVG}g/{SVG}rect")
     assert len(cells) == len(shown.all(".cell"))
     assert all(rect.get("fill").startswith("#") for rect in cells)

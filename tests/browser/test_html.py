@@ -155,8 +155,9 @@ def test_own_and_total_agree_with_the_profile_for_every_module(page, profile):
     shown = page(profile)
     totals = profile.by_module()
     own = {path: profile.select(lambda r, p=path: r.path == p) for path in totals}
+    rows = shown.table()
     for path, total in totals.items():
-        row = shown.row(path)
+        row = rows[path]
         assert row["macs total"] == si(total.macs)
         assert row["macs own"] == si(own[path].macs)
         assert row["flops own"] == si(own[path].flops)
@@ -272,38 +273,6 @@ def test_details_explain_a_module(page, profile):
     assert profile.formulas["aten.addmm.default"].splitlines()[0].replace("`", "") in text.replace("`", "")
 
 
-def test_dark_and_light_by_system_and_by_choice(page, profile):
-    shown = page(profile)
-
-    def ground():
-        return shown.one("body").value_of_css_property("background-color")
-
-    light = ground()
-    shown.driver.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
-    )
-    dark = ground()
-    shown.click("#theme")
-    by_choice = ground()
-    shown.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-    shown.click("#theme")
-    assert (by_choice, ground()) == (light, dark)
-    assert light != dark
-
-
-def test_print_is_light_and_without_controls(page, profile):
-    shown = page(profile)
-    shown.click("#theme")
-    shown.click("#theme")
-    shown.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
-    try:
-        assert shown.one("body").value_of_css_property("background-color") == "rgba(255, 255, 255, 1)"
-        assert not shown.one("#search").is_displayed()
-        assert shown.one("#module-table").is_displayed()
-    finally:
-        shown.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
-
-
 def test_characters_that_do_not_show_stand_as_escapes(page):
     net = nn.Sequential()
     for name in ("\u202egnp", "a\x1b[31m", "a\nb", "\u200b"):
@@ -336,7 +305,7 @@ def test_no_text_of_a_count_is_markup(page):
     device = Device(name=evil, peaks={"float32": 1e12}, bandwidth=1e11, source=evil)
     for baseline in (None, Profile((), modules, ours, {**facts, "inputs": "other"})):
         shown = page(profile, baseline=baseline, title=evil, roofline=profile.on(device))
-        for metric in [tile.get_attribute("data-metric") for tile in shown.all(".metric")]:
+        for metric in shown.attributes(".metric", "data-metric"):
             shown.click(f'.metric[data-metric="{metric}"]')
         shown.click('[data-dots="modules"]')
         shown.run("document.querySelector('.cell[data-path=a]').click()")

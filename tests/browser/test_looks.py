@@ -98,6 +98,38 @@ def test_all_text_stands_out(page, tower, changed, scheme):
         assert shown.run(_FAINT) == []
 
 
+def test_dark_and_light_by_system_and_by_choice(page, tower):
+    shown = page(tower)
+
+    def ground():
+        return shown.one("body").value_of_css_property("background-color")
+
+    light = ground()
+    shown.driver.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    )
+    dark = ground()
+    shown.click("#theme")
+    by_choice = ground()
+    shown.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    shown.click("#theme")
+    assert (by_choice, ground()) == (light, dark)
+    assert light != dark
+
+
+def test_print_is_light_and_without_controls(page, tower):
+    shown = page(tower)
+    shown.click("#theme")
+    shown.click("#theme")
+    shown.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert shown.one("body").value_of_css_property("background-color") == "rgba(255, 255, 255, 1)"
+        assert not shown.one("#search").is_displayed()
+        assert shown.one("#module-table").is_displayed()
+    finally:
+        shown.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
 def test_a_print_has_no_roofline_of_no_device(page, tower):
     shown = page(tower)
     shown.emulate("print")
@@ -125,7 +157,7 @@ def test_of_very_many_dots_the_longest_are_drawn_and_the_rest_is_counted(page):
     shown.click('[data-dots="modules"]')
     floors = moved.on("T4").by_module()
     longest = sorted(floors, key=lambda path: -floors[path].seconds)[:400]
-    drawn = [dot.get_attribute("data-name") for dot in shown.all("#roofline-chart .dot")]
+    drawn = shown.attributes("#roofline-chart .dot", "data-name")
     assert {floors["" if name == "model" else name] for name in drawn} == {floors[path] for path in longest}
     assert len(drawn) == 400
     assert "shorter than the 400 longest" in shown.text("#roofline-facts")

@@ -15,6 +15,9 @@ from opcount.reporter.numbers import percent
 from opcount.roofline import duration
 from tests.browser.test_html import HOSTILE, Net, count
 
+_DOTS = "return [...document.querySelectorAll('#roofline-chart .dot')].map((dot) => [dot.dataset.name, dot])"
+_OPTIONS = "return [...arguments[0].options].map((option) => option.text)"
+
 
 @pytest.fixture(scope="module")
 def profile():
@@ -31,12 +34,12 @@ def choose(shown, device):
 
 
 def dots(shown):
-    return {dot.get_attribute("data-name"): dot for dot in shown.all("#roofline-chart .dot")}
+    return dict(shown.run(_DOTS))
 
 
 def test_nothing_is_said_of_a_device_that_nobody_chose(page, profile):
     shown = page(profile)
-    assert [option.text for option in shown.all("#device option")][1:] == [each.name for each in known_devices()]
+    assert shown.run(_OPTIONS, shown.one("#device"))[1:] == [each.name for each in known_devices()]
     assert not shown.one("#floors").is_displayed()
     assert shown.all('.metric[data-metric="time"]') == []
 
@@ -50,8 +53,8 @@ def test_a_chosen_device_gives_every_module_its_time_floor(page, profile, device
     assert tile.split("\n") == [f"Time floor on {device}", duration(roofline.seconds)]
     shown.click('.metric[data-metric="time"]')
     floors = roofline.by_module()
-    for path in shown.rows():
-        assert shown.row(path)["time total"] == duration(floors[path].seconds)
+    for path, row in shown.table().items():
+        assert row["time total"] == duration(floors[path].seconds)
     whole = shown.cell("").size["width"]
     assert shown.cell("blocks.2").size["width"] == pytest.approx(whole * roofline.share(floors["blocks.2"]), abs=1.5)
     text = shown.text("#roofline-facts")
@@ -107,9 +110,9 @@ def test_both_axes_are_logarithmic_and_the_ridge_stands_where_the_roofs_meet(pag
     assert float(ridge.get_attribute("data-ridge")) == pytest.approx(device.peak("float32") / device.bandwidth)
     shown.click('[data-dots="modules"]')
     marks = [
-        (math.log(float(dot.get_attribute(data))), float(dot.get_attribute(place)))
+        (math.log(float(amount)), float(at))
         for data, place in (("data-intensity", "cx"), ("data-rate", "cy"))
-        for dot in shown.all("#roofline-chart .dot")
+        for amount, at in zip(*(shown.attributes("#roofline-chart .dot", name) for name in (data, place)), strict=True)
     ]
     half = len(marks) // 2
     for axis in (marks[:half], marks[half:]):
