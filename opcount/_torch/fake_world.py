@@ -16,6 +16,11 @@ with needed():
     from torch.nn.parallel import distributed as ddp
     from torch.testing._internal.distributed.fake_pg import FakeStore as FakeStore  # noqa: PLC0414
 
+    try:
+        from torch.distributed import device_mesh as device_mesh  # noqa: PLC0414
+    except ImportError:  # before 2.2
+        from torch.distributed._tensor import device_mesh as device_mesh  # type: ignore[attr-defined, no-redef]  # noqa: PLC0414
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -177,8 +182,10 @@ VOTE, SEND_SHAPES, RECEIVE_SHAPES = "_warmup_backward_result", "_send_meta", "_r
 
 def pipeline_stage() -> Any:
     """Return the class of pipeline stages, or None where it receives no shapes by itself."""
-    import torch.distributed.pipelining  # noqa: PLC0415  (older versions lack it)
-
+    try:
+        import torch.distributed.pipelining  # noqa: PLC0415
+    except ModuleNotFoundError:  # before 2.4
+        return None
     stage = sys.modules["torch.distributed.pipelining.stage"]
     kind: Any = stage.PipelineStage
     return kind if hasattr(kind, VOTE) else None

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.distributed import device_mesh
 from torch.overrides import TorchFunctionMode
 
+from opcount._torch.fake_world import device_mesh
 from opcount.errors import DryRunError
 from opcount.interceptor.patches import Patches
 from opcount.undo import Undo

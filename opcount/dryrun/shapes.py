@@ -153,6 +153,11 @@ def gathered_into(_func: Any, _shards: list[Tensor], out: Tensor, _sizes: list[i
     return out.narrow(0, numel * rank, numel), out
 
 
+def sent(_func: Any, target: Any, *_args: object) -> Any:
+    """Return what a collective writes, and its work; PyTorch has these shape functions from 2.10 on."""
+    return target, work_done()
+
+
 _CORRECTED: dict[str, Callable[..., Any]] = {
     "fsdp.all_gather_copy_in.default": gathered_into,
     "_c10d_functional.wait_tensor.default": lambda _func, tensor: tensor,
@@ -163,8 +168,29 @@ _CORRECTED: dict[str, Callable[..., Any]] = {
             "allgather_coalesced_",
             "allgather_into_tensor_coalesced_",
             "reduce_scatter_tensor_coalesced_",
+            "reduce_",
+            "gather_",
+            "alltoall_base_",
+            "barrier",
+            "send",
+            "recv_",
+            "recv_any_source_",
         )
     },
+    **{
+        f"c10d.{name}.default": sent
+        for name in (
+            "broadcast_",
+            "allreduce_",
+            "allgather_",
+            "_allgather_base_",
+            "reduce_scatter_",
+            "_reduce_scatter_base_",
+            "scatter_",
+            "alltoall_",
+        )
+    },
+    "c10d.monitored_barrier_.default": lambda *_args: None,
     "aten._to_copy.default": copied,
     "aten._sparse_addmm.default": in_the_dtype_of_autocast,
     "aten.mkldnn_rnn_layer_backward.default": recurrent_gradients,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import pkgutil
 import sys
 import warnings
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+import opcount
 from opcount import OpCounter, get_model_complexity_info
 from opcount.compat.fvcore import FlopCountAnalysis
 from opcount.compat.torch import FlopCounterMode
@@ -105,6 +108,19 @@ def flop_counter() -> object:
     return c.get_total_flops()
 
 
+def lacking() -> object:
+    """Return the modules of opcount that ask this PyTorch for what it lacks."""
+    found = {}
+    for module in pkgutil.walk_packages(opcount.__path__, "opcount."):
+        if not module.name.startswith(("opcount.__main__", "opcount.integrations")):  # these need other packages
+            try:
+                import_module(module.name)
+            except ImportError as error:
+                if (error.name or "torch").partition(".")[0] in {"torch", "opcount"}:
+                    found[module.name] = str(error)
+    return found
+
+
 _TRAINED = {"forward": FORWARD, "backward": BACKWARD, "optimizer": 0}
 _CHECKPOINTED = FORWARD, 2 * FORWARD  # the input needs a gradient here
 _BY_MODULE = {"": FORWARD, "0": 800, "1": 0, "2": 400}
@@ -131,6 +147,7 @@ CHECKS: dict[str, tuple[Callable[[], object], object]] = {
     "drop-in for mmengine": (lambda: get_model_complexity_info(net(), (10,), show_table=False)["flops"], 300),
     "drop-in for fvcore": (lambda: FlopCountAnalysis(net(), torch.ones(4, 10)).total(), FORWARD),
     "drop-in for FlopCounterMode": (flop_counter, 2 * FORWARD),
+    "modules that cannot be imported": (lacking, {}),
 }
 
 

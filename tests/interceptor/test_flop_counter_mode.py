@@ -12,7 +12,7 @@ from torch.utils import flop_counter
 
 from opcount import OpCounter
 from opcount.compat import torch as drop_in
-from tests.features import feature, runs_of_scan
+from tests.features import feature, require, runs_of_scan
 
 RAISES = "raises"
 randn = torch.randn
@@ -67,6 +67,11 @@ def ragged_attention():
     return F.scaled_dot_product_attention(q, q, q)
 
 
+def int8_product():
+    require("products of int8 on a CPU")
+    return torch._int_mm(torch.ones(32, 16, dtype=torch.int8), torch.ones(16, 8, dtype=torch.int8))
+
+
 def flex():
     q = randn(1, 2, 16, 8)
     return feature("torch.nn.attention.flex_attention.flex_attention")(q, q, q)
@@ -107,9 +112,7 @@ ROWS = {
     "multi-head attention": Row(multi_head_attention, 2 * (5 * 4 * 16 * 16 + 2 * 5 * 5 * 16)),
     "encoder layer": Row(encoder_layer, 2 * (5 * (4 * 16 * 16 + 2 * 16 * 24) + 2 * 5 * 5 * 16)),
     "CPU LSTM": Row(lambda: nn.LSTM(3, 4)(randn(5, 2, 3)), 5 * 2 * 4 * 4 * (3 + 4)),
-    "_int_mm": Row(
-        lambda: torch._int_mm(torch.ones(32, 16, dtype=torch.int8), torch.ones(16, 8, dtype=torch.int8)), 32 * 16 * 8
-    ),
+    "_int_mm": Row(int8_product, 32 * 16 * 8),
     "_grouped_mm": Row(experts, 6 * 16 * 8),  # each row meets the weight of its own expert only
     "int8 weights": Row(int8_weights, 3 * 64 * 32),
     "quantized linear": Row(quantized_linear, 3 * 8 * 4),
