@@ -71,6 +71,10 @@ def _group_in_use(_box: Any) -> Any:
     return groups[0] if len(groups) == 1 else None
 
 
+ENDS_COLLECTIVES = find("_C._distributed_c10d.FakeWork") is not None
+"""True if there is work of a collective that nobody does. Since 2.4."""
+
+
 def work_done() -> Any:
     """Return the work of a collective that has ended, as an operator returns it. Since 2.4."""
     with needed():

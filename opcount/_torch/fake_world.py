@@ -16,13 +16,11 @@ with needed():
     from torch.nn.parallel import distributed as ddp
     from torch.testing._internal.distributed.fake_pg import FakeStore as FakeStore  # noqa: PLC0414
 
-    try:
-        from torch.distributed import device_mesh as device_mesh  # noqa: PLC0414
-    except ImportError:  # before 2.2
-        from torch.distributed._tensor import device_mesh as device_mesh  # type: ignore[attr-defined, no-redef]  # noqa: PLC0414
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+device_mesh: Any = find("distributed.device_mesh")  # since 2.2
+"""The module that makes meshes."""
 
 GROUP_MAKER = (c10d, "_new_process_group_helper")
 """The function that makes every process group."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch import distributed as dist
 
+from opcount._torch.distributed import ENDS_COLLECTIVES
 from opcount.counter import OpCounter
 from opcount.distributed.simulate_cuda import OneDevice, cuda_answered
 from opcount.distributed.simulate_groups import groups_faked
@@ -64,10 +65,15 @@ def simulate(  # noqa: PLR0913  (settings of a counter, and a place)
 
     Raises:
         InputError: There is no such rank.
-        CounterStateError: There is a process group, or a dry run, already.
+        CounterStateError: There is a process group, or a dry run, already; or PyTorch is older than 2.4.
         DryRunError: The block needs a value, or what another rank sends.
     """
     place = Place(world, rank, ranks_per_node)
+    if not ENDS_COLLECTIVES:
+        raise CounterStateError(
+            "simulate: expected PyTorch 2.4 or newer, got an older one, whose collectives need other ranks. Install a "
+            "newer PyTorch."
+        )
     if dist.is_initialized():
         raise CounterStateError(
             f"simulate: expected no process group, got one of {dist.get_world_size()} ranks. Call "

@@ -153,7 +153,7 @@ def gathered_into(_func: Any, _shards: list[Tensor], out: Tensor, _sizes: list[i
     return out.narrow(0, numel * rank, numel), out
 
 
-def sent(_func: Any, target: Any, *_args: object) -> Any:
+def written_by_collective(_func: Any, target: Any, *_args: object) -> Any:
     """Return what a collective writes, and its work; PyTorch has these shape functions from 2.10 on."""
     return target, work_done()
 
@@ -178,7 +178,7 @@ _CORRECTED: dict[str, Callable[..., Any]] = {
         )
     },
     **{
-        f"c10d.{name}.default": sent
+        f"c10d.{name}.default": written_by_collective
         for name in (
             "broadcast_",
             "allreduce_",

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from contextlib import nullcontext
+from importlib import import_module
 from itertools import product
 
 import pytest
@@ -280,6 +281,12 @@ def test_a_world_is_entered_where_there_is_no_group_and_no_dry_run():
         with pytest.raises(CounterStateError, match="got one of 2 ranks"), simulate(world=2):
             pass
     with OpCounter(dry_run=True), pytest.raises(CounterStateError, match="dry run"), simulate(world=2):
+        pass
+
+
+def test_an_older_pytorch_is_refused(monkeypatch):
+    monkeypatch.setattr(import_module("opcount.distributed.simulate"), "ENDS_COLLECTIVES", False)
+    with pytest.raises(CounterStateError, match=r"expected PyTorch 2\.4"), simulate(world=2):
         pass
 
 
