@@ -43,6 +43,7 @@ _SIGNS = (
     "shape_env",
     "Meta tensors",
     "no fake impl registered",
+    "NYI: aten.",
     'on device "meta"',
     "Not available for 'meta'",
     "_share_fd_: only available on CPU",

@@ -16,6 +16,7 @@ from opcount import get_model_complexity_info
 from opcount.compat import mmengine as ours
 from opcount.errors import InputError, OpcountError, UncountedOperatorWarning
 from tests.compat import reference
+from tests.features import needs
 
 
 def test_a_buffer_that_an_earlier_graph_saved_can_still_be_used_by_its_backward():
@@ -35,7 +36,10 @@ def test_a_model_under_inference_mode_gets_its_counters_back():
     assert model[1].running_mean.tolist() == [0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(
+    "dtype",
+    [pytest.param(torch.float16, marks=needs("products of float16 on a CPU")), torch.bfloat16, torch.float64],
+)
 def test_inputs_are_of_the_dtype_of_the_parameters(dtype):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2)).to(dtype)
     info = get_model_complexity_info(model, (3, 8, 8))

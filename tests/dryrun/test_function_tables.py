@@ -41,6 +41,7 @@ def functions(table: object) -> object:
     return list(table) if isinstance(table, dict) else table
 
 
+@pytest.mark.filterwarnings("ignore:'has_[a-z]+' is deprecated")  # of PyTorch 2.1's own, which lists these
 @pytest.mark.parametrize("counters", [1, 2])
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_that_is_first_asked_for_in_a_dry_run_is_as_without_one(name, counters):
