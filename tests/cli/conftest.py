@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from opcount.cli import main
+from tests.forked import Server
 from tests.shims import ROOT, STARTUP, child_environment, install
 
 PATH = os.pathsep.join([str(STARTUP), str(ROOT)])
@@ -39,17 +40,27 @@ def opcount(capsys):
     return run
 
 
-@pytest.fixture
-def process(tmp_path):
-    """Return a function that starts ``python -m opcount`` and waits for it."""
+@pytest.fixture(scope="session")
+def server():
+    server = Server(child_environment(PYTHONPATH=PATH))
+    yield server
+    server.close()
 
-    def run(*arguments, **options):
+
+@pytest.fixture
+def process(server, tmp_path):
+    """Return a function that runs ``python -m opcount`` as a process; as one that is forked, without options."""
+
+    def run(*arguments, cwd=tmp_path, input="", **options):  # noqa: A002  (as subprocess calls it)
+        if not options:
+            environment = child_environment(PYTHONPATH=PATH)
+            return server.run([*map(str, arguments)], env=environment, cwd=cwd, text_input=input)
         command = [sys.executable, "-m", "opcount", *map(str, arguments)]
         settings = {
             "capture_output": True,
             "text": True,
             "env": child_environment(PYTHONPATH=PATH),
-            "cwd": tmp_path,
+            "cwd": cwd,
             "timeout": 300,
         }
         return subprocess.run(command, check=False, **{**settings, **options})
