@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -67,6 +68,29 @@ def pytest_runtest_call() -> Iterator[None]:
 
 
 pytest_runtest_setup = pytest_runtest_call
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[object]:
+    """Look at each object of a file's tests no longer when these are over.
+
+    A counter of live bytes, a dry run of the command line and each full collection look at all objects of the process,
+    which are a million by then: modules of libraries and PyTorch's database of operators.
+    """
+    result = yield
+    if nextitem is not None and nextitem.path != item.path:
+        _freeze()
+    return result
+
+
+def pytest_collection_finish() -> None:
+    """Look at what was imported no longer."""
+    _freeze()
+
+
+def _freeze() -> None:
+    gc.collect()
+    gc.freeze()
 
 
 def traces() -> dict[str, object]:

@@ -10,7 +10,7 @@ from opcount.reporter.html import render
 from scripts.screenshots import browser, missing
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium():
     if missing():
         pytest.skip(f"not installed: {', '.join(missing())}")

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 TIMEOUT = 400
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["torch", "opcount.counter", "tests.distributed.programs"])
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
+    ["torch", "opcount.counter", "tests.distributed.programs", "tests.distributed.world_programs"]
+)
 
 
 def run(program: Callable[..., Any], size: int, *arguments: Any, fake: bool = False) -> list[Any]:
@@ -33,9 +35,9 @@ def run(program: Callable[..., Any], size: int, *arguments: Any, fake: bool = Fa
     """
     with tempfile.TemporaryDirectory() as folder:
         store = f"file://{Path(folder) / 'store'}"
-        pipes = [_CONTEXT.Pipe(duplex=False) for _ in range(size)]
+        pipes = [CONTEXT.Pipe(duplex=False) for _ in range(size)]
         ranks = [
-            _CONTEXT.Process(target=_rank, args=(answer, program, rank, size, store, fake, arguments))
+            CONTEXT.Process(target=_rank, args=(answer, program, rank, size, store, fake, arguments))
             for rank, (_, answer) in enumerate(pipes)
         ]
         try:

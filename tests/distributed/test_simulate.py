@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from contextlib import nullcontext
 from importlib import import_module
@@ -22,7 +21,8 @@ from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 from opcount import OpCounter, Profile
 from opcount.distributed import simulate
 from opcount.errors import CounterStateError, DryRunError, InputError
-from tests.distributed.world_programs import HIDDEN, PROGRAMS, TOKENS, WIDTH, layers
+from tests.distributed.ranks import CONTEXT
+from tests.distributed.world_programs import HIDDEN, PROGRAMS, TOKENS, WIDTH, layers, main
 
 LAYER = 2 * WIDTH * HIDDEN
 """Elements of the weights of a layer."""
@@ -33,13 +33,13 @@ STEPS, LAYERS = 2, 3
 def real(request, tmp_path_factory):
     """Return the profiles of real processes by program and rank."""
     world, folder = request.param, tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, "-m", "tests.distributed.world_programs", str(folder)]
-    ranks = [
-        subprocess.Popen(command, env={**os.environ, "RANK": str(rank), "WORLD_SIZE": str(world)})
-        for rank in range(world)
-    ]
+    ranks = [CONTEXT.Process(target=main, args=(str(folder), rank, world)) for rank in range(world)]
     try:
-        assert [rank.wait(900) for rank in ranks] == [0] * world
+        for rank in ranks:
+            rank.start()
+        for rank in ranks:
+            rank.join(900)
+        assert [rank.exitcode for rank in ranks] == [0] * world
     finally:
         for rank in ranks:
             rank.kill()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 
 import torch
@@ -190,14 +189,14 @@ PROGRAMS = {
 _RUNS = 3
 
 
-def main(folder: str) -> None:
+def main(folder: str, rank: int, world: int) -> None:
     """Be one real rank: store the profile of every program.
 
     Of several runs the one with the lowest peak counts: in some a thread of gloo holds tensors longer than it has to.
     """
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world))
     for name, program in PROGRAMS.items():
         profiles = []
         for run in range(_RUNS):
@@ -209,7 +208,3 @@ def main(folder: str) -> None:
             dist.barrier()
             dist.destroy_process_group()
         min(profiles, key=lambda profile: profile.memory.peak).save(f"{folder}/{name}.{rank}.json")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
