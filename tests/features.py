@@ -53,6 +53,8 @@ SINCE = {
     "autocast to float16 on a CPU": (2, 4),
     "products of float16 on a CPU": (2, 4),
     "products of int8 on a CPU": (2, 4),
+    "sparse products of bfloat16 on a CPU": (2, 4),
+    "forward derivatives of products with numbers under a mode": (2, 4),
     "fake copies of CSR tensors": (2, 4),
     "fake tensors on a GPU that is not there": (2, 4),
     "fused steps of optimizers on a CPU": (2, 4),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from opcount import OpCounter
+from tests.features import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,8 @@ TRANSFORMS: dict[str, Callable[[Callable[[Tensor], Tensor]], object]] = {
 def test_giving_a_tensor_the_data_of_a_transform_is_an_error_and_no_crash(
     transform: str, made: Callable[[Tensor], Tensor]
 ) -> None:
+    if transform == "jvp":
+        require("forward derivatives of products with numbers under a mode")
     held = torch.ones(8)
 
     def give(x: Tensor) -> Tensor:
