@@ -1,4 +1,4 @@
-"""Processes that run the command line and begin with torch imported: forked from one that did nothing else.
+"""Processes that begin with torch and opcount imported: forked from one that did nothing else.
 
 Importing torch and opcount takes seconds, which a test that needs a process of its own would pay for each. What is
 forked ends as any interpreter does: it returns from its main module, joins threads and calls what ``atexit`` knows.
@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,22 +26,30 @@ class Server:
 
     Args:
         environment: Of the process; variables that Python reads when it starts are those of each fork, too.
+        options: Of Python.
     """
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], *options: str) -> None:
         self._socket, theirs = socket.socketpair()
-        command = [sys.executable, __file__, str(theirs.fileno())]
+        command = [sys.executable, *options, __file__, str(theirs.fileno())]
         self._process = subprocess.Popen(
             command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
         theirs.close()
 
     def run(
-        self, arguments: list[str], *, env: dict[str, str], cwd: Path, text_input: str = "", timeout: float = 300
+        self,
+        arguments: list[str],
+        *,
+        env: dict[str, str],
+        cwd: Path,
+        program: str = "",
+        text_input: str = "",
+        timeout: float = 300,
     ) -> subprocess.CompletedProcess[str]:
-        """Return what ``python -m opcount`` printed, and how it ended."""
+        """Return what ``python -m opcount``, or a program in its place, printed and how it ended."""
         with tempfile.TemporaryFile() as request, tempfile.TemporaryFile() as stdin:
-            pickle.dump((arguments, env, str(cwd)), request)
+            pickle.dump((arguments, env, str(cwd), program), request)
             stdin.write(text_input.encode())
             request.seek(0)
             stdin.seek(0)
@@ -87,18 +95,19 @@ def _serve(connection: socket.socket) -> tuple[list[int], bool]:
         connection.sendall(os.waitpid(pid, 0)[1].to_bytes(_WORD, "little"))
 
 
-def _become(request: int, *streams: int) -> Any:
-    """Take directory, environment, arguments and standard streams of a request, as ``python -m`` begins with them."""
+def _become(request: int, *streams: int) -> str:
+    """Take directory, environment, arguments and standard streams of a request; return its program."""
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
     with open(request, "rb") as file:
-        arguments, environment, folder = pickle.load(file)  # noqa: S301  (our own)
+        arguments, environment, folder, program = pickle.load(file)  # noqa: S301  (our own)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     sys.path[0] = folder
     sys.argv = [opcount.__main__.__file__, *arguments]
+    return program
 
 
 if __name__ == "__main__":
@@ -112,6 +121,8 @@ if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as _connection:
         _files, _is_fork = _serve(_connection)
     if _is_fork:
-        _become(*_files)
+        _program = _become(*_files)
         del _connection, _files, _is_fork
-        sys.exit(opcount.cli.run())
+        if not _program:
+            sys.exit(opcount.cli.run())
+        exec(compile(_program, "<stdin>", "exec", dont_inherit=True))  # noqa: S102  (of our tests)

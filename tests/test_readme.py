@@ -14,6 +14,7 @@ import pytest
 
 from opcount.cli.formats import FORMATS
 from opcount.convention import _ALIASES, CONVENTIONS
+from tests.forked import Server
 from tests.shims import STARTUP, child_environment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,18 +60,30 @@ def anchors_of(page):
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def run(*words, **kwargs):
-    environment = child_environment(PYTHONPATH=os.pathsep.join([str(STARTUP), str(ROOT)]))
+ENVIRONMENT = {"PYTHONPATH": os.pathsep.join([str(STARTUP), str(ROOT)])}
+
+
+def run(*words):
+    environment = child_environment(**ENVIRONMENT)
     return subprocess.run(
-        [sys.executable, *words], cwd=ROOT, env=environment, text=True, capture_output=True, check=False, **kwargs
+        [sys.executable, *words], cwd=ROOT, env=environment, text=True, capture_output=True, check=False
     )
 
 
+@pytest.fixture(scope="module")
+def strict():
+    """Return a server of processes in which a warning is an error, from the imports of torch and opcount on."""
+    server = Server(child_environment(**ENVIRONMENT), "-W", "error")
+    yield server
+    server.close()
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if "\n```python\n" in page.read_text()], ids=name_of)
-def test_the_python_examples_of_a_page_run_in_order_and_print_what_follows_them(page):
+def test_the_python_examples_of_a_page_run_in_order_and_print_what_follows_them(strict, page):
     examples = [(block, shown) for language, block, shown in blocks_of(page) if language == "python"]
     cut = "-- next example --\n"
-    done = run("-W", "error", "-", input=f"print({cut!r}, end='')\n".join(block for block, _ in examples))
+    program = f"print({cut!r}, end='')\n".join(block for block, _ in examples)
+    done = strict.run([], env=child_environment(**ENVIRONMENT), cwd=ROOT, program=program)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split(cut) == [shown for _, shown in examples]
 
