@@ -7,9 +7,10 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from torch import distributed
 
-from opcount._torch.lookup import find, need, needed
+from opcount._torch.lookup import find, need
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,16 +72,20 @@ def _group_in_use(_box: Any) -> Any:
     return groups[0] if len(groups) == 1 else None
 
 
-ENDS_COLLECTIVES = find("_C._distributed_c10d.FakeWork") is not None
-"""True if there is work of a collective that nobody does. Since 2.4."""
+ENDS_COLLECTIVES = find("_C._distributed_c10d.Work.boxed") is not None
+"""True if a collective that nobody does can return work, as an operator does. Not in 2.1."""
 
 
 def work_done() -> Any:
-    """Return the work of a collective that has ended, as an operator returns it. Since 2.4."""
-    with needed():
-        from torch._C._distributed_c10d import FakeWork  # noqa: PLC0415  (not in every build)
+    """Return the work of a collective that has ended, as an operator returns it."""
+    make: Callable[[], Any] = find("_C._distributed_c10d.FakeWork", _work_of_future)  # 2.6 has none, 2.9 has
+    return make().boxed()
 
-    return FakeWork().boxed()
+
+def _work_of_future() -> Any:
+    future: torch.futures.Future[list[Tensor]] = torch.futures.Future()
+    future.set_result([])
+    return need("_C._distributed_c10d._create_work_from_future")(future)
 
 
 def find_group(tag: str, ranks: Any, size: int) -> Any:

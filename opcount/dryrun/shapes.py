@@ -154,7 +154,7 @@ def gathered_into(_func: Any, _shards: list[Tensor], out: Tensor, _sizes: list[i
 
 
 def written_by_collective(_func: Any, target: Any, *_args: object) -> Any:
-    """Return what a collective writes, and its work; PyTorch has these shape functions from 2.10 on."""
+    """Return what a collective writes, and its work; 2.9 has no shape function for it, 2.12 has."""
     return target, work_done()
 
 
