@@ -117,7 +117,7 @@ def dry_run(  # noqa: PLR0915  (a list of what is entered)
     fakes, refusals = model.fakes if isinstance(model, Disposable) else Fakes(), Refusals(where)
     computing = Computing(fakes, refusals, dataless=isinstance(model, Disposable))
     namespaces = Namespaces(partial(_is_spoilt, fakes.mode, computing))
-    twins, snapshot = Twins(fakes, computing.borrow), Snapshot(namespaces)
+    twins, snapshot = Twins(fakes, computing.borrow, computing.values.is_ours), Snapshot(namespaces)
     leaves = Leaves()
     with Undo() as restore:
         restore.add(partial(_end, fakes.mode, refusals, computing))

@@ -114,14 +114,23 @@ class Guard(NamedTuple):
             return tensor, False
         return self.computing.real_value_of(tensor, asked)
 
-    def readable(self, data: Any, asked: str) -> Any:
-        """Replace tensors that were written to inside by their values; refuse unknown values."""
+    def readable(self, data: Any, asked: str, *, by_memory: bool = False) -> Any:
+        """Replace tensors by their values where PyTorch reads memory, and refuse unknown ones that were written to.
+
+        Args:
+            data: What a function is given.
+            asked: The function.
+            by_memory: Whether it reads the memory of a fake tensor, too, as all do in lists.
+        """
+        if isinstance(data, DryTensor):
+            value = self.computing.known(data) if by_memory else None
+            return data if value is None else value
         if isinstance(data, Tensor):
             if isinstance(data, FakeTensor) or data.is_meta or not self.computing.values.is_written(data):
                 return data
             return self.computing.real_value_of(data, asked)[0]
         if type(data) in (list, tuple) and any(isinstance(item, (Tensor, list, tuple)) for item in data):
-            return type(data)([self.readable(item, asked) for item in data])
+            return type(data)([self.readable(item, asked, by_memory=True) for item in data])
         return data
 
     def memory(self, tensor: Tensor) -> None:

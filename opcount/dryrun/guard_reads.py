@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from functools import partial
 from typing import Any
 
 import torch
@@ -41,15 +42,16 @@ def _reading(name: str, *, shared: bool = False) -> Any:
 def _reading_arguments(owner: Any, name: str) -> Any:
     """Patch a function that reads the memory of its arguments."""
     original = getattr(owner, name)
-    first = 1 if owner is Tensor or name == "tensor_split" else 0  # only the shape of the tensor itself is used
+    splits = name == "tensor_split"
+    first = 1 if owner is Tensor or splits else 0  # only the shape of the tensor itself is used
 
     @functools.wraps(original)
     def make(*args: Any, **kwargs: Any) -> Any:
         guard = active_guard()
         if guard is None:
             return original(*args, **kwargs)
-        args = (*args[:first], *(guard.readable(value, name) for value in args[first:]))
-        return original(*args, **{key: guard.readable(value, name) for key, value in kwargs.items()})
+        read = partial(guard.readable, asked=name, by_memory=splits)
+        return original(*args[:first], *map(read, args[first:]), **{key: read(value) for key, value in kwargs.items()})
 
     scripted = script_builtin(original)
     if scripted is not None:

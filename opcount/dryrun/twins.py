@@ -49,9 +49,12 @@ class Twins:
         keep: See above.
     """
 
-    def __init__(self, fakes: Fakes, keep: Callable[[Tensor, Tensor], None]) -> None:
+    def __init__(
+        self, fakes: Fakes, keep: Callable[[Tensor, Tensor], None], was_made_inside: Callable[[Tensor], bool]
+    ) -> None:
         self._fakes = fakes
         self.keep = keep
+        self._was_made_inside = was_made_inside
         self._twins: dict[int, tuple[Tensor, Tensor]] = {}
         self._in_place: set[int] = set()
         self._looked_into: dict[int, Any] = {}
@@ -105,7 +108,11 @@ class Twins:
             tensor = original
             if (
                 tensor.is_meta
-                or (not tensor.dtype.is_floating_point and table is not parameters_of(module))
+                or (
+                    not tensor.dtype.is_floating_point
+                    and table is not parameters_of(module)
+                    and not self._was_made_inside(tensor)
+                )
                 or (type(tensor) not in PLAIN and isinstance(tensor, FakeTensor))
             ) and not _is_script(module):
                 table[name] = tensor = self._stand_in(tensor)

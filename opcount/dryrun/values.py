@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from opcount._torch.fake import FakeTensor
+from opcount._torch.functorch import is_wrapped
 from opcount._torch.tensors import revived, sparse_values, storage_key
 from opcount.dryrun.tensors import DryTensor
 
@@ -197,4 +198,4 @@ def _view(storage: Any, like: Tensor) -> Tensor:
 
 
 def _has_storage(tensor: Tensor) -> bool:
-    return tensor.layout is torch.strided and not tensor.is_nested
+    return tensor.layout is torch.strided and not (tensor.is_nested or is_wrapped(tensor))

@@ -67,3 +67,14 @@ def test_what_an_operator_returns_that_stands_for_steps_is_seen() -> None:
 
 def test_ten_steps_have_the_peak_of_two() -> None:
     assert counted("resnet", "adamw", steps=10)[0].peak == counted("resnet", "adamw")[0].peak
+
+
+def test_a_model_that_is_made_inside_a_dry_run_has_the_peak_of_a_real_one() -> None:
+    real, dry = (OpCounter(memory=True, dry_run=dry_run) for dry_run in (False, True))
+    for c in (real, dry):
+        with c:
+            model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.BatchNorm1d(8))
+            model(torch.ones(8, 4)).sum().backward()
+            del model
+    assert dry.memory.peak == real.memory.peak
+    assert dry.memory.by_category() == real.memory.by_category()
