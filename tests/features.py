@@ -43,6 +43,7 @@ SINCE = {
     "a shape function of sampled products": (2, 5),
     "a backward of scan that runs no forward again": WHOLE,
     "a map that runs its body in a dry run": (2, 8),
+    "a scan that tries its body in the operator alone": (2, 9),
     "a while_loop that compares what its body returns": (2, 9),
     "a trace for an export that is not strict under a fake tensor mode": (2, 9),
     "fully_shard on a CPU": (2, 9),

@@ -168,6 +168,10 @@ class Reducing(dist.ProcessGroup):
         self._group = group
         register_ranks(self, group)
 
+    def getBackendName(self) -> str:  # noqa: N802  (what C++ calls up to 2.5 or so)
+        """Return the name of the backend."""
+        return self._group.name()  # type: ignore[no-any-return]
+
     def allreduce(self, tensors: list[Any], _options: Any = None) -> Any:  # type: ignore[override]
         """Reduce each tensor."""
         for tensor in tensors:

@@ -16,6 +16,8 @@ import opcount
 from opcount import OpCounter, get_model_complexity_info
 from opcount.compat.fvcore import FlopCountAnalysis
 from opcount.compat.torch import FlopCounterMode
+from opcount.distributed import simulate
+from opcount.errors import CounterStateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,6 +110,18 @@ def flop_counter() -> object:
     return c.get_total_flops()
 
 
+def simulated() -> object:
+    """Count a step of replicas in a world that is not there; None before PyTorch 2.4, where that is refused."""
+    model = net()
+    try:
+        with simulate(model, world=4, memory=False, strict=True) as c:
+            torch.distributed.init_process_group("nccl")
+            nn.parallel.DistributedDataParallel(model)(torch.ones(4, 10)).sum().backward()
+    except CounterStateError:
+        return None
+    return phases(c), c.profile.communication.by_kind()["all-reduce"].buffer_bytes
+
+
 def lacking() -> object:
     """Return the modules of opcount that ask this PyTorch for what it lacks."""
     found = {}
@@ -125,6 +139,8 @@ _TRAINED = {"forward": FORWARD, "backward": BACKWARD, "optimizer": 0}
 _CHECKPOINTED = FORWARD, 2 * FORWARD  # the input needs a gradient here
 _BY_MODULE = {"": FORWARD, "0": 800, "1": 0, "2": 400}
 _ENCODER = 2 * 7 * (3 * 16 * 16 + 16 * 16 + 2 * 16 * 32) + 2 * 2 * 7 * 7 * 16  # projections, hidden layers; attention
+_OLD = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 4)
+_SIMULATED = None if _OLD else ({"forward": FORWARD, "backward": BACKWARD}, 4 * (10 * 20 + 20 + 20 * 5 + 5))  # float32
 CHECKS: dict[str, tuple[Callable[[], object], object]] = {
     "training": (lambda: train(dry_run=False), _TRAINED),
     "training, dry run": (lambda: train(dry_run=True), _TRAINED),
@@ -147,6 +163,7 @@ CHECKS: dict[str, tuple[Callable[[], object], object]] = {
     "drop-in for mmengine": (lambda: get_model_complexity_info(net(), (10,), show_table=False)["flops"], 300),
     "drop-in for fvcore": (lambda: FlopCountAnalysis(net(), torch.ones(4, 10)).total(), FORWARD),
     "drop-in for FlopCounterMode": (flop_counter, 2 * FORWARD),
+    "replicas in a simulated world": (simulated, _SIMULATED),
     "modules that cannot be imported": (lacking, {}),
 }
 

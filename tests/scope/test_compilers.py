@@ -36,6 +36,7 @@ def graphs():
     torch._dynamo.reset()
 
 
+@pytest.mark.filterwarnings("ignore:torch.compile with fullgraph=True found no")  # 2.12 does not ask for the stance
 def test_a_function_that_is_first_called_inside_compiles_afterwards(graphs):
     backend, found = graphs
     function = torch.compile(lambda t: (t @ t.t()).tanh(), backend=backend, fullgraph=True)
