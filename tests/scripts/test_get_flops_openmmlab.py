@@ -35,6 +35,8 @@ SHOWN = {
 }
 BRIEF = ["--not-show-table", "--no-show-arch"]
 REPORTS = {
+    "vit": [VIT],
+    "rtmdet": [RTMDET, "--show-arch"],
     "unaligned": [RTMDET, "--shape", "600", "801", "--not-show-table", "--device", "meta"],
     "trained": [RTMDET, "--shape", "64", "--train", "--not-show-table"],
     "batch": [YOLOV5, "--shape", "64", "--batch-size", "2", "--not-show-table"],
@@ -97,21 +99,21 @@ def test_resnet_50_of_mmpretrain_is_the_published_table_to_the_byte():
     assert "#params: 25.557M" in result.stdout or "#params: 25.56M" in result.stdout  # the architecture, two decimals
 
 
-def test_vit_base_of_mmpretrain_is_the_published_table():
-    result = run(VIT)
-    assert result.returncode == 0, result.stderr
-    assert reference.cells(result.stdout) == reference.seed("vit_base_p16_mmpretrain")
-    assert result.stdout.endswith(
+def test_vit_base_of_mmpretrain_is_the_published_table(results):
+    status, output, errors = results["vit"]
+    assert status == 0, errors
+    assert reference.cells(output) == reference.seed("vit_base_p16_mmpretrain")
+    assert output.endswith(
         f"{RULE}\nInput shape: (3, 224, 224)\nFlops: 17.582G\nParams: 91.234M\nActivation: 23.895M\n{RULE}\n"
     )
 
 
-def test_rtmdet_s_of_mmyolo_is_the_published_table_also_with_its_architecture():
-    result = run(RTMDET, "--show-arch")
-    assert result.returncode == 0, result.stderr
-    assert reference.cells(result.stdout) == reference.seed("rtmdet_s_mmyolo")
-    assert "(bbox_head): RTMDetHead(" in result.stdout
-    assert result.stdout.endswith(
+def test_rtmdet_s_of_mmyolo_is_the_published_table_also_with_its_architecture(results):
+    status, output, errors = results["rtmdet"]
+    assert status == 0, errors
+    assert reference.cells(output) == reference.seed("rtmdet_s_mmyolo")
+    assert "(bbox_head): RTMDetHead(" in output
+    assert output.endswith(
         f"{RULE}\nInput shape: torch.Size([640, 640])\nModel Flops: 14.835G\nModel Parameters: 8.887M\n{RULE}\n"
     )
 
