@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 from pathlib import Path
@@ -17,9 +18,12 @@ from torch.optim import optimizer as optimizers
 
 from opcount._torch.stand_ins import default_device, is_autocast_enabled
 from tests.features import skip_if_lacking
+from tests.forked import Server
+from tests.shims import ROOT, STARTUP, child_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from subprocess import CompletedProcess
 
 pytest_plugins = ["pytester"]
 
@@ -31,6 +35,9 @@ settings.register_profile("opcount", settings.default, deadline=None)
 settings.load_profile("opcount")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background, which processes inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+PATH = os.pathsep.join([str(STARTUP), str(ROOT)])
+"""The shims, and this checkout, for processes that run in folders of their own."""
 
 _SCRIPT_OPERATORS: list[object] = []
 """Operators that TorchScript knows, kept alive: its table is keyed by ``id``, so one that is freed with its library
@@ -149,6 +156,20 @@ def _global_hooks() -> dict[str, dict[int, object]]:
 def _compile_stance() -> str:
     dynamo = sys.modules.get("torch._dynamo.eval_frame")
     return dynamo._stance.stance if hasattr(dynamo, "_stance") else "default"  # since 2.6
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Server]:
+    """Return a server of processes that begin with torch and opcount imported."""
+    server = Server(child_environment(PYTHONPATH=PATH))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def forked(forks: Server) -> Callable[[str], CompletedProcess[str]]:
+    """Return a function that runs a program in a process which has imported torch and opcount, and no compiler."""
+    return lambda program: forks.run([], env=child_environment(PYTHONPATH=PATH), cwd=ROOT, program=program)
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -86,7 +87,9 @@ def _serve(connection: socket.socket) -> tuple[list[int], bool]:
         message, files, _, _ = socket.recv_fds(connection, 1, 4)
         if not message:
             return [], False
-        pid = os.fork()
+        with warnings.catch_warnings():  # Python 3.12 and later say so of threads, of which libraries have idle ones
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
         if pid == 0:
             return files, True
         for file in files:

@@ -1,17 +1,13 @@
 """Run the command line: in this process, which is quick, or as a process of its own."""
 
-import os
 import subprocess
 import sys
 
 import pytest
 
 from opcount.cli import main
-from tests.forked import Server
-from tests.shims import ROOT, STARTUP, child_environment, install
-
-PATH = os.pathsep.join([str(STARTUP), str(ROOT)])
-"""The shims, and this checkout: children run in folders of their own."""
+from tests.conftest import PATH
+from tests.shims import child_environment, install
 
 
 @pytest.fixture(autouse=True)
@@ -40,21 +36,14 @@ def opcount(capsys):
     return run
 
 
-@pytest.fixture(scope="session")
-def server():
-    server = Server(child_environment(PYTHONPATH=PATH))
-    yield server
-    server.close()
-
-
 @pytest.fixture
-def process(server, tmp_path):
+def process(forks, tmp_path):
     """Return a function that runs ``python -m opcount`` as a process; as one that is forked, without options."""
 
     def run(*arguments, cwd=tmp_path, input="", **options):  # noqa: A002  (as subprocess calls it)
         if not options:
             environment = child_environment(PYTHONPATH=PATH)
-            return server.run([*map(str, arguments)], env=environment, cwd=cwd, text_input=input)
+            return forks.run([*map(str, arguments)], env=environment, cwd=cwd, text_input=input)
         command = [sys.executable, "-m", "opcount", *map(str, arguments)]
         settings = {
             "capture_output": True,

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from torch import nn
 
 from opcount import OpCounter
-from tests.shims import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,11 +61,12 @@ def gradients(function: Callable[[Tensor, Tensor], Tensor], *, cast: bool = Fals
 @pytest.mark.parametrize("cast", [False, True], ids=["", "autocast"])
 @pytest.mark.parametrize("make", [script, scripted_module], ids=["function", "module"])
 def test_a_script_runs_for_the_first_time_after_a_dry_run_of_a_new_process(
-    make: Callable[[], Callable[[Tensor, Tensor], Tensor]], cast: bool
+    forked: Any, make: Callable[[], Callable[[Tensor, Tensor], Tensor]], cast: bool
 ) -> None:
     """Scripts that ran before decide how TorchScript rewrites those that come."""
-    program = f"from tests.dryrun import test_scripts as t\nt.check_first_run(t.{make.__name__}, {cast})"
-    subprocess.run([sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, check=True)
+    quiet = "import warnings; warnings.simplefilter('ignore')"
+    done = forked(f"{quiet}\nfrom tests.dryrun import test_scripts as t\nt.check_first_run(t.{make.__name__}, {cast})")
+    assert done.returncode == 0, done.stderr
 
 
 def check_first_run(make: Callable[[], Callable[[Tensor, Tensor], Tensor]], cast: bool) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -239,7 +237,7 @@ def test_nothing_is_charged_while_a_counter_is_paused():
     assert inner.macs == 0 < outer.macs
 
 
-def test_a_fast_path_is_counted_without_importing_the_compiler():
+def test_a_fast_path_is_counted_without_importing_the_compiler(forked):
     script = """
 import sys, torch
 from torch import nn
@@ -250,7 +248,8 @@ with torch.no_grad(), OpCounter():
     layer(x), layer(x, src_mask=pairs), attention(x, x, x), attention(x, x, x, attn_mask=pairs)
 assert "torch._dynamo" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", script], check=True)
+    done = forked(script)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_lengths_cost_is_forgotten_in_time(monkeypatch):

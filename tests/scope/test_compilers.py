@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
 from inspect import signature
 
@@ -86,8 +84,9 @@ assert len(graphs) == 1, graphs
 """
 
 
-def test_a_model_compiled_inside_by_the_first_use_of_dynamo_is_counted_by_module_and_compiles_afterwards():
-    subprocess.run([sys.executable, "-c", _COMPILED_FIRST_INSIDE], check=True, capture_output=True, text=True)
+def test_a_model_compiled_inside_by_the_first_use_of_dynamo_is_counted_by_module_and_compiles_afterwards(forked):
+    done = forked(_COMPILED_FIRST_INSIDE)
+    assert done.returncode == 0, done.stderr
 
 
 _DYNAMO_FIRST_INSIDE = """
@@ -112,8 +111,9 @@ assert len(graphs) == 1, graphs
 """
 
 
-def test_dynamo_is_never_imported_by_us_and_may_be_imported_inside():
-    subprocess.run([sys.executable, "-c", _DYNAMO_FIRST_INSIDE], check=True, capture_output=True, text=True)
+def test_dynamo_is_never_imported_by_us_and_may_be_imported_inside(forked):
+    done = forked(_DYNAMO_FIRST_INSIDE)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.trace")
@@ -188,7 +188,7 @@ def test_maps_count_what_the_batched_operators_compute():
     assert ledger(c) == {("", "forward"): 4 * A}
 
 
-def test_an_optimizer_that_loads_dynamo_inside_a_block_adds_nothing_to_the_count():
+def test_an_optimizer_that_loads_dynamo_inside_a_block_adds_nothing_to_the_count(forked):
     program = """
 import torch
 from opcount import OpCounter
@@ -199,5 +199,5 @@ with OpCounter(convention="full") as c:
     (weight * 2).sum().backward()
 print(sorted(name for name, total in c.by_operator().items() if total.flops))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = forked(program)
     assert done.stdout == "['aten.mul.Tensor', 'aten.sum.default']\n", done.stderr

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -148,7 +146,7 @@ def test_threads_that_share_a_frozen_model_each_count_their_own():
     assert counts == [3 * 2 * FROZEN] * 2
 
 
-def test_another_programs_training_is_not_ours_whatever_its_nodes_are_numbered():
+def test_another_programs_training_is_not_ours_whatever_its_nodes_are_numbered(forked):
     script = """
 import threading, torch
 from torch import nn
@@ -169,7 +167,8 @@ with OpCounter(model) as c:
 thread.join()
 assert c.macs == 4 * 2 * 4 * 2 * 3, c.macs
 """
-    subprocess.run([sys.executable, "-c", script], check=True)
+    done = forked(script)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_worker_with_a_history_of_its_own_is_counted_and_said():
