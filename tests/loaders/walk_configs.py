@@ -1,4 +1,4 @@
-"""Counts configs of a package dry: ``walk_configs.py PACKAGE CHUNK CHUNKS`` prints refusals by path, as JSON.
+"""Counts configs of packages dry: ``walk_configs.py [PACKAGE CHUNK CHUNKS ...]`` prints refusals by path, as JSON.
 
 Many configs differ in how they are trained alone: each model is counted once.
 """
@@ -53,8 +53,8 @@ def _counted(config: Path) -> str:
     return repr([settings.get(each) for each in ("default_scope", "model", "data_preprocessor", "test_pipeline")])
 
 
-def main(package: str, chunk: int, chunks: int) -> None:
-    """Print the refusals of each ``chunks``-th config, by its path."""
+def walk(package: str, chunk: int, chunks: int) -> dict[str, str]:
+    """Return the refusals of each ``chunks``-th config, by its path."""
     root = Path(find_spec(package).submodule_search_locations[0]) / ".mim" / "configs"  # type: ignore[union-attr, index]
     files = [file for file in sorted(root.rglob("*.py")) if "_base_" not in file.parts]
     known: dict[str, str] = {}
@@ -64,8 +64,15 @@ def main(package: str, chunk: int, chunks: int) -> None:
         if key not in known:
             known[key] = _refusal(file)
         refusals[str(file.relative_to(root))] = known[key]
+    return refusals
+
+
+def main(words: list[str]) -> None:
+    """Print what was refused of each package."""
+    chunks = zip(words[::3], words[1::3], words[2::3], strict=True)
+    refusals = [walk(package, int(chunk), int(chunks)) for package, chunk, chunks in chunks]
     sys.stdout.write(f"{json.dumps(refusals)}\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1:])
