@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import distributed
 
-from opcount._torch.lookup import find, need
+from opcount._torch.lookup import VERSION, find, need
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,8 +72,8 @@ def _group_in_use(_box: Any) -> Any:
     return groups[0] if len(groups) == 1 else None
 
 
-ENDS_COLLECTIVES = find("_C._distributed_c10d.Work.boxed") is not None
-"""True if a collective that nobody does can return work, as an operator does. Not in 2.1."""
+ENDS_COLLECTIVES = VERSION >= (2, 3)
+"""True if a collective that nobody does can return work, as an operator does, and if fake groups have names."""
 
 
 def work_done() -> Any:

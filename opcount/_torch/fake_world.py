@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,11 @@ with needed():
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-device_mesh: Any = find("distributed.device_mesh")  # since 2.2
-"""The module that makes meshes."""
+with suppress(ImportError):  # before 2.2
+    import torch.distributed.device_mesh
+
+device_mesh: Any = find("distributed.device_mesh")
+"""The module that makes meshes; None in 2.1."""
 
 GROUP_MAKER = (c10d, "_new_process_group_helper")
 """The function that makes every process group."""

@@ -65,13 +65,13 @@ def simulate(  # noqa: PLR0913  (settings of a counter, and a place)
 
     Raises:
         InputError: There is no such rank.
-        CounterStateError: There is a process group, or a dry run, already; or PyTorch is older than 2.4.
+        CounterStateError: There is a process group, or a dry run, already; or PyTorch is older than 2.3.
         DryRunError: The block needs a value, or what another rank sends.
     """
     place = Place(world, rank, ranks_per_node)
     if not ENDS_COLLECTIVES:
         raise CounterStateError(
-            "simulate: expected PyTorch 2.4 or newer, got an older one, whose collectives need other ranks. Install a "
+            "simulate: expected PyTorch 2.3 or newer, got an older one, whose collectives need other ranks. Install a "
             "newer PyTorch."
         )
     if dist.is_initialized():

@@ -111,7 +111,7 @@ def flop_counter() -> object:
 
 
 def simulated() -> object:
-    """Count a step of replicas in a world that is not there; None before PyTorch 2.4, where that is refused."""
+    """Count a step of replicas in a world that is not there; None before PyTorch 2.3, where that is refused."""
     model = net()
     try:
         with simulate(model, world=4, memory=False, strict=True) as c:
@@ -139,7 +139,7 @@ _TRAINED = {"forward": FORWARD, "backward": BACKWARD, "optimizer": 0}
 _CHECKPOINTED = FORWARD, 2 * FORWARD  # the input needs a gradient here
 _BY_MODULE = {"": FORWARD, "0": 800, "1": 0, "2": 400}
 _ENCODER = 2 * 7 * (3 * 16 * 16 + 16 * 16 + 2 * 16 * 32) + 2 * 2 * 7 * 7 * 16  # projections, hidden layers; attention
-_OLD = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 4)
+_OLD = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 3)
 _SIMULATED = None if _OLD else ({"forward": FORWARD, "backward": BACKWARD}, 4 * (10 * 20 + 20 + 20 * 5 + 5))  # float32
 CHECKS: dict[str, tuple[Callable[[], object], object]] = {
     "training": (lambda: train(dry_run=False), _TRAINED),

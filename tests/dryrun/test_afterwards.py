@@ -175,6 +175,7 @@ def test_values_that_the_program_made_inside_are_still_known() -> None:
     assert pickle.loads(pickle.dumps(k.known)).tolist() == [1.0, 2.0]  # noqa: S301  (made above)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")  # 2.12 warns all the same
 def test_unknown_values_of_a_real_sparse_tensor_are_no_numbers() -> None:
     """The pattern of indices is real, so that the tensor is no fake one."""
     known = torch.eye(3).to_sparse()
