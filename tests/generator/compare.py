@@ -209,7 +209,7 @@ def dry_run(case: Case) -> list[str]:
         counted, dried = ledger(case.counted, anywhere=anywhere), ledger(dry, anywhere=anywhere)
         unasked = [key for key in counted if key[1] == "backward" and counted[key] > dried[key]]
         counted.update({key: dried[key] - counted[key] for key in unasked})  # of scripts' later runs
-    if case.traits >= {"encoder", "autocast"}:
+    elif case.traits >= {"encoder", "autocast"}:
         in_doubt = case.counted.context.coverage.unattributed or dry.context.coverage.unattributed
         counted, dried = (
             {k: v for k, v in by_module(each).items() if not (k and in_doubt)} for each in (case.counted, dry)
