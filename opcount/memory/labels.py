@@ -12,13 +12,13 @@ from opcount.identity import identity
 from opcount.live_memory import (
     BUFFERS,
     GRADIENTS,
-    INPUTS,
     OPTIMIZER_STATE,
     OUTPUTS,
     PARAMETERS,
     SAVED,
     TEMPORARIES,
 )
+from opcount.memory.tracker import VAGUE
 from opcount.scope import BACKWARD, OPTIMIZER, RECOMPUTE
 
 if TYPE_CHECKING:
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from opcount.scope.module_names import ModuleNames
 
 _AFTER_FORWARD = {BACKWARD, RECOMPUTE, OPTIMIZER}
-
-_VAGUE = {TEMPORARIES, SAVED, INPUTS, OUTPUTS}
-"""Categories of what may turn out to be something else."""
 
 _DEPTH = 6
 """Levels of containers in which the tensors of a model's result are looked for."""
@@ -48,7 +45,8 @@ def hold_weights(tracker: Tracker, names: ModuleNames) -> None:
 def label_weights(tracker: Tracker, names: ModuleNames) -> None:
     """Label the weights that have got other memory since."""
     for path, tensor, category in _weights(names):
-        _label(tracker, tensor, path, category)
+        if not tracker.has_category(tensor):
+            _label(tracker, tensor, path, category)
 
 
 def label_saved(tracker: Tracker, roots: Iterable[Any]) -> None:
@@ -67,8 +65,9 @@ def label_saved(tracker: Tracker, roots: Iterable[Any]) -> None:
 def label_gradients(tracker: Tracker, names: ModuleNames) -> None:
     """Label the gradients that a backward has set."""
     for leaf in tracker.leaves():
-        if leaf.grad is not None:
-            _label(tracker, leaf.grad, names.owner_of(leaf) or None, GRADIENTS)
+        gradient = leaf.grad
+        if gradient is not None and not tracker.has_category(gradient):
+            _label(tracker, gradient, names.owner_of(leaf) or None, GRADIENTS)
 
 
 def label_outputs(tracker: Tracker, out: Any) -> None:
@@ -87,6 +86,8 @@ def label_state(tracker: Tracker, names: ModuleNames, optimizer: Optimizer, *, b
         before: Whether it is about to: what is not known then has been alive from the start.
     """
     for parameter, state in list(optimizer.state.items()):
+        if type(state) is dict and all(map(tracker.has_category, state.values())):  # as from the second step on
+            continue
         owner = names.owner_of(parameter) or None if isinstance(parameter, Tensor) else None
         for tensor in _tensors_in(state, _DEPTH):
             if before and not tracker.known(tensor):
@@ -111,7 +112,7 @@ def _weights(names: ModuleNames) -> Iterator[tuple[str, Tensor, str]]:
 
 def _label(tracker: Tracker, tensor: Tensor, place: str | None, category: str) -> None:
     for held in tracker.known(tensor):
-        if held.row.key[3] in _VAGUE:
+        if held.row.key[3] in VAGUE:
             tracker.move(held, place, category)
 
 

@@ -20,7 +20,7 @@ from opcount.identity import identity
 from opcount.interceptor.calls import is_fake
 from opcount.interceptor.storages import storage_of, storages_of
 from opcount.interceptor.symbolic import size_of
-from opcount.live_memory import BEFORE, INPUTS, PARAMETERS, TEMPORARIES
+from opcount.live_memory import BEFORE, INPUTS, OUTPUTS, PARAMETERS, SAVED, TEMPORARIES
 from opcount.memory.ledger import Ledger, LiveRow
 from opcount.memory.recording import AllocationRecorder
 from opcount.paths import ROOT
@@ -38,6 +38,9 @@ _NUMBERS = {int, float, bool}
 
 _NO_TENSORS = {*_NUMBERS, type(None), str, torch.dtype, torch.device, torch.layout, torch.memory_format}
 """Classes of arguments that hold no tensor."""
+
+VAGUE = {TEMPORARIES, SAVED, INPUTS, OUTPUTS}
+"""Categories of what may turn out to be something else."""
 
 _address: Callable[[Any], int] = hash
 """Return the number of a storage: their class hashes as objects do, and this takes half the time of `identity`."""
@@ -126,7 +129,7 @@ class Tracker:
                     if type(size) is not int or size != known.size:
                         self._written(known, size_of(size), (frame, plan, phase, TEMPORARIES))
             except (NotImplementedError, RuntimeError):
-                self._made((out,), (frame, plan, phase, TEMPORARIES))
+                self._made(out, (frame, plan, phase, TEMPORARIES))
         elif out is not None:
             self._made(out, (frame, plan, phase, TEMPORARIES))
         recent = self._recent
@@ -136,14 +139,26 @@ class Tracker:
 
     def _made(self, out: Any, key: Any) -> None:
         """Account the results of an operator that are not one strided tensor."""
-        for tensor in self._tensors(out):
-            for storage in self._storages(tensor):
-                known = self.held.get(_address(storage))
-                if known is None:
-                    if not (self._dry and _is_on_meta(tensor)):
-                        self._allocated(storage, _address(storage), key)
-                else:
-                    self._written(known, size_of(storage.nbytes()), key)
+        for tensor in out if type(out) is tuple else (out,):
+            if type(tensor) in self._plain:
+                try:
+                    self._returned(tensor, _memory_of(tensor), key)
+                    continue
+                except (NotImplementedError, RuntimeError):
+                    pass
+            for part in self._tensors(tensor):
+                for storage in self._storages(part):
+                    self._returned(part, storage, key)
+
+    def _returned(self, tensor: Tensor, storage: Any, key: Any) -> None:
+        address = _address(storage)
+        known = self.held.get(address)
+        if known is None:
+            ledger = self._home if tensor.is_cpu else None
+            if ledger is not None or not (self._dry and _is_on_meta(tensor)):
+                self._allocated(storage, address, key, ledger)
+        else:
+            self._written(known, size_of(storage.nbytes()), key)
 
     def end_step(self) -> None:
         """End a step of a loop, in the logs."""
@@ -176,6 +191,16 @@ class Tracker:
                 self._found(storage, (place, None, BEFORE, category))
             else:
                 self.move(known, place, category)
+
+    def has_category(self, tensor: Any) -> bool:
+        """Return whether it is known what a tensor is for, and so that its category stays; for others False."""
+        if type(tensor) not in self._plain:
+            return False
+        try:
+            held = self.held.get(_address(_memory_of(tensor)))
+        except (NotImplementedError, RuntimeError):
+            return False
+        return held is not None and held.row.key[3] not in VAGUE
 
     def known(self, tensor: Tensor) -> list[Held]:
         """Return what is held of a tensor."""
