@@ -21,6 +21,9 @@ _INT, _LONG, _BYTE, _BOOL = torch.int32, torch.int64, torch.uint8, torch.bool
 
 _INDEX = (_INT, _LONG)
 
+_PARTS = (torch.float16, torch.float32, torch.float64)
+"""Dtypes of the parts of complex numbers."""
+
 _MIXED = (torch.bfloat16, torch.float16)
 """Dtypes that norms on the CPU combine with parameters in single precision."""
 
@@ -55,6 +58,14 @@ def _has_fractions(error: type[Exception], name: str, args: Any) -> None:
         raise error(f"{name}: not implemented for {args[0].dtype}")
 
 
+def _makes_complex(name: str, args: Any) -> None:
+    """Raise for parts with a dtype that no complex one has."""
+    if any(part.dtype not in _PARTS for part in args[:2]):
+        raise RuntimeError(
+            f"{name}: expected both inputs to be Half, Float or Double tensors, got {args[0].dtype} and {args[1].dtype}"
+        )
+
+
 def _has_recurrent_kernel(_name: str, args: Any) -> None:
     """Raise what oneDNN raises if it has no kernel for the dtype on this processor: a layer of one unit is run."""
     x, weight, hidden_size = args[0], args[1], args[10]
@@ -85,6 +96,7 @@ _CHECKS: dict[str, Check] = {
     "nll_loss_forward": _indices(1, _LONG, _BYTE),
     "nll_loss2d_forward": _indices(1, _LONG),
     "convolution": partial(_are_alike, (0, 1, 2)),
+    **dict.fromkeys(("complex", "polar"), _makes_complex),
     "grid_sampler_2d": partial(_are_alike, (0, 1)),
     "grid_sampler_3d": partial(_are_alike, (0, 1)),
     "linalg_cross": partial(_are_alike, (0, 1)),

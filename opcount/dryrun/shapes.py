@@ -68,8 +68,29 @@ def view(func: Any, x: Tensor, size: list[int]) -> Tensor:
     if any(type(n) is not int for n in (*x.shape, *x.stride(), *size)):
         return func(x, size)  # type: ignore[no-any-return]
     with dispatch_disabled():
-        like = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta").view(size)
+        like = _without_memory(x).view(size)
     return torch.as_strided(x, like.shape, like.stride(), x.storage_offset())
+
+
+def beside_a_number(func: Any, x: Any, number: Any, *args: Any, **kwargs: Any) -> Any:
+    """Return the shape function's result with the kernel's strides for dimensions of one element.
+
+    Kernels take the number for a tensor of another shape, which keeps strides that operands of one shape would not.
+    """
+    out = func(x, number, *args, **kwargs)
+    if not isinstance(x, torch.Tensor) or isinstance(number, torch.Tensor):
+        return out
+    if any(type(n) is not int for n in (*x.shape, *x.stride())):
+        return out
+    with dispatch_disabled():
+        strides = torch.add(_without_memory(x), torch.empty((), device="meta")).stride()
+    return out if strides == out.stride() else torch.empty_strided(x.shape, strides, dtype=out.dtype, device=out.device)
+
+
+def _without_memory(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
 
 
 def where(func: Any, condition: Tensor, *args: Any) -> Tensor:
@@ -203,6 +224,8 @@ _CORRECTED: dict[str, Callable[..., Any]] = {
     "aten._cudnn_rnn.default": recurrent,
     "aten._cudnn_rnn_backward.default": recurrent_backward,
     "aten.view.default": view,
+    **{f"aten.{name}.Tensor": beside_a_number for name in ("add", "sub", "mul", "div")},
+    **{f"aten.{name}.Scalar": beside_a_number for name in ("rsub", "eq", "ne", "lt", "le", "gt", "ge")},
     "aten.where.self": where,
     "aten._softmax.default": along,
     "aten.sort.default": along,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import weakref
+from typing import Any
 
 import pytest
 import torch
@@ -223,3 +224,44 @@ def test_copies_have_the_strides_that_kernels_give_them(kind: str, options: dict
             x = {"expanded": x[:1, :1].expand(4, 3), "transposed": x.t(), "every second": x[:, ::2]}[kind]
             strides.append(torch.ops.aten._to_copy(x, **options).stride())
     assert strides[0] == strides[1]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: x * 0.5, lambda x: x + 1, lambda x: 1 - x, lambda x: x / 3, lambda x: x - 2, lambda x: x > 0,
+        lambda x: torch.add(x, 1, alpha=2), lambda x: x + torch.tensor(1.0), lambda x: x.mul_(2), lambda x: x * x,
+        lambda x: x * torch.ones(4),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("strides", [(4, 4, 1), (8, 4, 1), (4, 4, 7), (1, 9, 2)])
+def test_arithmetic_has_the_strides_that_kernels_give_it(strides: tuple[int, ...], make: Any) -> None:
+    found = []
+    for dry in (False, True):
+        with OpCounter(dry_run=dry):
+            found.append(make(torch.randn(99).as_strided((1, 2, 4), strides)).stride())
+    assert found[0] == found[1]
+
+
+def test_a_layer_that_follows_a_scaled_recurrent_one_runs_the_same_operators() -> None:
+    model, weight = nn.LSTM(4, 4, batch_first=True), nn.Parameter(torch.randn(4, 4))
+    found = []
+    for dry in (False, True):
+        with torch.no_grad(), OpCounter(model, dry_run=dry) as c:
+            (model(torch.randn(1, 2, 4))[0] * 0.5) @ weight.detach()
+        found.append({name: total.macs for name, total in c.by_operator().items()})
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int32, torch.float32, torch.float64])
+@pytest.mark.parametrize("make", [torch.complex, torch.polar])
+def test_complex_numbers_are_made_of_the_dtypes_of_a_real_run(make: Any, dtype: torch.dtype) -> None:
+    found = []
+    for dry in (False, True):
+        with OpCounter(dry_run=dry):
+            x = torch.ones(3).to(dtype)
+            try:
+                found.append(make(x, x).dtype)
+            except (RuntimeError, NotImplementedError) as error:
+                found.append(type(error))
+    assert found[0] == found[1]
