@@ -87,14 +87,15 @@ class RankWatch:
             ready, _, _ = select.select([self._read], [], [], 0.2)
             if not self._running:
                 return
+            calls = self._calls()
+            if calls != last:
+                last, since = calls, monotonic()
+            idle = monotonic() - since
             if ready and signal.SIGTERM in self._read.recv(64):
-                self._leave("was told to end, by a signal", _TERMINATED)
-            if self._stall is not None:
-                calls = self._calls()
-                if calls != last:
-                    last, since = calls, monotonic()
-                elif monotonic() - since > self._stall:
-                    self._leave(self._where(), _FAILED)
+                hangs = self._stall is not None and idle > self._stall / 2  # the others waited for it, and have ended
+                self._leave(self._where() if hangs else "was told to end, by a signal", _TERMINATED)
+            if self._stall is not None and idle > self._stall:
+                self._leave(self._where(), _FAILED)
 
     def _leave(self, how: str, status: int) -> None:
         """End the process, whatever its main thread waits for."""

@@ -22,7 +22,7 @@ from opcount import OpCounter, Profile
 from opcount.distributed import simulate
 from opcount.errors import CounterStateError, DryRunError, InputError
 from tests.distributed.ranks import CONTEXT
-from tests.distributed.world_programs import HIDDEN, PROGRAMS, TOKENS, WIDTH, layers, main
+from tests.distributed.world_programs import HIDDEN, PROGRAMS, RUNS, TOKENS, WIDTH, layers, main
 
 LAYER = 2 * WIDTH * HIDDEN
 """Elements of the weights of a layer."""
@@ -31,7 +31,7 @@ STEPS, LAYERS = 2, 3
 
 @pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def real(request, tmp_path_factory):
-    """Return the profiles of real processes by program and rank."""
+    """Return the profiles of real processes, one a run, by program and rank."""
     world, folder = request.param, tmp_path_factory.mktemp("ranks")
     ranks = [CONTEXT.Process(target=main, args=(str(folder), rank, world)) for rank in range(world)]
     try:
@@ -44,7 +44,7 @@ def real(request, tmp_path_factory):
         for rank in ranks:
             rank.kill()
     return {
-        (name, rank): Profile.from_json((folder / f"{name}.{rank}.json").read_text())
+        (name, rank): [Profile.from_json((folder / f"{name}.{rank}.{run}.json").read_text()) for run in range(RUNS)]
         for name, rank in product(PROGRAMS, range(world))
     }
 
@@ -72,9 +72,10 @@ def test_a_simulated_rank_counts_what_a_real_one_counts(real, name):
         with simulate(world=world, rank=rank) as counter:
             dist.init_process_group("gloo")
             PROGRAMS[name]()
-        expected = real[name, rank]
-        assert rows_of(counter.profile) == rows_of(expected)
-        assert counter.memory.peak == expected.memory.peak
+        runs = real[name, rank]
+        assert rows_of(counter.profile) == rows_of(runs[0])
+        peaks = [profile.memory.peak for profile in runs]
+        assert min(peaks) <= counter.memory.peak <= max(peaks)
 
 
 def test_sharded_data_parallelism_computes_the_whole_layer_and_keeps_its_part():
