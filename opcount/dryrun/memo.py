@@ -252,12 +252,15 @@ class Memo(TransparentMode):
         kwargs = {k: self._to_fake(v, real, facts) for k, v in kwargs.items()}
         try:
             out = self._fakes.unobserved(corrected(func, originals, on_cuda=on_cuda)(*args, **kwargs))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (it is raised again)
             odd = any(map(is_odd, tensors((originals, *kwargs.values()))))
             explained = self._refusals.explain(func, error, odd=odd)
-            if explained is error:
-                raise
-            raise explained from error
+            try:
+                if explained is error:
+                    raise
+                raise explained from error
+            finally:
+                del explained  # or it and this frame would keep each other, and what the program has in its frames
         if key is not None:
             self._remember(facts, key, out, args)
         computed = self._computing.ask_again(facts, originals, kwargs, result_shapes(out))

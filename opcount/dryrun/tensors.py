@@ -82,12 +82,15 @@ class DryTensor(FakeTensor):
             return super().__torch_dispatch__(func, types, args, kwargs or {})
         except DryRunError:  # no local variable holds it: that would be a cycle with this frame, and so with tensors
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (it is raised again)
             refusals = next((_refusals(value) for value in args if isinstance(value, DryTensor)), None)
             explained = error if refusals is None else refusals.explain(func, error)
-            if explained is error:
-                raise
-            raise explained from error
+            try:
+                if explained is error:
+                    raise
+                raise explained from error
+            finally:
+                del explained  # as above
 
     def as_subclass(self, cls: Any) -> Any:
         """Return a view with the class that `dry_class` finds for ``cls``."""

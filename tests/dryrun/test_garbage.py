@@ -14,7 +14,7 @@ from opcount import OpCounter
 from opcount.scope import Frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -54,3 +54,24 @@ def test_the_tallies_of_modules_are_freed_with_the_counter(dry: bool) -> None:
 def _frames() -> dict[int, Frame]:
     """Return all frames of modules below the root that are alive, by their ids."""
     return {id(each): each for each in gc.get_objects() if type(each) is Frame and each.path}
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("dry", [False, True])
+@pytest.mark.parametrize(
+    "fail",
+    [
+        lambda layer, x: nn.Softmax(dim=99)(layer(x)),
+        lambda layer, x: layer(x) @ x,
+        lambda layer, x: torch.complex(layer(x).bfloat16(), x.bfloat16()),
+    ],
+)
+def test_an_error_that_the_program_catches_keeps_nothing_of_it(fail: Callable[..., object], dry: bool) -> None:
+    def program() -> weakref.ref[nn.Module]:
+        layer = nn.Linear(3, 3)
+        with pytest.raises((RuntimeError, IndexError)):
+            fail(layer, torch.randn(2, 3))
+        return weakref.ref(layer)
+
+    with OpCounter(dry_run=dry):
+        assert program()() is None
