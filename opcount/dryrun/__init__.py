@@ -166,8 +166,11 @@ def dry_run(  # noqa: PLR0915  (a list of what is entered)
                 raise
             raise refusal from error
     refused = refusals.at_the_end()
-    if refused is not None:
-        raise refused
+    try:
+        if refused is not None:
+            raise refused
+    finally:
+        del refused  # or it and this frame would keep each other, and what the program has in its frames
 
 
 def lasting_dry_run(

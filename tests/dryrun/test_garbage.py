@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from opcount import OpCounter
+from opcount.errors import DryRunError
 from opcount.scope import Frame
 
 if TYPE_CHECKING:
@@ -75,3 +77,19 @@ def test_an_error_that_the_program_catches_keeps_nothing_of_it(fail: Callable[..
 
     with OpCounter(dry_run=dry):
         assert program()() is None
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_refusal_that_is_raised_on_leaving_keeps_nothing_of_the_program() -> None:
+    def program(model: nn.Module) -> None:
+        with OpCounter(model, dry_run=True):
+            y = model(torch.randn(2, 3))
+            with suppress(RuntimeError):
+                y.sum().detach().numpy()
+
+    model = nn.Linear(3, 3)
+    with pytest.raises(DryRunError):
+        program(model)
+    known = weakref.ref(model)
+    del model
+    assert known() is None
