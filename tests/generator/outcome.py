@@ -27,7 +27,7 @@ class Outcome:
 
     Attributes:
         values: Tensors by name, as bytes.
-        error: What it raised.
+        error: What it raised, in a thread of its own or not.
         model: Afterwards.
         context: It ran in.
     """
@@ -61,8 +61,11 @@ def outcome(
     build, own = program.functions()
     model = build() if model is None else model
     torch.manual_seed(program.seed + 1)
-    result, seen = Outcome(model=model), []
-    with warnings.catch_warnings(), patch.object(threading, "excepthook", lambda _: None):  # pytest's keeps errors
+    result, seen, of_threads = Outcome(model=model), [], []
+    with (
+        warnings.catch_warnings(),
+        patch.object(threading, "excepthook", lambda told: of_threads.append(told.exc_value)),
+    ):
         warnings.simplefilter("ignore")
         try:
             result.context = context(model)
@@ -70,6 +73,7 @@ def outcome(
                 (run or own)(model, entered if hasattr(entered, "pause") else NoCounter(), seen)
         except Exception as error:  # noqa: BLE001  (any error is part of the outcome)
             result.error = error
+    result.error = result.error or next(iter(of_threads), None)
     result.values = {f"seen[{i}]": frozen(value) for i, value in enumerate(seen)} | state(model)
     result.values["random numbers"] = frozen(torch.get_rng_state())
     return result
