@@ -32,10 +32,11 @@ if (_CHECKOUT / "opcount").is_dir():
     sys.path.insert(0, str(_CHECKOUT))
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from opcount import Profile
     from opcount.loaders import Loaded
+    from opcount.loaders.request import Image
 
 _RULE = "=" * 30
 
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(options: argparse.Namespace, loaded: Loaded, dry: bool) -> str:  # noqa: FBT001  (see `attempt`)
     """Run the model, and return all that there is to print."""
-    from opcount import OpCounter, get_model_complexity_info  # noqa: PLC0415
+    from opcount import OpCounter  # noqa: PLC0415
     from opcount.errors import InputError, OpcountError  # noqa: PLC0415
     from opcount.loaders import blame  # noqa: PLC0415
     from opcount.loaders.step import backward, forward  # noqa: PLC0415
@@ -80,23 +81,69 @@ def _report(options: argparse.Namespace, loaded: Loaded, dry: bool) -> str:  # n
     show_arch = loaded.style == "classifier" if options.show_arch is None else options.show_arch
     shown: dict[str, Any] = {"show_table": not options.not_show_table, "show_arch": show_arch}
     try:
-        with OpCounter(dry_run=dry) as counter:
-            info = get_model_complexity_info(loaded.model, inputs=loaded.inputs, dry_run=dry, **shown)
+        if loaded.images is not None:
+            info, profile, closing = _mean(loaded.model, loaded.images(), shown, dry)
+        else:
+            info, profile = _count(loaded.model, loaded.inputs, shown, dry)
+            closing = _closing(loaded, info, options.batch_size or 1)
         if options.train:
             with OpCounter(loaded.model, dry_run=dry) as counter:
                 backward(forward(loaded))
+            profile = counter.profile
     except OpcountError:
         raise
     except Exception as error:
         hint = ". Meta tensors hold no values: if it reads one, pass --device cpu" if options.device == "meta" else ""
         raise InputError(f"the model raised {blame(error, loaded.model)}{hint}") from error
-    profile = counter.profile
     texts = [info["out_table"], info["out_arch"]]
     parts = texts if loaded.style == "detector" else texts[::-1]
     parts += [_phases(profile)] if options.train else []
     parts += [f"\n{profile.convention.name} convention: {profile.convention.summary}; {profile.coverage.verdict()}."]
-    lines = [*(part.rstrip("\n") for part in parts if part), *_closing(loaded, info, options.batch_size or 1), ""]
-    return "\n".join(lines)
+    return "\n".join([*(part.rstrip("\n") for part in parts if part), *closing, ""])
+
+
+def _count(model: Any, inputs: Any, shown: dict[str, Any], dry: bool) -> tuple[dict[str, Any], Profile]:  # noqa: FBT001
+    from opcount import OpCounter, get_model_complexity_info  # noqa: PLC0415
+
+    with OpCounter(dry_run=dry) as counter:
+        info = get_model_complexity_info(model, inputs=inputs, dry_run=dry, **shown)
+    return info, counter.profile
+
+
+def _mean(
+    model: Any,
+    images: Iterator[Image],
+    shown: dict[str, Any],
+    dry: bool,  # noqa: FBT001
+) -> tuple[dict[str, Any], Profile, list[str]]:
+    """Count images one by one; return what is known of the first, and the lines that tell the mean."""
+    from opcount.errors import InputError  # noqa: PLC0415
+    from opcount.reporter.numbers import openmmlab  # noqa: PLC0415
+
+    counted: list[tuple[dict[str, Any], Profile]] = []
+    known: dict[tuple[int, ...], int] = {}
+    flops: list[int] = []
+    for image in images:
+        if not dry or image.padded not in known:  # without values, images of one size cost the same
+            counted.append(_count(model, image.inputs, shown, dry))
+            known[image.padded] = counted[-1][0]["flops"]
+        flops.append(known[image.padded])
+    if not flops:
+        raise InputError("expected at least one image in the data set of the config, got none. Pass --shape H W.")
+    info = counted[0][0]
+    resized = [_RULE, f"Use size divisor set input shape from {image.original} to {image.padded}"]
+    lines = [
+        *(resized if image.original != image.padded else []),
+        _RULE,
+        f"Compute type: dataloader: mean of {len(flops)} image{'s' * (len(flops) > 1)}",
+        f"Input shape: {image.padded}",
+        f"Flops: {openmmlab(sum(flops) // len(flops))}",
+        f"Params: {info['params_str']}",
+        _RULE,
+    ]
+    if any(shown.values()):
+        lines.insert(0, "All above this line is of the first image.")
+    return info, max((profile for _, profile in counted), key=lambda each: len(each.coverage.uncounted)), lines
 
 
 def _phases(profile: Profile) -> str:
@@ -123,7 +170,7 @@ def _closing(loaded: Loaded, info: dict[str, Any], batch_size: int) -> list[str]
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    from opcount.cli.parser import model_options  # noqa: PLC0415  (it may be beside this script)
+    from opcount.cli.parser import model_options, positive  # noqa: PLC0415  (it may be beside this script)
 
     summary, _, details = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(
@@ -132,9 +179,14 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     model_options(parser, train="train mode; adds a backward pass, and a table of forward and backward")
     add = parser.add_argument
     add("--show-arch", action=argparse.BooleanOptionalAction, help="print every module (default: for mmpretrain)")
+    images = "the mean over the first N images of the config's val_dataloader; random ones where its data is not here"
+    add("--num-images", type=positive, metavar="N", help=images)
     add("--not-show-table", action="store_true", help="leave out the table")
     add("--traceback", action="store_true", help="show where an error comes from")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.train and options.num_images:
+        parser.error("--num-images counts a forward pass: leave out --train, or count one input with --shape")
+    return options
 
 
 def _run() -> int:

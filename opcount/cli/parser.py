@@ -157,9 +157,9 @@ def _count(sub: argparse.ArgumentParser) -> None:
     model_options(sub, train="forward, backward and an optimizer's step, in train mode")
     add = sub.add_argument
     add("--optimizer", metavar="NAME", help="of torch.optim for --train, or none (default: AdamW)")
-    add("--prefill", type=_positive, metavar="N", help="generate text: N tokens at once, which fill the cache")
-    add("--decode", type=_positive, metavar="N", help="generate text: N tokens one by one, each against the cache")
-    add("--cache", type=_positive, metavar="N", help="tokens in the cache before these, not counted")
+    add("--prefill", type=positive, metavar="N", help="generate text: N tokens at once, which fill the cache")
+    add("--decode", type=positive, metavar="N", help="generate text: N tokens one by one, each against the cache")
+    add("--cache", type=positive, metavar="N", help="tokens in the cache before these, not counted")
     _memory(add)
     _report(sub)
     sub.set_defaults(command=_lazily("count"))
@@ -179,9 +179,9 @@ def model_options(sub: argparse.ArgumentParser, train: str, batch: Callable[[str
     shapes = "S, or H W, or a whole shape without the batch: 3 256 256, 3x256x256 or 3,256,256"
     add("--shape", nargs="+", type=_sizes, action=_Last, default=[], metavar="N", help=shapes)
     add("--input", action="append", default=[], metavar="NAME=1x3x224x224:float32", help="an input, by name or not")
-    add("--seq", type=_positive, metavar="N", help="tokens in a text")
+    add("--seq", type=positive, metavar="N", help="tokens in a text")
     samples = "samples (default: 1)" if batch is None else "samples (default: 1), or auto: the most that fit"
-    add("--batch-size", type=batch or _positive, metavar="N", help=samples)
+    add("--batch-size", type=batch or positive, metavar="N", help=samples)
     add("--kwargs", **pairs, help="arguments of what builds the model")
     add("--cfg-options", **pairs, type=_setting, help="override settings of an OpenMMLab config")
     add("--dtype", default="", metavar="D", help="of parameters and inputs, such as bfloat16")
@@ -248,11 +248,11 @@ def _device_options(sub: argparse.ArgumentParser) -> None:
 
 def _run(sub: argparse.ArgumentParser) -> None:
     add = sub.add_argument
-    add("--world", type=_positive, metavar="N", help="be one rank of so many that are not there: nothing is computed")
+    add("--world", type=positive, metavar="N", help="be one rank of so many that are not there: nothing is computed")
     add("--rank", type=_natural, default=0, metavar="R", help="which rank of --world to be (default: 0)")
     kinds = "count one rank of each kind of --world: first, middle and last pipeline stage"
     add("--ranks", choices=("representative",), help=kinds)
-    add("--ranks-per-node", type=_positive, default=8, metavar="N", help="devices of a node of --world (default: 8)")
+    add("--ranks-per-node", type=positive, default=8, metavar="N", help="devices of a node of --world (default: 8)")
     _memory(sub.add_argument)
     _report(sub)
     add = sub.add_argument
@@ -341,14 +341,15 @@ def _columns(text: str) -> list[str]:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Read a number of things."""
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"expected a positive whole number, got {text!r}. TARGET comes first.")
     return int(text)
 
 
 def _batch(text: str) -> int | str:
-    return text if text == "auto" else _positive(text)
+    return text if text == "auto" else positive(text)
 
 
 def _natural(text: str) -> int:

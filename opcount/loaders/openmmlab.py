@@ -26,6 +26,7 @@ from opcount.loaders.declared_sizes import declared_shapes, first_that_fits
 from opcount.loaders.fetches import missing_repository, nothing_fetched, package_versions_known
 from opcount.loaders.hub import find_config
 from opcount.loaders.input_tensors import image_shape, random_batch
+from opcount.loaders.openmmlab_images import images
 from opcount.loaders.openmmlab_settings import check_packages, model_settings, read, require, scope_of, without_key
 from opcount.loaders.request import Loaded
 from opcount.model_inputs import dtype_and_device, random_tensor
@@ -74,9 +75,11 @@ def load(target: str, request: Request) -> Loaded:
     model = _build(settings, scope, path)
     make, default = _kind(model, scope, request)
     if request.use("shape"):
-        return make(image_shape(request.shape, (3, *default)))
-    shapes = declared_shapes(config, model, default)
-    loaded, why = first_that_fits(make, [(3, *default), *shapes])
+        loaded, why = make(image_shape(request.shape, (3, *default))), ""
+    else:
+        loaded, why = first_that_fits(make, [(3, *default), *declared_shapes(config, model, default)])
+    if loaded.style == "detector" and request.use("num_images"):
+        return _with_images(loaded, config, request)
     if not why:
         return loaded
     note = (
@@ -218,6 +221,18 @@ def _detector(model: nn.Module, scope: str, request: Request, shape: tuple[int, 
     return Loaded(model, inputs, "detector", padded, None if tuple(padded) == asked else asked, note)
 
 
+def _with_images(loaded: Loaded, config: Any, request: Request) -> Loaded:
+    """Have the mean over images counted that the config's own pipeline prepares."""
+    if request.batch_size:
+        raise InputError(
+            f"load: expected --num-images or --batch-size, got {request.num_images} and {request.batch_size}: images "
+            "are counted one by one. Leave out one of them."
+        )
+    prepared = partial(_inputs, loaded.model, request)
+    found, note = images(config, request.use("num_images"), request.shape[-2:], prepared)
+    return replace(loaded, images=found, note="; ".join(filter(None, (note, loaded.note))))
+
+
 def _needs_proposals(model: nn.Module) -> bool:
     return getattr(model, "with_rpn", True) is False and hasattr(model, "roi_head")
 
@@ -276,11 +291,17 @@ def _preprocessed(model: nn.Module, image: Tensor, asked: tuple[int, ...], reque
     instances = import_module("mmengine.structures").InstanceData
     nothing = instances(bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long())
     samples = [describe(metainfo=sample, gt_instances=nothing.clone()) for _ in range(request.samples)]
+    return _inputs(model, request, {"inputs": [image] * request.samples, "data_samples": samples})
+
+
+def _inputs(model: nn.Module, request: Request, batch: dict[str, Any]) -> dict[str, Any]:
+    """Return what a model is called with for a batch of a data loader, preprocessed by the model."""
     if _needs_proposals(model):
-        for each in samples:
-            each.proposals = instances(bboxes=_regions(size))
+        for sample, image in zip(batch["data_samples"], batch["inputs"], strict=True):
+            boxes = _regions(tuple(image.shape[-2:]))
+            sample.proposals = import_module("mmengine.structures").InstanceData(bboxes=boxes)
     preprocess: Any = model.data_preprocessor
-    data = preprocess({"inputs": [image] * request.samples, "data_samples": samples}, training=False)
+    data = preprocess(batch, training=False)
     return {
         "inputs": data["inputs"].to(request.device, dtype_and_device(model)[0]),
         "data_samples": data["data_samples"],

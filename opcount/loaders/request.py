@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Callable, Iterator
     from typing import TypeAlias
 
     from torch import Tensor, nn
@@ -29,6 +30,7 @@ class Request:
         shape: One size for a square image, two for height and width, or a whole shape without the batch; empty: the
             default of the file or the model.
         batch_size: Leading dimension of every input; None: 1.
+        num_images: Images of a config's data set, or random ones, whose mean is counted; None: one input.
         seq: Tokens in a text; None: the loader's default.
         seq_option: The option that said ``seq``, for messages.
         input: ``"name=1x3x224x224:float32"``: inputs of the model, where the default ones do not suit it.
@@ -43,6 +45,7 @@ class Request:
 
     shape: tuple[int, ...] = ()
     batch_size: int | None = None
+    num_images: int | None = None
     seq: int | None = None
     input: tuple[str, ...] = ()
     kwargs: tuple[str, ...] = ()
@@ -90,6 +93,21 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Image:
+    """An image as a model gets it.
+
+    Attributes:
+        inputs: Arguments of the model.
+        original: Height and width of the image.
+        padded: Height and width of what the model gets.
+    """
+
+    inputs: Inputs
+    original: tuple[int, ...]
+    padded: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Loaded:
     """A model, in the mode and on the device asked for, and its inputs.
 
@@ -103,6 +121,7 @@ class Loaded:
         declared: Whether the model's own file says the inputs.
         assumed: The option that says other inputs, if nobody said these.
         batch: Leading dimension of the inputs; None if nobody knows it.
+        images: Yields images whose mean is to be counted, in place of ``inputs``; None: there is one input.
     """
 
     model: nn.Module
@@ -114,3 +133,4 @@ class Loaded:
     declared: bool = False
     assumed: str = ""
     batch: int | None = None
+    images: Callable[[], Iterator[Image]] | None = None
