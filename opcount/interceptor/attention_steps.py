@@ -87,9 +87,8 @@ class EncoderLayer(NamedTuple):
     norm_first: bool
     activation: str = ""
 
-    def run(self, recorder: StepRecorder, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    def run(self, recorder: StepRecorder, x: Tensor) -> None:
         """Compute it on a meta tensor."""
-        x = recorder.empty(shape, dtype)
         if self.norm_first:
             x = x + self._attend(recorder, self._norm(recorder, 1, x))
             x + self._feed(recorder, self._norm(recorder, 2, x))

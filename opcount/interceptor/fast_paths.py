@@ -96,7 +96,7 @@ def _layer(arguments: list[Any]) -> OperatorSteps | None:
     )
     if not _are_plain([x]):  # the rows that are left of a padded batch
         return None
-    local, shape = _locals_of(_LAYER), tuple(x.shape)
+    local = _locals_of(_LAYER)
     masks = _masks_of(local, "src_mask", "src_key_padding_mask") if local else _masks_by_type(mask, mask_type)
     activation = "activation" if isinstance(getattr(local.get("self"), "activation", None), nn.Module) else ""
     layer = EncoderLayer(
@@ -106,9 +106,13 @@ def _layer(arguments: list[Any]) -> OperatorSteps | None:
     names = (*_CALLED, *([activation] if activation else [])) if local else ()
     called = {name: type(getattr(local["self"], name)) for name in names}
     options = (heads, masks, gelu, norm_first, activation, *called.values())
-    about = ("layer", shape, x.dtype, x.device.type, *tensors, *options)
+    about = ("layer", _about(x), *tensors, *options)
     moved = _sum_of(masks, local)
-    return OperatorSteps(about, x.device.type, lambda recorder: layer.run(recorder, shape, x.dtype), called, moved)
+
+    def run(recorder: StepRecorder) -> None:
+        layer.run(recorder, recorder.like(x))
+
+    return OperatorSteps(about, x.device.type, run, called, moved)
 
 
 def _merging(original: Any) -> Any:
@@ -137,7 +141,17 @@ def _are_plain(tensors: Sequence[Tensor]) -> bool:
 
 
 def _about(tensor: Tensor | None) -> object:
-    return None if tensor is None else (tuple(tensor.shape), tensor.dtype, tensor.device.type, tensor.requires_grad)
+    return (
+        None
+        if tensor is None
+        else (
+            tuple(tensor.shape),
+            tensor.stride(),
+            tensor.dtype,
+            tensor.device.type,
+            tensor.requires_grad,
+        )
+    )
 
 
 def _shape(mask: Tensor | None) -> tuple[int, ...] | None:

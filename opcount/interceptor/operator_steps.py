@@ -26,7 +26,7 @@ class StepRecorder(Protocol):
         """Run what a submodule computes, and charge the submodule, by its class's formula if there is one."""
 
     def like(self, tensor: Tensor | None) -> Any:
-        """Return a meta tensor of a tensor's shape; None for none."""
+        """Return a meta tensor of a tensor's shape and strides; None for none."""
 
     def empty(self, shape: Sequence[int] | None, dtype: torch.dtype) -> Any:
         """Return a meta tensor; None for no shape."""

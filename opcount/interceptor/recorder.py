@@ -33,6 +33,9 @@ _LAYER_NORM = torch.ops.aten.native_layer_norm.default
 
 _TO_COPY = aten("_to_copy.default")
 
+_MADE = {torch.ops.aten.empty.memory_format, torch.ops.aten.empty_strided.default}
+"""Operators that make the meta tensors: no step runs them."""
+
 _AUTOCAST = {
     _ATTENTION,
     torch.ops.aten.mm.default,
@@ -83,6 +86,8 @@ class Recorder(Interceptor):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func in _MADE:
+            return func(*args, **kwargs or {})
         if self._autocast is not None and func in _AUTOCAST:
             args = tuple(map(self._cast, args))
         if func is _ATTENTION and self._on_cpu:  # a meta tensor would take the kernel that no device has
@@ -142,11 +147,11 @@ class Recorder(Interceptor):
             return out
 
     def like(self, tensor: Tensor | None) -> Any:
-        """Return a meta tensor of a tensor's shape; whether it needs a gradient decides how products are computed."""
+        """Return a meta tensor like another: strides and the need of a gradient decide how products are computed."""
         if tensor is None:
             return None
         needs_gradient = tensor.requires_grad and (self._autocast is None or self._autocast.gradients)
-        meta = self.empty(tensor.shape, tensor.dtype)
+        meta = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
         meta.requires_grad = needs_gradient  # a transform of torch.func refuses requires_grad_()
         return meta
 

@@ -138,6 +138,24 @@ def test_strided_inputs_give_the_same_bits(layout, name, mode, dtype):
         torch.testing.assert_close(out, bare, rtol=0, atol=0, check_stride=True)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("kind", "call"),
+    [
+        (nn.MultiheadAttention, lambda attention, x: attention(x, x, x, need_weights=False)),
+        (nn.MultiheadAttention, lambda attention, x: attention(x, X, x + 1)),
+        (nn.TransformerEncoderLayer, lambda layer, x: layer(x)),
+    ],
+    ids=["attention", "attention to others", "layer"],
+)
+def test_the_layout_of_inputs_decides_the_operators_in_every_mode(kind, call, layout):
+    model, x = kind(WIDTH, HEADS, batch_first=True).eval(), LAYOUTS[layout]()
+    sums, _, _ = agree(model, lambda model: call(model, x), dry=False)
+    with OpCounter(model, dry_run=True) as counter:
+        call(model, x)
+    assert figures(counter)[0]["operators"] == sums["operators"]
+
+
 class Shared(nn.Module):
     def __init__(self):
         super().__init__()
