@@ -16,6 +16,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*no formula")
 TABLES = {
     "an array": lambda x: x * torch.from_numpy(np.ones((2, 3), "float32")),
     "an array that is copied": lambda x: x + torch.tensor(np.ones((2, 3), "float32")),
+    "bytes": lambda x: x * torch.frombuffer(bytearray(np.ones((2, 3), "float32")), dtype=x.dtype).view(2, 3),
+    "an array by DLPack": lambda x: x * torch.from_dlpack(np.ones((2, 3), "float32")),
+    "an array that is asked for": lambda x: torch.asarray(x.detach()) * torch.asarray(np.ones((2, 3), "float32")),
+    "a list that is asked for": lambda x: x * torch.asarray([1.0, 2.0, 3.0]),
     "an array that is cast": lambda x: x - torch.from_numpy(np.ones((2, 3))).to(x),
     "an array that is scaled first": lambda x: x * (torch.from_numpy(np.ones((2, 3), "float32")) * 0.5 + 1),
     "a list": lambda x: x * x.new_tensor([[1.0, 2.0, 3.0]]),
