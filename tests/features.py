@@ -41,6 +41,7 @@ SINCE = {
     "formulas for FLOPs that are registered by packet": (2, 5),
     "a shape function of packed attention": (2, 5),
     "a shape function of sampled products": (2, 5),
+    "a linear layer of distributed tensors in inference mode": (2, 6),
     "a backward of scan that runs no forward again": WHOLE,
     "a map that runs its body in a dry run": (2, 8),
     "a scan that tries its body in the operator alone": (2, 9),

@@ -196,8 +196,11 @@ def mesh():
     dist.destroy_process_group()
 
 
+_DISTRIBUTED = needs("a linear layer of distributed tensors in inference mode")
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("mode", [torch.no_grad, pytest.param(torch.inference_mode, marks=_DISTRIBUTED)])
 def test_a_distributed_tensor_is_counted_for_the_part_of_this_rank(mesh, mode):
     from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
