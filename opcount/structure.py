@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from opcount._torch.modules import class_name_of, submodules_of
+from opcount._torch.tracing import untraced
 from opcount.identity import identity
 from opcount.paths import parents
 
@@ -54,6 +55,7 @@ class Structure:
         return _sums({name: math.prod(shape) for name, shape in self.parameters.items()})
 
 
+@untraced()
 def structure_of(model: nn.Module) -> Structure:
     """Return the modules as ``repr`` shows them, and the shapes of the parameters."""
     return Structure(
@@ -63,6 +65,7 @@ def structure_of(model: nn.Module) -> Structure:
     )
 
 
+@untraced()
 def parameter_count(model: nn.Module) -> defaultdict[str, int]:
     """Return the elements of every parameter and every module that has any; the model is ``""``.
 

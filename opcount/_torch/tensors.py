@@ -39,8 +39,6 @@ make_subclass: Any = need("Tensor._make_subclass")
 
 shape_as_tensor: Callable[[Tensor], Tensor] = need("_shape_as_tensor")
 """Returns the sizes of a tensor as a tensor of integers, which its kernel fills where no dispatch mode sees it."""
-is_traced: Callable[[], bool] = need("jit.is_tracing")
-"""Returns whether TorchScript records what runs: public, but without a type."""
 
 
 def mark_parameter(tensor: Tensor) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from opcount._torch.dispatch import fake_mode, mode_count, register_script_builtin, script_builtin
-from opcount._torch.tensors import GIVES_CLASSES_UNDER_MODES, is_traced, shape_as_tensor
+from opcount._torch.tensors import GIVES_CLASSES_UNDER_MODES, shape_as_tensor
+from opcount._torch.tracing import is_traced
 from opcount.interceptor.stack import interceptors, without
 
 _construct = torch.Tensor.__new__

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opcount._torch import higher_order
-from opcount.interceptor import constructors, fast_paths, foreign_memory, functions, launches, surroundings
+from opcount.interceptor import constructors, fast_paths, foreign_memory, functions, launches, surroundings, tracing
 from opcount.interceptor.patches import Patches
 from opcount.scope import global_hooks
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from opcount.scope import Scope, Scopes
     from opcount.undo import Undo
 
-_MODULES = (surroundings, fast_paths, foreign_memory, functions, higher_order, launches, global_hooks)
+_MODULES = (surroundings, fast_paths, foreign_memory, functions, higher_order, launches, tracing, global_hooks)
 _AROUND = {at: make for module in _MODULES for at, make in module.PATCHED_AROUND.items()}
 PATCHES = Patches({**functions.PATCHED, **constructors.PATCHED}, around=_AROUND)
 """Attributes of PyTorch that are replaced while any counter is entered."""
@@ -34,3 +34,4 @@ def observe(scopes: Scopes, enlist: Callable[[Scope], Interceptor], undo: Undo) 
     PATCHES.use(undo)
     surroundings.run_eagerly(undo)
     enlist(scopes.open(undo)).push_here(undo)
+    tracing.record_here(undo)

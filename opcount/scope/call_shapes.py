@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from opcount._torch.dispatch import functions_disabled
-from opcount._torch.tensors import is_traced
+from opcount._torch.tracing import is_traced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

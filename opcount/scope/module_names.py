@@ -14,6 +14,7 @@ from torch import fx, jit, nn
 from torch.nn.parameter import is_lazy
 
 from opcount._torch.modules import forward_hooks_of, parameters_of, submodules_of
+from opcount._torch.tracing import untraced
 from opcount.identity import identity
 from opcount.paths import ROOT, common_parent
 from opcount.records import Module
@@ -164,6 +165,7 @@ class ModuleNames:
             return caller
         return self._name_foreign(module, caller)
 
+    @untraced()
     def _name_foreign(self, module: nn.Module, caller: str) -> str:
         """Name a module by its class, below the module that calls it; the number of a dead one is given again."""
         name = type(module).__name__
@@ -244,10 +246,12 @@ class ModuleNames:
         if self.model is not None:
             self._name_model(self.model)
 
+    @untraced()
     def count_parameters(self) -> int:
         """Count the elements of the model's parameters, a tied one once."""
-        return 0 if self.model is None else _count_parameters(self.model)
+        return 0 if self.model is None else sum(map(_elements, self.model.parameters()))
 
+    @untraced()
     def table(
         self, calls: Callable[[str], int], examples: Callable[[str], CallShapes | None] = lambda _path: None
     ) -> dict[str, Module]:
@@ -384,10 +388,6 @@ def _walk(model: nn.Module) -> list[tuple[str, nn.Module]]:
                 hidden = name in _WRAPPED or (wraps and name == "module")
                 pending.append((path if hidden else f"{prefix}{name}", child))
     return found
-
-
-def _count_parameters(module: nn.Module) -> int:
-    return sum(map(_elements, module.parameters()))
 
 
 def _elements(parameter: nn.Parameter) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from opcount._torch.distributed import shard_dimensions
 from opcount._torch.modules import modules_of, parameters_of
+from opcount._torch.tracing import untraced
 from opcount.identity import identity
 from opcount.paths import parents
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from opcount.scope.module_names import ModuleNames
 
 
+@untraced()
 def with_shards(names: ModuleNames, table: dict[str, Module]) -> dict[str, Module]:
     """Return the facts about modules with the elements of their parameters that are parts of whole ones."""
     if names.model is None:
