@@ -95,6 +95,7 @@ _CHECKS: dict[str, Check] = {
     "index_put": _indices(1, _INT, _LONG, _BYTE, _BOOL, error=IndexError),
     "nll_loss_forward": _indices(1, _LONG, _BYTE),
     "nll_loss2d_forward": _indices(1, _LONG),
+    **dict.fromkeys(("_embedding_bag", "_embedding_bag_forward_only"), partial(_are_alike, (0, 6))),
     "convolution": partial(_are_alike, (0, 1, 2)),
     **dict.fromkeys(("complex", "polar"), _makes_complex),
     "grid_sampler_2d": partial(_are_alike, (0, 1)),

@@ -106,6 +106,10 @@ LARGE = 5000
         (lambda x, i: functional.batch_norm(x, torch.zeros(2).double(), torch.ones(2)), RuntimeError),
         (lambda x, i: torch.mv(x, torch.randn(2).double()), RuntimeError),
         (lambda x, i: torch.cdist(x[:99], x[:99].double()), RuntimeError),
+        (
+            lambda x, i: functional.embedding_bag(i[None], x, None, mode="sum", per_sample_weights=i[None].half()),
+            RuntimeError,
+        ),
         (lambda x, i: i.softmax(0), RuntimeError),
         (lambda x, i: i.std(), RuntimeError),
     ],

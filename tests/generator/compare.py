@@ -96,7 +96,8 @@ def independent_macs(case: Case) -> list[str]:
     booked = outcome(case.program, Book)
     if not alike(booked.error, case.plain.error):
         return [f"the book raises {booked.error!r}"]
-    unsure, anywhere = booked.context.unsure, case.counted.context.coverage.unattributed
+    raised = {"backward"} if case.plain.error else set()  # the book has no node that ends by an error in its midst
+    unsure, anywhere = booked.context.unsure | raised, case.counted.context.coverage.unattributed
     book, said = Counter(), Counter()
     known = {path for path, _ in case.counted.model.named_modules()}  # the program may have dropped others
     for side, sums in ((booked.context.macs, book), (ledger(case.counted), said)):

@@ -40,7 +40,7 @@ def scripted(grow):
             f"torch.jit.script(nn.LayerNorm({e}))",
             f"torch.jit.script(nn.Linear({e}, {e}))",
             f"torch.jit.script(nn.Sequential(nn.Linear({e}, {e}), nn.ReLU()))",
-            f"torch.jit.trace(nn.Linear({e}, {e}), torch.ones({draw.b}, {draw.l}, {e}))",
+            f"torch.jit.trace(nn.Linear({e}, {e}), torch.ones({draw.b}, {draw.l}, {e}), check_trace=False)",
             f"torch.jit.freeze(torch.jit.script(nn.Linear({e}, {e}).eval()))",
             f"torch.jit.script(Branches({e}))",
             f"nn.Sequential(nn.Linear({e}, {e}), torch.jit.script(nn.Linear({e}, {e})))",
