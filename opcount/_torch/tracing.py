@@ -1,4 +1,4 @@
-"""TorchScript's tracer: what it records, and how it is kept from that."""
+"""TorchScript: what its tracer records, how it is kept from that, and what rewrites and saves modules."""
 
 from __future__ import annotations
 
@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 _TRACE: Any = need("jit._trace")
 TRACERS: tuple[tuple[Any, str], ...] = tuple((_TRACE, name) for name in ("trace", "trace_module", "_get_trace_graph"))
 """Functions that run a program to trace it, by module and name."""
+
+_FREEZE: Any = need("jit._freeze")
+FREEZERS: tuple[tuple[Any, str], ...] = tuple(
+    (_FREEZE, name) for name in ("freeze", "run_frozen_optimizations", "optimize_for_inference")
+)
+"""Functions that rewrite a ScriptModule, by module and name."""
+
+_SAVING = ("save", "save_to_buffer", "_save_for_lite_interpreter", "_save_to_buffer_for_lite_interpreter")
+SAVERS: tuple[tuple[Any, str], ...] = tuple((need("jit.RecursiveScriptModule"), name) for name in _SAVING)
+"""Methods of C++ that read the memory of a ScriptModule's parameters."""
 
 is_traced: Callable[[], bool] = need("jit.is_tracing")
 """Returns whether TorchScript records what runs: public, but without a type."""

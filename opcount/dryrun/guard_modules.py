@@ -14,6 +14,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.optim import lr_scheduler
 
 from opcount._torch.modules import named_member_accessor
+from opcount._torch.tracing import SAVERS
 from opcount.dryrun.guard import Guard, active_guard, ask_before
 from opcount.dryrun.guard_reads import READ_PATCHES
 from opcount.dryrun.guard_tensors import TENSOR_PATCHES
@@ -49,6 +50,11 @@ def _tracing(guard: Guard, *_args: object) -> None:
     """Refuse to trace operators that a dry run answers before the trace sees them."""
     if dry_runs():
         raise guard.refusals.refuse("make_fx", "traces operators, and a dry run answers many without running them")
+
+
+def _saving(guard: Guard, *_args: object, **_kwargs: object) -> None:
+    """Refuse what has C++ read the memory of parameters and of constants in graphs."""
+    raise guard.refusals.refuse("torch.jit.save", "reads tensors, which have no values in a dry run")
 
 
 def _remember_object(guard: Guard, value: object, *_args: object, **_kwargs: object) -> None:
@@ -107,6 +113,7 @@ GUARDED = Patches(
         (nn.Module, "_apply"): _applying,
         **{(nn.Module, name): ask_before(_remember) for name in _CHANGE_MODULES},
         (ProxyTorchDispatchMode, "__enter__"): ask_before(_tracing),
+        **dict.fromkeys(SAVERS, ask_before(_saving)),
         **{(hook, name): ask_before(_remember_argument) for hook in _HOOKS for name in ("apply", "remove")},
         **{(named_member_accessor, name): ask_before(_remember_argument) for name in ("swap_tensor", "set_tensor")},
         **{(kind, name): ask_before(_remember_object) for kind in _TRAINERS for name in _STEPS if name in vars(kind)},

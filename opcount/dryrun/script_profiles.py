@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch.jit import ScriptFunction
 
 from opcount._torch.dispatch import ScriptMethod, optimize_scripts, optimizes_scripts
+from opcount._torch.tracing import FREEZERS
 from opcount.interceptor.patches import Patches
 from opcount.undo import Undo
 
@@ -64,4 +65,23 @@ def _rewritten(original: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-_PATCHES = Patches({(kind, "__call__"): _rewritten(kind.__call__) for kind in (ScriptFunction, ScriptMethod)})
+def _optimized(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Patch what rewrites modules: without optimizations it would take away methods that it has not inlined."""
+
+    @wraps(original)
+    def rewrite(*args: Any, **kwargs: Any) -> Any:
+        if not _PROFILES.unprofiled:
+            return original(*args, **kwargs)
+        try:
+            optimize_scripts(True)  # noqa: FBT003
+            return original(*args, **kwargs)
+        finally:
+            optimize_scripts(False)  # noqa: FBT003
+
+    return rewrite
+
+
+_PATCHES = Patches(
+    {(kind, "__call__"): _rewritten(kind.__call__) for kind in (ScriptFunction, ScriptMethod)},
+    around=dict.fromkeys(FREEZERS, _optimized),
+)

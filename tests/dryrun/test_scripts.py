@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,11 @@ import torch
 from torch import nn
 
 from opcount import OpCounter
+from opcount.errors import DryRunError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -94,3 +97,49 @@ def test_the_setting_is_put_back() -> None:
             with OpCounter(dry_run=True):
                 assert not torch._C._get_graph_executor_optimize()
             assert torch._C._get_graph_executor_optimize() == before
+
+
+def convolutions() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 4, 2)).eval()
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        lambda model, _: torch.jit.script(model),
+        lambda model, _: torch.jit.freeze(torch.jit.script(model)),
+        lambda model, x: torch.jit.freeze(torch.jit.trace(model, x, check_trace=False)),
+        lambda model, _: torch.jit.freeze(torch.jit.script(model), optimize_numerics=False),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.torch.jit")
+def test_a_module_that_is_scripted_and_frozen_inside_counts_as_for_real(rewrite: Any, gradients: bool) -> None:
+    x, counts = torch.randn(2, 3, 4, 4), []
+    for dry in (False, True):
+        model = convolutions()
+        with torch.set_grad_enabled(gradients), OpCounter(model, dry_run=dry) as counter:
+            rewrite(model, x)(x)
+        counts.append({name: (total.calls, total.macs) for name, total in counter.by_operator().items() if total.macs})
+    assert counts[0] == counts[1]
+    assert counter.macs >= 2 * (8 * 27 * 4 + 32 * 2)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.filterwarnings("ignore:.torch.jit")
+def test_saving_a_script_is_refused_and_leaves_no_file(frozen: bool, tmp_path: Path) -> None:
+    """C++ reads the memory of parameters, of which there is none: the process would crash."""
+    model, x, file = convolutions(), torch.randn(2, 3, 4, 4), tmp_path / "model.pt"
+
+    def save(target: object) -> None:
+        with OpCounter(model, dry_run=True):
+            traced = torch.jit.trace(model, x, check_trace=False)
+            torch.jit.save(torch.jit.freeze(traced) if frozen else traced, target)
+
+    for target in (file, str(file), BytesIO()):
+        with pytest.raises(DryRunError, match=r"torch\.jit\.save .* reads tensors"):
+            save(target)
+    assert not file.exists()
+    with OpCounter(model):
+        torch.jit.save(torch.jit.trace(model, x), file)
+    torch.testing.assert_close(torch.jit.load(file)(x), model(x))
