@@ -125,12 +125,12 @@ class Computing:
         if not can_be_faked(value):
             return value
         with dispatch_disabled(), autograd_disabled():
-            plain = value.device == CPU and not value.requires_grad
+            stride, plain = value.stride(), value.device == CPU and not value.requires_grad
             value = value.clone() if plain else value.detach().to(CPU, copy=True)
             small = value.numel() <= LIMIT
             if value.dtype in INTEGERS and small and not blank and device == CPU:
                 return self.values.adopt(value)
-            fake = self._fakes.make(value.shape, value.stride(), value.dtype, device)
+            fake = self._fakes.make(value.shape, stride, value.dtype, device)
             if small:
                 self.values.keep(fake, value)
         return fake

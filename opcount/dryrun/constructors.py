@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from opcount._torch.dispatch import disabled_modes
+from opcount._torch.functorch import is_wrapped
 from opcount._torch.tensors import GIVES_CLASSES_UNDER_MODES, make_subclass
-from opcount.dryrun.tensors import DryTensor
+from opcount.dryrun.tensors import DryTensor, plain_class
 from opcount.interceptor.patches import Patches
 from opcount.undo import Undo
 
@@ -34,7 +35,7 @@ def _as_subclass(tensor: Tensor, cls: Any) -> Any:
     if isinstance(tensor, DryTensor):
         return DryTensor.as_subclass(tensor, cls)
     with nullcontext() if GIVES_CLASSES_UNDER_MODES else disabled_modes():
-        return _view_as(tensor, cls)
+        return _view_as(tensor, plain_class(cls) if is_wrapped(tensor) else cls)
 
 
 class _MakeSubclass:

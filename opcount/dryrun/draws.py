@@ -16,6 +16,7 @@ from torch import Tensor
 
 from opcount._torch.autograd import autograd_disabled
 from opcount._torch.dispatch import dispatch_disabled
+from opcount._torch.functorch import transforms_disabled
 from opcount.dryrun.fakes import CPU
 from opcount.dryrun.operators import MAKERS
 from opcount.dryrun.tensors import DryTensor, DryZeros
@@ -104,14 +105,14 @@ class Draws:
 
     def flush(self) -> None:
         """Make up for omitted draws before the program reads the state of the generator."""
-        with dispatch_disabled(), autograd_disabled():
+        with transforms_disabled(), dispatch_disabled(), autograd_disabled():
             if self._omitted:
                 self._look()
                 self._make_up()
 
     def end(self) -> None:
         """Put the state of the generator back, unless the program has set it."""
-        with dispatch_disabled(), autograd_disabled():
+        with transforms_disabled(), dispatch_disabled(), autograd_disabled():
             if self._before is not None and _state() in self._ours:
                 _GENERATOR.set_state(self._before)
         self._before = None

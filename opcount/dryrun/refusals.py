@@ -46,6 +46,8 @@ _SIGNS = (
     "NYI: aten.",
     'on device "meta"',
     "Not available for 'meta'",
+    "'QuantizedMeta' backend",
+    "for mkldnn layout: meta",
     "_share_fd_: only available on CPU",
     "OpaqueTensorImpl",
     "__torch_dispatch__",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from opcount._torch.dispatch import disabled_modes, fake_mode, subclass_functions_disabled
 from opcount._torch.fake import FakeTensor
+from opcount._torch.functorch import is_wrapped
 from opcount._torch.tensors import base_of, is_view, mark_parameter
 from opcount.dryrun.comparisons import unreflected
 from opcount.dryrun.fake_mode import DryMode
@@ -94,6 +95,9 @@ class DryTensor(FakeTensor):
 
     def as_subclass(self, cls: Any) -> Any:
         """Return a view with the class that `dry_class` finds for ``cls``."""
+        if is_wrapped(self):
+            with subclass_functions_disabled():
+                return _view_as(self, plain_class(cls))
         kind = dry_class(cls)
         if kind is None:
             reason = f"would make a {cls.__name__}, which no fake tensor can stand for"
@@ -141,6 +145,7 @@ class _Subclassed(DryTensor):
 
 
 _function = vars(Tensor)["__torch_function__"].__func__
+_view_as = Tensor.as_subclass
 
 _PARAMETERS = {torch.nn.Parameter, getattr(torch.nn, "Buffer", torch.nn.Parameter)}
 
@@ -164,6 +169,13 @@ def dry_class(cls: Any) -> type[DryTensor] | None:
     except Exception:  # noqa: BLE001  (whatever a class of the program's does when it is inherited from)
         return None
     return made
+
+
+def plain_class(cls: Any) -> Any:
+    """Return the class of the program that a class of fake tensors stands for: a wrapper of a transform is not fake."""
+    if not issubclass(cls, DryTensor):
+        return cls
+    return cls.__bases__[0] if issubclass(cls, _Subclassed) else Tensor
 
 
 @contextmanager

@@ -62,6 +62,14 @@ PROGRAMS: dict[str, Callable[[Any], object]] = {
     "made before": lambda kind: LINEAR(BEFORE[kind]).square(),
     "twice": lambda kind: LINEAR(torch.randn(3, 4).as_subclass(kind).as_subclass(Named)),
     "without gradients": torch.no_grad()(lambda kind: LINEAR(torch.randn(3, 4).as_subclass(kind)).tanh()),
+    "in a transform": lambda kind: torch.func.grad(
+        lambda weight: LINEAR(functional.linear(torch.randn(3, 4).as_subclass(kind), weight).as_subclass(Tensor)).sum()
+    )(torch.ones(4, 4)),
+    "placed in a transform": lambda kind: torch.func.grad(
+        lambda weight: LINEAR(
+            (torch.randn(3, 4).as_subclass(kind) * weight[0]).to(weight.device).double().float()
+        ).sum()
+    )(torch.ones(4, 4)),
     "in inference mode": torch.inference_mode()(lambda kind: LINEAR(torch.randn(3, 4).as_subclass(kind)).tanh()),
 }
 
@@ -143,3 +151,31 @@ def test_libraries_find_the_package_of_a_tensor_as_in_a_real_run(cls: type[Tenso
     for dry in (False, True):
         counted(look, dry=dry)
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("back", [True, False])
+def test_a_tensor_that_a_transform_wraps_is_no_fake_one(kind: type[Tensor], back: bool) -> None:
+    """``3 * 4 * 4`` MACs, and as many in backward; what is asked of the tensor is asked of the wrapper."""
+    for dry in (False, True):
+        with OpCounter(dry_run=dry) as counter:
+            x = torch.randn(3, 4)
+
+            def loss(weight: Tensor, x: Tensor = x) -> Tensor:
+                out = functional.linear(x.as_subclass(kind), weight).tanh()
+                out = out.as_subclass(Tensor) if back else out
+                assert (out.device.type, out.dtype, out.shape) == ("cpu", torch.float, (3, 4))
+                return out.relu().sum().as_subclass(Tensor)
+
+            torch.func.grad(loss)(torch.randn(4, 4))
+        assert {phase: total.macs for phase, total in counter.by_phase().items()} == {"forward": 48, "backward": 48}
+
+
+def test_the_state_of_the_generator_can_be_read_in_a_transform() -> None:
+    states = []
+    for dry in (False, True):
+        torch.manual_seed(0)
+        with OpCounter(dry_run=dry):
+            x = torch.randn(3000)
+            torch.func.grad(lambda x: (states.append(torch.get_rng_state()), x.sum())[1])(x)
+    assert torch.equal(*states)

@@ -126,3 +126,35 @@ def test_derivatives_that_are_known_to_be_zero_stay_so_after_other_tensors_of_th
             (out + tangent).sum().backward()
         counts.append(c.by_operator())
     assert counts[0] == counts[1]
+
+
+SLICE = torch.randn(2, 3, 8, 8)[:1, :, :4, :4]
+"""Its elements do not lie side by side; derivatives of it do not, either."""
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: nn.Conv2d(3, 8, 3), lambda: nn.Linear(4, 3), lambda: nn.LayerNorm(4), nn.GELU, lambda: nn.MaxPool2d(2)],
+)
+def test_a_hessian_of_a_slice_counts_as_for_real(make: Callable[[], nn.Module]) -> None:
+    require("forward derivatives of products with numbers under a mode")
+    layer, counts = make().eval(), []
+    for dry in (False, True):
+        with OpCounter(layer, dry_run=dry) as counter:
+            torch.func.hessian(lambda x: layer(x).sin().sum())(SLICE)
+        counts.append(
+            {name: (t.calls, t.macs, t.arith) for name, t in counter.by_operator().items() if t.macs or t.arith}
+        )
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("x", [SLICE, torch.randn(3, 8)[:, ::2], torch.randn(8, 3).t(), torch.randn(2000, 80)[:, ::2]])
+def test_small_results_have_the_strides_that_were_asked_for(x: Tensor) -> None:
+    def strides() -> list[tuple[int, ...]]:
+        zeros = torch.ops.aten._new_zeros_with_same_feature_meta(x, x)
+        made = [x.new_empty_strided(x.shape, x.stride()), torch.empty_strided(x.shape, x.stride()), zeros]
+        return [tensor.stride() for tensor in [*made, x.clone(), x + 1, made[0] + 1]]
+
+    real = strides()
+    with OpCounter(dry_run=True):
+        assert strides() == real
