@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -71,3 +72,17 @@ def unwatched() -> AbstractContextManager[None]:
     """Take all interceptors off this thread's stack while the block runs: what runs there is not the program's."""
     present = interceptors()
     return without(present) if present else nullcontext()
+
+
+def _leave_in_child() -> None:
+    """Take opcount's modes off the stack of a forked process: its work is nobody's, and its tensors go to others."""
+    modes = modes_below()
+    kept = [mode for mode in modes if not type(mode).__module__.startswith(f"{_PACKAGE}.")]
+    if len(kept) < len(modes):
+        replace_modes(kept)
+
+
+_PACKAGE = __name__.partition(".")[0]
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_leave_in_child)
