@@ -143,6 +143,15 @@ default_store: Callable[[], Any] = need("distributed.distributed_c10d._get_defau
 """Returns the store by which the ranks of the default process group have met."""
 
 
+_world: Any = need("distributed.distributed_c10d._world")
+
+
+def is_fake(group: Any) -> bool:
+    """Return whether a process group, or the default one, is PyTorch's fake one: a simulated one says another name."""
+    backend, _store = _world.pg_map[group or distributed.group.WORLD]
+    return str(backend) == "fake"
+
+
 def parts_sent() -> tuple[list[nn.Module], list[Tensor]]:
     """Return the modules that own the parameters which the running collective of a wrapper is for, or the parameters.
 

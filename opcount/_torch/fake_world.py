@@ -177,19 +177,28 @@ def set_random_state(tracker: Any) -> None:
         _RANDOM._rng_tracker = tracker
 
 
-VOTE, SEND_SHAPES, RECEIVE_SHAPES = "_warmup_backward_result", "_send_meta", "_recv_meta"
-"""Methods by which pipeline stages tell each other whether all know their shapes, and shapes; since 2.13."""
+SEND_SHAPES, RECEIVE_SHAPES = "_send_meta", "_recv_meta"
+"""Methods by which pipeline stages tell each other shapes; since 2.13."""
+VOTE = "_warmup_backward_result"
+"""The method by which stages learn whether all know their shapes; from 2.15 on the schedule reduces that."""
+RELEASABLE = "_output_slot_is_releasable"
+"""The method that says of an output whether its stage keeps it only until it is sent; since 2.15."""
 
 
-def pipeline_stage() -> Any:
-    """Return the class of pipeline stages, or None where it receives no shapes by itself."""
+def pipeline_stage_methods() -> dict[str, tuple[Any, str]]:
+    """Return where the methods above are, by their names: none where stages receive no shapes by themselves."""
     try:
         import torch.distributed.pipelining  # noqa: PLC0415
     except ModuleNotFoundError:  # before 2.4
-        return None
-    stage = sys.modules["torch.distributed.pipelining.stage"]
-    kind: Any = stage.PipelineStage
-    return kind if hasattr(kind, VOTE) else None
+        return {}
+    kind: Any = sys.modules["torch.distributed.pipelining.stage"].PipelineStage
+    if not hasattr(kind, SEND_SHAPES):
+        return {}
+    owners = ((next((owner for owner in kind.__mro__ if name in vars(owner)), None), name) for name in _METHODS)
+    return {name: (owner, name) for owner, name in owners if owner is not None}
+
+
+_METHODS = VOTE, SEND_SHAPES, RECEIVE_SHAPES, RELEASABLE
 
 
 def knows_shapes(stage: Any) -> bool:

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     Make = Callable[[Any], Any]
 
 _FAKE = "fake"
-_NAMED = {"gloo", "mpi", "nccl", "ucc", "xccl"}
 
 
 @contextmanager
@@ -133,8 +132,8 @@ def _get_backend(backends: Backends, original: Any) -> Any:
 
     @wraps(original)
     def get_backend(group: Any = None) -> Any:
-        found, asked = original(group), str(backends.asked(group)).lower()
-        return dist.Backend(asked) if asked in _NAMED else found
+        original(group)  # which refuses a group that is not there
+        return dist.Backend(str(backends.asked(group) or dist.Backend.UNDEFINED))
 
     return get_backend
 

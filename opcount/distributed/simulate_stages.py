@@ -9,14 +9,17 @@ from warnings import warn
 
 import torch
 
+from opcount._torch.dispatch import disabled_modes
 from opcount._torch.fake_world import (
     RECEIVE_SHAPES,
+    RELEASABLE,
     SEND_SHAPES,
     VOTE,
     knows_shapes,
-    pipeline_stage,
+    pipeline_stage_methods,
     shapes_of_gradients,
 )
+from opcount.dryrun.tensors import DryTensor
 from opcount.errors import DryRunError
 from opcount.interceptor.stack import unwatched
 
@@ -38,10 +41,8 @@ _WORLD: list[int] = []
 
 def stage_patches() -> Mapping[tuple[Any, str], Callable[[Any], Any]]:
     """Return the methods by which stages ask each other, and what stands in."""
-    stage = pipeline_stage()
-    if stage is None:
-        return {}
-    return {(stage, VOTE): _vote, (stage, SEND_SHAPES): _send, (stage, RECEIVE_SHAPES): _receive}
+    around = {VOTE: _vote, SEND_SHAPES: _send, RECEIVE_SHAPES: _receive, RELEASABLE: _releasable}
+    return {at: around[name] for name, at in pipeline_stage_methods().items()}
 
 
 def forget_shapes(place: Place) -> None:
@@ -100,3 +101,16 @@ def _receive(_original: Any) -> Any:
         return _SENT[like]
 
     return receive
+
+
+def _releasable(original: Any) -> Any:
+    """Take a dry tensor to be the plain one that it stands for: a stage releases no output of another class."""
+
+    @wraps(original)
+    def releasable(stage: Any, output: Any) -> Any:
+        if type(output) is not DryTensor:
+            return original(stage, output)
+        with disabled_modes():
+            return original(stage, torch.empty(0))
+
+    return releasable

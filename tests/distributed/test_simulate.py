@@ -19,7 +19,7 @@ from torch.distributed.nn import functional
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 
 from opcount import OpCounter, Profile
-from opcount.distributed import simulate
+from opcount.distributed import gather, simulate
 from opcount.errors import CounterStateError, DryRunError, InputError
 from tests.distributed.ranks import CONTEXT
 from tests.distributed.world_programs import HIDDEN, PROGRAMS, RUNS, TOKENS, WIDTH, layers, main
@@ -76,6 +76,13 @@ def test_a_simulated_rank_counts_what_a_real_one_counts(real, name):
         assert rows_of(counter.profile) == rows_of(runs[0])
         peaks = [profile.memory.peak for profile in runs]
         assert min(peaks) <= counter.memory.peak <= max(peaks)
+
+
+@pytest.mark.parametrize("backend", [None, "cpu:gloo,cuda:nccl", "fake"])
+def test_a_program_that_names_no_backend_or_several_is_answered_as_by_a_real_group(backend):
+    with simulate(world=2):
+        dist.init_process_group(*[] if backend is None else [backend])
+        assert dist.get_backend() == (backend or "undefined")
 
 
 def test_sharded_data_parallelism_computes_the_whole_layer_and_keeps_its_part():
@@ -196,6 +203,7 @@ def test_a_program_finds_the_backend_that_it_named_and_gradients_come_back_by_it
         dist.init_process_group(backend)
         assert dist.get_backend() == backend
         assert dist.get_backend(dist.new_group([0, 1], backend="mpi")) == "mpi"
+        assert list(gather(counter).profiles) == [0]
         x = torch.randn(3, 5, requires_grad=True)
         torch.cat(functional.all_gather(x)).sum().backward()
     assert set(counter.profile.communication.by_kind()) == {"all-gather", *kinds}
