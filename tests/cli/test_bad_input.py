@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+import torch
 
 from tests.cli.conftest import PATH
 from tests.cli.test_count import NET
@@ -97,9 +98,11 @@ def test_what_cannot_be_done_says_why_in_one_sentence(opcount, here, arguments, 
 def test_a_wrong_shape_is_the_models_own_error_with_the_module_where_it_happened(process, here):
     done = process("count", "net.py:Net", "-o", "net.json")
     assert (done.returncode, done.stdout) == (2, "")
+    with pytest.raises(RuntimeError, match=r"shapes cannot be multiplied \(1x8 and 4x2\)$") as own:
+        torch.nn.Linear(4, 2)(torch.ones(1, 8))
     assert done.stderr.splitlines()[-1] == (
-        "opcount: the model raised RuntimeError in b (Linear) at net.py:11: mat1 and mat2 shapes cannot be multiplied "
-        "(1x8 and 4x2). Say what it takes with --shape or --input."
+        f"opcount: the model raised RuntimeError in b (Linear) at net.py:11: {own.value}. "
+        "Say what it takes with --shape or --input."
     )
     dry = process("count", "net.py:Net", "--dry-run")
     assert dry.stderr.splitlines()[-1] == (

@@ -313,7 +313,8 @@ def test_a_model_that_raises_keeps_its_error_and_names_the_module(get_flops, wri
     path = write("model = nn.Sequential(nn.Sequential(nn.Linear(10, 20), nn.Linear(30, 5)))\ninput_shape = (10,)")
     status, output, errors = get_flops(path)
     assert (status, output) == (1, "")
-    assert errors.startswith("get_flops.py: the model raised RuntimeError in 0.1 (Linear): mat1 and mat2 shapes cannot")
+    assert errors.startswith("get_flops.py: the model raised RuntimeError in 0.1 (Linear): ")
+    assert "mat1 and mat2 shapes cannot be multiplied" in errors
 
 
 def test_a_traceback_is_shown_on_request(get_flops, write):
