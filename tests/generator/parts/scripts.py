@@ -34,13 +34,15 @@ class Branches(nn.Module):
 @part()
 def scripted(grow):
     draw, name, e = grow.draw, grow.draw.name("script"), grow.draw.e
+    example = f"torch.ones({draw.b}, {draw.l}, {e})"
     how = draw.pick(
         [
             "torch.jit.script(nn.Tanh())",
             f"torch.jit.script(nn.LayerNorm({e}))",
             f"torch.jit.script(nn.Linear({e}, {e}))",
             f"torch.jit.script(nn.Sequential(nn.Linear({e}, {e}), nn.ReLU()))",
-            f"torch.jit.trace(nn.Linear({e}, {e}), torch.ones({draw.b}, {draw.l}, {e}), check_trace=False)",
+            f"torch.jit.trace(nn.Linear({e}, {e}), {example}, check_trace=False)",
+            f"torch.jit.trace(nn.Conv1d({draw.l}, {draw.l}, 3, padding=1), {example}, check_trace=False)",
             f"torch.jit.freeze(torch.jit.script(nn.Linear({e}, {e}).eval()))",
             f"torch.jit.script(Branches({e}))",
             f"nn.Sequential(nn.Linear({e}, {e}), torch.jit.script(nn.Linear({e}, {e})))",
@@ -50,7 +52,7 @@ def scripted(grow):
         init=[f"self.{name} = {how}"],
         forward=[f"x = self.{name}(x)"],
         above=[SCRIPT],
-        traits={"unbooked", "script"} if "Linear" in how or "Branches" in how else set(),
+        traits={"unbooked", "script"} if "Linear" in how or "Conv" in how or "Branches" in how else set(),
     )
 
 
