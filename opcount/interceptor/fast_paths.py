@@ -141,17 +141,9 @@ def _are_plain(tensors: Sequence[Tensor]) -> bool:
 
 
 def _about(tensor: Tensor | None) -> object:
-    return (
-        None
-        if tensor is None
-        else (
-            tuple(tensor.shape),
-            tensor.stride(),
-            tensor.dtype,
-            tensor.device.type,
-            tensor.requires_grad,
-        )
-    )
+    if tensor is None:
+        return None
+    return tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device.type, tensor.requires_grad
 
 
 def _shape(mask: Tensor | None) -> tuple[int, ...] | None:

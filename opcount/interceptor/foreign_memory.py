@@ -32,7 +32,6 @@ def _imported(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 PATCHED_AROUND: dict[tuple[Any, str], Callable[[Any], Any]] = {
-    (torch, "asarray"): _imported,
     (torch, "frombuffer"): _imported,
     (torch.utils.dlpack, "from_dlpack"): _imported,
 }

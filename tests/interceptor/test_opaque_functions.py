@@ -115,7 +115,6 @@ OPAQUE = {
     "from_dlpack and a bias": lambda _, x: torch.from_dlpack(product(x, W)) + torch.ones(4),
     "DLPack of a capsule, scaled": lambda _, x: torch.utils.dlpack.from_dlpack(product(x, W).__dlpack__()) * 2,
     "frombuffer and a bias": lambda _, x: torch.frombuffer(product(x, W), dtype=x.dtype).view(2, 4) + torch.ones(4),
-    "asarray of bytes, scaled": lambda _, x: torch.asarray(bytearray(product(x, W)), dtype=x.dtype) * 2,
     "asarray and a bias": lambda _, x: torch.asarray(product(x, W)) + torch.ones(4),
     "a dirty input": inplace_dirty,
     "resized": resized,
