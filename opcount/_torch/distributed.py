@@ -78,7 +78,7 @@ ENDS_COLLECTIVES = VERSION >= (2, 3)
 
 def work_done() -> Any:
     """Return the work of a collective that has ended, as an operator returns it."""
-    make: Callable[[], Any] = find("_C._distributed_c10d.FakeWork", _work_of_future)  # 2.6 has none, 2.9 has
+    make: Callable[[], Any] = find("_C._distributed_c10d.FakeWork", _work_of_future)  # since 2.7
     return make().boxed()
 
 

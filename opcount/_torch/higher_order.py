@@ -59,17 +59,24 @@ PATCHED_AROUND: dict[tuple[Any, str], Any] = (
 )
 """Wrappers by class and method that let modes of any class see higher-order operators."""
 
-_TRACERS = ("create_fw_bw_graph", "create_fw_bw_graph_branches", "create_bw_fn", "trace_joint_graph")
+_OPERATORS = "torch._higher_order_ops."
+_TRACERS = (
+    "create_fw_bw_graph",
+    "create_fw_bw_graph_branches",
+    "create_bw_fn",
+    "materialize_as_graph",
+    "trace_joint_graph",
+)
 
 
 def tracers() -> list[tuple[Any, str]]:
-    """Return functions, by module and name, that run a body on a program's tensors to trace its backward: up to 2.8."""
+    """Return functions that run a body to trace its backward, by name and by each module that calls them: up to 2.8."""
     if PASSED_TO_MODES:
         return []
     return [
         (module, name)
         for path, module in list(sys.modules.items())
-        if path.startswith("torch._higher_order_ops.")
+        if path.startswith(_OPERATORS)
         for name in _TRACERS
-        if getattr(vars(module).get(name), "__module__", "") == path
+        if getattr(vars(module).get(name), "__module__", "").startswith(_OPERATORS)
     ]

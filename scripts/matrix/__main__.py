@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-VERSIONS = "2.1.2 2.2.2 2.3.1 2.4.1 2.5.1 2.6.0 2.8.0 2.9.1 2.10.0 2.12.1 2.13.0 2.14.1 2.15.0".split()
+VERSIONS = "2.1.2 2.2.2 2.3.1 2.4.1 2.5.1 2.6.0 2.7.1 2.8.0 2.9.1 2.10.0 2.11.0 2.12.1 2.13.0 2.14.1 2.15.0".split()
 
 
 _PATIENCE = 220

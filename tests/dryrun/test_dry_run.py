@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from opcount import OpCounter
 from opcount.dryrun.memo import Memo
 from opcount.errors import DryRunError
+from tests.features import needs
 
 Size = tuple[int, ...]
 
@@ -242,6 +243,7 @@ def test_an_encoder_layer_counts_what_its_fast_path_stands_for() -> None:
     ids=["rows", "columns", "batched", "both"],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@needs("grouped products on a CPU")
 def test_grouped_products_have_the_layout_of_the_kernel(
     a: Size, b: Size, ends: list[int] | None, dtype: torch.dtype
 ) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from opcount import OpCounter
 from opcount.cost import Cost
 from opcount.formulas.matmul import grouped_mm, scaled_addmm
+from tests.features import needs
 from tests.formulas.oracle import Meter, einsum, integers, price, price_of, values
 
 aten = torch.ops.aten
@@ -186,6 +187,7 @@ def test_a_grouped_product_counts_only_what_is_routed(kind, ends):
     assert grouped_mm(out, a, b, meta, None).macs == 7 * 3 * 4  # nobody can tell: all of it
 
 
+@needs("grouped products on a CPU")
 def test_grouped_mm_runs_under_the_counter():
     a, b = torch.randn(32, 16, dtype=torch.bfloat16), torch.randn(2, 16, 8, dtype=torch.bfloat16)
     with OpCounter() as counter:
