@@ -20,6 +20,7 @@ from opcount.interceptor.paused import PassThrough
 from opcount.interceptor.plan import unpriced
 from opcount.interceptor.stack import TransparentMode, dry_runs, modes_below, replace_modes, without
 from opcount.interceptor.till import NotingTill, UnguardedTill
+from opcount.interceptor.tracing import record_here
 from opcount.interceptor.watching import Watching
 
 if TYPE_CHECKING:
@@ -224,6 +225,7 @@ class Interceptor(TransparentMode):
         undo.add(partial(self._take_off, undo))
         push_mode(self)
         self._is_pushed = True
+        record_here(undo)
 
     def _take_off(self, undo: Undo) -> None:
         """Take the mode off this thread's stack; modes that were pushed later and never popped stay there."""

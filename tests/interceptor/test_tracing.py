@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from threading import Thread
 
 import pytest
 import torch
@@ -107,6 +108,19 @@ def test_a_counter_that_is_entered_while_tracing_counts_numbers(outer):
     ]
     other = torch.randn(1, 3, 5, 5)
     torch.testing.assert_close(traced(other), model.inner(other), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_a_trace_on_another_thread_is_recorded_and_counted(dry):
+    model, x, traced = Around(nn.Conv2d(3, 4, 3)).eval(), torch.randn(1, 3, 5, 5), []
+    with OpCounter(model, dry_run=dry) as counter:
+        thread = Thread(target=lambda: traced.append(torch.jit.trace(model, x, check_trace=False)))
+        thread.start()
+        thread.join()
+    assert counter.macs == 4 * 27 * 9
+    assert type(counter.macs) is int
+    other = torch.randn(1, 3, 5, 5)
+    torch.testing.assert_close(traced[0](other), model(other), rtol=0, atol=0)
 
 
 def test_a_checked_trace_of_a_function_counts_a_convolution_as_often_as_a_product():
