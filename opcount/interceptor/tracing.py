@@ -1,8 +1,9 @@
-"""Convolutions while TorchScript traces.
+"""Operators that TorchScript's tracer does not record, while it traces.
 
-The tracer does not record ``aten.convolution`` but ``aten._convolution``, which its kernel calls, below dispatch modes.
-A call that a mode has seen is hidden from the tracer: under any mode PyTorch takes the result for a constant. So a mode
-above all others calls what the tracer records, and shows those below what PyTorch runs without it.
+Nearly all of them return no tensor, such as ``aten.equal``. In place of ``aten.convolution`` the tracer records
+``aten._convolution``, which that calls below dispatch modes: hidden there, so that under any mode PyTorch takes the
+result for a constant. So a mode above all others calls what the tracer records, and shows those below what PyTorch runs
+without it, with sizes that are numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch.backends import cudnn
 
 from opcount._torch.dispatch import aten, push_mode, schema_of
-from opcount._torch.tracing import TRACERS, call_recorded, is_traced
+from opcount._torch.tracing import TRACERS, call_recorded, is_traced, untraced
 from opcount.interceptor.stack import TransparentMode, dry_runs, interceptors, modes_below, replace_modes
 
 if TYPE_CHECKING:
@@ -40,9 +41,12 @@ class _Recording(TransparentMode):
         if func is _RECORDED and self._records:
             self._records = False
             return _RUN(*args[: len(_ARGUMENTS)])
-        if func is _RUN and is_traced():
+        if not is_traced():
+            return func(*args, **kwargs or {})
+        if func is _RUN:
             return self._record(*args, *((kwargs or {})[name] for name in _ARGUMENTS[len(args) :]))
-        return func(*args, **kwargs or {})
+        with untraced():  # sizes are numbers to the modes below
+            return func(*args, **kwargs or {})
 
     def _record(self, *args: Any) -> Any:
         deterministic = cudnn.deterministic or torch.are_deterministic_algorithms_enabled()

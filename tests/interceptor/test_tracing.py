@@ -146,6 +146,21 @@ def test_the_operator_that_the_tracer_records_is_counted_as_itself_where_a_progr
     assert operators(counter) == operators(plain)
 
 
+def test_operators_that_are_not_recorded_are_counted_in_numbers():
+    def compare(x):
+        same = torch.equal(x, x.clone()) and torch.allclose(x, x.clone())
+        return x @ x if same else x
+
+    x = torch.ones(4, 4)
+    with OpCounter() as counter:
+        traced = torch.jit.trace(compare, x, check_trace=False)
+    assert counter.macs == 4**3
+    assert all(type(record.cost.arith) is type(record.bytes_read) is int for record in counter.profile.records)
+    assert counter.by_operator()["aten.equal.default"].arith == 4**2
+    assert "aten::matmul" in str(traced.graph)
+    assert counter.profile.from_json(counter.profile.to_json()) == counter.profile
+
+
 def test_an_error_in_a_trace_leaves_no_mode_behind():
     def wrong(x):
         return functional.conv2d(x, x.new_ones(4, 2, 3, 3))
