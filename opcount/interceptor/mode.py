@@ -227,6 +227,10 @@ class Interceptor(TransparentMode):
         self._is_pushed = True
         record_here(undo)
 
+    def abandon(self) -> None:
+        """Do not mind being off the stack when the block is left: a forked process has no modes of ours."""
+        self._is_pushed = False
+
     def _take_off(self, undo: Undo) -> None:
         """Take the mode off this thread's stack; modes that were pushed later and never popped stay there."""
         was_pushed, self._is_pushed = self._is_pushed, False

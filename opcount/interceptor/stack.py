@@ -37,7 +37,12 @@ def modes_below() -> list[Any]:
 
 def interceptors() -> list[Any]:
     """Return the interceptors among them."""
-    return [mode for mode in modes_below() if getattr(mode, "is_interceptor", False)]
+    return interceptors_among(modes_below())
+
+
+def interceptors_among(modes: list[Any]) -> list[Any]:
+    """Return those of modes that count."""
+    return [mode for mode in modes if getattr(mode, "is_interceptor", False)]
 
 
 def dry_runs() -> list[Any]:
@@ -80,6 +85,8 @@ def _leave_in_child() -> None:
     kept = [mode for mode in modes if not type(mode).__module__.startswith(f"{_PACKAGE}.")]
     if len(kept) < len(modes):
         replace_modes(kept)
+    for mode in interceptors_among(modes):
+        mode.abandon()
 
 
 _PACKAGE = __name__.partition(".")[0]

@@ -75,3 +75,22 @@ def test_a_forked_process_has_no_mode_of_ours_and_the_parent_keeps_its_own(dry: 
         torch.ones(2, 3) @ torch.ones(3, 2)
     assert os.read(read, 1000) == b"[] 8.0"
     assert counter.macs == 12
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_a_forked_process_may_leave_the_block(dry: bool) -> None:
+    model, child = nn.Linear(3, 2), -1
+    try:
+        with OpCounter(model, dry_run=dry) as counter:
+            model(torch.ones(1, 3))
+            child = os.fork()
+            model(torch.ones(1, 3)) if child else None
+        if not child:
+            with OpCounter(model) as own:  # which counts as in any process
+                model(torch.ones(2, 3))
+            os._exit(0 if own.macs == 2 * 6 and counter.macs == 6 else 1)
+    finally:
+        if not child:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    assert counter.macs == 2 * 6
