@@ -29,7 +29,7 @@ _SPELLINGS = {
     **dict.fromkeys(["fp32", "float", "single", "complex64"], "float32"),
     **dict.fromkeys(["fp16", "half", "complex32"], "float16"),
     **dict.fromkeys(["uint8", "qint8", "quint8"], "int8"),
-    "bf16": "bfloat16",
+    **dict.fromkeys(["bf16", "bcomplex32"], "bfloat16"),
     "fp8": "float8",
     "fp4": "float4",
 }

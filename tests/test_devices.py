@@ -167,6 +167,7 @@ def test_a_device_without_a_name_is_refused(name):
         ("bfloat16", 1e12),
         (torch.bfloat16, 1e12),
         ("torch.bfloat16", 1e12),
+        ("torch.bcomplex32", 1e12),
         (torch.complex64, 2e12),
         ("float32", 2e12),
         (torch.float8_e4m3fn, 3e12),
