@@ -164,7 +164,7 @@ def test_looking_at_tensors_leaves_no_trace_for_modes_and_traces():
                 model(x)
         lists.append([each for each in seen if getattr(each, "__name__", "") != "__get__"])
         assert not any("shape" in str(each) for each in seen)
-    with OpCounter(model), pytest.warns(DeprecationWarning, match="is deprecated"):
+    with OpCounter(model), pytest.warns((DeprecationWarning, FutureWarning), match="is deprecated"):
         traced = torch.jit.trace(model.fc, x)
     assert "aten::size" not in str(traced.graph)
 
