@@ -96,13 +96,23 @@ def find_group(tag: str, ranks: Any, size: int) -> Any:
     return None if known is None else known(tag, ranks, size)
 
 
+def group_name(group: Any) -> str:
+    """Return PyTorch's name for a process group, ``""`` if it has none."""
+    try:
+        return str(getattr(group, "group_name", ""))
+    except RuntimeError:  # up to 2.2 a group of the fake backend does not know its name
+        from torch.distributed import distributed_c10d  # noqa: PLC0415  (not in every build)
+
+        return str(distributed_c10d._world.pg_names.get(group, ""))
+
+
 def group_facts(group: Any) -> GroupFacts:
     """Return a process group as plain data."""
     try:
         ranks = tuple(distributed.get_process_group_ranks(group))
     except (KeyError, RuntimeError, ValueError):  # made by hand
         ranks = tuple(range(group.size()))
-    return GroupFacts(str(getattr(group, "group_name", "")), ranks, getattr(group, "group_desc", ""))
+    return GroupFacts(group_name(group), ranks, getattr(group, "group_desc", ""))
 
 
 def mesh_dimension(group: Any, description: str) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import distributed as dist
 
+from opcount._torch.distributed import group_name
+
 
 class Backends:
     """The backends that a program asked for its process groups.
@@ -24,7 +26,7 @@ class Backends:
 
     def asked(self, group: Any) -> object:
         """Return what was asked for a group."""
-        name = str(getattr(dist.group.WORLD if group is None else group, "group_name", ""))
+        name = group_name(dist.group.WORLD if group is None else group)
         return self._asked.get(name, self.default)
 
     def are_gloo(self, group: Any) -> bool:

@@ -101,8 +101,8 @@ FREE_NAMES = frozenset(f"{QUESTIONS} {COPIES} {CREATION} {RANDOM} {INDEXING}".sp
 """Free packets of ``aten``, ``prims`` and friends, without the underscore of in-place variants."""
 
 _NAMESPACES = """
-prim c10d _c10d_functional _c10d_functional_autograd symm_mem fsdp _dtensor profiler debug_mode_ops debugprims export
-streams
+prim c10d c10d_functional _c10d_functional _c10d_functional_autograd symm_mem fsdp _dtensor profiler debug_mode_ops
+debugprims export streams
 """
 FREE_NAMESPACES = frozenset(_NAMESPACES.split())
 """Metadata questions, collectives, bookkeeping. What a collective adds up on the way is communication."""

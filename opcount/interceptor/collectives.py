@@ -7,7 +7,15 @@ from sys import _getframe
 from typing import TYPE_CHECKING, Any
 
 from opcount._torch.dispatch import schema_of
-from opcount._torch.distributed import GroupFacts, find_group, group_facts, mesh_dimension, parts_sent, process_group
+from opcount._torch.distributed import (
+    GroupFacts,
+    find_group,
+    group_facts,
+    group_name,
+    mesh_dimension,
+    parts_sent,
+    process_group,
+)
 from opcount.formulas.collective import kind_of
 from opcount.interceptor.plan import Occasion, handler
 from opcount.scope import BACKWARD
@@ -46,7 +54,7 @@ class Groups:
 
     def name(self, group: Any) -> str:
         """Return the name of a process group."""
-        key = str(getattr(group, "group_name", "")), group.size()
+        key = group_name(group), group.size()
         facts = self._facts.get(key)
         if facts is None:
             facts = self._facts[key] = group_facts(group)

@@ -37,3 +37,9 @@ aten = torch.ops.aten
 def test_moving_making_and_looking_at_data_is_free(func):
     assert rule_for(func).family == "free"
     assert rule_for(func).price(None) == Cost()
+
+
+def test_waiting_for_a_collective_of_the_older_library_is_free():
+    import torch.distributed._functional_collectives  # noqa: PLC0415  (makes the library)
+
+    assert rule_for(torch.ops.c10d_functional.wait_tensor.default).family == "free"

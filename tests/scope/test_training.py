@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from opcount import OpCounter
+from opcount._torch.distributed import group_name
 from tests import shims
 from tests.features import needs
 from tests.scope.ledger import ledger
@@ -81,6 +82,7 @@ import sys
 import torch
 from torch import nn
 from opcount import OpCounter
+from opcount._torch.distributed import group_name
 from tests.scope.ledger import ledger
 torch.set_num_threads(1)
 
@@ -198,3 +200,20 @@ def test_a_step_in_a_loop_counts_the_same_every_time():
             optimizer.step()
         counts.append(ledger(c))
     assert counts[1] == counts[2] == counts[0]
+
+
+class Nameless:
+    """A group that does not know its name, as those of the fake backend up to PyTorch 2.2."""
+
+    @property
+    def group_name(self):
+        raise RuntimeError("ProcessGroup name not set")
+
+
+def test_a_group_that_does_not_know_its_name_is_looked_up(monkeypatch):
+    from torch.distributed.distributed_c10d import _world  # noqa: PLC0415  (not in every build)
+
+    group = Nameless()
+    assert not group_name(group)
+    monkeypatch.setitem(_world.pg_names, group, "0")
+    assert group_name(group) == "0"
