@@ -156,7 +156,7 @@ default_store: Callable[[], Any] = need("distributed.distributed_c10d._get_defau
 _world: Any = need("distributed.distributed_c10d._world")
 
 
-def is_fake(group: Any) -> bool:
+def is_fake_group(group: Any) -> bool:
     """Return whether a process group, or the default one, is PyTorch's fake one: a simulated one says another name."""
     backend, _store = _world.pg_map[group or distributed.group.WORLD]
     return str(backend) == "fake"

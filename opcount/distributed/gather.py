@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import distributed
 
-from opcount._torch.distributed import default_store, is_fake
+from opcount._torch.distributed import default_store, is_fake_group
 from opcount.distributed.ranks import Ranks
 from opcount.errors import RankError
 from opcount.profile import Profile
@@ -41,7 +41,7 @@ def gather(profile: Profile | HasProfile, group: Any = None, *, timeout: float =
     own = profile if isinstance(profile, Profile) else profile.profile
     if not (distributed.is_available() and distributed.is_initialized()):
         return Ranks({0: own})
-    if is_fake(group):
+    if is_fake_group(group):
         return Ranks({distributed.get_rank(): own})
     members = distributed.get_process_group_ranks(group or distributed.group.WORLD)
     place = f"opcount/{'.'.join(map(str, members))}"
