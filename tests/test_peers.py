@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from scripts import compare
+from tests.features import VERSION, WHOLE
 from tests.shims import child_environment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,6 +48,8 @@ def counts():
 def test_every_number_of_the_comparison_is_what_that_tool_reports(tool, counts):
     if tool not in counts:
         pytest.skip(f"{tool} is not installed: `python scripts/compare.py` installs it")
+    if tool == "FlopCounterMode" and VERSION != WHOLE:
+        pytest.skip("it is a part of PyTorch, and the page tells of that of 2.13")
     assert compare.row(tool, counts[tool]) in table_of(PAGE)
 
 
