@@ -59,11 +59,11 @@ def _has_fractions(error: type[Exception], name: str, args: Any) -> None:
 
 
 def _makes_complex(name: str, args: Any) -> None:
-    """Raise for parts with a dtype that no complex one has."""
-    if any(part.dtype not in _PARTS for part in args[:2]):
-        raise RuntimeError(
-            f"{name}: expected both inputs to be Half, Float or Double tensors, got {args[0].dtype} and {args[1].dtype}"
-        )
+    """Raise what the kernel raises for parts with a dtype that no complex one has: the class depends on the version."""
+    dtypes = [part.dtype for part in args[:2]]
+    if any(dtype not in _PARTS for dtype in dtypes):
+        with dispatch_disabled():
+            getattr(torch, name)(*(torch.ones(1, dtype=dtype) for dtype in dtypes))
 
 
 def _has_recurrent_kernel(_name: str, args: Any) -> None:
