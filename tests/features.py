@@ -31,6 +31,7 @@ SINCE = {
     "a NumPy array from DLPack that can be written to": (2, 9),
     "numbers of any class as scalars of operators": (2, 9),
     "every operator and argument that a formula names": WHOLE,
+    "samples of scaled products that ask for no GPU": (2, 12),
     "a detach that modes see once": (2, 10),
     "a fast path under autocast on a CPU": (2, 6),
     "an AdamW that scales nothing without decay": (2, 7),
