@@ -281,7 +281,8 @@ def covered(case: Case) -> list[str]:
     """Everything is explained but what is opaque; records add up; a profile survives being written down."""
     c, complaints = case.counted.context, []
     ran = any(module.calls for module in c.profile.modules.values())
-    if bool(c.coverage.uncounted) != ("opaque" in case.traits and ran) and case.runs_all:
+    is_replaced = "replaced" in case.program.names and not c.coverage.uncounted  # what is opaque may be what never ran
+    if bool(c.coverage.uncounted) != ("opaque" in case.traits and ran) and case.runs_all and not is_replaced:
         complaints.append(f"uncounted: {list(c.coverage.uncounted)}, opaque parts: {'opaque' in case.traits}")
     in_doubt = "threads" in case.traits or case.traits >= {"reentrant", "elsewhere"}
     if c.coverage.unattributed and not in_doubt:
