@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from threading import Thread
 
 import pytest
@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from opcount import OpCounter
+from opcount import OpCounter, Profile
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.trace")
 
@@ -84,13 +84,17 @@ def test_a_traced_convolution_is_recorded_and_counted(kind, way, gradients):
 
 
 class CountsInside(nn.Module):
+    """Counts what it calls itself, while TorchScript traces: to the tracer, sizes are tensors."""
+
     def __init__(self):
         super().__init__()
         self.inner = nn.Conv2d(3, 4, 3)
 
     def forward(self, x):
         with OpCounter(self.inner) as self.counter:
-            return self.inner(x)
+            x = self.inner(x)
+            self.read = self.counter.profile.to_json()
+        return x
 
 
 @pytest.mark.parametrize("outer", [False, True])
@@ -108,6 +112,21 @@ def test_a_counter_that_is_entered_while_tracing_counts_numbers(outer):
     ]
     other = torch.randn(1, 3, 5, 5)
     torch.testing.assert_close(traced(other), model.inner(other), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("outer", [False, True])
+def test_sizes_of_parameters_are_numbers_while_torchscript_traces(outer):
+    model, x = CountsInside(), torch.ones(1, 3, 5, 5)
+    bare = str(torch.jit.trace(nn.Sequential(model.inner), x, check_trace=False).inlined_graph)
+    with OpCounter() if outer else nullcontext() as unknown:
+        traced = torch.jit.trace(model, x, check_trace=False)
+    assert Profile.from_json(model.read) == Profile.from_json(model.counter.profile.to_json())
+    assert model.counter.profile.modules[""].weights == "weight=4x3x3x3 bias=4"
+    assert str(traced.inlined_graph).count("aten::") == bare.count("aten::")
+    if outer:  # the model was made elsewhere: its modules have names of their own
+        facts = unknown.profile.modules["CountsInside.inner"]
+        assert (facts.params, facts.weights) == (112, "weight=4x3x3x3 bias=4")
+        assert Profile.from_json(unknown.profile.to_json()) == unknown.profile
 
 
 @pytest.mark.parametrize("dry", [False, True])

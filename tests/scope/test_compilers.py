@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from contextlib import nullcontext
 from inspect import signature
 
 import pytest
@@ -11,7 +10,7 @@ import torch
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from opcount import OpCounter, Profile
+from opcount import OpCounter
 from tests.scope.ledger import BATCH, OWN, A, B, Block, ledger
 
 FORWARD = {("a", "forward"): A, ("b", "forward"): B, ("", "forward"): OWN}
@@ -69,7 +68,7 @@ def test_dynamo_does_not_warn_of_our_hooks(graphs):
 
 _COMPILED_FIRST_INSIDE = """
 import torch
-from opcount import OpCounter, Profile
+from opcount import OpCounter
 model = torch.nn.Sequential(torch.nn.Linear(2, 3, bias=False))
 graphs = []
 def backend(graph, inputs):
@@ -92,7 +91,7 @@ def test_a_model_compiled_inside_by_the_first_use_of_dynamo_is_counted_by_module
 
 _DYNAMO_FIRST_INSIDE = """
 import sys, torch
-from opcount import OpCounter, Profile
+from opcount import OpCounter
 layer = torch.nn.Linear(2, 3, bias=False)
 with OpCounter(layer) as c:
     layer(torch.ones(5, 2)).sum().backward()
@@ -128,36 +127,6 @@ def test_tracing_runs_the_model_and_is_counted():
         graph = make_fx(block)(example)
     assert c.macs == A + B + OWN
     assert torch.equal(graph(example), block(example))
-
-
-class CountsInside(nn.Module):
-    """Counts what it calls itself, while TorchScript traces: to the tracer, sizes are tensors."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner = nn.Conv2d(3, 4, 3)
-
-    def forward(self, x):
-        with OpCounter(self.inner) as self.counter:
-            x = self.inner(x)
-            self.read = self.counter.profile.to_json()
-        return x
-
-
-@pytest.mark.filterwarnings("ignore:.torch.jit.trace")
-@pytest.mark.parametrize("outer", [False, True])
-def test_sizes_of_parameters_are_numbers_while_torchscript_traces(outer):
-    model, x = CountsInside(), torch.ones(1, 3, 5, 5)
-    bare = str(torch.jit.trace(nn.Sequential(model.inner), x, check_trace=False).inlined_graph)
-    with OpCounter() if outer else nullcontext() as unknown:
-        traced = torch.jit.trace(model, x, check_trace=False)
-    assert Profile.from_json(model.read) == Profile.from_json(model.counter.profile.to_json())
-    assert model.counter.profile.modules[""].weights == "weight=4x3x3x3 bias=4"
-    assert str(traced.inlined_graph).count("aten::") == bare.count("aten::")
-    if outer:  # the model was made elsewhere: its modules have names of their own
-        facts = unknown.profile.modules["CountsInside.inner"]
-        assert (facts.params, facts.weights) == (112, "weight=4x3x3x3 bias=4")
-        assert Profile.from_json(unknown.profile.to_json()) == unknown.profile
 
 
 @pytest.mark.parametrize("scheduled", [False, True])
@@ -222,7 +191,7 @@ def test_maps_count_what_the_batched_operators_compute():
 def test_an_optimizer_that_loads_dynamo_inside_a_block_adds_nothing_to_the_count(forked):
     program = """
 import torch
-from opcount import OpCounter, Profile
+from opcount import OpCounter
 
 weight = torch.ones(3, requires_grad=True)
 with OpCounter(convention="full") as c:
